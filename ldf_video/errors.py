@@ -1,0 +1,27 @@
+"""Errors that a user can act on. Each message is one line: what was got, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class LdfError(Exception):
+    """Base of every error that ldf-video raises on purpose; the command line prints it and exits 1."""
+
+
+class UsageError(LdfError):
+    """The options or arguments cannot mean anything; the command line exits 2."""
+
+
+class ReadError(LdfError):
+    """A source cannot be read; its message is the reason that goes into the quarantine."""
+
+
+class TruncatedError(ReadError):
+    """A source ended early: the frames before the damage were good and have been given."""
+
+
+class StoreError(LdfError):
+    """A store is damaged, locked, of another format, or made by other settings."""
+
+
+class CheckpointError(LdfError):
+    """A checkpoint is missing, damaged, or belongs to other settings."""
