@@ -1,0 +1,443 @@
+"""The Pac-Man recorder without the emulator: motion rule, windows, splits, files."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ldf_video.errors import LdfError, UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def load_script() -> ModuleType:
+    path = Path(__file__).parents[1] / "scripts" / "record_pacman.py"
+    spec = importlib.util.spec_from_file_location("record_pacman", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["record_pacman"] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+recorder = load_script()
+
+
+class CountingEmulator:
+    """A game of `length` actions; its screen lights one pixel, at the count since the opening."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.actions: list[int] = []
+
+    def reset_game(self) -> None:
+        self.actions = []
+
+    def act(self, action: int) -> int:
+        self.actions.append(action)
+        return 0
+
+    def game_over(self) -> bool:
+        return len(self.actions) >= self.length
+
+    def getScreenRGB(self) -> np.ndarray:  # noqa: N802
+        screen = np.zeros((210, 160, 3), np.uint8)
+        count = len(self.actions) - 300
+        screen[0, count] = (
+            255  # lit in this raw frame alone, as a ghost that is drawn every so often
+        )
+        return screen
+
+
+def lit(frame: np.ndarray) -> list[int]:
+    return list(np.flatnonzero(frame[0, :, 0]))
+
+
+def screens(num_frames: int = 20, *, seed: int = 0) -> np.ndarray:
+    """Still noise, but for a square of 4 x 4 near the top left that is white every other frame."""
+    still = np.random.default_rng(seed).integers(0, 256, (210, 160, 3), dtype=np.uint8)
+    frames = np.repeat(still[None], num_frames, axis=0)
+    frames[:, 10:14, 10:14] = 0
+    frames[1::2, 10:14, 10:14] = 255
+    return frames
+
+
+def episode(out: Path, **changes: object) -> object:
+    values = {
+        "out": out,
+        "split": "train",
+        "index": 0,
+        "num_windows": 2,
+        "num_paper_clips": 3,
+        "screens": True,
+        "codec": recorder.H264,
+        "settings": recorder.Settings(size=16),
+    }
+    return recorder.Episode(**{**values, **changes})
+
+
+# -------------------- play
+
+
+def test_a_frame_is_the_maximum_of_the_last_two_raw_frames_of_four() -> None:
+    frames = recorder.play(CountingEmulator(300 + 20), itertools.repeat(3))
+    assert frames.shape == (5, 210, 160, 3)
+    assert [lit(frame) for frame in frames] == [[3, 4], [7, 8], [11, 12], [15, 16], [19, 20]]
+
+
+@pytest.mark.parametrize(
+    ("merge_frames", "expected"), [(1, [4]), (3, [2, 3, 4]), (4, [1, 2, 3, 4])]
+)
+def test_merge_frames_counts_raw_frames(merge_frames: int, expected: list[int]) -> None:
+    emulator = CountingEmulator(300 + 20)
+    frames = recorder.play(emulator, itertools.repeat(3), merge_frames=merge_frames)
+    assert lit(frames[0]) == expected
+
+
+def test_the_opening_is_idle_and_a_step_cut_short_is_dropped() -> None:
+    emulator = CountingEmulator(300 + 27)
+    frames = recorder.play(emulator, iter([2, 3, 4, 5, 2, 3, 4]))
+    assert len(frames) == 6
+    assert emulator.actions[:300] == [0] * 300
+    assert (
+        emulator.actions[300:]
+        == [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [2] * 4 + [3] * 4 + [4] * 3
+    )
+
+
+def test_a_game_too_short_for_a_clip_is_an_error() -> None:
+    with pytest.raises(LdfError, match="game of 4 frames"):
+        recorder.play(CountingEmulator(300 + 19), itertools.repeat(3))
+
+
+def test_directions_are_held_for_the_stated_mean_and_never_idle() -> None:
+    rng = np.random.default_rng(0)
+    steps = list(itertools.islice(recorder.held_directions(rng, hold_steps=8.0), 40_000))
+    assert set(steps) == {2, 3, 4, 5}
+    # A draw repeats the last one in a quarter of cases, so a run lasts 8 / (3 / 4) steps.
+    num_runs = sum(1 for _ in itertools.groupby(steps))
+    assert len(steps) / num_runs == pytest.approx(8 * 4 / 3, rel=0.05)
+
+
+def test_directions_follow_their_seed() -> None:
+    first, again, other = (
+        list(
+            itertools.islice(
+                recorder.held_directions(np.random.default_rng(n), hold_steps=8.0), 200
+            )
+        )
+        for n in (5, 5, 6)
+    )
+    assert first == again != other
+
+
+# -------------------- motion
+
+
+def test_motion_energy_by_hand() -> None:
+    frames = np.zeros((3, 2, 2, 3), np.uint8)
+    frames[1, 0, 1] = (1, 2, 3)
+    frames[2, 0, 1] = (255, 0, 3)
+    energy = recorder.motion_energy(frames)
+    assert energy.tolist() == [[[0, 14], [0, 0]], [[0, 254**2 + 4], [0, 0]]]
+
+
+def test_the_rule_is_more_than_100_and_not_100() -> None:
+    # 25 jumps from black to white, each 2 in [-1, 1], are exactly 100.
+    energy = np.zeros((6, 5, 5), np.int32)
+    energy[1] = 255**2
+    assert recorder.moving_spans(energy).tolist() == [False, False, False]
+    energy[4, 0, 0] = 1  # in the spans from 1 and 2; the jumps are in those from 0 and 1
+    assert recorder.moving_spans(energy).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 5, 6])
+def test_number_of_spans(num_frames: int) -> None:
+    energy = np.zeros((num_frames - 1, 2, 2), np.int32)
+    assert recorder.moving_spans(energy).shape == (max(num_frames - 4, 0),)
+
+
+def test_the_rule_agrees_with_floats_in_minus_one_to_one() -> None:
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 140, (40, 8, 8, 3), dtype=np.uint8)
+    frames[20:] //= 3
+    pixels = frames / 127.5 - 1
+    sums = [np.square(np.diff(pixels[i : i + 5], axis=0)).sum() for i in range(36)]
+    spans = recorder.moving_spans(recorder.motion_energy(frames))
+    assert spans.tolist() == [s > 100 for s in sums]
+    assert 0 < spans.sum() < 36
+
+
+# -------------------- windows
+
+
+def test_a_window_is_drawn_until_it_moves() -> None:
+    energy = recorder.motion_energy(screens())
+    window = recorder.choose_window(
+        energy, np.random.default_rng(0), size=32, moving_share=0.5, max_tries=10_000
+    )
+    assert window.moving_share == 1.0
+    assert window.top < 14
+    assert window.left < 14
+
+
+def test_the_first_window_is_taken_when_none_need_move() -> None:
+    energy = np.zeros((19, 210, 160), np.int32)
+    first = recorder.draw_corner(np.random.default_rng(3), size=32)
+    window = recorder.choose_window(energy, np.random.default_rng(3), size=32, moving_share=0.0)
+    assert (window.top, window.left) == first
+
+
+def test_the_liveliest_window_is_taken_after_all_tries() -> None:
+    energy = np.zeros((19, 210, 160), np.int32)
+    energy[:4] = 3 * 255**2  # one span of 16 moves, wherever the window is
+    corners = [(0, 0), (100, 90), (50, 20)]
+    energy[8:12, 100:132, 90:122] = 3 * 255**2  # and here others too
+    drawn = iter(corners)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder, "draw_corner", lambda _rng, *, size: next(drawn))
+        window = recorder.choose_window(
+            energy, np.random.default_rng(0), size=32, moving_share=1.0, max_tries=3
+        )
+    assert (window.top, window.left) == (100, 90)
+    assert next(drawn, None) is None
+
+
+@pytest.mark.parametrize("size", [2, 32, 160])
+def test_windows_stay_in_the_maze(size: int) -> None:
+    rng = np.random.default_rng(0)
+    corners = np.array([recorder.draw_corner(rng, size=size) for _ in range(20_000)])
+    assert corners.min(axis=0).tolist() == [0, 0]
+    assert corners.max(axis=0).tolist() == [172 - size, 160 - size]
+
+
+def test_a_cut_is_the_pixels_of_the_window() -> None:
+    frames = screens()
+    window = recorder.Window(7, 30, 16, 0.0)
+    assert np.array_equal(window.cut(frames), frames[:, 7:23, 30:46])
+
+
+# -------------------- short clips
+
+
+def test_short_clips_move_but_for_one_in_twenty() -> None:
+    frames = np.zeros((30, 210, 160, 3), np.uint8)
+    frames[1::2, :, ::8] = 255  # every window of 16 moves, in every span
+    frames[12:] = 0  # but nothing does from here on
+    energy = recorder.motion_energy(frames)
+    clips = recorder.cut_paper_clips(
+        frames, energy, np.random.default_rng(0), size=16, num_clips=400
+    )
+    assert clips.shape == (400, 5, 16, 16, 3)
+    assert clips.dtype == np.uint8
+    still = sum(not recorder.moving_spans(recorder.motion_energy(clip))[0] for clip in clips)
+    # 14 of the 26 starts are still, and only unfiltered clips (5 %) may have them: 10.8 expected.
+    assert 3 <= still <= 22
+
+
+def test_short_clips_of_a_still_game_are_taken_as_they_are() -> None:
+    frames = np.full((9, 210, 160, 3), 7, np.uint8)
+    energy = recorder.motion_energy(frames)
+    clips = recorder.cut_paper_clips(frames, energy, np.random.default_rng(0), size=8, num_clips=3)
+    assert np.array_equal(clips, np.full((3, 5, 8, 8, 3), 7, np.uint8))
+
+
+# -------------------- seeds and splits
+
+
+def test_every_stream_of_random_numbers_is_its_own(tmp_path: Path) -> None:
+    draws = [
+        int(episode(tmp_path, split=split, index=index).rng(stream, item).integers(2**62))
+        for split in ("train", "test")
+        for index in range(5)
+        for stream in (recorder.PLAY, recorder.WINDOWS, recorder.PAPER)
+        for item in range(3)
+    ]
+    assert len(set(draws)) == len(draws) == 90
+
+
+def test_random_numbers_follow_the_seed_alone(tmp_path: Path) -> None:
+    def draw(out: Path, seed: int, windows: int) -> int:
+        settings = recorder.Settings(seed=seed)
+        one = episode(out, settings=settings, num_windows=windows)
+        return int(one.rng(recorder.PLAY).integers(2**62))
+
+    assert draw(tmp_path, 1, 2) == draw(tmp_path / "other", 1, 9)
+    assert draw(tmp_path, 1, 2) != draw(tmp_path, 2, 2)
+
+
+# -------------------- files
+
+
+@pytest.mark.parametrize("name", ["H264", "FFV1"])
+@pytest.mark.parametrize("size", [32, 17])
+def test_a_video_gives_its_pixels_back(tmp_path: Path, name: str, size: int) -> None:
+    codec = getattr(recorder, name)
+    path = tmp_path / "deep" / f"clip{codec.suffix}"
+    frames = np.random.default_rng(2).integers(0, 256, (70, size, size, 3), dtype=np.uint8)
+    num_bytes = recorder.write_video(path, frames, codec=codec, comment="noise")
+    assert np.array_equal(recorder.read_video(path), frames)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert path.stat().st_size == num_bytes
+
+
+def test_a_lossless_codec_is_found_and_leaves_nothing(tmp_path: Path) -> None:
+    assert recorder.choose_codec(tmp_path) in (recorder.H264, recorder.FFV1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lossy_codec_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lossy = recorder.Codec("libx264rgb", "rgb24", (("qp", "30"),), "mp4", ".mp4")
+    monkeypatch.setattr(recorder, "H264", lossy)
+    assert recorder.choose_codec(tmp_path) == recorder.FFV1
+    monkeypatch.setattr(recorder, "FFV1", recorder.Codec("no-such", "rgb24", (), "mp4", ".mp4"))
+    with pytest.raises(LdfError, match="libx264rgb or ffv1"):
+        recorder.choose_codec(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_episode_is_written_as_seeded_windows_and_screens(tmp_path: Path) -> None:
+    frames, one = screens(), episode(tmp_path)
+    result = recorder.write_episode(one, frames)
+    assert (result.num_frames, result.num_files) == (20, 3)
+    assert result.paper_clips.shape == (3, 5, 16, 16, 3)
+    energy = recorder.motion_energy(frames)
+    for w in range(2):
+        window = recorder.choose_window(
+            energy, one.rng(recorder.WINDOWS, w), size=16, moving_share=0.1
+        )
+        path = tmp_path / "train" / f"episode-0000-window-{w:02d}.mp4"
+        assert np.array_equal(
+            recorder.read_video(path), frames[:, window.top :, window.left :][:, :16, :16]
+        )
+    path = tmp_path / "screens" / "train" / "episode-0000.mp4"
+    assert np.array_equal(recorder.read_video(path), frames)
+    assert one.missing() == []
+
+
+def test_only_missing_files_are_written_and_come_back_the_same(tmp_path: Path) -> None:
+    frames, one = screens(), episode(tmp_path)
+    recorder.write_episode(one, frames)
+    lost, kept = one.window_path(0), one.window_path(1)
+    before = lost.read_bytes()
+    lost.unlink()
+    kept.write_bytes(b"untouched")
+    assert one.missing() == [lost]
+    assert recorder.write_episode(one, frames).num_files == 1
+    assert lost.read_bytes() == before
+    assert kept.read_bytes() == b"untouched"
+
+
+def play_screens(one: object) -> object:
+    return recorder.write_episode(one, screens(seed=one.index))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Replaces the emulator by made frames; lists the episodes that were played."""
+    episodes: list[object] = []
+
+    def record(one: object) -> object:
+        episodes.append(one)
+        return play_screens(one)
+
+    monkeypatch.setattr(recorder, "record_episode", record)
+    return episodes
+
+
+def arguments(out: Path, *more: str) -> list[str]:
+    common = "--episodes 3 --test-episodes 2 --windows-per-episode 2 --size 16 --jobs 1"
+    return ["--out", str(out), *common.split(), *more]
+
+
+def test_a_run_writes_both_splits_and_the_next_does_nothing(
+    tmp_path: Path, played: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recorder.main(arguments(tmp_path, "--paper-clips", "5")) == 0
+    assert len(played) == 5
+    assert len(list((tmp_path / "train").iterdir())) == 6
+    assert len(list((tmp_path / "test").iterdir())) == 4
+    for split in ("train", "test"):
+        clips = np.load(tmp_path / "paper" / split / "paper-5.npy")
+        assert (clips.shape, clips.dtype) == ((5, 5, 16, 16, 3), np.uint8)
+    assert "train 3/3: episode 2, 20 frames, 2 files" in capsys.readouterr().out
+
+    assert recorder.main(arguments(tmp_path, "--paper-clips", "5")) == 0
+    assert len(played) == 5
+    assert capsys.readouterr().out == "train: all files are there\ntest: all files are there\n"
+
+
+def test_more_episodes_leave_the_first_alone(tmp_path: Path, played: list[object]) -> None:
+    assert recorder.main(arguments(tmp_path)) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "train").iterdir()}
+    assert recorder.main([*arguments(tmp_path), "--episodes", "4"]) == 0
+    after = {path: path.read_bytes() for path in (tmp_path / "train").iterdir()}
+    assert len(after) == 8
+    assert {path: after[path] for path in before} == before
+    assert [one.index for one in played[5:]] == [3]  # type: ignore[attr-defined]
+
+
+def test_the_same_options_write_the_same_bytes(tmp_path: Path, played: list[object]) -> None:
+    for name in ("a", "b"):
+        assert recorder.main(arguments(tmp_path / name, "--paper-clips", "4", "--screens")) == 0
+    files = sorted(
+        p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()
+    )
+    assert len(files) == 6 + 4 + 5 + 2 + 1
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert len(played) == 10
+
+
+def test_other_options_do_not_mix_into_a_recording(
+    tmp_path: Path, played: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recorder.main(arguments(tmp_path)) == 0
+    assert json.loads((tmp_path / ".recording.json").read_text())["merge_frames"] == 2
+    assert recorder.main([*arguments(tmp_path), "--raw-frames"]) == 2
+    error = capsys.readouterr().err
+    assert "merge_frames 2 there, 1 now" in error
+    assert error.count("\n") == 1
+    assert len(played) == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": -1},
+        {"size": 1},
+        {"size": 161},
+        {"hold_steps": 0.5},
+        {"moving_share": 1.1},
+        {"merge_frames": 5},
+    ],
+)
+def test_values_out_of_range(changes: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(changes)).replace('_', '-')} is"):
+        recorder.Settings(**changes)
+
+
+@pytest.mark.parametrize("option", ["--episodes", "--paper-clips", "--jobs"])
+def test_negative_counts_are_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        recorder.parse_arguments([option, "-1"])
+    assert f"{option} is -1" in capsys.readouterr().err
+
+
+def test_without_the_emulator_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    assert recorder.main(arguments(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert 'pip install "ldf-video[pacman]"' in error
+    assert error.count("\n") == 1
