@@ -1,0 +1,20 @@
+"""Memory-mapped stores of latents and frames: one writer, any number of readers, kill-safe."""
+
+from __future__ import annotations
+
+from ldf_video.store.format import FORMAT_VERSION, StoreSpec, fingerprint
+from ldf_video.store.manifest import Quarantined, Source
+from ldf_video.store.reader import StoreReader
+from ldf_video.store.verify import verify_store
+from ldf_video.store.writer import StoreWriter
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Quarantined",
+    "Source",
+    "StoreReader",
+    "StoreSpec",
+    "StoreWriter",
+    "fingerprint",
+    "verify_store",
+]

@@ -1,0 +1,368 @@
+"""Reading a store: clips, single frames and masked windows, straight from the mapped shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import StoreError
+from ldf_video.store.format import read_store_json
+from ldf_video.store.manifest import REACHABLE, Quarantined, Source, reading
+from ldf_video.store.shards import Rows, count_rows, map_rows
+from ldf_video.store.verify import verify_store
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+Ints = npt.NDArray[np.int64]
+
+_MOST = 1 << 48  # above any shard or row; sums of two cannot overflow
+
+_CLIPS = f"""
+SELECT clip_id, num_frames, fps_num, fps_den,
+    (SELECT count(*) FROM extents WHERE extents.clip_id = clips.clip_id)
+FROM clips WHERE {REACHABLE} ORDER BY clip_id"""
+
+_EXTENTS = f"""
+SELECT first_frame, shard, start, num_frames FROM extents
+WHERE clip_id IN (SELECT clip_id FROM clips WHERE {REACHABLE}) ORDER BY clip_id, first_frame"""
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Columns by clip, ordered by id, and by extent, in the order of the clips' frames."""
+
+    ids: npt.NDArray[np.bytes_]
+    lengths: Ints
+    fps_num: Ints
+    fps_den: Ints
+    first_frame: Ints  # each clip's first frame in the order of all frames
+    first_extent: Ints
+    num_extents: Ints
+    extent_frame: Ints  # each extent's first frame in the order of all frames
+    extent_end: Ints
+    extent_shard: Ints
+    extent_row: Ints  # its first row in the shard
+
+
+class StoreReader:
+    """Reads what a store had committed when it was opened; any number at once, beside a writer.
+
+    It holds the finished clips of current sources, ordered by `clip_id`, so that neither the order
+    of encoding nor that of rows on disk shows. Clips and frames are numbered from 0 in that order.
+
+    Attributes:
+        path: the store's directory.
+        spec: what the store holds.
+        info: what only informs.
+        num_clips: number of clips.
+        num_frames: frames of all clips.
+        lengths: frames of each clip, int64 (num_clips,).
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a store.
+
+        Args:
+            path: the store's directory.
+
+        Raises:
+            StoreError: no store, a damaged one, one of a newer format, or one that points outside.
+        """
+        self.path = Path(path)
+        self.spec, self.info = read_store_json(self.path)
+        with reading(self.path) as connection:
+            self._clips = _load(connection, self.path)
+        self.lengths = self._clips.lengths
+        self.num_clips = len(self.lengths)
+        self.num_frames = int(self.lengths.sum())
+        # Extents know their shard by its place in this list.
+        shards, self._extent_shard = np.unique(self._clips.extent_shard, return_inverse=True)
+        self._shards = [self._map(shard) for shard in shards.tolist()]
+        self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
+
+    def _map(self, shard: int) -> Rows:
+        clips = self._clips
+        ends = clips.extent_row + (clips.extent_end - clips.extent_frame)
+        num_rows = int(ends[clips.extent_shard == shard].max())
+        held = count_rows(self.path, self.spec, shard=shard)
+        if num_rows > held:
+            raise StoreError(
+                f"{self.path} is damaged: its manifest points at row {num_rows - 1}"
+                f" of shard {shard}, which holds {held}; use another store"
+            )
+        return map_rows(self.path, self.spec, shard=shard, num_rows=num_rows)
+
+    @property
+    def clip_ids(self) -> list[str]:
+        """All ids, in order; made anew at each call, since a million of them are 100 MB."""
+        return [clip_id.decode() for clip_id in self._clips.ids.tolist()]
+
+    def clip_id(self, clip: int) -> str:
+        """The id of one clip."""
+        return bytes(self._clips.ids[self._checked(clip)]).decode()
+
+    def index(self, clip_id: str) -> int:
+        """The number of the clip with this id.
+
+        Raises:
+            KeyError: no such clip.
+        """
+        key = clip_id.encode()
+        clip = int(np.searchsorted(self._clips.ids, np.bytes_(key)))
+        if clip == self.num_clips or self._clips.ids[clip] != key:
+            raise KeyError(clip_id)
+        return clip
+
+    def fps(self, clip: int) -> Fraction:
+        """Frames a second of one clip."""
+        number = self._checked(clip)
+        return Fraction(int(self._clips.fps_num[number]), int(self._clips.fps_den[number]))
+
+    def read(self, clip: int, first: int, stop: int) -> Rows:
+        """Copy frames `first` to `stop` of a clip.
+
+        Returns:
+            Shape (stop - first, *item_shape).
+
+        Raises:
+            IndexError: not 0 <= first <= stop <= length, or no such clip.
+        """
+        number = self._checked(clip)
+        if not 0 <= first <= stop <= self.lengths[number]:
+            raise IndexError(
+                f"frames {first} to {stop} of clip {clip}:"
+                f" expected 0 <= first <= stop <= {self.lengths[number]}"
+            )
+        base = int(self._clips.first_frame[number])
+        values = np.empty((stop - first, *self.spec.item_shape), self.spec.numpy_dtype)
+        for rows, begin in self._pieces(base + first, base + stop):
+            values[begin : begin + len(rows)] = rows
+        return values
+
+    def _pieces(self, first: int, stop: int) -> Iterator[tuple[Rows, int]]:
+        clips, frame = self._clips, first
+        extent = int(np.searchsorted(clips.extent_frame, first, "right")) - 1
+        while frame < stop:
+            row = int(clips.extent_row[extent] - clips.extent_frame[extent]) + frame
+            end = min(stop, int(clips.extent_end[extent]))
+            yield self._shards[self._extent_shard[extent]][row : row + end - frame], frame - first
+            frame, extent = end, extent + 1
+
+    def frames_at(self, indices: npt.ArrayLike) -> Rows:
+        """Copy single frames, by their number in the order of all clips' frames.
+
+        Args:
+            indices: integers (B,), each in 0 to `num_frames`, in any order, repeats allowed.
+
+        Returns:
+            Shape (B, *item_shape).
+
+        Raises:
+            IndexError: an index out of range.
+        """
+        frames = _integers(indices)
+        _check_range("frame", frames, self.num_frames)
+        return self._frames(frames)
+
+    def windows(
+        self, clips: npt.ArrayLike, starts: npt.ArrayLike, *, length: int
+    ) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Copy windows of `length` frames; what lies past the end of a clip is zero.
+
+        Args:
+            clips: integers (B,), each in 0 to `num_clips`.
+            starts: integers (B,), each in 0 to its clip's length.
+            length: frames of a window, at least 1.
+
+        Returns:
+            Values (B, length, *item_shape) and the mask (B, length), True where a frame is real.
+
+        Raises:
+            IndexError: no such clip, or a start outside it.
+            ValueError: clips and starts of different lengths, or a length below 1.
+        """
+        clip, start = _integers(clips), _integers(starts)
+        if clip.shape != start.shape or length < 1:
+            raise ValueError(
+                f"{len(clip)} clips, {len(start)} starts, length {length}:"
+                " expected as many starts as clips, and a length of 1 or more"
+            )
+        _check_range("clip", clip, self.num_clips)
+        left = self.lengths[clip] - start  # frames from the start to the clip's end
+        if len(start) and (start.min() < 0 or left.min() < 1):
+            raise IndexError(
+                "a window starts outside its clip: expected 0 <= start < length of the clip"
+            )
+        mask = np.arange(length) < left[:, None]
+        values = self._windows(clip, start, np.minimum(left, length), length)
+        if not mask.all():
+            values[~mask] = 0
+        return values, mask
+
+    def _windows(self, clip: Ints, start: Ints, num_real: Ints, length: int) -> Rows:
+        # Nearly every window lies in one extent: its rows are one block of bytes. What follows a
+        # clip's end there is copied along, to be masked, unless the map ends first.
+        columns = self._clips
+        first = columns.first_frame[clip] + start
+        extent = columns.first_extent[clip]
+        several = np.flatnonzero(columns.num_extents[clip] > 1)
+        extent[several] = self._extent_of(first[several])
+        row = columns.extent_row[extent] + first - columns.extent_frame[extent]
+        shard = self._extent_shard[extent]
+        whole = (first + num_real <= columns.extent_end[extent]) & (
+            row + length <= self._shard_rows[shard]
+        )
+        if whole.all():
+            return self._blocks(shard, row, length)
+        values = np.empty((len(clip), length, *self.spec.item_shape), self.spec.numpy_dtype)
+        values[whole] = self._blocks(shard[whole], row[whole], length)
+        rest = ~whole
+        steps = np.minimum(
+            np.arange(length), num_real[rest, None] - 1
+        )  # stay on a clip's last frame
+        frames = self._frames((first[rest, None] + steps).reshape(-1))
+        values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
+        return values
+
+    def _frames(self, frames: Ints) -> Rows:
+        extent = self._extent_of(frames)
+        row = self._clips.extent_row[extent] + frames - self._clips.extent_frame[extent]
+        return self._blocks(self._extent_shard[extent], row, 1)[:, 0]
+
+    def _extent_of(self, frames: Ints) -> Ints:
+        return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
+
+    def _blocks(self, shard: Ints, row: Ints, length: int) -> Rows:
+        """Copy `length` rows from each row on, (B, length, *item_shape); one gather a shard."""
+        # An overlapping view whose items are whole blocks: each is one memcpy, which is several
+        # times faster than row by row.
+        block = np.dtype((np.void, length * self.spec.row_bytes))
+        used = np.unique(shard).tolist() if len(self._shards) > 1 else [0] * bool(len(row))
+        if len(used) == 1:
+            values = self._view(used[0], block, length)[row]
+        else:
+            values = np.empty(len(row), block)
+            for number in used:
+                here = np.flatnonzero(shard == number)
+                values[here] = self._view(number, block, length)[row[here]]
+        return values.view(self.spec.numpy_dtype).reshape(-1, length, *self.spec.item_shape)
+
+    def _view(self, number: int, block: np.dtype[Any], length: int) -> Rows:
+        rows = self._shards[number]
+        strides = (self.spec.row_bytes,)
+        return np.ndarray((len(rows) - length + 1,), block, buffer=rows.data, strides=strides)
+
+    def sources(self) -> list[Source]:
+        """All sources and their clips, as of now.
+
+        Raises:
+            StoreError: the manifest is damaged.
+        """
+        query = "SELECT source, size, mtime_ns, clip_id FROM sources ORDER BY source, clip_id"
+        with reading(self.path) as connection:
+            return [Source(*row) for row in connection.execute(query)]
+
+    def quarantined(self) -> list[Quarantined]:
+        """All sources that could not be read, as of now.
+
+        Raises:
+            StoreError: the manifest is damaged.
+        """
+        query = "SELECT source, size, mtime_ns, reason FROM quarantine ORDER BY source"
+        with reading(self.path) as connection:
+            return [Quarantined(*row) for row in connection.execute(query)]
+
+    def verify(self) -> list[str]:
+        """Check every row of the store as it is now; see `verify_store`."""
+        return verify_store(self.path)
+
+    def _checked(self, clip: int) -> int:
+        if not 0 <= clip < self.num_clips:
+            raise IndexError(f"clip {clip}: expected 0 to {self.num_clips}, the end excluded")
+        return clip
+
+
+def _integers(values: npt.ArrayLike) -> Ints:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise IndexError(f"{array.ndim} dimensions of {array.dtype}: expected one, of integers")
+    return array.astype(np.int64, copy=False)
+
+
+def _check_range(what: str, values: Ints, stop: int) -> None:
+    if len(values) and not (values.min() >= 0 and values.max() < stop):
+        raise IndexError(
+            f"{what}s from {values.min()} to {values.max()}: expected 0 to {stop}, the end excluded"
+        )
+
+
+def _load(connection: sqlite3.Connection, path: Path) -> _Clips:
+    execute = connection.execute
+    width = execute("SELECT max(length(clip_id)) FROM clips").fetchone()[0] or 1
+    names = ("num_frames", "fps_num", "fps_den", "num_extents")
+    columns = np.dtype([("id", f"S{width}"), *((name, "i8") for name in names)])
+    clips = np.fromiter(execute(_CLIPS), columns)
+    names = ("first_frame", "shard", "start", "num_frames")
+    extents = np.fromiter(execute(_EXTENTS), np.dtype([(name, "i8") for name in names]))
+    problem = _find_problem(clips, extents)
+    if problem:
+        raise StoreError(f"{path} is damaged: its manifest has {problem}; use another store")
+    return _columns(clips, extents)
+
+
+def _find_problem(clips: npt.NDArray[np.void], extents: npt.NDArray[np.void]) -> str:
+    for name in ("num_frames", "fps_num", "fps_den"):
+        if (clips[name] < 1).any():
+            return f"a clip whose {name} is below 1"
+    for name, least in (("shard", 0), ("start", 0), ("num_frames", 1)):
+        if ((extents[name] < least) | (extents[name] > _MOST)).any():
+            return f"an extent whose {name} cannot be"
+    if clips["num_extents"].sum() != len(extents):
+        return "extents of no clip"
+    clip = np.repeat(np.arange(len(clips)), clips["num_extents"])
+    expected = _starts(extents["num_frames"]) - _starts(clips["num_frames"])[clip]
+    if (extents["first_frame"] != expected).any():
+        return "a clip whose extents leave out or repeat frames"
+    if extents["num_frames"].sum() != clips["num_frames"].sum():
+        return "a clip without its last extent"
+    return ""
+
+
+def _columns(clips: npt.NDArray[np.void], extents: npt.NDArray[np.void]) -> _Clips:
+    clip = np.repeat(np.arange(len(clips)), clips["num_extents"])
+    joined = np.zeros(
+        len(extents), bool
+    )  # goes on in the shard where the one before ended: one run of rows
+    ends = extents["start"] + extents["num_frames"]
+    joined[1:] = (
+        (clip[1:] == clip[:-1])
+        & (extents["shard"][1:] == extents["shard"][:-1])
+        & (extents["start"][1:] == ends[:-1])
+    )
+    num_extents = np.bincount(clip[~joined], minlength=len(clips))
+    extent_frame = _starts(extents["num_frames"])[~joined]
+    total = extents["num_frames"].sum()
+    return _Clips(
+        ids=clips["id"].copy(),
+        lengths=clips["num_frames"].copy(),
+        fps_num=clips["fps_num"].copy(),
+        fps_den=clips["fps_den"].copy(),
+        first_frame=_starts(clips["num_frames"]),
+        first_extent=_starts(num_extents),
+        num_extents=num_extents,
+        extent_frame=extent_frame,
+        extent_end=np.append(extent_frame[1:], total).astype(np.int64)[: len(extent_frame)],
+        extent_shard=extents["shard"][~joined],
+        extent_row=extents["start"][~joined],
+    )
+
+
+def _starts(lengths: Ints) -> Ints:
+    return np.cumsum(lengths) - lengths

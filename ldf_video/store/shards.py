@@ -1,0 +1,228 @@
+"""The rows: `data-00000.npy` and on, each a valid npy file whose header counts its rows."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import StoreError
+from ldf_video.store.format import StoreSpec, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+Rows = npt.NDArray[Any]
+
+_ALIGNMENT = 64  # numpy's own, so that rows start on a cache line
+_MAX_COUNT = 10**18  # leaves room in the header for any count, so that it is rewritten in place
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the next row goes: a shard's number and the row in it."""
+
+    shard: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Rows `start` to `start + num_frames` of a shard, with the CRC-32 of their bytes."""
+
+    shard: int
+    start: int
+    num_frames: int
+    crc32: int
+
+
+def shard_path(root: Path, shard: int) -> Path:
+    return root / f"data-{shard:05d}.npy"
+
+
+def header_size(spec: StoreSpec) -> int:
+    """Bytes before the first row: 128, or the next multiple of 64 for a very long shape."""
+    need = len(_header_text(spec, _MAX_COUNT)) + 11  # magic, version, length, newline
+    return max(128, -(-need // _ALIGNMENT) * _ALIGNMENT)
+
+
+def header(spec: StoreSpec, num_rows: int) -> bytes:
+    """An npy header (format 1.0) of fixed size for an array of `num_rows` rows."""
+    size = header_size(spec)
+    text = _header_text(spec, num_rows).encode("ascii").ljust(size - 11) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def _header_text(spec: StoreSpec, num_rows: int) -> str:
+    shape = (num_rows, *spec.item_shape)
+    return str({"descr": spec.numpy_dtype.str, "fortran_order": False, "shape": shape})
+
+
+def count_rows(root: Path, spec: StoreSpec, *, shard: int) -> int:
+    """Count the whole rows that a shard's file has room for, whatever its header counts.
+
+    Raises:
+        StoreError: the file is missing, or holds another kind of row.
+    """
+    path = shard_path(root, shard)
+    size = header_size(spec)
+    try:
+        with path.open("rb") as file:
+            start = file.read(size)
+            num_bytes = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}): the store is damaged"
+        ) from error
+    if not _is_header(start, spec):
+        raise StoreError(f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}")
+    return (num_bytes - size) // spec.row_bytes
+
+
+def _is_header(start: bytes, spec: StoreSpec) -> bool:
+    match = re.search(rb"'shape': \((\d{1,18}),", start)
+    return match is not None and start == header(spec, int(match[1]))
+
+
+def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
+    """Map the first rows of a shard, read-only, as an array of shape (num_rows, *item_shape)."""
+    shape = (num_rows, *spec.item_shape)
+    offset = header_size(spec)
+    path = shard_path(root, shard)
+    # A plain view: indexing the memmap subclass itself costs microseconds a call.
+    return np.asarray(np.memmap(path, spec.numpy_dtype, "r", offset=offset, shape=shape))
+
+
+def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
+    """Keep the first rows of a shard and make its header count them.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with shard_path(root, shard).open("r+b") as file:
+        file.write(header(spec, num_rows))
+        file.truncate(header_size(spec) + num_rows * spec.row_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def shards_after(root: Path, shard: int) -> list[Path]:
+    """List the shard files whose number is greater than `shard`."""
+    found = ((path, re.fullmatch(r"data-(\d{5,})\.npy", path.name)) for path in root.iterdir())
+    return sorted(path for path, match in found if match and int(match[1]) > shard)
+
+
+class ShardWriter:
+    """Appends rows after a committed position, a new shard wherever one is full.
+
+    Rows become real only when the manifest points at them: `sync` makes them safe on disk, `keep`
+    says that the manifest has them, `undo` cuts them.
+    """
+
+    def __init__(
+        self, root: Path, spec: StoreSpec, *, position: Position, shard_bytes: int
+    ) -> None:
+        self._root = root
+        self._spec = spec
+        self._kept = self._position = position
+        self._rows_per_shard = max(1, shard_bytes // spec.row_bytes)
+        self._file: BinaryIO | None = None
+
+    def append(self, blocks: Iterable[Rows]) -> list[Run]:
+        """Write one clip's blocks, each (n, *item_shape) and contiguous: a run for each shard."""
+        runs: list[Run] = []
+        for block in blocks:
+            first = 0
+            while first < len(block):
+                piece = block[first : first + self._room()]
+                self._write(piece, runs)
+                first += len(piece)
+        return runs
+
+    def sync(self) -> None:
+        """Write what is buffered, make the header count it, and wait until it is on disk."""
+        if self._file is None:
+            return
+        self._file.seek(0)
+        self._file.write(header(self._spec, self._position.row))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.close()
+
+    def keep(self) -> None:
+        """The manifest holds all that was written."""
+        self._kept = self._position
+
+    def undo(self) -> None:
+        """Cut what the manifest does not hold; an undone writer is used no more."""
+        self.close()
+        cut_after(self._root, self._spec, position=self._kept)
+
+    def close(self) -> None:
+        """Close the file; what it still buffers is not wanted, so it may fail to be written."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+    def _room(self) -> int:
+        if self._position.row >= self._rows_per_shard:
+            self.sync()
+            self._position = Position(self._position.shard + 1, 0)
+        return self._rows_per_shard - self._position.row
+
+    def _write(self, piece: Rows, runs: list[Run]) -> None:
+        if self._file is None:
+            self._file = self._open()
+        data = piece.reshape(-1).view(np.uint8).data
+        self._file.write(data)
+        shard, row = self._position.shard, self._position.row
+        self._position = Position(shard, row + len(piece))
+        if runs and runs[-1].shard == shard:  # within one call a shard's rows are contiguous
+            last = runs.pop()
+            num_frames = last.num_frames + len(piece)
+            runs.append(Run(shard, last.start, num_frames, zlib.crc32(data, last.crc32)))
+        else:
+            runs.append(Run(shard, row, len(piece), zlib.crc32(data)))
+
+    def _open(self) -> BinaryIO:
+        path = shard_path(self._root, self._position.shard)
+        if self._position.row:
+            file = path.open("r+b", buffering=_BUFFER_BYTES)
+        else:
+            file = path.open("wb", buffering=_BUFFER_BYTES)
+            file.write(header(self._spec, 0))
+            file.flush()
+            sync_directory(self._root)
+        file.seek(0, io.SEEK_END)
+        return file
+
+
+def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
+    """Cut every row at and after a position, in its shard and in those that follow.
+
+    Raises:
+        StoreError: the position's shard is missing, damaged, or holds fewer rows.
+        OSError: a file cannot be written.
+    """
+    for path in shards_after(root, position.shard):
+        path.unlink()
+    if not position.row:
+        shard_path(root, position.shard).unlink(missing_ok=True)
+        return
+    num_rows = count_rows(root, spec, shard=position.shard)
+    if num_rows < position.row:
+        raise StoreError(
+            f"{shard_path(root, position.shard)} holds {num_rows} rows, its manifest counts"
+            f" {position.row}: the store is damaged, use another --out"
+        )
+    cut_rows(root, spec, shard=position.shard, num_rows=position.row)
