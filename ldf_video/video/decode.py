@@ -1,0 +1,211 @@
+"""Decode a file frame by frame with PyAV, whatever is wrong with it.
+
+Nothing that a header says about counts is believed. The file is handed over as a bare byte stream:
+without a name FFmpeg can guess no format from it, expand no pattern in it, and open no second file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.stream import Disposition
+from PIL import Image
+
+from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.tail import is_cut_short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+DEFAULT_FPS = Fraction(25)
+_MAX_FPS = 1000
+_MAX_PIXELS = 2**26  # 8192 x 8192: a larger size is a broken header, and would not fit small memory
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+class Media(Protocol):
+    """An open file with one stream of pictures."""
+
+    container_name: str
+    codec_name: str
+    fps: Fraction
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yields every whole frame, once.
+
+        Raises:
+            ReadError: if there is none.
+            TruncatedError: after the frames before the damage.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_media(path: Path) -> Iterator[Media]:
+    """Opens a video, an animation or a still picture for decoding.
+
+    Raises:
+        ReadError: if it is none of them; the message says what it is instead.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ReadError(f"cannot be read: {error.strerror or error}") from error
+    with file:
+        try:
+            head = file.read(32)
+            cut_short = is_cut_short(file)
+        except OSError as error:
+            raise ReadError(f"cannot be read: {error.strerror or error}") from error
+        if not head:
+            raise ReadError("empty file")
+        if _is_animated_webp(head):
+            yield _WebpMedia(file)
+            return
+        with _open_container(file) as container:
+            yield _AvMedia(container, cut_short=cut_short)
+
+
+class _Bytes:
+    """The part of a file that FFmpeg gets to see: no name, no descriptor."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _open_container(file: BinaryIO) -> InputContainer:
+    try:
+        # No protocol is called "none": playlists and the like cannot open what they name.
+        return av.open(_Bytes(file), mode="r", options={"protocol_whitelist": "none"})
+    except (FFmpegError, OSError, ValueError) as error:
+        raise ReadError(f"not a video: {_reason(error)}") from error
+
+
+class _AvMedia:
+    def __init__(self, container: InputContainer, *, cut_short: bool) -> None:
+        self._container = container
+        self._stream = _picture_stream(container)
+        self._stream.thread_type = "AUTO"
+        self._damage = "the file ends early" if cut_short else ""
+        self.container_name = container.format.name
+        self.codec_name = self._stream.codec_context.name
+        self.fps = _nominal_fps(self._stream)
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        num_frames = 0
+        packets = self._whole_packets()
+        for packet in packets:
+            frames, error = self._decode(packet)
+            yield from frames
+            num_frames += len(frames)
+            # Before the first frame errors are usual: a recording may start between key frames.
+            if error and num_frames:
+                # What the decoder still holds may lean on the broken picture: leave it.
+                raise TruncatedError(f"damaged after {num_frames} frames: {error}")
+        frames, error = self._decode(None)
+        yield from frames
+        num_frames += len(frames)
+        damage = self._damage or error
+        if num_frames == 0:
+            raise ReadError(f"no frame could be decoded: {damage or 'the stream is empty'}")
+        if damage:
+            raise TruncatedError(f"damaged after {num_frames} frames: {damage}")
+
+    def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yields the packets in order, without a last one that the end of the file cuts in half."""
+        previous: Packet[VideoStream] | None = None
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size == 0:  # the end, or nothing to decode
+                    continue
+                if previous is not None:
+                    yield previous
+                previous = packet
+        except (FFmpegError, OSError) as error:
+            self._damage = self._damage or _reason(error)
+        if previous is not None and previous.is_corrupt:
+            self._damage = self._damage or "the file ends early"
+        if previous is not None and not self._damage:
+            yield previous
+
+    def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[av.VideoFrame], str]:
+        try:
+            frames = self._stream.decode(packet)
+        except (FFmpegError, OSError) as error:
+            return [], _reason(error)
+        for frame in frames:
+            _check_size(frame.width, frame.height)
+        return frames, ""
+
+
+class _WebpMedia:
+    """An animated WebP: FFmpeg reads only still ones."""
+
+    container_name = "webp"
+    codec_name = "webp"
+
+    def __init__(self, file: BinaryIO) -> None:
+        try:
+            self._image = Image.open(file, formats=["WEBP"])
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ReadError(f"not a video: {error}") from error
+        _check_size(*self._image.size)
+        self.fps = DEFAULT_FPS
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        start_ms = 0
+        for index in range(getattr(self._image, "n_frames", 1)):
+            try:
+                self._image.seek(index)
+                pixels = np.asarray(self._image.convert("RGB"))
+            except (OSError, ValueError, EOFError) as error:
+                kind = TruncatedError if index else ReadError
+                raise kind(f"damaged after {index} frames: {error}") from error
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = start_ms, Fraction(1, 1000)
+            frame.duration = round(self._image.info.get("duration", 40))
+            start_ms += frame.duration
+            yield frame
+
+
+def _picture_stream(container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & _COVER:
+            _check_size(stream.codec_context.width, stream.codec_context.height)
+            return stream
+    kinds = {stream.type for stream in container.streams}
+    raise ReadError(
+        f"no video stream ({' and '.join(sorted(kinds - {'video'})) or 'nothing'} only)"
+    )
+
+
+def _nominal_fps(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate is not None and 0 < rate <= _MAX_FPS:
+            return Fraction(rate)
+    return DEFAULT_FPS
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > _MAX_PIXELS:
+        raise ReadError(f"a frame of {width}x{height} pixels; at most {_MAX_PIXELS:,} are read")
+
+
+def _is_animated_webp(head: bytes) -> bool:
+    return (
+        head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,90 @@
+"""What frames must look like: size, crop and rate, and the part of a source that this takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ldf_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+Crop = Literal["centre", "none"]
+MAX_SIDE = 4096
+
+
+class Box(NamedTuple):
+    """A part of a frame in whole pixels; rows [top, top + height), columns [left, left + width)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shape and rate that every frame of every clip is brought to.
+
+    Attributes:
+        height: rows of a frame, in [1, 4096].
+        width: columns of a frame, in [1, 4096].
+        crop: "centre" takes the largest centred part of the target's aspect, "none" squeezes the
+            whole.
+        fps: frames a second after resampling in time; None keeps every frame at the source's rate.
+
+    Raises:
+        UsageError: if a field is out of range.
+    """
+
+    height: int
+    width: int
+    crop: Crop = "centre"
+    fps: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
+            raise UsageError(
+                f"got a frame size of {self.height}x{self.width}, expected sides from 1 to "
+                f"{MAX_SIDE}; give a size in that range"
+            )
+        if self.crop not in ("centre", "none"):
+            raise UsageError(f"got crop {self.crop!r}, expected centre or none; give one of them")
+        if self.fps is not None and self.fps <= 0:
+            raise UsageError(
+                f"got {self.fps} frames a second, expected more than 0; give a positive rate"
+            )
+
+    def settings(self) -> dict[str, object]:
+        """Returns all that changes pixels or times, ready for JSON and so for fingerprints."""
+        fps = None if self.fps is None else f"{self.fps.numerator}/{self.fps.denominator}"
+        return {
+            "height": self.height,
+            "width": self.width,
+            "crop": self.crop,
+            "filter": "area",
+            "fps": fps,
+        }
+
+    def box(self, source_height: int, source_width: int) -> Box:
+        """Returns the part of a source frame (upright, in pixels) that becomes the whole target."""
+        if self.crop == "none":
+            return Box(0, 0, source_height, source_width)
+        return centred_box(source_height, source_width, height=self.height, width=self.width)
+
+
+def centred_box(source_height: int, source_width: int, *, height: int, width: int) -> Box:
+    """Returns the largest centred part of a source that has the aspect height : width.
+
+    Sides round to the nearest pixel and stay in [1, source side]; an odd margin leaves its larger
+    half below and right.
+    """
+    box_height = min(source_height, max(1, _rounded_ratio(source_width * height, width)))
+    box_width = min(source_width, max(1, _rounded_ratio(source_height * width, height)))
+    top, left = (source_height - box_height) // 2, (source_width - box_width) // 2
+    return Box(top, left, box_height, box_width)
+
+
+def _rounded_ratio(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)

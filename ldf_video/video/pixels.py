@@ -1,0 +1,60 @@
+"""The one crossing between pixels (uint8) and what models see (float in [-1, 1]).
+
+Exact for all 256 levels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_HALF_RANGE = 127.5
+
+
+def to_model(
+    frames: NDArray[np.uint8] | torch.Tensor, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Turns pixels into a model's input: x / 127.5 - 1.
+
+    Args:
+        frames: uint8 (N, H, W, 3), RGB, an array or a tensor; left as it is.
+        device: where to put the result; None keeps a tensor's own (the CPU for an array). The bytes
+            are moved before they grow to floats.
+
+    Returns:
+        float32 (N, 3, H, W) in [-1, 1], contiguous.
+
+    Raises:
+        ValueError: if `frames` has another type or shape.
+    """
+    if isinstance(frames, np.ndarray):
+        # A copy where the memory is read-only (a mapped file): torch has no read-only tensors.
+        frames = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"got {frames.dtype} {tuple(frames.shape)}, expected uint8 (N, H, W, 3)")
+    pixels = frames.to(device) if device is not None else frames
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).contiguous().div_(_HALF_RANGE).sub_(1)
+
+
+def from_model(images: torch.Tensor) -> NDArray[np.uint8]:
+    """Turns a model's output into pixels: (x + 1) * 127.5, rounded and clamped.
+
+    Args:
+        images: float (N, 3, H, W) of any precision, on any device; may carry a graph, which is
+            dropped.
+
+    Returns:
+        uint8 (N, H, W, 3), RGB, C-contiguous, in main memory.
+
+    Raises:
+        ValueError: if `images` has another type or shape.
+    """
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"got {images.dtype} {tuple(images.shape)}, expected float (N, 3, H, W)")
+    levels = images.detach().to(torch.float32).add(1).mul_(_HALF_RANGE).round_().clamp_(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

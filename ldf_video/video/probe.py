@@ -1,0 +1,86 @@
+"""What a file is, found by decoding all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ldf_video.errors import TruncatedError
+from ldf_video.video.decode import DEFAULT_FPS, Media, open_media
+from ldf_video.video.read import ARRAY_SUFFIX, open_array
+from ldf_video.video.timing import Clock
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts about one file.
+
+    Attributes:
+        container: FFmpeg's name of the format, or "npy".
+        codec: FFmpeg's name of the codec; "uint8" for arrays.
+        width: columns of the first frame as stored, before rotation.
+        height: rows of the first frame as stored, before rotation.
+        fps: nominal frames a second (25 for arrays, which carry no times).
+        num_frames: frames that decode, over all clips of an array.
+        duration_seconds: from the first frame's start to the last one's end.
+        rotation: counter-clockwise degrees that set the frames upright.
+        truncated: whether the file is damaged after `num_frames` frames.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    fps: Fraction
+    num_frames: int
+    duration_seconds: float
+    rotation: int
+    truncated: bool = False
+
+
+def probe(path: Path) -> VideoInfo:
+    """Decodes `path` once and says what it is; headers are not believed.
+
+    Raises:
+        ReadError: if not one frame can be read.
+    """
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return _probe_array(path)
+    with open_media(path) as media:
+        return _probe_media(media)
+
+
+def _probe_media(media: Media) -> VideoInfo:
+    frames, clock = media.frames(), Clock(media.fps)
+    first = next(frames)
+    num_frames, truncated = 1, False
+    end = clock.start(first) + clock.length(first)
+    try:
+        for frame in frames:
+            num_frames += 1
+            end = clock.start(frame) + clock.length(frame)
+    except TruncatedError:
+        truncated = True
+    return VideoInfo(
+        container=media.container_name,
+        codec=media.codec_name,
+        width=first.width,
+        height=first.height,
+        fps=media.fps,
+        num_frames=num_frames,
+        duration_seconds=float(end),
+        rotation=first.rotation % 360,
+        truncated=truncated,
+    )
+
+
+def _probe_array(path: Path) -> VideoInfo:
+    array = open_array(path)
+    height, width, _ = array.shape[-3:]
+    num_frames = array.size // (height * width * 3)
+    seconds = float(num_frames / DEFAULT_FPS)
+    return VideoInfo("npy", "uint8", width, height, DEFAULT_FPS, num_frames, seconds, 0)

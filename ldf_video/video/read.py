@@ -1,0 +1,127 @@
+"""Clips as streams of frames, ready for a model: cropped, scaled and resampled in time."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+from ldf_video.errors import ReadError
+from ldf_video.video.decode import DEFAULT_FPS, open_media
+from ldf_video.video.resize import Resizer
+from ldf_video.video.timing import resample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from fractions import Fraction
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ldf_video.video.geometry import Geometry
+
+ARRAY_SUFFIX = ".npy"
+
+
+@dataclass(frozen=True)
+class ClipStream:
+    """One clip, to be read once.
+
+    Attributes:
+        index: which clip of an array (N, T, height, width, 3), 0-based; None where a file is one
+            clip.
+        fps: frames a second of what `frames` gives: the geometry's, else the source's own.
+        frames: yields uint8 (height, width, 3) RGB arrays, C-contiguous. A frame held over several
+            output times is the same array again, so treat them as read-only. Raises TruncatedError
+            after the last good frame where the source is damaged.
+    """
+
+    index: int | None
+    fps: Fraction
+    frames: Iterator[NDArray[np.uint8]]
+
+
+def open_clips(path: Path, geometry: Geometry) -> Iterator[ClipStream]:
+    """Yields the clips of one source; memory stays flat however long they are.
+
+    A clip is given only once its first frame has been decoded. The frames of an array carry no
+    times: all are given, and `geometry.fps` (else 25) only says how fast they play.
+
+    Args:
+        path: a video, an animation, a still picture, or a .npy array of uint8 (T, H, W, 3) or
+            (N, T, H, W, 3).
+        geometry: what the frames are brought to.
+
+    Raises:
+        ReadError: if not one frame can be read; the message is a short reason without the path.
+    """
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        yield from _array_clips(open_array(path), geometry)
+    else:
+        yield _video_clip(path, geometry)
+
+
+def open_array(path: Path) -> NDArray[np.uint8]:
+    """Maps a .npy array of clips into memory, read-only, without loading it.
+
+    Raises:
+        ReadError: if it is no uint8 array (T, H, W, 3) or (N, T, H, W, 3) with at least one frame.
+    """
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise ReadError(f"cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ReadError(f"not a .npy array: {str(error).splitlines()[0]}") from error
+    expected = "expected uint8 (T, H, W, 3) or (N, T, H, W, 3)"
+    if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3:
+        raise ReadError(f"an array of {array.dtype} {array.shape}; {expected}")
+    if array.size == 0:
+        raise ReadError(f"an array of shape {array.shape} holds no frame; {expected}")
+    return array
+
+
+def _array_clips(array: NDArray[np.uint8], geometry: Geometry) -> Iterator[ClipStream]:
+    fps = geometry.fps or DEFAULT_FPS
+    if array.ndim == 4:
+        yield ClipStream(None, fps, _resized(_array_frames(array), geometry))
+        return
+    for index, clip in enumerate(array):
+        yield ClipStream(index, fps, _resized(_array_frames(clip), geometry))
+
+
+def _array_frames(clip: NDArray[np.uint8]) -> Iterator[av.VideoFrame]:
+    for image in clip:
+        yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+
+
+def _video_clip(path: Path, geometry: Geometry) -> ClipStream:
+    with contextlib.ExitStack() as stack:
+        media = stack.enter_context(open_media(path))
+        decoded = media.frames()
+        if geometry.fps is not None:
+            decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
+        # From here on the frames own the open file: they close it when read to the end or dropped.
+        frames = _owning(_resized(decoded, geometry), stack.pop_all())
+    first = next(frames)
+    return ClipStream(None, geometry.fps or media.fps, itertools.chain([first], frames))
+
+
+def _owning(
+    frames: Iterator[NDArray[np.uint8]], resources: contextlib.ExitStack
+) -> Iterator[NDArray[np.uint8]]:
+    with resources:
+        yield from frames
+
+
+def _resized(frames: Iterable[av.VideoFrame], geometry: Geometry) -> Iterator[NDArray[np.uint8]]:
+    resize = Resizer(geometry)
+    last: tuple[av.VideoFrame, NDArray[np.uint8]] | None = None
+    for frame in frames:
+        if last is None or last[0] is not frame:
+            last = frame, resize(frame)
+        yield last[1]

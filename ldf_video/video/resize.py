@@ -1,0 +1,102 @@
+"""Crop, scale and turn one decoded frame; videos and arrays go through the same filter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ldf_video.video.geometry import Box, Geometry
+
+# Area averages; the other flags stop libswscale from sharing chroma between neighbours when scaling.
+_SCALE = (
+    Interpolation.AREA
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.BITEXACT
+)
+# At equal size they would smear chroma across blocks; plain conversion repeats it, as players do.
+_CONVERT = Interpolation.AREA
+
+
+class Resizer:
+    """Turns decoded frames of any shape into RGB arrays of one geometry.
+
+    A scaler is dear to make, so one is kept for each of the two passes; libswscale remakes it only
+    when the source's shape changes.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._whole = VideoReformatter()
+        self._part = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Returns the frame as uint8 (height, width, 3) RGB, C-contiguous.
+
+        Equal sizes move no pixel: lossless RGB comes out bit for bit.
+        """
+        turns = quarter_turns(frame.rotation)
+        sideways = turns % 2 == 1
+        height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
+        box = self._geometry.box(height, width)
+        target = (self._geometry.height, self._geometry.width)
+        if box.height * box.width < target[0] * target[1]:
+            # Enlarging: cut first, so that a thin part of a wide frame does not enlarge all of it.
+            cut = _slice(
+                upright(self._rgb(frame, height=frame.height, width=frame.width), turns), box
+            )
+            return self._enlarge(cut)
+        # Reducing: scale the whole to where the box has the target's size, then cut. One pass, few
+        # pixels.
+        whole = (_scaled(height, target[0], box.height), _scaled(width, target[1], box.width))
+        stored = whole[::-1] if sideways else whole
+        small = upright(self._rgb(frame, height=stored[0], width=stored[1]), turns)
+        top, left = (whole[0] - target[0]) // 2, (whole[1] - target[1]) // 2
+        return np.ascontiguousarray(small[top : top + target[0], left : left + target[1]])
+
+    def _rgb(self, frame: av.VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
+        return _reformat(self._whole, frame, height=height, width=width)
+
+    def _enlarge(self, cut: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        frame = av.VideoFrame.from_ndarray(cut, format="rgb24")
+        return _reformat(
+            self._part, frame, height=self._geometry.height, width=self._geometry.width
+        )
+
+
+def quarter_turns(rotation_degrees: int) -> int:
+    """Returns how many counter-clockwise quarter turns set a frame upright, in [0, 4)."""
+    return round(rotation_degrees / 90) % 4
+
+
+def upright(image: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
+    """Returns `image` (H, W, 3) turned counter-clockwise by quarter turns; may be a view."""
+    return np.rot90(image, turns) if turns else image
+
+
+def _reformat(
+    scaler: VideoReformatter, frame: av.VideoFrame, *, height: int, width: int
+) -> NDArray[np.uint8]:
+    # One thread: on small pictures more threads double the work and gain no time.
+    flags = _CONVERT if (height, width) == (frame.height, frame.width) else _SCALE
+    scaled = scaler.reformat(
+        frame, width=width, height=height, format="rgb24", interpolation=flags, threads=1
+    )
+    return np.ascontiguousarray(scaled.to_ndarray(), dtype=np.uint8)
+
+
+def _slice(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    top, left, height, width = box
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def _scaled(side: int, target: int, box_side: int) -> int:
+    """Returns the size at which `box_side` of `side` pixels becomes `target`."""
+    return max(target, (2 * side * target + box_side) // (2 * box_side))
