@@ -1,0 +1,24 @@
+"""ldf-video: train a video generator on your own clips, in memory that does not grow with length.
+
+The functions of `ldf_video.api` are found here too, and loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ldf_video.api import encode, generate, info, reconstruct, train_frame, train_top
+
+__all__ = ["encode", "generate", "info", "reconstruct", "train_frame", "train_top"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from ldf_video import api
+
+        return getattr(api, name)
+    if name == "__version__":
+        return _version("ldf-video")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

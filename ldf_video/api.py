@@ -1,0 +1,295 @@
+"""The commands as functions. Importing this is cheap: torch is loaded by the first call.
+
+Every function takes `device` ("auto", "cpu", "cuda" or "mps") and `quiet`, and raises
+`ldf_video.errors.LdfError`, whose message says what was got, what was expected and what to do.
+Paths may be strings. Options left at None have the command line's defaults.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ldf_video.pipelines.encode import Encoded
+    from ldf_video.pipelines.generate import Generated
+    from ldf_video.pipelines.reconstruct import Reconstructed
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "no", "bf16"]
+Crop = Literal["centre", "none"]
+
+
+def train_frame(
+    clips: str | Path,
+    *,
+    out: str | Path = "checkpoints/frame",
+    size: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    mixed_precision: Precision | None = None,
+    fps: str | None = None,
+    crop: Crop | None = None,
+    seed: int | None = None,
+    resume: bool = True,
+    frames_store: str | Path | None = None,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Train a frame model (encoder, generator, discriminator) on every frame of the clips.
+
+    The clips are read once, streamed, into a store of uint8 frames; training draws random frames
+    from that store. The same call again goes on with an unfinished run.
+
+    Args:
+        clips: a video or a directory of them.
+        out: directory of the checkpoint.
+        size: "32" or "64x36" (width x height) in pixels, multiples of 8; 32 by default.
+        steps: updates in all; or
+        minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
+        batch_size: frames an update, 64 by default, at least 4.
+        learning_rate: of Adam, 3e-4 by default.
+        mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere.
+        fps: frames a second to read, such as "15"; each video's own by default.
+        crop: "centre" keeps the largest centred part of the target's shape, "none" squeezes.
+        seed: of weights, batches and noise; drawn and printed by default.
+        resume: False moves a run that is there aside and starts anew.
+        frames_store: where the frames lie, `OUT/frames` by default.
+
+    Returns:
+        The directory of the checkpoint.
+
+    Raises:
+        UsageError: an option means nothing, or there is nothing at `clips`.
+        CheckpointError: the run in `out` was started with other options.
+    """
+    from ldf_video.pipelines.train_frame import train_frame as run
+
+    return run(
+        clips,
+        out=out,
+        size=size,
+        steps=steps,
+        minutes=minutes,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        mixed_precision=mixed_precision,
+        fps=fps,
+        crop=crop,
+        seed=seed,
+        resume=resume,
+        frames_store=frames_store,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def encode(
+    clips: str | Path,
+    *,
+    out: str | Path = "latents",
+    frame_model: str | Path | None = None,
+    fps: str | None = None,
+    crop: Crop | None = None,
+    batch_size: int = 64,
+    mixed_precision: Precision = "auto",
+    strict: bool = False,
+    retry: bool = False,
+    overwrite: bool = False,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Encoded:
+    """Stream every frame of the clips through the encoder into a store of float16 latents.
+
+    Sources that the store already holds, unchanged, are not read again; a killed call goes on from
+    its last commit. What cannot be read is listed and the rest goes on.
+
+    Args:
+        clips: a video or a directory of them.
+        out: directory of the store.
+        frame_model: a directory or a shipped model's name; checkpoints/frame by default, and
+            without that the shipped pacman-32.
+        fps: frames a second to read; as the frame model was trained by default.
+        crop: as in `train_frame`; as the frame model was trained by default.
+        batch_size: frames a batch.
+        mixed_precision: as in `train_frame`.
+        strict: raise where any source could not be read whole.
+        retry: read quarantined sources again though they have not changed.
+        overwrite: move a store made by other settings aside instead of raising.
+
+    Returns:
+        The store, what became of each source, and the PSNR of a sample of the frames.
+
+    Raises:
+        StoreError: the store was made by other settings, is in use, or the disk is full.
+        LdfError: nothing could be read.
+    """
+    from ldf_video.pipelines.encode import encode as run
+
+    return run(
+        clips,
+        out=out,
+        frame_model=frame_model,
+        fps=fps,
+        crop=crop,
+        batch_size=batch_size,
+        mixed_precision=mixed_precision,
+        strict=strict,
+        retry=retry,
+        overwrite=overwrite,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def train_top(
+    *,
+    latents: str | Path = "latents",
+    out: str | Path = "checkpoints/top",
+    window: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    mixed_precision: Precision | None = None,
+    seed: int | None = None,
+    resume: bool = True,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Train the top model, a rectified flow over windows of latents; the videos are not needed.
+
+    Args:
+        latents: the store that `encode` made.
+        out: directory of the checkpoint.
+        window: frames that the model sees at once, 16 by default, fewer where clips are shorter.
+        steps: updates in all; or
+        minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
+        batch_size: windows an update, 64 by default.
+        learning_rate: of Adam, 5e-4 by default.
+        mixed_precision: as in `train_frame`.
+        seed: of weights, batches and noise; drawn and printed by default.
+        resume: False moves a run that is there aside and starts anew.
+
+    Returns:
+        The directory of the checkpoint.
+
+    Raises:
+        StoreError: there are no latents.
+        CheckpointError: the run in `out` was started with other options or other latents.
+    """
+    from ldf_video.pipelines.train_top import train_top as run
+
+    return run(
+        latents=latents,
+        out=out,
+        window=window,
+        steps=steps,
+        minutes=minutes,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        mixed_precision=mixed_precision,
+        seed=seed,
+        resume=resume,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def generate(
+    output: str | Path,
+    *,
+    num_frames: int = 16,
+    num_videos: int = 1,
+    seed: int | None = None,
+    fps: str | None = None,
+    upscale: int | None = None,
+    start_from: str | Path | None = None,
+    top_model: str | Path | None = None,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Generated:
+    """Generate videos of any length; memory does not grow with it.
+
+    Args:
+        output: .mp4, .gif or .png (a sheet); without a suffix a directory with an mp4 a video.
+            Several videos in one file stand side by side.
+        num_frames: of each video, at least 1.
+        num_videos: at least 1.
+        seed: the same gives the same files; drawn and printed by default.
+        fps: frames a second of the file; those of the training clips by default.
+        upscale: integer factor; the smallest even one that gives 128 pixels by default.
+        start_from: a video to go on from.
+        top_model: a directory or a shipped model's name; checkpoints/top by default, and without
+            that the shipped pacman-32. Its own frame model is loaded with it.
+
+    Returns:
+        The files and the seed.
+
+    Raises:
+        UsageError: an option means nothing.
+        CheckpointError: a model is missing or damaged.
+    """
+    from ldf_video.pipelines.generate import generate as run
+
+    return run(
+        output,
+        num_frames=num_frames,
+        num_videos=num_videos,
+        seed=seed,
+        fps=fps,
+        upscale=upscale,
+        start_from=start_from,
+        top_model=top_model,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def reconstruct(
+    clips: str | Path,
+    *,
+    output: str | Path | None = None,
+    frame_model: str | Path | None = None,
+    upscale: int | None = None,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Reconstructed:
+    """Pass every frame through encoder and generator, and measure how close it comes back.
+
+    Args:
+        clips: a video, or a directory of them to measure only.
+        output: .mp4, .gif or .png with the reconstructions; none by default.
+        frame_model: as in `encode`.
+        upscale: as in `generate`.
+
+    Returns:
+        PSNR in dB over all frames together, their number, and the file.
+
+    Raises:
+        ReadError: a video cannot be read.
+    """
+    from ldf_video.pipelines.reconstruct import reconstruct as run
+
+    return run(
+        clips,
+        output=output,
+        frame_model=frame_model,
+        upscale=upscale,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """Say what a video, a store, a checkpoint or a shipped model is.
+
+    Raises:
+        UsageError: it is none of these.
+        ReadError: it looks like a video and cannot be read.
+    """
+    from ldf_video.pipelines.info import info as run
+
+    return run(path)

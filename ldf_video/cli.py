@@ -1,0 +1,293 @@
+"""The command line: options to one call of the API, errors to exit codes. Imports no torch."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ldf_video import api
+from ldf_video.errors import LdfError, UsageError
+
+app = typer.Typer(
+    name="ldf-video",
+    help="Train a video generator on your own clips, in memory that does not grow with length.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+Device = Annotated[api.Device, typer.Option(help="Where to compute.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but results and errors.")]
+Clips = Annotated[Path, typer.Argument(help="A video, or a directory searched recursively.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Updates in all.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Training time in all; 10 on a CPU, 5 on a GPU by default.")
+]
+Rate = Annotated[float | None, typer.Option(help="Learning rate of Adam.")]
+Precision = Annotated[
+    api.Precision | None, typer.Option(help="auto: bf16 on a GPU that has it, none elsewhere.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Drawn and printed when absent.")]
+Resume = Annotated[
+    bool, typer.Option(help="Go on with the run in OUT, or move it aside and start anew.")
+]
+Fps = Annotated[str | None, typer.Option(help="Frames a second, such as 15 or 30000/1001.")]
+Crop = Annotated[
+    api.Crop | None, typer.Option(help="centre: the largest centred part; none: squeeze.")
+]
+FrameModel = Annotated[
+    str | None,
+    typer.Option(help="Directory or shipped name; checkpoints/frame, else pacman-32."),
+]
+Upscale = Annotated[
+    int | None, typer.Option(min=1, help="Integer factor; at least 128 pixels by default.")
+]
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn the package's errors into one line and an exit code."""
+    try:
+        yield
+    except UsageError as error:
+        _fail(error, code=2)
+    except LdfError as error:
+        _fail(error, code=1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was done is kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+
+
+def _fail(error: Exception, *, code: int) -> None:
+    line = " ".join(str(error).split())
+    typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(code) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(package_version("ldf-video"))
+        raise typer.Exit
+
+
+@app.command("train-frame")
+def train_frame(
+    clips: Clips,
+    out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/frame"),
+    size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, multiples of 8.")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_size: Annotated[int | None, typer.Option(min=4, help="Frames an update.")] = None,
+    learning_rate: Rate = None,
+    mixed_precision: Precision = None,
+    fps: Fps = None,
+    crop: Crop = None,
+    seed: Seed = None,
+    resume: Resume = True,
+    frames_store: Annotated[
+        Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Learn single frames: encoder, generator and discriminator."""
+    with _errors():
+        path = api.train_frame(
+            clips,
+            out=out,
+            size=size,
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            mixed_precision=mixed_precision,
+            fps=fps,
+            crop=crop,
+            seed=seed,
+            resume=resume,
+            frames_store=frames_store,
+            device=device,
+            quiet=quiet,
+        )
+        typer.echo(path)
+
+
+@app.command()
+def encode(
+    clips: Clips,
+    out: Annotated[Path, typer.Option(help="Directory of the latents.")] = Path("latents"),
+    frame_model: FrameModel = None,
+    fps: Fps = None,
+    crop: Crop = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames a batch.")] = 64,
+    mixed_precision: Precision = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 where a source was not read whole.")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Read again what could not be read before.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move a store made otherwise aside.")
+    ] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Stream clips through the encoder into memory-mapped latents."""
+    with _errors():
+        encoded = api.encode(
+            clips,
+            out=out,
+            frame_model=frame_model,
+            fps=fps,
+            crop=crop,
+            batch_size=batch_size,
+            mixed_precision=mixed_precision or "auto",
+            strict=strict,
+            retry=retry,
+            overwrite=overwrite,
+            device=device,
+            quiet=quiet,
+        )
+        typer.echo(encoded.store)
+
+
+@app.command("train-top")
+def train_top(
+    latents: Annotated[Path, typer.Option(help="What encode made.")] = Path("latents"),
+    out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/top"),
+    window: Annotated[int | None, typer.Option(min=2, help="Frames seen at once; 16.")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows an update.")] = None,
+    learning_rate: Rate = None,
+    mixed_precision: Precision = None,
+    seed: Seed = None,
+    resume: Resume = True,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Learn how latents follow each other."""
+    with _errors():
+        path = api.train_top(
+            latents=latents,
+            out=out,
+            window=window,
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            mixed_precision=mixed_precision,
+            seed=seed,
+            resume=resume,
+            device=device,
+            quiet=quiet,
+        )
+        typer.echo(path)
+
+
+@app.command()
+def generate(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help=".mp4, .gif, .png, or a directory.")
+    ] = Path("out.mp4"),
+    frames: Annotated[int, typer.Option(help="Frames a video.")] = 16,
+    num_videos: Annotated[int, typer.Option(help="Videos, side by side in one file.")] = 1,
+    seed: Seed = None,
+    fps: Fps = None,
+    upscale: Upscale = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="CLIP", help="A video to go on from.")
+    ] = None,
+    top_model: Annotated[
+        str | None, typer.Option(help="Directory or shipped name; checkpoints/top, else pacman-32.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Generate videos of any length."""
+    with _errors():
+        generated = api.generate(
+            output,
+            num_frames=frames,
+            num_videos=num_videos,
+            seed=seed,
+            fps=fps,
+            upscale=upscale,
+            start_from=start_from,
+            top_model=top_model,
+            device=device,
+            quiet=quiet,
+        )
+        for path in generated.paths:
+            typer.echo(path)
+
+
+@app.command()
+def reconstruct(
+    clips: Clips,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help=".mp4, .gif or .png of G(E(x)).")
+    ] = None,
+    frame_model: FrameModel = None,
+    upscale: Upscale = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Encode and decode frames, and say how close they come."""
+    with _errors():
+        result = api.reconstruct(
+            clips,
+            output=output,
+            frame_model=frame_model,
+            upscale=upscale,
+            device=device,
+            quiet=quiet,
+        )
+        typer.echo(f"{result.psnr_db:.2f} dB PSNR over {result.num_frames:,} frames")
+        if result.path is not None:
+            typer.echo(result.path)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A video, store, checkpoint or shipped name.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a video, a store or a checkpoint is."""
+    with _errors():
+        described = api.info(path)
+        typer.echo(jsonlib.dumps(described, indent=2) if json else _lines(described))
+
+
+def _lines(described: dict[str, Any], *, indent: str = "") -> str:
+    lines = []
+    for name, value in described.items():
+        if isinstance(value, dict):
+            lines.append(f"{indent}{name}:\n{_lines(value, indent=indent + '  ')}")
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines.append(f"{indent}{name}:" + "".join(f"\n{indent}  {item}" for item in value))
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

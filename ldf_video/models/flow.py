@@ -1,0 +1,280 @@
+"""The default top model: rectified flow over windows of latents, rolled forward to any length.
+
+A block-causal transformer over time sees one token a frame, each frame with a noise level of its own
+(Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it is
+rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it keeps
+the keys and values of the past and integrates the noisy block in a few Euler steps, so that memory
+and time a frame do not depend on the length of the video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldf_video.models.layers import fourier_features
+
+Logs = dict[str, Tensor]
+KeysValues = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Shape and schedule of a flow.
+
+    Attributes:
+        latent_shape: of one frame, (channels, rows, columns).
+        window: frames that the network sees at once, a multiple of `block`.
+        block: frames that are integrated together; a block sees itself and the past.
+        width: of a token, a multiple of `heads`.
+        depth: transformer layers.
+        heads: of the attention.
+        sampling_steps: Euler steps a block.
+        prefix_noise: highest noise level of the clean past in training.
+        context_level: noise level that the past is said to have when sampling.
+    """
+
+    latent_shape: tuple[int, int, int] = (4, 4, 4)
+    window: int = 16
+    block: int = 4
+    width: int = 256
+    depth: int = 5
+    heads: int = 4
+    sampling_steps: int = 8
+    prefix_noise: float = 0.2
+    context_level: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latent_shape", tuple(self.latent_shape))
+        if self.block < 1 or self.window % self.block or self.window < 2 * self.block:
+            raise ValueError(
+                f"window {self.window}, block {self.block}: "
+                "expected a window of two blocks or more, a whole number of them"
+            )
+
+
+class Layer(nn.Module):
+    """Attention over frames, then an MLP, both modulated by each frame's noise level.
+
+    Peebles & Xie (2023), arXiv:2212.09748, with one modulation network shared by all layers and a
+    learned offset a layer (Chen et al. 2023, arXiv:2310.00426).
+    """
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.heads = config.heads
+        self.norm1 = nn.LayerNorm(w, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(w, elementwise_affine=False)
+        self.qkv = nn.Linear(w, 3 * w)
+        self.project = nn.Linear(w, w)
+        self.mlp = nn.Sequential(
+            nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Linear(4 * w, w)
+        )
+        self.offset = nn.Parameter(torch.zeros(6 * w))
+
+    def forward(
+        self, h: Tensor, modulation: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).chunk(6, dim=-1)
+        attended, seen = self._attend(self.norm1(h) * (1 + scale1) + shift1, mask, past)
+        h = h + gate1 * attended
+        h = h + gate2 * self.mlp(self.norm2(h) * (1 + scale2) + shift2)
+        return h, seen
+
+    def _attend(
+        self, h: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        b, t, w = h.shape
+        q, k, v = self.qkv(h).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        seen = (k, v)
+        if past is not None:
+            k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.project(out.transpose(1, 2).reshape(b, t, w)), seen  # heads side by side again
+
+
+class FlowTop(nn.Module):
+    """Velocity network, its loss and its sampler. Latents are standardised inside.
+
+    The buffers `latent_mean` and `latent_std`, of a latent's shape, hold the statistics of the
+    training latents and travel with the weights.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        size, w = math.prod(config.latent_shape), config.width
+        self.register_buffer("latent_mean", torch.zeros(config.latent_shape))
+        self.register_buffer("latent_std", torch.ones(config.latent_shape))
+        self.embed = nn.Linear(size, w)
+        self.position = nn.Parameter(0.02 * torch.randn(config.window, w))
+        self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
+        self.modulate = nn.Linear(w, 6 * w)
+        self.layers = nn.ModuleList([Layer(config) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(w)
+        self.head = nn.Linear(w, size)
+        for linear in (self.modulate, self.head):  # the identity, and velocity zero, at the start
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set what latents are standardised by; both of a latent's shape, std > 0."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std.clamp_min(1e-4))
+
+    def standardise(self, latents: Tensor) -> Tensor:
+        """Latents (..., C, H, W) -> tokens (..., C * H * W) of mean 0 and spread 1."""
+        return ((latents - self.latent_mean) / self.latent_std).flatten(-3)
+
+    def restore(self, tokens: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        latents = tokens.unflatten(-1, self.config.latent_shape)
+        return latents * self.latent_std + self.latent_mean
+
+    # -- training --------------------------------------------------------------------------------
+
+    def loss(self, latents: Tensor, mask: Tensor, *, noise: torch.Generator) -> tuple[Tensor, Logs]:
+        """Mean squared error of the velocity, over real and noisy frames.
+
+        Rectified flow (Liu et al. 2022, arXiv:2209.03003): at level u a frame is (1 - u) x + u e, its
+        velocity x - e.
+
+        Args:
+            latents: (B, window, C, H, W); what stands under the mask changes nothing.
+            mask: (B, window) bool, True where a frame is real; real frames come first.
+            noise: source of levels and noise.
+
+        Returns:
+            A scalar, and what to log.
+        """
+        b, t = mask.shape
+        clean = self.standardise(
+            torch.where(mask[:, :, None, None, None], latents, self.latent_mean)
+        )
+        levels, counted = (part.to(clean.device) for part in self._levels(b, t, noise))
+        e = torch.randn(clean.shape, generator=noise, device=noise.device).to(clean.device)
+        u = levels.unsqueeze(-1)
+        velocity = self._velocity((1 - u) * clean + u * e, levels, mask=mask)
+        error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
+        weight = (mask & counted).float()
+        loss = (error * weight).sum() / weight.sum().clamp_min(1)
+        return loss, {"velocity": loss.detach()}
+
+    def _levels(self, b: int, t: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise levels (B, T) as the sampler will meet them, and which frames count in the loss.
+
+        In equal parts: one level for the whole window; a nearly clean past of random length with one
+        level after it; an independent level a frame.
+        """
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=noise, device=noise.device)
+
+        normal = torch.randn((b, 1), generator=noise, device=noise.device)
+        shared = torch.sigmoid(normal).expand(b, t)  # logit-normal, Esser et al. 2024
+        blocks = t // self.config.block
+        prefix = self.config.block * (1 + (uniform(b, 1) * (blocks - 1)).floor())
+        past = torch.arange(t, device=noise.device) < prefix  # (B, T)
+        nearly_clean = self.config.prefix_noise * uniform(b, 1) * uniform(b, 1)
+        continued = torch.where(past, nearly_clean, shared)
+        part = uniform(b, 1) * 3
+        levels = torch.where(part < 1, shared, torch.where(part < 2, continued, uniform(b, t)))
+        return levels, ~(past & (part >= 1) & (part < 2))
+
+    def _velocity(self, tokens: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
+        """The network on whole windows (B, T, size), T at most `window`, blocks seeing the past."""
+        t = tokens.shape[1]
+        block = torch.arange(t, device=tokens.device) // self.config.block
+        causal = block[:, None] >= block[None, :]
+        itself = torch.eye(t, dtype=torch.bool, device=tokens.device)
+        attention = (causal & mask[:, None, :]) | itself  # (B, T, T); no row is empty
+        return self._network(tokens, levels, 0, attention.unsqueeze(1), None)[0]
+
+    def _network(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        first: int,
+        mask: Tensor | None,
+        past: KeysValues | None,
+    ) -> tuple[Tensor, KeysValues]:
+        """Velocities of frames `first`... of a window, and their keys and values a layer."""
+        t = tokens.shape[1]
+        h = self.embed(tokens) + self.position[first : first + t]
+        modulation = self.modulate(self.level(fourier_features(levels, 8)))
+        seen: KeysValues = []
+        for i, layer in enumerate(self.layers):
+            h, keys_values = layer(h, modulation, mask, None if past is None else past[i])
+            seen.append(keys_values)
+        return self.head(self.norm(h)), seen
+
+    # -- sampling --------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        num_frames: int,
+        generators: Sequence[torch.Generator],
+        *,
+        context: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Roll the flow forward, a block at a time.
+
+        The first frames of a longer video are those of a shorter one with the same generators.
+
+        Args:
+            num_frames: frames a video, at least 1.
+            generators: one a video, N of them: the only source of chance.
+            context: latents (N, n, C, H, W) to go on from, n at least 1, not yielded again.
+
+        Yields:
+            Latents (N, up to `block`, C, H, W), float32, `num_frames` of them in all.
+        """
+        past = self._context(context, len(generators))
+        room = self.config.window - self.config.block
+        for done in range(0, num_frames, self.config.block):
+            tokens = self._next_block(past, generators)
+            past = torch.cat([past, tokens], dim=1)[:, -room:]
+            yield self.restore(tokens[:, : num_frames - done])
+
+    def _context(self, context: Tensor | None, n: int) -> Tensor:
+        """What is known of the past as tokens (N, whole blocks, size): the newest frames."""
+        c = self.config
+        if context is None:
+            return self.latent_mean.new_zeros((n, 0, math.prod(c.latent_shape)))
+        tokens = self.standardise(context)
+        if tokens.shape[1] < c.block:  # too short for a block: its first frame stood still before
+            missing = c.block - tokens.shape[1]
+            tokens = torch.cat([tokens[:, :1].expand(-1, missing, -1), tokens], dim=1)
+        kept = min(tokens.shape[1] // c.block * c.block, c.window - c.block)
+        return tokens[:, -kept:]
+
+    def _next_block(self, past: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Integrate one block from noise to data by Euler's method."""
+        n, first, size = past.shape
+        seen = self._remember(past) if first else None
+        shape = (self.config.block, size)
+        x = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
+        x = x.to(past.device)
+        levels = torch.linspace(1, 0, self.config.sampling_steps + 1, device=past.device)
+        for u, lower in zip(levels[:-1], levels[1:], strict=True):
+            velocity, _ = self._network(x, u.expand(n, self.config.block), first, None, seen)
+            x = x + (u - lower) * velocity
+        return x
+
+    def _remember(self, past: Tensor) -> KeysValues:
+        """Keys and values of the past, said to be slightly noisy."""
+        n, t, _ = past.shape
+        levels = past.new_full((n, t), self.config.context_level)
+        block = torch.arange(t, device=past.device) // self.config.block
+        causal = block[:, None] >= block[None, :]
+        return self._network(past, levels, 0, causal, None)[1]

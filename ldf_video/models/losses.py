@@ -1,0 +1,77 @@
+"""Losses of the adversarial games. All take logits, none takes probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def relativistic_loss(winner: Tensor, loser: Tensor) -> Tensor:
+    """Mean softplus(loser - winner): falls as `winner` is scored above `loser`, pair by pair.
+
+    Jolicoeur-Martineau (2018), arXiv:1807.00734; R3GAN (2024), arXiv:2501.05441, eq. 2.
+    D minimises it with the inferred pairs winning, E and G with the generated pairs winning.
+
+    Args:
+        winner: logits (B,).
+        loser: logits (B,).
+
+    Returns:
+        A scalar in nats; ln 2 where the two are equal.
+    """
+    return F.softplus(loser - winner).mean()
+
+
+def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Tensor:
+    """Gradient-norm regularizer of a discriminator, weighted by its own error.
+
+    Roth et al. (2017), arXiv:1705.09367, Algorithm 1: (1 - s)^2 |grad|^2 on real pairs, s^2 |grad|^2
+    on generated ones, s = sigmoid(logits), the gradient of the logit over all inputs together.
+
+    Args:
+        logits: D's output, shape (B,), unbounded, with a graph to every input.
+        inputs: what D saw, each of shape (B, ...), requiring gradients.
+        real: whether the pairs came from the data.
+
+    Returns:
+        Mean penalty, a scalar, in squared nats per squared unit of input.
+    """
+    gradients = torch.autograd.grad(logits.sum(), list(inputs), create_graph=True)
+    squared_norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
+    confidence = torch.sigmoid(logits)
+    error = 1 - confidence if real else confidence
+    return (error.square() * squared_norm).mean()
+
+
+def moment_penalty(z: Tensor) -> Tensor:
+    """Distance of a batch's mean and covariance from those of N(0, I), without a small batch's bias.
+
+    |mean|^2 + |cov - I|^2 over the number of dimensions d, each square taken as the product of two
+    estimates from the two halves of the batch: the plain square of one estimate is too large by
+    about d^2 / B and would shrink the latents.
+
+    Args:
+        z: latents (B, ...), B at least 4.
+
+    Returns:
+        A scalar whose expectation is at least 0, and 0 only where the moments agree.
+    """
+    flat = z.flatten(1).float()
+    half = flat.shape[0] // 2
+    if half < 2:
+        raise ValueError(f"moment_penalty: got a batch of {flat.shape[0]}, expected at least 4")
+    (mean_a, cov_a), (mean_b, cov_b) = (_moments(part) for part in (flat[:half], flat[half:]))
+    dimensions = flat.shape[1]
+    eye = torch.eye(dimensions, device=flat.device)
+    product = (mean_a * mean_b).sum() + ((cov_a - eye) * (cov_b - eye)).sum()
+    return product / dimensions
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and unbiased covariance (d, d) of rows (B, d), written as a product."""
+    mean = x.mean(0)
+    centred = x - mean
+    return mean, centred.T @ centred / (x.shape[0] - 1)

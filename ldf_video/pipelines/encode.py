@@ -1,0 +1,148 @@
+"""encode: clips -> a store of latents."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ldf_video.errors import LdfError
+from ldf_video.models.frame import FrameModel
+from ldf_video.pipelines.devices import choose_device, choose_precision
+from ldf_video.pipelines.geometry import geometry_of, with_options
+from ldf_video.pipelines.ingest import Report, ingest
+from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
+from ldf_video.progress import Progress
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.writer import StoreWriter
+from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.sources import find_sources
+
+POOR_FIT_DB = 20.0
+"""Below this a frame model plainly does not know such frames."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encode did.
+
+    Attributes:
+        store: the directory of the latents.
+        report: what became of each source.
+        psnr_db: of a sample of the frames just read against G(E(x)), None where none was read.
+    """
+
+    store: Path
+    report: Report
+    psnr_db: float | None
+
+
+class FrameEncoder:
+    """E as a transform of batches, with an eye on how well G undoes it."""
+
+    def __init__(self, model: FrameModel, *, device: str, precision: str) -> None:
+        self.model, self.device, self.precision = model, device, precision
+        self.squared_error, self.num_values, self._batches = 0.0, 0, 0
+
+    @torch.inference_mode()
+    def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """uint8 frames (B, H, W, 3) -> float16 latents (B, C, H / 8, W / 8)."""
+        x = to_model(frames, device=self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+            z = self.model.encoder(x)
+        latents = z.to(torch.float16)
+        if self._batches % 16 == 0:  # a sample: one batch in 16, the first among them
+            self._watch(frames[:16], latents[:16])
+        self._batches += 1
+        return latents.cpu().numpy()
+
+    def _watch(self, frames: npt.NDArray[np.uint8], latents: torch.Tensor) -> None:
+        decoded = from_model(self.model.generator(latents.float())).astype(np.float64)
+        self.squared_error += float(np.square(decoded - frames).sum())
+        self.num_values += decoded.size
+
+    @property
+    def psnr_db(self) -> float | None:
+        """Of the sampled frames, their squared errors pooled, or None where there were none."""
+        if not self.num_values:
+            return None
+        return psnr_db(self.squared_error / self.num_values)
+
+
+def psnr_db(mean_squared_error: float) -> float:
+    """Peak signal-to-noise ratio of 8-bit pixels, in dB; 99 where there is no error."""
+    return 99.0 if mean_squared_error <= 0 else float(10 * np.log10(255**2 / mean_squared_error))
+
+
+def encode(
+    clips: str | Path,
+    *,
+    out: str | Path = "latents",
+    frame_model: str | Path | None = None,
+    fps: str | None = None,
+    crop: str | None = None,
+    batch_size: int = 64,
+    mixed_precision: str = "auto",
+    strict: bool = False,
+    retry: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Encoded:
+    """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
+    device = choose_device(device)
+    precision = choose_precision(mixed_precision, device=device)
+    sources = find_sources(Path(clips))
+    directory, shipped = find_frame_model(frame_model)
+    loaded = load_frame_model(directory, device=device)
+    geometry = with_options(geometry_of(loaded.config), fps=fps, crop=crop)
+    settings: dict[str, Any] = {"weights": loaded.fingerprint, **geometry.settings()}
+    spec = StoreSpec("latents", loaded.model.config.latent_shape, "float16", settings)
+    info = {
+        "frame_model": str(directory),
+        "precision": precision,
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    encoder = FrameEncoder(loaded.model, device=device, precision=precision)
+    with Progress("encode", unit="frames", quiet=quiet) as progress:
+        if frame_model is None and shipped:
+            progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
+        megabytes = sum(source.size for source in sources) / 1e6
+        progress.say(
+            f"encode: {len(sources):,} sources, {megabytes:,.1f} MB, to {spec.row_bytes} bytes a frame in {out}"
+        )
+        with StoreWriter(Path(out), spec, info=info, overwrite=overwrite, retry=retry) as writer:
+            if writer.moved_to is not None:
+                progress.say(f"encode: the store that was there is kept as {writer.moved_to}")
+            report = ingest(
+                Path(clips),
+                writer,
+                geometry,
+                transform=encoder,
+                batch_size=batch_size,
+                name="encode",
+                quiet=quiet,
+            )
+            nothing = writer.num_clips == 0
+        for line in report.lines():
+            progress.say(line)
+        if encoder.psnr_db is not None and encoder.psnr_db < POOR_FIT_DB:
+            progress.say(
+                f"encode: warning: the frame model reaches {encoder.psnr_db:.1f} dB on these clips: "
+                "run ldf-video train-frame on them first"
+            )
+    if nothing:
+        raise LdfError(f"nothing under {clips} could be read: {report.first_reason()}")
+    missed = len(report.quarantined) + len(report.salvaged)
+    if strict and missed:
+        raise LdfError(
+            f"--strict: {missed:,} of {report.num_sources:,} sources were not read whole"
+        )
+    return Encoded(Path(out), report, encoder.psnr_db)

@@ -1,0 +1,72 @@
+"""What frames are brought to: between options, configs and the video room's geometry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from ldf_video.errors import UsageError
+from ldf_video.video.geometry import Geometry
+
+
+def make_geometry(*, size: str, fps: str | None, crop: str | None) -> Geometry:
+    """The geometry of `--size`, `--fps` and `--crop`.
+
+    Raises:
+        UsageError: one of them means nothing.
+    """
+    height, width = parse_size(size)
+    try:
+        geometry = Geometry(height, width)
+    except ValueError as error:
+        raise UsageError(f"--size {size}: {error}") from None
+    return with_options(geometry, fps=fps, crop=crop)
+
+
+def with_options(geometry: Geometry, *, fps: str | None, crop: str | None) -> Geometry:
+    """A geometry with `--fps` and `--crop` put in where they are given."""
+    if crop is not None:
+        if crop not in ("centre", "none"):
+            raise UsageError(f"--crop {crop}: expected centre or none")
+        geometry = replace(geometry, crop=crop)  # type: ignore[arg-type]
+    return geometry if fps is None else replace(geometry, fps=parse_fps(fps))
+
+
+def geometry_of(config: dict[str, Any]) -> Geometry:
+    """The geometry that a frame model's config names."""
+    settings = config["frames"]
+    fps = settings["fps"]
+    return Geometry(
+        settings["height"],
+        settings["width"],
+        crop=settings["crop"],
+        fps=None if fps is None else Fraction(fps),
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`64` or `64x36` (width x height) -> (height, width).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--size {text}: expected a number or WIDTHxHEIGHT, in pixels")
+    return int(parts[-1]), int(parts[0])
+
+
+def parse_fps(text: str) -> Fraction:
+    """`15`, `29.97` or `30000/1001` frames a second -> a fraction.
+
+    Raises:
+        UsageError: it is none of these, or not positive.
+    """
+    try:
+        fps = Fraction(text).limit_denominator(100_000)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if fps <= 0:
+        raise UsageError(f"--fps {text}: expected a positive number such as 15 or 30000/1001")
+    return fps

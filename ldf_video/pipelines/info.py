@@ -1,0 +1,83 @@
+"""info: what a path is, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ldf_video.errors import UsageError
+from ldf_video.pipelines.zoo import shipped_models
+from ldf_video.store.reader import StoreReader
+from ldf_video.training import checkpoints
+from ldf_video.video.probe import probe
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """Describe a video, a store, a checkpoint or a shipped model; see `ldf_video.api.info`."""
+    path = Path(path)
+    if not path.exists() and str(path) in shipped_models():
+        path = shipped_models()[str(path)]
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: expected a video, a store or a checkpoint")
+    if (path / "store.json").is_file():
+        return _store(path)
+    if (path / checkpoints.CONFIG).is_file():
+        return _checkpoint(path)
+    parts = [part for part in ("frame", "top") if (path / part / checkpoints.CONFIG).is_file()]
+    if parts:
+        return {"what": "models", **{part: _checkpoint(path / part) for part in parts}}
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory, and neither a store nor a checkpoint")
+    return _video(path)
+
+
+def _video(path: Path) -> dict[str, Any]:
+    found = probe(path)
+    return {
+        "what": "video",
+        "path": str(path),
+        "container": found.container,
+        "codec": found.codec,
+        "width": found.width,
+        "height": found.height,
+        "fps": str(found.fps),
+        "num_frames": found.num_frames,
+        "duration_seconds": round(found.duration_seconds, 3),
+        "rotation": found.rotation,
+    }
+
+
+def _store(path: Path) -> dict[str, Any]:
+    reader = StoreReader(path)
+    quarantined = reader.quarantined()
+    seconds = sum(
+        float(int(length) / reader.fps(clip)) for clip, length in enumerate(reader.lengths)
+    )
+    return {
+        "what": f"store of {reader.spec.kind}",
+        "path": str(path),
+        "clips": reader.num_clips,
+        "frames": reader.num_frames,
+        "hours": round(seconds / 3600, 4),
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "item_shape": list(reader.spec.item_shape),
+        "dtype": reader.spec.dtype,
+        "fingerprint": reader.spec.fingerprint,
+        "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    config = checkpoints.load_config(path)
+    described: dict[str, Any] = {"what": f"{config['kind']} model", "path": str(path)}
+    if (path / checkpoints.WEIGHTS).is_file():
+        weights = checkpoints.load_weights(path)
+        described["parameters"] = sum(tensor.numel() for tensor in weights.values())
+        described["bytes"] = (path / checkpoints.WEIGHTS).stat().st_size
+        described["fingerprint"] = checkpoints.fingerprint_of(path)
+    state = checkpoints.load_state(path)
+    if state is not None:
+        described["steps_done"] = state["step"]
+        described["minutes_trained"] = round(state["elapsed_seconds"] / 60, 1)
+        described["finished"] = state["done"]
+    return described | {k: v for k, v in config.items() if k not in ("format_version", "kind")}

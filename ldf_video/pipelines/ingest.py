@@ -1,0 +1,212 @@
+"""Clips into a store: what `encode` and the frame store of `train-frame` share.
+
+Frames of successive clips fill batches of one fixed shape, so neighbours do not matter and short
+clips waste nothing; what a clip becomes is committed in the order in which its frames came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.progress import Progress
+from ldf_video.store.writer import StoreWriter
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import ClipStream, open_clips
+from ldf_video.video.sources import Source, find_sources, source_digest
+
+Frames = npt.NDArray[np.uint8]
+Transform = Callable[[Frames], npt.NDArray[Any]]
+
+
+@dataclass
+class Report:
+    """What became of the sources.
+
+    Attributes:
+        num_sources: found under CLIPS.
+        num_unchanged: known to the store from before and not read again.
+        num_frames: added to the store now.
+        salvaged: names and reasons of sources of which the readable beginning was kept.
+        quarantined: names and reasons of sources of which nothing could be read.
+    """
+
+    num_sources: int = 0
+    num_unchanged: int = 0
+    num_frames: int = 0
+    salvaged: list[tuple[str, str]] = field(default_factory=list)
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+
+    def first_reason(self) -> str:
+        """Why nothing could be read, from the first source that could not."""
+        if not self.quarantined:
+            return "no source gave a frame"
+        name, reason = self.quarantined[0]
+        return f"{name}: {reason}"
+
+    def lines(self) -> list[str]:
+        """A line for every source that did not come whole, then the sum."""
+        listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
+        listed += [f"  unreadable {name}: {reason}" for name, reason in self.quarantined]
+        total = (
+            f"{self.num_sources:,} sources: {self.num_frames:,} new frames, "
+            f"{self.num_unchanged:,} sources unchanged, {len(self.salvaged):,} salvaged, "
+            f"{len(self.quarantined):,} unreadable"
+        )
+        return [*listed, total]
+
+
+class Batcher:
+    """Fills batches of one shape across clips and hands their rows to the store in order."""
+
+    def __init__(self, writer: StoreWriter, transform: Transform, *, batch_size: int) -> None:
+        self.writer, self.transform, self.batch_size = writer, transform, batch_size
+        self._frames: Frames | None = None
+        self._count = 0
+        self._waiting: list[tuple[str, Fraction, int] | Callable[[], None]] = []
+
+    def add(self, clip_id: str, frame: Frames, *, fps: Fraction) -> None:
+        """Take the next frame (H, W, 3) of a clip."""
+        if self._frames is None:
+            self._frames = np.zeros((self.batch_size, *frame.shape), np.uint8)
+        self._frames[self._count] = frame
+        self._count += 1
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(last, tuple) and last[0] == clip_id:
+            self._waiting[-1] = (clip_id, fps, last[2] + 1)
+        else:
+            self._waiting.append((clip_id, fps, 1))
+        if self._count == self.batch_size:
+            self.flush()
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Do something to the store once all rows of the frames so far are in it."""
+        self._waiting.append(action)
+        if self._count == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Transform what is there, the rest of the batch being whatever was there before."""
+        rows = self.transform(self._frames) if self._frames is not None and self._count else None
+        first = 0
+        for event in self._waiting:
+            if isinstance(event, tuple):
+                clip_id, fps, count = event
+                assert rows is not None
+                self.writer.append(clip_id, rows[first : first + count], fps=fps)
+                first += count
+            else:
+                event()
+        self._count = 0
+        self._waiting.clear()
+
+
+def ingest(
+    clips: Path,
+    writer: StoreWriter,
+    geometry: Geometry,
+    *,
+    transform: Transform = lambda frames: frames,
+    batch_size: int = 64,
+    name: str = "read",
+    quiet: bool = False,
+) -> Report:
+    """Bring a store up to date with the clips; goes on where a killed run stopped.
+
+    Args:
+        clips: a file or a directory.
+        writer: of the store; what it holds of unchanged sources is not read again.
+        geometry: what frames are brought to.
+        transform: uint8 frames (batch_size, H, W, 3) to rows (batch_size, *item_shape).
+        batch_size: frames a batch, always full: its last rows may be stale and are dropped.
+        name: of the work, for the progress line.
+        quiet: report nothing.
+
+    Returns:
+        What became of each source.
+
+    Raises:
+        UsageError: there is nothing at `clips`.
+        StoreError: the store cannot be written.
+    """
+    sources = find_sources(clips)
+    work = _Ingest(writer, geometry, Batcher(writer, transform, batch_size=batch_size))
+    total_bytes = max(sum(source.size for source in sources), 1)
+    done_bytes = 0
+    with Progress(name, unit="frames", quiet=quiet) as progress:
+        for source in sources:
+            work.on_frame = lambda: progress.update(
+                work.report.num_frames,
+                share=done_bytes / total_bytes,  # noqa: B023 (called now)
+            )
+            work.take(source)
+            done_bytes += source.size
+        work.batcher.flush()
+        writer.forget_missing([source.name for source in sources])
+        writer.commit()
+    work.report.num_sources = len(sources)
+    return work.report
+
+
+class _Ingest:
+    """One pass over the sources."""
+
+    def __init__(self, writer: StoreWriter, geometry: Geometry, batcher: Batcher) -> None:
+        self.writer, self.geometry, self.batcher = writer, geometry, batcher
+        self.report = Report()
+        self.on_frame: Callable[[], None] = lambda: None
+        self._taken: set[str] = set()
+
+    def take(self, source: Source) -> None:
+        """Bring one source in, or into the quarantine."""
+        if self.writer.is_current(source.name, size=source.size, mtime_ns=source.mtime_ns):
+            self.report.num_unchanged += 1
+            return
+        clip_ids: list[str] = []
+        try:
+            digest = source_digest(source)
+            for stream in open_clips(source.path, self.geometry):
+                clip_id = digest if stream.index is None else f"{digest}#{stream.index}"
+                self._take_clip(source, clip_id, stream)
+                clip_ids.append(clip_id)
+        except ReadError as error:
+            reason = str(error)
+            self.report.quarantined.append((source.name, reason))
+            self.batcher.then(
+                lambda: self.writer.quarantine(
+                    source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason
+                )
+            )
+            return
+        self.batcher.then(
+            lambda: self.writer.set_source(
+                source.name, size=source.size, mtime_ns=source.mtime_ns, clip_ids=clip_ids
+            )
+        )
+
+    def _take_clip(self, source: Source, clip_id: str, stream: ClipStream) -> None:
+        """One clip's frames, from where the store has them."""
+        if clip_id in self._taken or self.writer.has_clip(clip_id):
+            return  # the same bytes under another name
+        skipped = self.writer.committed_frames(clip_id)
+        status = "complete"
+        try:
+            for number, frame in enumerate(stream.frames):
+                if number >= skipped:
+                    self.batcher.add(clip_id, frame, fps=stream.fps)
+                    self.report.num_frames += 1
+                self.on_frame()
+        except TruncatedError as error:
+            status = "salvaged"
+            self.report.salvaged.append((source.name, str(error)))
+        self._taken.add(clip_id)
+        self.batcher.then(
+            lambda: self.writer.finish_clip(clip_id, fps=stream.fps, status=status)  # type: ignore[arg-type]
+        )

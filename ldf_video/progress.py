@@ -1,0 +1,102 @@
+"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from tqdm import tqdm
+
+PLAIN_LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Reports how far some work is, with its rate and the time left.
+
+    Args:
+        name: of the work.
+        unit: of what is counted, in the plural.
+        total: how many there will be, or None where that is not known or `share` is given.
+        quiet: report nothing.
+        stream: where to; standard error by default, so that output stays clean.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        unit: str,
+        total: int | None = None,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.name, self.unit, self.total, self.quiet = name, unit, total, quiet
+        self.stream = stream or sys.stderr
+        self._started = self._spoke = time.monotonic()
+        self._first: int | None = None
+        self._first_share = 0.0
+        self._count = 0
+        self._note = ""
+        self._bar: tqdm | None = None
+        if not quiet and self.stream.isatty():
+            self._bar = tqdm(total=1.0, file=self.stream, bar_format="{desc} {bar} {postfix}")
+
+    def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
+        """Say that `count` are done, `share` in [0, 1] of all."""
+        if share is None:
+            share = count / self.total if self.total else 0.0
+        if self._first is None:
+            self._first, self._first_share = count, share
+            self._started = time.monotonic()
+        self._count, self._note = count, note or self._note
+        if self.quiet:
+            return
+        now = time.monotonic()
+        if self._bar is not None:
+            if now - self._spoke > 0.1:
+                self._bar.n = min(share, 1.0)
+                self._bar.set_description_str(self.name, refresh=False)
+                self._bar.set_postfix_str(self._line(share), refresh=True)
+                self._spoke = now
+        elif now - self._spoke > PLAIN_LINE_SECONDS:
+            print(f"{self.name}: {self._line(share)}", file=self.stream, flush=True)
+            self._spoke = now
+
+    def say(self, text: str) -> None:
+        """Print a line without disturbing the bar."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def _line(self, share: float) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        rate = (self._count - (self._first or 0)) / seconds
+        done = f"{self._count:,}" + (f"/{self.total:,}" if self.total else "")
+        line = f"{done} {self.unit}, {rate:,.1f}/s"
+        gained = share - self._first_share
+        if 0 < gained and share <= 1:
+            line += f", {_clock(seconds * (1 - share) / gained)} left"
+        return f"{line}  {self._note}".rstrip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,202 @@
+"""Checkpoints on disk: a directory that is complete at any instant.
+
+    config.json         what the model is and how it was trained; readable by people
+    model.safetensors   the averaged weights, all that is needed to use the model
+    state.pt            while training: weights, averages, optimizers, step (loaded weights_only)
+    metrics.jsonl       a line every few updates
+    samples/            pictures made while training
+
+Every file is written beside its place and moved into it. Nothing here can run code on loading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ldf_video.errors import CheckpointError
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, STATE, METRICS = "config.json", "model.safetensors", "state.pt", "metrics.jsonl"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a sibling of `path`, sync it and move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror or error}; the file before it is kept"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def save_config(directory: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json with the format's version."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **config}, indent=2) + "\n"
+    write_atomically(directory / CONFIG, lambda path: path.write_text(text))
+
+
+def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
+    """Read config.json.
+
+    Args:
+        directory: of a checkpoint.
+        kind: "frame" or "top" where only one will do.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, newer than this program, or of another kind.
+    """
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        version, found = config["format_version"], config["kind"]
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"no checkpoint at {directory}: expected a directory with {CONFIG}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint's config: {error!r}") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, expected {FORMAT_VERSION}: use the ldf-video that wrote it"
+        )
+    if kind is not None and found != kind:
+        raise CheckpointError(f"{directory} holds a {found} model, expected a {kind} model")
+    return dict(config)
+
+
+def save_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write model.safetensors."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(directory / WEIGHTS, lambda path: save_file(kept, path))
+
+
+def load_weights(directory: Path) -> dict[str, Tensor]:
+    """Read model.safetensors, on the CPU, as it was stored.
+
+    Raises:
+        CheckpointError: there is none or it is damaged.
+    """
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no {WEIGHTS} yet: let its training go on first")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def weights_into(module: torch.nn.Module, directory: Path) -> None:
+    """Load model.safetensors into a module of float32 weights.
+
+    Raises:
+        CheckpointError: names or shapes do not agree.
+    """
+    try:
+        module.load_state_dict({k: v.float() for k, v in load_weights(directory).items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{directory / WEIGHTS} does not fit its config: {reason}") from None
+
+
+def fingerprint_of(directory: Path) -> str:
+    """sha256 of a model's shape and stored weights: what makes two models the same."""
+    digest = hashlib.sha256(json.dumps(load_config(directory)["model"], sort_keys=True).encode())
+    for name, tensor in sorted(load_weights(directory).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_state(directory: Path, state: Mapping[str, Any]) -> None:
+    """Write the one file that training resumes from."""
+    write_atomically(directory / STATE, lambda path: torch.save(dict(state), path))
+
+
+def load_state(directory: Path) -> dict[str, Any] | None:
+    """Read it back on the CPU, or None where training has not saved one yet.
+
+    Raises:
+        CheckpointError: it is damaged, or holds more than tensors and numbers.
+    """
+    path = directory / STATE
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{path} cannot be resumed from: {reason}; --no-resume starts anew and keeps the old run"
+        ) from None
+    return dict(state)
+
+
+def append_metrics(directory: Path, lines: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
+    """Add lines to metrics.jsonl."""
+    with (directory / METRICS).open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def cut_metrics(directory: Path, *, after_step: int) -> None:
+    """Drop the lines of updates that the saved state does not hold."""
+    path = directory / METRICS
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # a line that a kill tore
+            if json.loads(line)["step"] <= after_step:
+                kept.append(line + "\n")
+    write_atomically(path, lambda partial: partial.write_text("".join(kept)))
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a directory to a free name beside it; nothing is deleted."""
+    for number in range(1, 10_000):
+        aside = path.with_name(f"{path.name}.old-{number}")
+        if not aside.exists():
+            path.rename(aside)
+            return aside
+    raise CheckpointError(f"{path} has 9,999 old versions beside it: remove some")
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold a directory as the only trainer; a kill frees it.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    held = FileLock(directory / ".lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise CheckpointError(
+            f"{directory} is in use by another training: wait for it or name another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
