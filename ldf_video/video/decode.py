@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
@@ -103,19 +103,22 @@ class _AvMedia:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         num_frames = 0
-        packets = self._whole_packets()
-        for packet in packets:
+        last: av.VideoFrame | None = None
+        for packet in self._whole_packets():
             frames, error = self._decode(packet)
             yield from frames
             num_frames += len(frames)
+            last = frames[-1] if frames else last
             # Before the first frame errors are usual: a recording may start between key frames.
             if error and num_frames:
                 # What the decoder still holds may lean on the broken picture: leave it.
                 raise TruncatedError(f"damaged after {num_frames} frames: {error}")
         frames, error = self._decode(None)
+        damage = self._damage or error
+        if damage:
+            frames = self._until_gap(frames, last)
         yield from frames
         num_frames += len(frames)
-        damage = self._damage or error
         if num_frames == 0:
             raise ReadError(f"no frame could be decoded: {damage or 'the stream is empty'}")
         if damage:
@@ -145,7 +148,21 @@ class _AvMedia:
             return [], _reason(error)
         for frame in frames:
             _check_size(frame.width, frame.height)
+            # PyAV takes it from the packet, and the last call has none.
+            if frame.time_base is None:
+                frame.time_base = cast("Fraction", self._stream.time_base)
         return frames, ""
+
+    def _until_gap(
+        self, frames: list[av.VideoFrame], last: av.VideoFrame | None
+    ) -> list[av.VideoFrame]:
+        """Drops what follows a missing frame: cut files may hold a later frame without it."""
+        limit = Fraction(3, 2) / self.fps
+        for index, frame in enumerate(frames):
+            if last is not None and _seconds_between(last, frame) > limit:
+                return frames[:index]
+            last = frame
+        return frames
 
 
 class _WebpMedia:
@@ -205,6 +222,12 @@ def _is_animated_webp(head: bytes) -> bool:
     return (
         head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
     )
+
+
+def _seconds_between(first: av.VideoFrame, second: av.VideoFrame) -> Fraction:
+    if first.pts is None or second.pts is None or not first.time_base or not second.time_base:
+        return Fraction(0)
+    return second.pts * second.time_base - first.pts * first.time_base
 
 
 def _reason(error: Exception) -> str:

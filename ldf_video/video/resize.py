@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from ldf_video.video.geometry import Box, Geometry
 
-# Area averages; the other flags stop libswscale from sharing chroma between neighbours when scaling.
+# Area averages; the other flags stop libswscale from sharing chroma between neighbours when
+# scaling.
 _SCALE = (
     Interpolation.AREA
     | Interpolation.ACCURATE_RND

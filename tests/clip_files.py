@@ -1,0 +1,74 @@
+"""Test clips: every frame shows its number as bars, so that a wrong frame is seen."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NUM_BARS = 8
+LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+
+
+def barcode(number: int, *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """Draws `number` (below 256) as 8 vertical bars, the lowest bit leftmost."""
+    image = np.zeros((height, width, 3), np.uint8)
+    for bit in range(NUM_BARS):
+        if number >> bit & 1:
+            image[:, bit * width // NUM_BARS : (bit + 1) * width // NUM_BARS] = 255
+    return image
+
+
+def read_barcode(image: NDArray[np.uint8]) -> int:
+    """Reads what `barcode` drew, in any size and after lossy coding."""
+    width = image.shape[1]
+    centres = [(2 * bit + 1) * width // (2 * NUM_BARS) for bit in range(NUM_BARS)]
+    return sum(1 << bit for bit, x in enumerate(centres) if image[:, x].mean() > 127)
+
+
+def write_clip(
+    path: Path,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    fps: Fraction | int = 25,
+    pts: Sequence[int] | None = None,
+    rotation: int = 0,
+    codec_options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Encodes `images`; `pts` are in units of 1 / fps seconds, by default 0, 1, 2, ..."""
+    height, width, _ = images[0].shape
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options=codec_options or {})
+        stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
+        stream.codec_context.time_base = 1 / Fraction(fps)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
+            frame.pts = index if pts is None else pts[index]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """Writes a tenth of a second of silence and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        samples = np.zeros((1, 1024), np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

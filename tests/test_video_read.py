@@ -1,0 +1,397 @@
+from __future__ import annotations
+
+import tracemalloc
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import pytest
+from clip_files import LOSSLESS, barcode, read_barcode, write_clip, write_sound
+from PIL import Image
+
+from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import open_clips
+from ldf_video.video.resize import quarter_turns, upright
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NATIVE = Geometry(48, 64)
+
+
+def _frames(path: Path, geometry: Geometry = NATIVE) -> list[NDArray[np.uint8]]:
+    (clip,) = open_clips(path, geometry)
+    return list(clip.frames)
+
+
+def _numbers(path: Path, geometry: Geometry = NATIVE) -> list[int]:
+    return [read_barcode(image) for image in _frames(path, geometry)]
+
+
+def _noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+# Exact frames and pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),  # has B-frames
+        ("a.mkv", "libx264", "yuv420p10le"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.gif", "gif", "rgb8"),
+        ("a.mov", "png", "rgba"),
+        ("a.mkv", "ffv1", "gray"),
+        ("a.apng", "apng", "rgb24"),
+    ],
+)
+def test_every_frame_comes_once_in_order(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    path = write_clip(
+        tmp_path / name, [barcode(k) for k in range(40)], codec=codec, pix_fmt=pix_fmt
+    )
+    assert _numbers(path) == list(range(40))
+
+
+@pytest.mark.parametrize("pix_fmt", ["bgr0", "gbrp10le"])
+def test_lossless_clips_come_out_bit_for_bit(tmp_path: Path, pix_fmt: str) -> None:
+    images = _noise(3, 48, 64, 3)
+    path = write_clip(tmp_path / "a.mkv", list(images), codec="ffv1", pix_fmt=pix_fmt)
+    frames = _frames(path)
+    assert np.array_equal(frames, images)
+    assert all(frame.flags.c_contiguous and frame.dtype == np.uint8 for frame in frames)
+
+
+def test_a_crop_without_scaling_is_a_slice(tmp_path: Path) -> None:
+    images = _noise(2, 48, 64, 3)
+    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
+    assert np.array_equal(_frames(path, Geometry(48, 48)), images[:, :, 8:56])
+
+
+def test_scaling_down_takes_the_mean_of_each_area(tmp_path: Path) -> None:
+    images = _noise(2, 48, 64, 3)
+    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
+    means = images[:, :, 8:56].reshape(2, 24, 2, 24, 2, 3).mean((2, 4))
+    assert np.abs(np.stack(_frames(path, Geometry(24, 24))) - means).max() <= 1
+
+
+def test_without_a_crop_the_whole_is_squeezed(tmp_path: Path) -> None:
+    images = _noise(2, 48, 64, 3)
+    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
+    means = images.reshape(2, 24, 2, 16, 4, 3).mean((2, 4))
+    squeezed = np.stack(_frames(path, Geometry(24, 16, crop="none")))
+    assert np.abs(squeezed - means).max() <= 1
+
+
+def test_scaling_up_keeps_flat_areas(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(0b10100101)], **LOSSLESS)
+    (frame,) = _frames(path, Geometry(96, 128))
+    assert frame.shape == (96, 128, 3)
+    assert read_barcode(frame) == 0b10100101
+
+
+def test_a_thin_wide_frame_is_cut_before_it_grows(tmp_path: Path) -> None:
+    image = np.zeros((2, 2000, 3), np.uint8)
+    image[:, 999:1001] = 200
+    path = write_clip(tmp_path / "a.mkv", [image], **LOSSLESS)
+    (frame,) = _frames(path, Geometry(32, 32))
+    assert (frame == 200).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (47, 63), (17, 241)])
+def test_odd_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 90, np.uint8)
+    path = write_clip(tmp_path / "a.mkv", [image] * 2, **LOSSLESS)
+    frames = _frames(path, Geometry(16, 16))
+    assert np.array_equal(frames, np.full((2, 16, 16, 3), 90))
+
+
+def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
+    streams = []
+    for name, size in (("a.h264", (48, 64)), ("b.h264", (96, 64))):
+        images = [barcode(k, height=size[0], width=size[1]) for k in range(5)]
+        streams.append(write_clip(tmp_path / name, images).read_bytes())
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(streams))
+    assert _numbers(path, Geometry(32, 32, crop="none")) == [0, 1, 2, 3, 4] * 2
+
+
+# Rotation
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (270, 3)])
+def test_rotated_clips_are_set_upright(tmp_path: Path, degrees: int, turns: int) -> None:
+    image = _noise(48, 64, 3)
+    options = {"codec": "libx264rgb", "pix_fmt": "rgb24", "codec_options": {"qp": "0"}}
+    path = write_clip(tmp_path / "a.mp4", [image] * 2, rotation=degrees, **options)  # type: ignore[arg-type]
+    expected = np.rot90(image, turns)
+    frames = _frames(path, Geometry(expected.shape[0], expected.shape[1]))
+    assert np.array_equal(frames, [expected] * 2)
+    cropped = _frames(path, Geometry(48, 48))[0]
+    top, left = (expected.shape[0] - 48) // 2, (expected.shape[1] - 48) // 2
+    assert np.array_equal(cropped, expected[top : top + 48, left : left + 48])
+
+
+@pytest.mark.parametrize(
+    ("degrees", "turns"), [(0, 0), (90, 1), (-90, 3), (180, 2), (-180, 2), (44, 0), (46, 1)]
+)
+def test_rotation_counts_in_quarter_turns(degrees: int, turns: int) -> None:
+    assert quarter_turns(degrees) == turns
+
+
+def test_a_quarter_turn_is_counter_clockwise() -> None:
+    image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    assert upright(image, 1).tolist() == [[[3, 4, 5]], [[0, 1, 2]]]
+
+
+# Time
+
+
+def test_the_rate_is_the_source_s_own_unless_told(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [barcode(k) for k in range(4)], fps=Fraction(30000, 1001))
+    (clip,) = open_clips(path, NATIVE)
+    assert clip.fps == Fraction(30000, 1001)
+    (clip,) = open_clips(path, Geometry(48, 64, fps=Fraction(12)))
+    assert clip.fps == 12
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # Matroska rounds times to milliseconds
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [
+        (30, list(range(30))),
+        (15, list(range(0, 30, 2))),
+        (60, [k // 2 for k in range(60)]),
+        (20, [k * 3 // 2 for k in range(20)]),
+    ],
+)
+def test_another_rate_holds_the_last_frame(
+    tmp_path: Path, name: str, fps: int, expected: list[int]
+) -> None:
+    path = write_clip(tmp_path / name, [barcode(k) for k in range(30)], fps=30)
+    assert _numbers(path, Geometry(48, 64, fps=Fraction(fps))) == expected
+
+
+def test_variable_rates_go_by_time(tmp_path: Path) -> None:
+    path = write_clip(
+        tmp_path / "a.mkv",
+        [barcode(k) for k in range(4)],
+        fps=10,
+        pts=[5, 6, 9, 10],  # the first frame is time 0
+        **LOSSLESS,  # type: ignore[arg-type]
+    )
+    assert _numbers(path) == [0, 1, 2, 3]
+    assert _numbers(path, Geometry(48, 64, fps=Fraction(10))) == [0, 1, 1, 1, 2, 3]
+
+
+def test_a_still_picture_is_one_frame_at_any_rate(tmp_path: Path) -> None:
+    Image.fromarray(barcode(77)).save(tmp_path / "a.png")
+    for fps in (None, Fraction(5), Fraction(100)):
+        assert _numbers(tmp_path / "a.png", Geometry(48, 64, fps=fps)) == [77]
+
+
+def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
+    path = tmp_path / "a.webp"
+    first.save(path, save_all=True, append_images=others, duration=100, lossless=True)
+    assert np.array_equal(_frames(path), [barcode(k) for k in range(5)])
+    half_rate = Geometry(48, 64, fps=Fraction(5))
+    assert _numbers(path, half_rate) == [0, 2, 4]
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"movflags": "faststart"}),
+        ("a.mp4", "libx264", {"movflags": "frag_every_frame+empty_moov"}),
+        ("a.mkv", "libx264", {}),
+        ("a.mkv", "ffv1", {}),
+        ("a.webm", "libvpx-vp9", {}),
+        ("a.gif", "gif", {}),
+    ],
+)
+@pytest.mark.parametrize("share", [0.62, 0.8, 0.995])
+def test_a_cut_file_gives_its_good_prefix(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], share: float
+) -> None:
+    pix_fmt = {"gif": "rgb8", "ffv1": "bgr0"}.get(codec, "yuv420p")
+    images = [barcode(k) for k in range(40)]
+    for k, image in enumerate(images):  # give every frame some weight in the file
+        image[:12] = np.random.default_rng(k).integers(0, 256, image[:12].shape)
+    path = write_clip(
+        tmp_path / name, images, codec=codec, pix_fmt=pix_fmt, container_options=options
+    )
+    whole = _frames(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+    (clip,) = open_clips(path, NATIVE)
+    good = []
+    with pytest.raises(TruncatedError, match=r"^damaged after \d+ frames: "):
+        good.extend(clip.frames)
+    assert 10 < len(good) < 40
+    assert np.array_equal(good, whole[: len(good)])
+
+
+def test_what_was_held_at_the_damage_is_still_given(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(20)], fps=10, **LOSSLESS)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    counts = []
+    for fps in (None, Fraction(20)):
+        (clip,) = open_clips(path, Geometry(48, 64, fps=fps))
+        good = []
+        with pytest.raises(TruncatedError):
+            good.extend(clip.frames)
+        counts.append(len(good))
+    assert counts[1] == 2 * counts[0]
+
+
+def _text(path: Path) -> None:
+    path.write_text("these are the notes on my clips\n" * 20)
+
+
+def _concat_script(path: Path) -> None:
+    write_clip(path.with_name("real.mp4"), [barcode(1)])
+    path.write_text("ffconcat version 1.0\nfile real.mp4\n")
+
+
+def _playlist(path: Path) -> None:
+    write_clip(path.with_name("real.ts"), [barcode(1)])
+    segment = path.with_name("real.ts")
+    path.write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n" + str(segment) + "\n#EXT-X-ENDLIST\n"
+    )
+
+
+def _huge(path: Path) -> None:
+    Image.new("1", (2**14, 2**13)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("a.mp4", lambda path: path.touch(), "^empty file$"),
+        ("a.txt", _text, "^not a video: Invalid data found when processing input$"),
+        ("a.mp4", _text, "^not a video: Invalid data found when processing input$"),
+        ("a.txt", _concat_script, "^not a video: "),
+        ("a.m3u8", _playlist, "^not a video: "),
+        ("a.m4a", write_sound, r"^no video stream \(audio only\)$"),
+        ("a.png", _huge, "^a frame of 16384x8192 pixels; at most"),
+        ("a.mp4", lambda path: path.mkdir(), "^cannot be read: Is a directory$"),
+        ("a.mp4", lambda path: None, "^cannot be read: No such file or directory$"),
+    ],
+)
+def test_what_is_no_video_says_why(tmp_path: Path, name: str, make: object, reason: str) -> None:
+    assert callable(make)
+    make(tmp_path / name)
+    with pytest.raises(ReadError, match=reason):
+        next(open_clips(tmp_path / name, NATIVE))
+
+
+def test_a_header_without_frames_is_unreadable(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(1)], **LOSSLESS)
+    with av.open(str(path)) as container:
+        (packet, *_) = container.demux(container.streams.video[0])
+        data = bytes(packet)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(data, bytes(len(data))))
+    with pytest.raises(ReadError, match=r"^no frame could be decoded: "):
+        next(open_clips(path, NATIVE))
+
+
+def test_odd_file_names_are_only_names(tmp_path: Path) -> None:
+    Image.fromarray(barcode(3)).save(tmp_path / "frame0.png")
+    path = tmp_path / "http:frame%d.png"
+    Image.fromarray(barcode(9)).save(path)
+    assert _numbers(path) == [9]
+
+
+# Streams
+
+
+def test_clips_outlive_the_iterator_that_gave_them(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(3)], **LOSSLESS)
+    clips = list(open_clips(path, NATIVE))
+    assert [read_barcode(image) for image in clips[0].frames] == [0, 1, 2]
+
+
+def test_frames_are_made_as_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [barcode(k) for k in range(250)])
+    (clip,) = open_clips(path, NATIVE)
+    next(clip.frames)
+    tracemalloc.start()
+    num_frames = 1 + sum(1 for _ in clip.frames)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_frames == 250
+    assert peak_bytes < 20 * barcode(0).nbytes
+
+
+# Arrays
+
+
+def test_an_array_of_frames_is_one_clip(tmp_path: Path) -> None:
+    images = _noise(5, 48, 64, 3)
+    np.save(tmp_path / "a.npy", images)
+    (clip,) = open_clips(tmp_path / "a.npy", NATIVE)
+    assert (clip.index, clip.fps) == (None, 25)
+    assert np.array_equal(list(clip.frames), images)
+
+
+def test_an_array_of_clips_is_several(tmp_path: Path) -> None:
+    images = _noise(3, 2, 48, 64, 3)
+    np.save(tmp_path / "a.npy", images)
+    geometry = Geometry(48, 64, fps=Fraction(8))
+    clips = list(open_clips(tmp_path / "a.npy", geometry))
+    assert [(clip.index, clip.fps) for clip in clips] == [(0, 8), (1, 8), (2, 8)]
+    for clip, expected in zip(clips, images, strict=True):
+        assert np.array_equal(list(clip.frames), expected)
+
+
+def test_arrays_and_videos_scale_alike(tmp_path: Path) -> None:
+    images = _noise(2, 50, 70, 3)
+    np.save(tmp_path / "a.npy", images)
+    write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
+    for geometry in (Geometry(16, 16), Geometry(31, 17, crop="none"), Geometry(80, 80)):
+        from_array = _frames(tmp_path / "a.npy", geometry)
+        assert np.array_equal(from_array, _frames(tmp_path / "a.mkv", geometry))
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 4, 4, 3), np.float32), r"float32 \(2, 4, 4, 3\); expected uint8 \(T, H"),
+        (np.zeros((4, 4, 3), np.uint8), r"uint8 \(4, 4, 3\); expected"),
+        (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\); expected"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "holds no frame"),
+        (np.array([{}], dtype=object), "^not a .npy array: "),
+    ],
+)
+def test_other_arrays_say_why(tmp_path: Path, array: NDArray[np.generic], reason: str) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(ReadError, match=reason):
+        next(open_clips(tmp_path / "a.npy", NATIVE))
+
+
+def test_broken_array_files_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with pytest.raises(ReadError, match=r"^cannot be read: No such file"):
+        next(open_clips(path, NATIVE))
+    np.save(path, _noise(5, 48, 64, 3))
+    for content in (b"", b"text", path.read_bytes()[:1000]):
+        path.write_bytes(content)
+        with pytest.raises(ReadError, match=r"^(not a .npy array|cannot be read): "):
+            next(open_clips(path, NATIVE))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.sources import find_sources, source_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _touch(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def _names(clips: Path) -> list[str]:
+    return [source.name for source in find_sources(clips)]
+
+
+def test_names_come_in_natural_order(tmp_path: Path) -> None:
+    for name in ("clip10.mp4", "clip2.mp4", "Clip1.mp4", "b/2.mp4", "b/10.mp4", "日本 é.mp4"):
+        _touch(tmp_path / name)
+    assert _names(tmp_path) == [
+        "b/2.mp4",
+        "b/10.mp4",
+        "Clip1.mp4",
+        "clip2.mp4",
+        "clip10.mp4",
+        "日本 é.mp4",
+    ]
+
+
+def test_hidden_files_are_left_out_at_any_depth(tmp_path: Path) -> None:
+    for name in (".a.mp4", ".git/b.mp4", "c/.d/e.mp4", "c/f.mp4"):
+        _touch(tmp_path / name)
+    assert _names(tmp_path) == ["c/f.mp4"]
+
+
+def test_a_hidden_root_is_not_hidden_from_its_user(tmp_path: Path) -> None:
+    _touch(tmp_path / ".cache" / "a.mp4")
+    assert _names(tmp_path / ".cache") == ["a.mp4"]
+
+
+def test_link_loops_end_and_each_directory_counts_once(tmp_path: Path) -> None:
+    _touch(tmp_path / "a" / "1.mp4")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again").symlink_to(tmp_path / "a", target_is_directory=True)
+    assert _names(tmp_path) == ["a/1.mp4"]
+
+
+def test_what_cannot_be_looked_at_is_still_listed(tmp_path: Path) -> None:
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (source,) = find_sources(tmp_path)
+    assert (source.name, source.size, source.mtime_ns) == ("gone.mp4", -1, -1)
+    with pytest.raises(ReadError, match="cannot be read: No such file or directory"):
+        source_digest(source)
+
+
+def test_pipes_are_no_sources(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    _touch(tmp_path / "a.mp4")
+    assert _names(tmp_path) == ["a.mp4"]
+
+
+def test_a_file_is_its_own_only_source(tmp_path: Path) -> None:
+    path = _touch(tmp_path / "a.mp4", b"abc")
+    (source,) = find_sources(path)
+    assert (source.path, source.name, source.size) == (path, "a.mp4", 3)
+    assert source.mtime_ns == path.stat().st_mtime_ns
+    assert source_digest(source) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        find_sources(tmp_path / "missing")
+    with pytest.raises(UsageError, match="holds no file"):
+        find_sources(tmp_path)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UsageError, match="neither a file nor a directory"):
+        find_sources(tmp_path / "pipe.mp4")
