@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Flat pixel art has strong colour edges: as many bits for chroma as for luma, and no bits moved to
-# where eyes look first. One thread and no macroblock tree: with either, equal frames were seen to give
-# other bytes. The chroma of `yuv420_planes` stands in the centre of its block (location 1); a reader
-# that assumes the left edge smears it.
+# where eyes look first. One thread, as the number of threads shows in the bytes; no macroblock
+# tree, as with it equal frames were seen to give different bytes. The chroma of `yuv420_planes`
+# stands in the centre of its block (location 1); a reader that assumes the left edge smears it.
 _X264 = {
     "crf": "12",
     "preset": "veryfast",
