@@ -88,6 +88,8 @@ class StoreSpec:
             )
         if not all(isinstance(size, int) and size > 0 for size in self.item_shape):
             raise ValueError(f"item_shape {self.item_shape}: expected integers of at least 1")
+        if not isinstance(self.settings, Mapping):
+            raise TypeError(f"settings {self.settings!r}: expected a mapping")
         object.__setattr__(self, "item_shape", tuple(self.item_shape))
         object.__setattr__(self, "settings", json.loads(canonical_json(self.settings)))
 

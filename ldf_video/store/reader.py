@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,7 @@ class StoreReader:
         shards, self._extent_shard = np.unique(self._clips.extent_shard, return_inverse=True)
         self._shards = [self._map(shard) for shard in shards.tolist()]
         self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
+        self._span, self._offsets = _span(self._shards)
 
     def _map(self, shard: int) -> Rows:
         clips = self._clips
@@ -202,8 +203,11 @@ class StoreReader:
             )
         mask = np.arange(length) < left[:, None]
         values = self._windows(clip, start, np.minimum(left, length), length)
-        if not mask.all():
-            values[~mask] = 0
+        short = np.flatnonzero(left < length)
+        if len(short):
+            tails = values[short]
+            tails[~mask[short]] = 0
+            values[short] = tails
         return values, mask
 
     def _windows(self, clip: Ints, start: Ints, num_real: Ints, length: int) -> Rows:
@@ -219,16 +223,17 @@ class StoreReader:
         whole = (first + num_real <= columns.extent_end[extent]) & (
             row + length <= self._shard_rows[shard]
         )
-        if whole.all():
-            return self._blocks(shard, row, length)
-        values = np.empty((len(clip), length, *self.spec.item_shape), self.spec.numpy_dtype)
-        values[whole] = self._blocks(shard[whole], row[whole], length)
-        rest = ~whole
-        steps = np.minimum(
-            np.arange(length), num_real[rest, None] - 1
-        )  # stay on a clip's last frame
-        frames = self._frames((first[rest, None] + steps).reshape(-1))
-        values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
+        rest = np.flatnonzero(~whole)
+        if len(rest) == len(whole):
+            values = np.empty((len(rest), length, *self.spec.item_shape), self.spec.numpy_dtype)
+        else:  # the others copy some whole window first, which is cheaper than to leave them out
+            some = int(whole.argmax())
+            shard[rest], row[rest] = shard[some], row[some]
+            values = self._blocks(shard, row, length)
+        if len(rest):
+            steps = np.minimum(np.arange(length), num_real[rest, None] - 1)  # stay in the clip
+            frames = self._frames((first[rest, None] + steps).reshape(-1))
+            values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
         return values
 
     def _frames(self, frames: Ints) -> Rows:
@@ -240,24 +245,15 @@ class StoreReader:
         return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
 
     def _blocks(self, shard: Ints, row: Ints, length: int) -> Rows:
-        """Copy `length` rows from each row on, (B, length, *item_shape); one gather a shard."""
-        # An overlapping view whose items are whole blocks: each is one memcpy, which is several
-        # times faster than row by row.
+        """Copy `length` rows from each row on, (B, length, *item_shape), by one fancy index."""
+        # A view of overlapping items, one from every byte on: each copy is one memcpy of a block,
+        # several times faster than row by row, and no shard needs a pass of its own.
         block = np.dtype((np.void, length * self.spec.row_bytes))
-        used = np.unique(shard).tolist() if len(self._shards) > 1 else [0] * bool(len(row))
-        if len(used) == 1:
-            values = self._view(used[0], block, length)[row]
-        else:
-            values = np.empty(len(row), block)
-            for number in used:
-                here = np.flatnonzero(shard == number)
-                values[here] = self._view(number, block, length)[row[here]]
-        return values.view(self.spec.numpy_dtype).reshape(-1, length, *self.spec.item_shape)
-
-    def _view(self, number: int, block: np.dtype[Any], length: int) -> Rows:
-        rows = self._shards[number]
-        strides = (self.spec.row_bytes,)
-        return np.ndarray((len(rows) - length + 1,), block, buffer=rows.data, strides=strides)
+        num_items = max(0, len(self._span) - block.itemsize + 1)
+        items: Rows = np.ndarray((num_items,), block, buffer=self._span.data, strides=(1,))
+        values: Rows = items[self._offsets[shard] + row * self.spec.row_bytes]
+        shape = (len(row), length, *self.spec.item_shape)
+        return values.view(self.spec.numpy_dtype).reshape(shape)
 
     def sources(self) -> list[Source]:
         """All sources and their clips, as of now.
@@ -287,6 +283,31 @@ class StoreReader:
         if not 0 <= clip < self.num_clips:
             raise IndexError(f"clip {clip}: expected 0 to {self.num_clips}, the end excluded")
         return clip
+
+
+class _Addresses:
+    """A range of this process's memory, for numpy to look at."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (stop - start,),
+            "data": (start, True),  # read-only
+        }
+
+
+def _span(shards: list[Rows]) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """See all maps as one array of bytes, with the offset of each map in it.
+
+    Between the maps lies memory that is not theirs, or none: index only what lies inside a map. The
+    array does not keep the maps open.
+    """
+    if not shards:
+        return np.empty(0, np.uint8), np.empty(0, np.int64)
+    starts = np.array([rows.ctypes.data for rows in shards], np.int64)
+    stop = max(rows.ctypes.data + rows.nbytes for rows in shards)
+    return np.asarray(_Addresses(int(starts.min()), stop)), starts - starts.min()
 
 
 def _integers(values: npt.ArrayLike) -> Ints:

@@ -1,0 +1,61 @@
+"""Stores that the tests of the store share: rows that tell their clip and frame."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldf_video.store import StoreReader, StoreSpec, StoreWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FPS = Fraction(30000, 1001)
+SPEC = StoreSpec(
+    "latents", (3, 2), "float16", {"size": [32, 32], "fps": None, "weights": "ab" * 32}
+)
+FRAMES = StoreSpec("frames", (2, 2, 3), "uint8", {"size": [2, 2]})
+
+
+def make_rows(clip: int, num_frames: int, *, spec: StoreSpec = SPEC) -> np.ndarray:
+    """Rows (num_frames, *item_shape) that no other clip shares; none is zero."""
+    rng = np.random.default_rng(clip)
+    shape = (num_frames, *spec.item_shape)
+    return rng.integers(1, 255, shape).astype(spec.numpy_dtype)
+
+
+def make_clips(lengths: Mapping[str, int], *, spec: StoreSpec = SPEC) -> dict[str, np.ndarray]:
+    """Rows by clip id, in the order of the ids."""
+    return {
+        clip_id: make_rows(number, lengths[clip_id], spec=spec)
+        for number, clip_id in enumerate(sorted(lengths))
+    }
+
+
+def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray, **stamp: Any) -> None:
+    """Append, finish and give a source of the same name."""
+    writer.append(clip_id, rows, fps=FPS)
+    writer.finish_clip(clip_id, fps=FPS)
+    writer.set_source(f"{clip_id}.mp4", **{"size": 10, "mtime_ns": 20, **stamp}, clip_ids=[clip_id])
+
+
+def write_store(
+    path: Path, clips: Mapping[str, np.ndarray], *, spec: StoreSpec = SPEC, **options: Any
+) -> None:
+    with StoreWriter(path, spec, **options) as writer:
+        for clip_id, rows in clips.items():
+            add_clip(writer, clip_id, rows)
+
+
+def assert_holds(reader: StoreReader, clips: Mapping[str, np.ndarray]) -> None:
+    """The reader holds exactly these clips, byte for byte, and its checksums agree."""
+    assert reader.clip_ids == sorted(clips)
+    for number, clip_id in enumerate(reader.clip_ids):
+        stored = reader.read(number, 0, int(reader.lengths[number]))
+        assert stored.dtype == clips[clip_id].dtype
+        assert stored.tobytes() == clips[clip_id].tobytes()
+        assert stored.shape == clips[clip_id].shape
+    assert reader.verify() == []
