@@ -175,8 +175,8 @@ def open_emulator() -> Emulator:
         LdfError: ale-py is not installed, or without the game.
     """
     try:
-        import ale_py  # noqa: PLC0415 (optional, and the tests do without)
-        from ale_py import roms  # noqa: PLC0415
+        import ale_py
+        from ale_py import roms
     except ImportError as error:
         raise LdfError(
             f'got no ale-py ({error}), expected the Atari emulator: pip install "ldf-video[pacman]"'

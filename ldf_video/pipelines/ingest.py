@@ -86,6 +86,10 @@ class Batcher:
         if self._count == self.batch_size:
             self.flush()
 
+    def holds(self, clip_id: str) -> bool:
+        """Whether frames of a clip wait for the batch to fill."""
+        return any(isinstance(event, tuple) and event[0] == clip_id for event in self._waiting)
+
     def then(self, action: Callable[[], None]) -> None:
         """Do something to the store once all rows of the frames so far are in it."""
         self._waiting.append(action)
@@ -162,7 +166,6 @@ class _Ingest:
         self.writer, self.geometry, self.batcher = writer, geometry, batcher
         self.report = Report()
         self.on_frame: Callable[[], None] = lambda: None
-        self._taken: set[str] = set()
 
     def take(self, source: Source) -> None:
         """Bring one source in, or into the quarantine."""
@@ -193,7 +196,7 @@ class _Ingest:
 
     def _take_clip(self, source: Source, clip_id: str, stream: ClipStream) -> None:
         """One clip's frames, from where the store has them."""
-        if clip_id in self._taken or self.writer.has_clip(clip_id):
+        if self.batcher.holds(clip_id) or self.writer.has_clip(clip_id):
             return  # the same bytes under another name
         skipped = self.writer.committed_frames(clip_id)
         status = "complete"
@@ -206,7 +209,6 @@ class _Ingest:
         except TruncatedError as error:
             status = "salvaged"
             self.report.salvaged.append((source.name, str(error)))
-        self._taken.add(clip_id)
         self.batcher.then(
             lambda: self.writer.finish_clip(clip_id, fps=stream.fps, status=status)  # type: ignore[arg-type]
         )

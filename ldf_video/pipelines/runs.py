@@ -117,8 +117,11 @@ def budget(options: Options, *, device: str) -> Options:
     """Fill in how long to train: 10 minutes on a CPU, 5 on a GPU, unless steps or minutes are given.
 
     Raises:
-        UsageError: both are given.
+        UsageError: both are given, or one that is no time at all.
     """
+    for name in ("steps", "minutes", "learning_rate"):
+        if name in options and not options[name] > 0:
+            raise UsageError(f"--{name.replace('_', '-')} {options[name]}: expected more than 0")
     if "steps" in options and "minutes" in options:
         raise UsageError("got --steps and --minutes: give one of the two")
     if "steps" in options or "minutes" in options:
