@@ -1,0 +1,32 @@
+"""What every test shares: one thread, and no chance that leaks from one test into another."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny networks, equal sums
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_leaking_chance() -> Iterator[None]:
+    """Fail where Python's or numpy's global generator is used; give each test torch's unused.
+
+    Torch's own is set back instead: every fresh network takes its weights from it.
+    """
+    python, numpy = random.getstate(), np.random.get_state()[1].tobytes()
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_rng_state()
+    yield
+    assert random.getstate() == python, "the test moved Python's global generator"
+    assert np.random.get_state()[1].tobytes() == numpy, "the test moved numpy's global generator"
+    if torch is not None:
+        torch.set_rng_state(before)

@@ -1,0 +1,263 @@
+"""The flow: what masks hide, what a block may see, and rolling forward to any length."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import FLOW, flow
+
+from ldf_video.models.flow import FlowConfig, FlowTop
+
+SHAPE = FLOW.latent_shape
+
+
+def latents(b: int, t: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(b, t, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def generators(count: int, first: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(first + i) for i in range(count)]
+
+
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# -- loss ----------------------------------------------------------------------------------------
+
+
+def masked_gradients(padding: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    top = flow()
+    values, mask = latents(6, FLOW.window), torch.ones(6, FLOW.window, dtype=torch.bool)
+    for row, length in enumerate((1, 3, 4, 9, 15, 16)):
+        mask[row, length:] = False
+    values[~mask] = padding
+    loss, _ = top.loss(values, mask, noise=noise())
+    loss.backward()
+    return loss.detach(), [p.grad for p in top.parameters()]
+
+
+@pytest.mark.parametrize("padding", [float("nan"), float("inf"), 1e30, -7.0])
+def test_what_lies_under_the_mask_changes_no_bit(padding: float) -> None:
+    loss, gradients = masked_gradients(0.0)
+    other_loss, other_gradients = masked_gradients(padding)
+    assert torch.equal(loss, other_loss)
+    assert loss.isfinite()
+    assert any(g.abs().max() > 0 for g in gradients)
+    for gradient, other in zip(gradients, other_gradients, strict=True):
+        assert torch.equal(gradient, other)
+
+
+def test_a_real_frame_does_change_the_loss() -> None:
+    top, mask = flow(), torch.ones(2, FLOW.window, dtype=torch.bool)
+    values = latents(2, FLOW.window)
+    changed = values.clone()
+    changed[:, -1] += 1
+    assert top.loss(values, mask, noise=noise())[0] != top.loss(changed, mask, noise=noise())[0]
+
+
+def test_the_loss_of_a_still_network_by_hand() -> None:
+    """Velocity zero and latents at their mean: what is left is the mean of |e|^2."""
+    top = FlowTop(FLOW)  # fresh: its head is zero
+    values = top.latent_mean.expand(64, FLOW.window, *SHAPE)
+    mask = torch.ones(64, FLOW.window, dtype=torch.bool)
+    drawn = noise(3)
+    _, counted = top._levels(64, FLOW.window, drawn)
+    e = torch.randn(64, FLOW.window, 64, generator=drawn)
+
+    loss, logs = top.loss(values, mask, noise=noise(3))
+
+    assert loss.item() == pytest.approx(e.square().mean(-1)[counted].mean().item(), rel=1e-5)
+    assert logs["velocity"].item() == loss.item()
+
+
+def test_all_frames_masked_or_clean_gives_zero_and_no_nan() -> None:
+    loss, _ = flow().loss(
+        latents(2, FLOW.window), torch.zeros(2, FLOW.window, dtype=torch.bool), noise=noise()
+    )
+    assert loss.item() == 0
+
+
+def test_levels_are_what_the_sampler_meets() -> None:
+    top = flow()
+    levels, counted = top._levels(600, FLOW.window, noise())
+    assert levels.shape == counted.shape == (600, FLOW.window)
+    assert levels.min() >= 0
+    assert levels.max() <= 1
+    continued = ~counted.all(1)
+    assert 150 < continued.sum() < 250  # a third
+    for level, count in zip(levels[continued], counted[continued], strict=True):
+        past = int((~count).sum())
+        assert not count[:past].any()  # the clean past comes first
+        assert past % FLOW.block == 0
+        assert FLOW.block <= past <= FLOW.window - FLOW.block
+        assert level[0] <= FLOW.prefix_noise
+        assert (level[:past] == level[0]).all()
+        assert (level[past:] == level[-1]).all()
+    shared = (levels[~continued] == levels[~continued][:, :1]).all(1)
+    assert 150 < shared.sum() < 250
+    independent = levels[~continued][~shared]
+    assert all(len(level.unique()) == FLOW.window for level in independent)
+    assert {int((~c).sum()) for c in counted[continued]} == {4, 8, 12}  # every length of past
+
+
+# -- what sees what ------------------------------------------------------------------------------
+
+
+def velocities(top: FlowTop, tokens: torch.Tensor, mask: torch.Tensor | None = None):
+    b, t, _ = tokens.shape
+    mask = torch.ones(b, t, dtype=torch.bool) if mask is None else mask
+    with torch.no_grad():
+        return top._velocity(tokens, torch.full((b, t), 0.5), mask=mask)
+
+
+@pytest.mark.parametrize("changed", [4, 5, 8, 15])
+def test_a_block_sees_itself_and_the_past_and_no_bit_of_later_blocks(changed: int) -> None:
+    top, tokens = flow(), torch.randn(2, FLOW.window, 64)
+    other = tokens.clone()
+    other[:, changed] += 1
+    before, after = velocities(top, tokens), velocities(top, other)
+    own = changed // FLOW.block * FLOW.block
+    assert torch.equal(before[:, :own], after[:, :own])
+    for frame in range(own, FLOW.window):  # each frame of its own block and of every later one
+        assert not torch.equal(before[:, frame], after[:, frame])
+
+
+def test_a_padded_frame_is_seen_by_no_other() -> None:
+    top, tokens = flow(), torch.randn(1, FLOW.window, 64)
+    mask = torch.arange(FLOW.window)[None] < 6
+    other = tokens.clone()
+    other[:, 6:] = 99
+    assert torch.equal(velocities(top, tokens, mask)[:, :6], velocities(top, other, mask)[:, :6])
+
+
+def test_remembered_keys_give_what_the_whole_window_gives() -> None:
+    top = flow()
+    past, block = torch.randn(3, 8, 64), torch.randn(3, 4, 64)
+    levels = torch.cat([torch.full((3, 8), FLOW.context_level), torch.full((3, 4), 0.7)], dim=1)
+    mask = torch.ones(3, 12, dtype=torch.bool)
+    with torch.no_grad():
+        whole = top._velocity(torch.cat([past, block], dim=1), levels, mask=mask)[:, 8:]
+        cached, _ = top._network(block, levels[:, 8:], 8, None, top._remember(past))
+    torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_sampling_is_euler_on_the_whole_window() -> None:
+    """The sampler, written plainly: no cache, the past at its level beside the noisy block."""
+    top = flow()
+    context = latents(2, 8)
+    sampled = next(top.sample(4, generators(2), context=context))
+    past = top.standardise(context)
+    x = torch.stack([torch.randn(4, 64, generator=g) for g in generators(2)])
+    steps = FLOW.sampling_steps
+    for i in range(steps):
+        u = 1 - i / steps
+        levels = torch.cat([torch.full((2, 8), FLOW.context_level), torch.full((2, 4), u)], 1)
+        mask = torch.ones(2, 12, dtype=torch.bool)
+        with torch.no_grad():
+            x = x + top._velocity(torch.cat([past, x], 1), levels, mask=mask)[:, 8:] / steps
+    torch.testing.assert_close(sampled.clone(), top.restore(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+# -- sampling ------------------------------------------------------------------------------------
+
+
+def sample(top: FlowTop, num_frames: int, seeds, context=None) -> torch.Tensor:
+    blocks = list(top.sample(num_frames, seeds, context=context))
+    assert all(1 <= b.shape[1] <= top.config.block for b in blocks)
+    return torch.cat(blocks, dim=1)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 16, 37])
+def test_as_many_frames_as_asked_for(num_frames: int) -> None:
+    video = sample(flow(), num_frames, generators(2))
+    assert video.shape == (2, num_frames, *SHAPE)
+    assert video.dtype == torch.float32
+    assert video.isfinite().all()
+
+
+def test_a_longer_video_begins_with_the_shorter() -> None:
+    top = flow()
+    longest = sample(top, 37, generators(1))
+    for num_frames in (1, 2, 5, 16):
+        assert torch.equal(sample(top, num_frames, generators(1)), longest[:, :num_frames])
+    assert len({tuple(frame.flatten().tolist()) for frame in longest[0]}) == 37  # none repeats
+
+
+def test_a_video_does_not_depend_on_how_many_are_made() -> None:
+    top = flow()
+    together = sample(top, 10, generators(3))
+    for i in range(3):
+        alone = sample(top, 10, generators(1, first=i))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 30])
+def test_going_on_from_any_length(length: int) -> None:
+    top = flow()
+    context = latents(2, length)
+    video = sample(top, 9, generators(2), context)
+    assert video.shape == (2, 9, *SHAPE)
+    other = context.clone()
+    other[:, -1] += 1
+    assert not torch.equal(sample(top, 9, generators(2), other), video)  # it is seen
+    assert not torch.equal(sample(top, 9, generators(2)), video)
+
+
+def test_only_the_newest_frames_of_a_long_context_count() -> None:
+    top = flow()
+    context = latents(1, 30)
+    video = sample(top, 5, generators(1), context)
+    assert torch.equal(sample(top, 5, generators(1), context[:, -12:]), video)
+    assert not torch.equal(sample(top, 5, generators(1), context[:, -8:]), video)
+
+
+def test_a_short_context_stood_still_before() -> None:
+    top = flow()
+    context = latents(1, 2)
+    longer = torch.cat([context[:, :1], context[:, :1], context], dim=1)
+    video = sample(top, 5, generators(1), context)
+    assert torch.equal(sample(top, 5, generators(1), longer), video)
+
+
+def test_sampling_leaves_the_global_generator_and_the_network_alone() -> None:
+    top = flow()
+    state, weights = torch.get_rng_state(), [p.clone() for p in top.parameters()]
+    sample(top, 5, generators(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(weights, top.parameters(), strict=True))
+
+
+def test_standardise_and_restore_are_inverse() -> None:
+    top = flow()
+    values = latents(2, 3)
+    tokens = top.standardise(values)
+    assert tokens.shape == (2, 3, 64)
+    torch.testing.assert_close(top.restore(tokens), values)
+    one = (values[0, 0, 1, 2, 3] - top.latent_mean[1, 2, 3]) / top.latent_std[1, 2, 3]
+    assert tokens[0, 0, 1 * 16 + 2 * 4 + 3] == one
+
+
+def test_statistics_travel_with_the_weights_and_never_divide_by_zero() -> None:
+    top = flow()
+    top.set_statistics(torch.full(SHAPE, 2.0), torch.zeros(SHAPE))
+    other = flow(seed=1)
+    other.load_state_dict(top.state_dict())
+    assert (other.latent_mean == 2).all()
+    assert other.standardise(torch.full(SHAPE, 2.0)).eq(0).all()
+
+
+@pytest.mark.parametrize(("window", "block"), [(16, 5), (4, 4), (16, 0), (3, 2)], ids=str)
+def test_windows_that_are_no_blocks_are_refused(window: int, block: int) -> None:
+    with pytest.raises(ValueError, match=f"window {window}, block {block}: expected"):
+        FlowConfig(window=window, block=block)
+
+
+def test_a_window_of_two_frames_works() -> None:
+    top = flow(config=replace(FLOW, window=2, block=1))
+    assert sample(top, 5, generators(1)).shape[1] == 5
+    loss, _ = top.loss(latents(4, 2), torch.ones(4, 2, dtype=torch.bool), noise=noise())
+    assert loss.item() > 0

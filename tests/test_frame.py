@@ -1,0 +1,91 @@
+"""The frame model's networks: shapes, starts, and that frames do not see each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import FRAME, frame_model
+
+from ldf_video.models.frame import Discriminator, FrameConfig, FrameModel
+from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Up, fourier_features
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 64), (8, 16)])
+def test_shapes(height: int, width: int) -> None:
+    config = FrameConfig(height, width, latent_channels=3, base_width=8, critic_width=8, depth=1)
+    model, D = FrameModel(config), Discriminator(config)
+    x = torch.zeros(2, 3, height, width)
+
+    z = model.encoder(x)
+
+    assert config.latent_shape == (3, height // 8, width // 8)
+    assert z.shape == (2, *config.latent_shape)
+    assert model.generator(z).shape == x.shape
+    assert model.generator.from_hidden(model.encoder.hidden(x)).shape == x.shape
+    assert D(x, z).shape == (2,)
+    assert [tuple(f.shape[1:]) for f in D.features(x)] == [
+        (8, height // 2, width // 2),
+        (16, height // 4, width // 4),
+        (32, height // 8, width // 8),
+    ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(36, 64), (64, 36), (0, 8), (-8, 8)])
+def test_sizes_that_no_grid_fits_are_refused(height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=f"{height}x{width}: expected positive multiples of 8"):
+        FrameConfig(height=height, width=width)
+
+
+@pytest.mark.parametrize("block", [NormedBlock(16), PlainBlock(16)], ids=["normed", "plain"])
+def test_residual_blocks_start_near_the_identity(block: torch.nn.Module) -> None:
+    x = torch.randn(2, 16, 4, 4)
+    residue = block(x) - x
+    # Nothing of x passes but the last convolution's bias: the residue is the same everywhere.
+    assert torch.allclose(residue, block.conv2.bias.view(1, -1, 1, 1).expand_as(x), atol=1e-6)
+
+
+def test_down_and_up_move_cells_between_places_and_channels() -> None:
+    x = torch.randn(2, 3, 8, 4)
+    assert Down(3, 5)(x).shape == (2, 5, 4, 2)
+    assert Up(3, 5)(x).shape == (2, 5, 16, 8)
+    down = Down(1, 4)
+    with torch.no_grad():  # the convolution becomes the identity: what is left is the rearrangement
+        down.conv.weight.zero_()
+        down.conv.bias.zero_()
+        down.conv.weight[range(4), range(4), 1, 1] = 1
+    picture = torch.arange(4.0).view(1, 1, 2, 2)
+    assert down(picture).flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_a_frame_is_encoded_and_decoded_alone() -> None:
+    model = frame_model()
+    x = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        z = model.encoder(x)
+        others = torch.cat([x[2:3], -x])
+        torch.testing.assert_close(model.encoder(others)[:1], z[2:3], rtol=1e-4, atol=1e-5)
+        decoded = model.generator(z)
+        torch.testing.assert_close(model.generator(z[4:]), decoded[4:], rtol=1e-4, atol=1e-5)
+    assert (z[0] - z[1]).abs().max() > 1e-3  # and not simply the same for all
+
+
+def test_the_discriminator_sees_both_parts_of_a_pair() -> None:
+    D = Discriminator(FRAME)
+    x, z = torch.randn(3, 3, 32, 32), torch.randn(3, *FRAME.latent_shape)
+    with torch.no_grad():
+        logits = D(x, z)
+        torch.testing.assert_close(D.judge(D.features(x)[-1], z), logits)
+        assert not torch.allclose(D(x.flip(0), z)[0], logits[0])
+        assert not torch.allclose(D(x, z.flip(0))[0], logits[0])
+
+
+def test_the_default_model_ships_in_under_10_megabytes() -> None:
+    numbers = sum(p.numel() for p in FrameModel(FrameConfig()).parameters())
+    assert 2 * numbers < 10e6
+
+
+def test_fourier_features_by_hand() -> None:
+    level = torch.tensor([0.0, 0.5, 1.0])
+    features = fourier_features(level, 2)
+    expected = [[0, 0, 1, 1], [1, 0, 0, -1], [0, 0, -1, 1]]
+    torch.testing.assert_close(features, torch.tensor(expected).float(), atol=1e-6, rtol=0)
