@@ -116,9 +116,9 @@ def test_difference_names_hashes_and_settings() -> None:
     )
     assert describe_difference(SPEC, SPEC) == ""
     assert describe_difference(SPEC, asked) == (
-        f"fingerprint {SPEC.fingerprint[:8]}, not {asked.fingerprint[:8]}: crop none here, none asked;"
-        " item_shape 3x2 here, 3x4 asked; size 32x32 here, 64x64 asked;"
-        " weights abababab here, cdcdcdcd asked"
+        f"fingerprint {SPEC.fingerprint[:8]}, not {asked.fingerprint[:8]}:"
+        " crop nothing here, none asked; item_shape 3x2 here, 3x4 asked;"
+        " size 32x32 here, 64x64 asked; weights abababab here, cdcdcdcd asked"
     )
 
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_shards(root: Path, *, rows_per_shard: int = 100, position=Position(0, 0)) -> ShardWriter:
-    return ShardWriter(root, SPEC, position=position, shard_bytes=rows_per_shard * SPEC.row_bytes)
+def open_shards(root: Path, *, rows_per_shard: int = 100) -> ShardWriter:
+    shard_bytes = rows_per_shard * SPEC.row_bytes
+    return ShardWriter(root, SPEC, position=Position(0, 0), shard_bytes=shard_bytes)
 
 
 @pytest.mark.parametrize("spec", [SPEC, FRAMES, StoreSpec("latents", (), "float16", {})])

@@ -147,7 +147,7 @@ def _short(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
         return "x".join(map(str, value))
     if value is None:
-        return "none"
+        return "nothing"  # "none" is a word that settings use
     text = value if isinstance(value, str) else json.dumps(value)
     return text[:_SHORT_HASH] if len(text) == 64 else text[:60]  # 64: a hash, told by its start
 

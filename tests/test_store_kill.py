@@ -1,0 +1,166 @@
+"""A writer that is killed, or meets a full disk, in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from store_data import FPS, SPEC, assert_holds, make_clips
+
+from ldf_video.store import StoreReader, StoreWriter, shards, verify_store, writer
+from ldf_video.store.format import read_store_json
+from ldf_video.store.manifest import Manifest
+from ldf_video.store.shards import ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CLIPS = make_clips({"a": 17, "b": 4, "c": 23, "d": 1})
+ROWS_PER_SHARD = 10
+
+
+def encode(path: Path | str, **options: float) -> None:
+    """What a pipeline does: skip what is there, go on where a clip ends, clips in turn."""
+    shard_bytes = ROWS_PER_SHARD * SPEC.row_bytes
+    with StoreWriter(path, SPEC, shard_bytes=shard_bytes, **options) as store:
+        todo = [c for c in CLIPS if not store.is_current(f"{c}.mp4", size=1, mtime_ns=1)]
+        done = {c: store.committed_frames(c) for c in todo}
+        for first in range(0, 24, 3):
+            for clip_id in todo:
+                if first >= len(CLIPS[clip_id]) or store.has_clip(clip_id):
+                    continue
+                stop = first + 3
+                store.append(clip_id, CLIPS[clip_id][max(first, done[clip_id]) : stop], fps=FPS)
+                if stop >= len(CLIPS[clip_id]):
+                    store.finish_clip(clip_id, fps=FPS)
+        for clip_id in todo:
+            store.set_source(f"{clip_id}.mp4", size=1, mtime_ns=1, clip_ids=[clip_id])
+
+
+def die_at(instant: int) -> None:
+    """Send this process SIGKILL before or after the step of a commit with this number."""
+    steps = count(1)
+
+    def watch(function: Callable) -> Callable:
+        def watched(*args: object, **kwargs: object) -> object:
+            for before in (True, False):
+                if next(steps) == instant:
+                    signal.raise_signal(signal.SIGKILL)
+                if before:
+                    result = function(*args, **kwargs)
+            return result
+
+        return watched
+
+    for owner, names in (
+        (ShardWriter, ["append", "_write", "_open", "sync", "keep"]),
+        (Manifest, ["add_runs", "put_clips", "put_sources"]),
+        (shards.os, ["fsync"]),
+        (writer, ["create_manifest", "write_store_json", "cut_after"]),
+    ):
+        for name in names:
+            setattr(owner, name, watch(getattr(owner, name)))
+
+
+def full_disk(path: Path | str, num_bytes: int) -> None:
+    """Write with a limit on the size of any file, and say how it ended."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    try:
+        with StoreWriter(path, SPEC, commit_seconds=0) as store:
+            for first in range(0, 3000, 100):
+                store.append("a", big_clip()[first : first + 100], fps=FPS)
+                print("committed", store.committed_frames("a"))
+    except Exception as error:
+        print(type(error).__name__, error)
+
+
+def big_clip():
+    return make_clips({"a": 3000})["a"]
+
+
+def start(path: Path, command: str) -> subprocess.Popen[str]:
+    code = f"from test_store_kill import *; path = {str(path)!r}; {command}"
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+
+
+def assert_consistent(path: Path) -> None:
+    """After any kill: what is committed is sound, and no clip has frames too many."""
+    assert verify_store(path) == []
+    manifest = Manifest(path)
+    for clip_id, rows in CLIPS.items():
+        record = manifest.clip(clip_id)
+        assert record is None or record.num_frames <= len(rows)
+    manifest.close()
+
+
+def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
+    kills = 0
+    for instant in (1, 3, 6, 10, 15, 21, 28, 36, 45, 55, 66, 10**9):
+        process = start(tmp_path, f"die_at({instant}); encode(path, commit_seconds=0)")
+        output, _ = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+        kills += 1
+        if (tmp_path / "store.json").exists():
+            assert_consistent(tmp_path)
+    assert process.returncode == 0, output
+    assert kills >= 8
+    assert_holds(StoreReader(tmp_path), CLIPS)
+
+
+def test_kills_by_the_clock_lose_no_commit(tmp_path) -> None:
+    for wait_seconds in (0.0, 0.02, 0.05):
+        process = start(
+            tmp_path, "print('go', flush=True); [encode(path, commit_seconds=0) for _ in count()]"
+        )
+        assert process.stdout.readline() == "go\n"
+        time.sleep(wait_seconds)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    encode(tmp_path)  # the lock is free
+    assert_holds(StoreReader(tmp_path), CLIPS)
+
+
+def test_killed_or_not_gives_the_same_clips(tmp_path) -> None:
+    encode(tmp_path / "whole")
+    process = start(tmp_path / "killed", "die_at(60); encode(path, commit_seconds=0)")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    encode(tmp_path / "killed")
+    whole, killed = StoreReader(tmp_path / "whole"), StoreReader(tmp_path / "killed")
+    assert whole.clip_ids == killed.clip_ids
+    frames = range(whole.num_frames)
+    assert whole.frames_at(frames).tobytes() == killed.frames_at(frames).tobytes()
+    assert whole.sources() == killed.sources()
+
+
+@pytest.mark.parametrize("num_bytes", [24_000, 33_000])
+def test_a_full_disk_ends_in_one_line_and_a_store_that_opens(tmp_path, num_bytes) -> None:
+    process = start(tmp_path, f"full_disk(path, {num_bytes})")
+    output, _ = process.communicate()
+    *committed, last = output.splitlines()
+    assert process.returncode == 0, output
+    assert last.startswith(f"StoreError disk full at {tmp_path} (File too large): "), output
+    num_frames = 100 * ((num_bytes - 128) // (100 * SPEC.row_bytes))
+    assert committed == [f"committed {100 * n}" for n in range(1, 1 + num_frames // 100)]
+    assert (tmp_path / "data-00000.npy").stat().st_size == 128 + num_frames * SPEC.row_bytes
+    assert verify_store(tmp_path) == []
+    with StoreWriter(tmp_path, SPEC) as store:
+        assert store.committed_frames("a") == num_frames
+        store.append("a", big_clip()[num_frames:], fps=FPS)
+        store.finish_clip("a", fps=FPS)
+        store.set_source("a.mp4", size=1, mtime_ns=1, clip_ids=["a"])
+    assert_holds(StoreReader(tmp_path), {"a": big_clip()})
+    assert read_store_json(tmp_path) == (SPEC, {})

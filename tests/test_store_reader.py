@@ -1,0 +1,319 @@
+"""Readers: the same bytes however they were written, masked windows, manifests that lie."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_data import FPS, FRAMES, SPEC, add_clip, assert_holds, make_clips, make_rows, write_store
+
+from ldf_video.errors import StoreError
+from ldf_video.store import Quarantined, Source, StoreReader, StoreWriter
+
+lengths_by_clip = st.dictionaries(
+    st.sampled_from(["a", "b", "c#0", "c#1", "c#10", "d"]), st.integers(1, 12), min_size=1
+)
+
+
+def expected_windows(
+    rows: list[np.ndarray], clips: np.ndarray, starts: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The definition, one window at a time."""
+    values = np.zeros((len(clips), length, *rows[0].shape[1:]), rows[0].dtype)
+    mask = np.zeros((len(clips), length), bool)
+    for window, (clip, start) in enumerate(zip(clips, starts, strict=True)):
+        real = rows[clip][start : start + length]
+        values[window, : len(real)] = real
+        mask[window, : len(real)] = True
+    return values, mask
+
+
+def assert_windows(reader: StoreReader, clips: dict[str, np.ndarray], *, length: int) -> None:
+    """Every window there is, at once and in a shuffled order."""
+    rows = [clips[clip_id] for clip_id in reader.clip_ids]
+    pairs = [(clip, start) for clip, each in enumerate(rows) for start in range(len(each))]
+    order = np.random.default_rng(0).permutation(len(pairs))
+    numbers, starts = np.array(pairs)[order].T
+    values, mask = reader.windows(numbers, starts, length=length)
+    expected_values, expected_mask = expected_windows(rows, numbers, starts, length)
+    assert values.dtype == reader.spec.numpy_dtype
+    np.testing.assert_array_equal(values, expected_values)
+    np.testing.assert_array_equal(mask, expected_mask)
+
+
+# Which of the unfinished clips gets how many frames, and what comes after.
+steps = st.tuples(
+    st.integers(0, 5), st.integers(0, 7), st.sampled_from(["", "", "commit", "close"])
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=lengths_by_clip,
+    plan=st.lists(steps, max_size=12),
+    rows_per_shard=st.integers(1, 20),
+    length=st.integers(1, 15),
+)
+def test_any_chunking_and_interleaving_gives_the_same_store(
+    lengths, plan, rows_per_shard, length
+) -> None:
+    clips = make_clips(lengths)
+    with tempfile.TemporaryDirectory() as directory:
+        path, shard_bytes = Path(directory), rows_per_shard * SPEC.row_bytes
+        write_by_plan(path, clips, plan, shard_bytes=shard_bytes)
+        reader = StoreReader(path)
+        assert_holds(reader, clips)
+        assert reader.lengths.tolist() == [lengths[clip_id] for clip_id in sorted(lengths)]
+        assert reader.num_frames == sum(lengths.values())
+        everything = np.concatenate([clips[clip_id] for clip_id in reader.clip_ids])
+        order = np.random.default_rng(1).permutation(np.repeat(np.arange(len(everything)), 2))
+        np.testing.assert_array_equal(reader.frames_at(order), everything[order])
+        assert_windows(reader, clips, length=length)
+
+
+def write_by_plan(path: Path, clips: dict[str, np.ndarray], plan, *, shard_bytes: int) -> None:
+    done = dict.fromkeys(clips, 0)
+    writer = StoreWriter(path, SPEC, shard_bytes=shard_bytes)
+    for pick, num_frames, after in [*plan, *((0, 100, "") for _ in clips)]:
+        if not done:
+            break
+        clip_id = sorted(done)[pick % len(done)]
+        rows = clips[clip_id][done[clip_id] :][:num_frames]
+        writer.append(clip_id, rows, fps=FPS)
+        done[clip_id] += len(rows)
+        if done[clip_id] == len(clips[clip_id]):
+            writer.finish_clip(clip_id, fps=FPS)
+            writer.set_source(clip_id, size=1, mtime_ns=1, clip_ids=[clip_id])
+            del done[clip_id]
+        if after == "commit":
+            writer.commit()
+        if after == "close":
+            writer.close()
+            writer = StoreWriter(path, SPEC, shard_bytes=shard_bytes)
+    writer.close()
+
+
+@pytest.mark.parametrize("spec", [SPEC, FRAMES])
+@pytest.mark.parametrize("rows_per_shard", [3, 7, 1000])
+def test_windows_over_shards_and_clip_ends(tmp_path, spec, rows_per_shard) -> None:
+    clips = make_clips({"a": 1, "b": 5, "c": 12, "d": 3}, spec=spec)
+    write_store(tmp_path, clips, spec=spec, shard_bytes=rows_per_shard * spec.row_bytes)
+    reader = StoreReader(tmp_path)
+    assert_holds(reader, clips)
+    for length in (1, 4, 9, 40):
+        assert_windows(reader, clips, length=length)
+
+
+def test_windows_over_extents_of_interleaved_clips(tmp_path) -> None:
+    clips = make_clips({"a": 11, "b": 11, "c": 2})
+    with StoreWriter(tmp_path, SPEC, shard_bytes=9 * SPEC.row_bytes) as writer:
+        for first in range(0, 9, 3):
+            for clip_id in ("b", "a"):
+                writer.append(clip_id, clips[clip_id][first : first + 3], fps=FPS)
+            writer.commit()
+        for clip_id in ("c", "a", "b"):
+            done = writer.committed_frames(clip_id)
+            add_clip(writer, clip_id, clips[clip_id][done:])
+    reader = StoreReader(tmp_path)
+    assert_holds(reader, clips)
+    for length in (2, 5, 30):
+        assert_windows(reader, clips, length=length)
+
+
+def test_a_long_clip_committed_often_is_one_run_to_the_reader(tmp_path) -> None:
+    rows = make_rows(0, 30)
+    with StoreWriter(tmp_path, SPEC, commit_seconds=0) as writer:
+        for frame in range(10):
+            writer.append("a", rows[3 * frame : 3 * frame + 3], fps=FPS)
+        writer.finish_clip("a", fps=FPS)
+        writer.set_source("a.mp4", size=1, mtime_ns=1, clip_ids=["a"])
+    reader = StoreReader(tmp_path)
+    assert reader._clips.num_extents.tolist() == [1]
+    assert_holds(reader, {"a": rows})
+
+
+def test_what_is_read_is_a_copy(tmp_path) -> None:
+    clips = make_clips({"a": 4})
+    write_store(tmp_path, clips)
+    reader = StoreReader(tmp_path)
+    values, _ = reader.windows([0], [0], length=4)
+    for copy in (values, reader.read(0, 0, 4), reader.frames_at([0, 1])):
+        copy[:] = 0
+    assert_holds(reader, clips)
+
+
+def test_the_order_of_encoding_does_not_show(tmp_path) -> None:
+    clips = make_clips({"a": 3, "b": 2, "c": 5})
+    write_store(tmp_path / "one", clips)
+    write_store(tmp_path / "two", dict(reversed(clips.items())), shard_bytes=1)
+    one, two = StoreReader(tmp_path / "one"), StoreReader(tmp_path / "two")
+    assert one.clip_ids == two.clip_ids
+    frames = np.arange(10)
+    np.testing.assert_array_equal(one.frames_at(frames), two.frames_at(frames))
+
+
+def test_only_finished_clips_of_sources_are_seen(tmp_path) -> None:
+    rows = make_rows(0, 4)
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "whole", rows)
+        writer.append("orphan", rows, fps=FPS)
+        writer.finish_clip("orphan", fps=FPS)
+        writer.append("partial", rows, fps=FPS)
+        writer.set_source("p.mp4", size=1, mtime_ns=1, clip_ids=["partial"])
+    assert StoreReader(tmp_path).clip_ids == ["whole"]
+
+
+def test_a_reader_keeps_what_was_there_when_it_opened(tmp_path) -> None:
+    clips = make_clips({"a": 3, "b": 4})
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "b", clips["b"])
+        writer.commit()
+        before = StoreReader(tmp_path)
+        add_clip(writer, "a", clips["a"])
+        assert StoreReader(tmp_path).clip_ids == ["b"]
+        writer.commit()
+        assert_holds(StoreReader(tmp_path), clips)
+        assert before.clip_ids == ["b"]
+        np.testing.assert_array_equal(before.read(0, 0, 4), clips["b"])
+
+
+def test_clips_are_found_by_id_and_know_their_rate(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC) as writer:
+        for number, clip_id in enumerate(["b", "a", "cc"]):
+            fps = Fraction(25 + number, 3)
+            writer.append(clip_id, make_rows(number, 2), fps=Fraction(1))
+            writer.finish_clip(clip_id, fps=fps)
+            writer.set_source(clip_id, size=1, mtime_ns=1, clip_ids=[clip_id])
+    reader = StoreReader(tmp_path)
+    assert [reader.index(clip_id) for clip_id in ("a", "b", "cc")] == [0, 1, 2]
+    assert [reader.clip_id(clip) for clip in range(3)] == reader.clip_ids == ["a", "b", "cc"]
+    assert [reader.fps(clip) for clip in range(3)] == [Fraction(26, 3), Fraction(25, 3), 9]
+    for missing in ("", "c", "d", "ccc"):
+        with pytest.raises(KeyError):
+            reader.index(missing)
+
+
+def test_sources_and_quarantine_are_listed(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "a", make_rows(0, 2))
+        writer.quarantine("\udcff.mp4", size=1, mtime_ns=2, reason="empty")
+    reader = StoreReader(tmp_path)
+    assert reader.sources() == [Source("a.mp4", 10, 20, "a")]
+    assert reader.quarantined() == [Quarantined("\udcff.mp4", 1, 2, "empty")]
+
+
+@pytest.mark.parametrize(
+    ("clips", "starts"), [([-1], [0]), ([2], [0]), ([0], [-1]), ([0], [3]), ([1, 0], [3, 3])]
+)
+def test_windows_outside_clips_are_refused(tmp_path, clips, starts) -> None:
+    write_store(tmp_path, make_clips({"a": 3, "b": 5}))
+    with pytest.raises(IndexError, match="expected"):
+        StoreReader(tmp_path).windows(clips, starts, length=2)
+
+
+def test_indices_that_mean_nothing_are_refused(tmp_path) -> None:
+    write_store(tmp_path, make_clips({"a": 3}))
+    reader = StoreReader(tmp_path)
+    for indices in ([3], [-1], [0.5], [[0]], [True]):
+        with pytest.raises(IndexError, match="expected"):
+            reader.frames_at(indices)
+    for first, stop in ((-1, 2), (0, 4), (2, 1)):
+        with pytest.raises(IndexError, match="expected"):
+            reader.read(0, first, stop)
+    for clip in (-1, 1):
+        with pytest.raises(IndexError, match="expected"):
+            reader.read(clip, 0, 1)
+        with pytest.raises(IndexError, match="expected"):
+            reader.fps(clip)
+    for starts, length in (([0, 1], 2), ([0], 0)):
+        with pytest.raises(ValueError, match="expected"):
+            reader.windows([0], starts, length=length)
+
+
+@pytest.mark.parametrize("lengths", [{}, {"a": 3}])
+def test_nothing_asked_is_nothing_given(tmp_path, lengths) -> None:
+    write_store(tmp_path, make_clips(lengths))
+    reader = StoreReader(tmp_path)
+    values, mask = reader.windows([], [], length=5)
+    assert (values.shape, mask.shape) == ((0, 5, 3, 2), (0, 5))
+    assert reader.frames_at([]).shape == (0, 3, 2)
+    assert [reader.read(clip, 1, 1).shape for clip in range(len(lengths))] == [(0, 3, 2)] * len(
+        lengths
+    )
+
+
+def test_a_store_on_a_read_only_disk_opens(tmp_path) -> None:
+    clips = make_clips({"a": 3})
+    write_store(tmp_path, clips)
+    for path in tmp_path.iterdir():
+        path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert_holds(StoreReader(tmp_path), clips)
+    finally:
+        tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE extents SET shard = 1",
+        "UPDATE extents SET shard = -1",
+        "UPDATE extents SET shard = 4611686018427387904",
+        "UPDATE extents SET shard = '../../etc/passwd'",
+        "UPDATE extents SET shard = NULL",
+        "UPDATE extents SET start = 4 WHERE clip_id = 'b'",
+        "UPDATE extents SET start = -1",
+        "UPDATE extents SET start = 9223372036854775807",
+        "UPDATE extents SET num_frames = num_frames + 1",
+        "UPDATE extents SET num_frames = 9223372036854775807",
+        "UPDATE extents SET num_frames = -5",
+        "UPDATE extents SET first_frame = 1",
+        "UPDATE clips SET num_frames = 1000",
+        "UPDATE clips SET num_frames = 0",
+        "UPDATE clips SET num_frames = 1e300",
+        "UPDATE clips SET num_frames = 'many'",
+        "UPDATE clips SET fps_den = 0",
+        "UPDATE clips SET fps_num = -1",
+        "UPDATE clips SET num_frames = 50; UPDATE extents SET num_frames = 50",
+        "DELETE FROM extents WHERE clip_id = 'b'",
+        "DELETE FROM extents",
+        "DROP TABLE extents",
+        "INSERT INTO extents VALUES ('b', 5, 0, 0, 1, 0)",
+        "UPDATE clips SET clip_id = 'é' || clip_id; UPDATE extents SET clip_id = 'é' || clip_id;"
+        " UPDATE sources SET clip_id = 'é' || clip_id",
+    ],
+)
+def test_a_manifest_that_lies_is_refused(tmp_path, change) -> None:
+    write_store(tmp_path, make_clips({"a": 3, "b": 5}))
+    with closing(sqlite3.connect(tmp_path / "manifest.sqlite")) as connection:
+        connection.executescript(
+            # without the columns' constraints, as in a file made by hand
+            "PRAGMA synchronous = OFF; CREATE TABLE loose AS SELECT * FROM extents; DROP TABLE extents;"
+            f"ALTER TABLE loose RENAME TO extents; BEGIN; {change}; COMMIT"
+        )
+    with pytest.raises(StoreError, match="damaged"):
+        StoreReader(tmp_path)
+
+
+def test_a_shard_that_lost_rows_is_refused(tmp_path) -> None:
+    write_store(tmp_path, make_clips({"a": 3}))
+    path = tmp_path / "data-00000.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="points at row 2 of shard 0, which holds 2"):
+        StoreReader(tmp_path)
+    path.unlink()
+    with pytest.raises(StoreError, match=r"data-00000\.npy cannot be read"):
+        StoreReader(tmp_path)
+
+
+def test_no_store_is_said_in_a_line(tmp_path) -> None:
+    with pytest.raises(StoreError, match=f"^no store at {tmp_path}/latents: expected a directory"):
+        StoreReader(tmp_path / "latents")
