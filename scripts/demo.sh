@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1-}" in
-  "") work=${LDF_DEMO:-demo} episodes=16 windows=8 minutes=5 ;;
+  "") work=${LDF_DEMO:-demo} episodes=12 windows=4 minutes=5 ;;
   --short) work=${LDF_DEMO:-demo-short} episodes=2 windows=2 minutes=0.3 ;;
   *)
     echo "demo: got $1, expected --short or nothing" >&2
