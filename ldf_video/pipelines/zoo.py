@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -86,7 +88,7 @@ def load_frame_model(directory: Path, *, device: str) -> Loaded[FrameModel]:
         CheckpointError: it is missing, damaged, or no frame model.
     """
     config = checkpoints.load_config(directory, kind="frame")
-    model = FrameModel(_shape(FrameConfig, config, directory))
+    model = _make(directory, lambda: FrameModel(FrameConfig(**config["model"])))
     return _load(model, directory, config, device=device)
 
 
@@ -98,7 +100,7 @@ def load_top_model(directory: Path, *, device: str) -> Loaded[FlowTop]:
     """
     config = checkpoints.load_config(directory, kind="top")
     shape = {name: value for name, value in config["model"].items() if name != "kind"}
-    top = FlowTop(_shape(FlowConfig, {"model": shape}, directory))
+    top = _make(directory, lambda: FlowTop(FlowConfig(**shape)))
     return _load(top, directory, config, device=device)
 
 
@@ -132,8 +134,9 @@ def load_matching_frame_model(
     for place in places:
         if (place / checkpoints.WEIGHTS).is_file() and place not in looked:
             looked.append(place)
-            if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
-                return load_frame_model(place, device=device)
+            with contextlib.suppress(CheckpointError):  # one that is damaged is not the one
+                if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
+                    return load_frame_model(place, device=device)
     raise CheckpointError(
         f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose latents "
         f"the top model learned, among {', '.join(map(str, looked)) or 'any'}: "
@@ -141,11 +144,12 @@ def load_matching_frame_model(
     )
 
 
-def _shape(kind: Any, config: dict[str, Any], directory: Path) -> Any:
+def _make(directory: Path, make: Callable[[], Model]) -> Model:
     try:
-        return kind(**config["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {error}") from None
+        return make()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {reason}") from None
 
 
 def _load(model: Any, directory: Path, config: dict[str, Any], *, device: str) -> Loaded[Any]:

@@ -16,6 +16,8 @@ import hashlib
 import json
 import os
 import pickle
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,18 @@ from ldf_video.errors import CheckpointError
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, STATE, METRICS = "config.json", "model.safetensors", "state.pt", "metrics.jsonl"
 
+_PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "frame": {"model": (), "frames": ("height", "width", "crop", "fps")},
+    "top": {"model": (), "frame_model": ("fingerprint", "path")},
+}
+"""What the config of each kind holds at least, part by part."""
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile),
+    *(TypeError, AttributeError, LookupError),
+)
+"""What torch was seen to raise on damaged states, beside what it says it raises."""
+_STATE_PARTS = {"step", "elapsed_seconds", "done", "networks", "average", "optimizers"}
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a sibling of `path`, sync it and move it into place."""
@@ -41,9 +55,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors: a full disk
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
         raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; the file before it is kept"
+            f"cannot write {path}: {reason}; the file before it is kept, make room and go on"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -69,7 +84,7 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text())
-        version, found = config["format_version"], config["kind"]
+        version, found = config["format_version"], str(config["kind"])
     except FileNotFoundError:
         raise CheckpointError(
             f"no checkpoint at {directory}: expected a directory with {CONFIG}"
@@ -78,10 +93,19 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint's config: {error!r}") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format {version}, expected {FORMAT_VERSION}: use the ldf-video that wrote it"
+            f"{path} has format {version}, expected {FORMAT_VERSION}: "
+            "use the ldf-video that wrote it"
         )
-    if kind is not None and found != kind:
-        raise CheckpointError(f"{directory} holds a {found} model, expected a {kind} model")
+    if found not in _PARTS or kind not in (None, found):
+        expected = f"a {kind} model" if kind else "a frame or top model"
+        raise CheckpointError(f"{directory} holds a {found} model, expected {expected}")
+    for part, names in _PARTS[found].items():
+        held = config.get(part)
+        if not isinstance(held, dict) or not held.keys() >= set(names):
+            raise CheckpointError(
+                f"{path} is damaged: expected {part!r} with {', '.join(names) or 'its shape'}; "
+                "restore it from a copy"
+            )
     return dict(config)
 
 
@@ -143,19 +167,36 @@ def load_state(directory: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        if not zipfile.is_zipfile(path):  # what torch wrote before that is a bare pickle
+            raise ValueError("it is damaged")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged file may pass for another pickle protocol
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= _STATE_PARTS:
+            raise ValueError("it holds something else")
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
-            f"{path} cannot be resumed from: {reason}; --no-resume starts anew and keeps the old run"
+            f"{path} cannot be resumed from: {reason}; "
+            "--no-resume starts anew and keeps the old run"
         ) from None
     return dict(state)
 
 
 def append_metrics(directory: Path, lines: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
-    """Add lines to metrics.jsonl."""
-    with (directory / METRICS).open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    """Add lines to metrics.jsonl.
+
+    Raises:
+        CheckpointError: the disk is full or fails.
+    """
+    path = directory / METRICS
+    try:
+        with path.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror or error}; make room and go on"
+        ) from error
 
 
 def cut_metrics(directory: Path, *, after_step: int) -> None:
@@ -186,16 +227,20 @@ def lock(directory: Path) -> Iterator[None]:
     """Hold a directory as the only trainer; a kill frees it.
 
     Raises:
-        CheckpointError: another process holds it.
+        CheckpointError: another process holds it, or it cannot be made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     held = FileLock(directory / ".lock", timeout=0)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except Timeout:
         raise CheckpointError(
             f"{directory} is in use by another training: wait for it or name another --out"
         ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory} cannot be used: {error.strerror or error}; name another --out"
+        ) from error
     try:
         yield
     finally:

@@ -7,8 +7,11 @@ bit for bit where the hardware does arithmetic that way.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from ldf_video.errors import LdfError
+from ldf_video.errors import CheckpointError, LdfError
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.ema import Average
@@ -172,6 +175,7 @@ class Trainer:
         self.step = 0
         self.clock = _Clock()
         self._pending: list[Logs] = []
+        self._midway = False  # an update has moved some weights and not yet all
         self._resume()
 
     def run(self, progress: Progress) -> None:
@@ -179,18 +183,21 @@ class Trainer:
         saved = drawn = time.monotonic()
         self.clock = _Clock(before=self.clock.before)
         try:
-            while (share := self._progress()) < 1:
-                logs = self._update(share)
-                self._log(logs, share)
-                progress.update(self.step, share=share, note=self._note(logs))
-                if time.monotonic() - saved > self.cadence.save_seconds:
-                    self.save()
-                    saved = time.monotonic()
-                if time.monotonic() - drawn > self.cadence.sheet_seconds:
-                    self.draw()
-                    drawn = time.monotonic()
+            with _interrupts_held() as let_interrupt:
+                while (share := self._progress()) < 1:
+                    logs = self._update(share)
+                    self._log(logs, share)
+                    progress.update(self.step, share=share, note=self._note(logs))
+                    let_interrupt()
+                    if time.monotonic() - saved > self.cadence.save_seconds:
+                        self.save()
+                        saved = time.monotonic()
+                    if time.monotonic() - drawn > self.cadence.sheet_seconds:
+                        self.draw()
+                        drawn = time.monotonic()
         except KeyboardInterrupt:
-            self.save()
+            if not self._midway:  # else what was saved last is what can be gone on from
+                self.save()
             raise
         self.save(done=True)
         self.draw()
@@ -206,10 +213,12 @@ class Trainer:
         batch = self.level.batch(self.step, device)
         rate = self.config.rate(step=self.step, progress=share)
         logs: Logs = {}
+        self._midway = True
         for player, optimizer in zip(self.level.players, self.optimizers, strict=True):
             logs |= self._move(player, optimizer, batch, tick, rate)
         self.average.update(self.level.exported, step=self.step)
         self.step += 1
+        self._midway = False
         return logs
 
     def _move(self, player: Player, optimizer: Any, batch: Batch, tick: Tick, rate: float) -> Logs:
@@ -240,20 +249,30 @@ class Trainer:
         self._pending.append(logs)
         if self.step % self.cadence.log_steps:
             return
+        means = self._means()
+        self._pending.clear()
+        line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), "progress": share}
+        checkpoints.append_metrics(self.directory, [line | means])
+
+    def _means(self) -> dict[str, float]:
+        """Means of what was logged since the last line of metrics.
+
+        Raises:
+            LdfError: one is not finite, and neither are the weights then.
+        """
         names = {name for entry in self._pending for name in entry}
         means = {
             name: torch.stack([e[name].float() for e in self._pending if name in e]).mean().item()
             for name in sorted(names)
         }
-        self._pending.clear()
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise LdfError(
-                f"training broke down at step {self.step}: {', '.join(broken)} not finite; "
-                "run the same command again to go on from the last save, or lower --learning-rate"
+                f"training broke down at step {self.step}: {', '.join(broken)} not finite; run the "
+                "same command to go on from the last save, or --no-resume with a lower "
+                "--learning-rate"
             )
-        line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), "progress": share}
-        checkpoints.append_metrics(self.directory, [line | means])
+        return means
 
     def _note(self, logs: Logs) -> str:
         if self.step % self.cadence.log_steps:
@@ -262,7 +281,15 @@ class Trainer:
         return " ".join(f"{name} {value.item():.3f}" for name, value in shown)
 
     def save(self, *, done: bool = False) -> None:
-        """Write the state and the averaged weights; either both are there or the older ones are."""
+        """Write the averaged weights and the state to go on from.
+
+        The state comes last: a kill between the two leaves an older state, which makes those
+        weights again, and never a finished run with older weights.
+
+        Raises:
+            LdfError: the weights are not finite; what was saved before is kept.
+        """
+        self._means()
         state = {
             "step": self.step,
             "elapsed_seconds": self.clock.elapsed,
@@ -271,8 +298,8 @@ class Trainer:
             "average": self.average.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        checkpoints.save_state(self.directory, state)
         checkpoints.save_weights(self.directory, self.average.module.state_dict())
+        checkpoints.save_state(self.directory, state)
 
     def draw(self) -> None:
         """Add a picture to samples/."""
@@ -284,13 +311,51 @@ class Trainer:
         if state is None:
             checkpoints.cut_metrics(self.directory, after_step=0)
             return
-        self.level.networks.load_state_dict(state["networks"])
-        self.average.module.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        try:
+            self.level.networks.load_state_dict(state["networks"])
+            self.average.module.load_state_dict(state["average"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(
+                f"the state in {self.directory} does not fit its config: {reason}; "
+                "--no-resume starts anew and keeps the old run"
+            ) from None
         self.step = state["step"]
         self.clock = _Clock(before=state["elapsed_seconds"])
         checkpoints.cut_metrics(self.directory, after_step=self.step)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back until the function that this gives is called, so that it cuts no update.
+
+    A second Ctrl-C comes through at once. Where Ctrl-C is not Python's own, nothing is held.
+    """
+    waiting: list[int] = []
+
+    def hold(number: int, frame: Any) -> None:
+        if waiting:
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    def let() -> None:
+        if waiting:
+            raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield let
+        let()
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _mix(seed: int, step: int) -> int:

@@ -1,0 +1,389 @@
+"""The training loop: resuming bit for bit, breaking down, being interrupted, its schedule."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tiny_models import FRAME, frame_game
+from torch import nn
+
+from ldf_video.errors import CheckpointError, LdfError
+from ldf_video.progress import Progress
+from ldf_video.training import checkpoints
+from ldf_video.training.loop import Cadence, Player, Tick, TrainConfig, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STEPS = 6
+LOGGED = Cadence(log_steps=2)
+
+
+class FrameGameLevel:
+    """The real game of two players on frames that are a function of the step."""
+
+    def __init__(self) -> None:
+        self.game = frame_game()
+        self.networks: nn.Module = self.game
+        self.exported: nn.Module = self.game.model
+        self.players = [
+            Player("discriminator", [self.game.discriminator], self._discriminate),
+            Player("encoder_generator", [self.game.model], self._generate),
+        ]
+        self.on_batch: Callable[[int], None] = lambda step: None
+        self.on_second_player: Callable[[int], None] = lambda step: None
+        self.drawn: list[Path] = []
+
+    def batch(self, step: int, device: torch.device) -> torch.Tensor:
+        self.on_batch(step)
+        generator = torch.Generator().manual_seed(step)
+        return torch.rand(4, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
+
+    def _discriminate(self, x: torch.Tensor, tick: Tick) -> Any:
+        return self.game.discriminator_loss(
+            x, noise=tick.noise, step=tick.step, progress=tick.progress
+        )
+
+    def _generate(self, x: torch.Tensor, tick: Tick) -> Any:
+        self.on_second_player(tick.step)
+        return self.game.encoder_generator_loss(x, noise=tick.noise)
+
+    def draw(self, exported: nn.Module, path: Path) -> None:
+        self.drawn.append(path)
+
+
+def trainer_in(
+    directory: Path, level: Any = None, *, cadence: Cadence = LOGGED, **config: Any
+) -> Trainer:
+    directory.mkdir(exist_ok=True)
+    made = TrainConfig(**{"steps": STEPS, "seed": 5, "warmup_steps": 3, **config})
+    return Trainer(level or FrameGameLevel(), directory, config=made, cadence=cadence)
+
+
+def run(trainer: Trainer) -> None:
+    with Progress("test", unit="steps", quiet=True) as progress:
+        trainer.run(progress)
+
+
+def assert_same_state(first: Path, second: Path) -> None:
+    a, b = checkpoints.load_state(first), checkpoints.load_state(second)
+    assert a is not None
+    assert b is not None
+    assert (a["step"], a["done"]) == (b["step"], b["done"])
+    for part in ("networks", "average", "optimizers"):
+        assert_same(a[part], b[part])
+    assert_same(checkpoints.load_weights(first), checkpoints.load_weights(second))
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert_same(a[name], b[name])
+    elif isinstance(a, list | tuple):
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    lines = (directory / checkpoints.METRICS).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 6 steps without any interruption."""
+    directory = tmp_path_factory.mktemp("straight")
+    run(trainer_in(directory))
+    return directory
+
+
+class Killed(BaseException):
+    """Stands for a kill: nobody catches it."""
+
+
+def raise_at(step: int, error: BaseException) -> Callable[[int], None]:
+    def check(now: int) -> None:
+        if now == step:
+            raise error
+
+    return check
+
+
+# -- resuming ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_after_a_save_ends_the_same_bit_for_bit(
+    tmp_path: Path, straight: Path
+) -> None:
+    first = trainer_in(tmp_path)
+    while first.step < 3:
+        logs = first._update(first._progress())
+        first._log(logs, 0.0)
+    first.save()
+    first.level.on_second_player = raise_at(4, Killed())
+    with pytest.raises(Killed):
+        run(first)
+
+    second = trainer_in(tmp_path)
+    assert second.step == 3
+    run(second)
+
+    assert second.step == STEPS
+    assert_same_state(tmp_path, straight)
+    assert [line["step"] for line in metrics(tmp_path)] == [2, 4, 6]
+    assert metrics(tmp_path)[2] == metrics(straight)[2]
+
+
+def test_training_moves_every_weight_and_the_average_lags(straight: Path) -> None:
+    fresh = frame_game().state_dict()
+    state = checkpoints.load_state(straight)
+    assert state is not None
+    moved = {
+        name for name, value in fresh.items() if not torch.equal(value, state["networks"][name])
+    }
+    assert moved >= fresh.keys() - {"pressure", "discriminator.head.2.bias"}
+    for name, value in state["average"].items():
+        assert not torch.equal(value, state["networks"][f"model.{name}"])
+    assert_same(checkpoints.load_weights(straight), state["average"])
+
+
+def test_other_seeds_give_other_weights(tmp_path: Path, straight: Path) -> None:
+    run(trainer_in(tmp_path, seed=6))
+    ours, theirs = checkpoints.load_weights(tmp_path), checkpoints.load_weights(straight)
+    assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, steps=1)
+    state = torch.get_rng_state()
+    run(trainer)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path, straight: Path) -> None:
+    state = checkpoints.load_state(straight)
+    assert state is not None
+    state["networks"].pop("pressure")
+    checkpoints.save_state(tmp_path, state)
+    with pytest.raises(CheckpointError, match="does not fit its config") as error:
+        trainer_in(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_metrics_of_a_run_that_never_saved_are_dropped(tmp_path: Path) -> None:
+    checkpoints.append_metrics(tmp_path, [{"step": 2}])
+    trainer_in(tmp_path)
+    assert metrics(tmp_path) == []
+
+
+# -- breaking down -------------------------------------------------------------------------------
+
+
+class OneNumber:
+    """A level whose loss is what the test says."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.networks: nn.Module = nn.Linear(1, 1, bias=False)
+        self.exported = self.networks
+        self.players = [Player("one", [self.networks], self._loss)]
+        self.losses = losses
+
+    def batch(self, step: int, device: torch.device) -> float:
+        return self.losses[step]
+
+    def _loss(self, batch: float, tick: Tick) -> Any:
+        loss = self.networks.weight.sum() * batch
+        return loss, {"loss": loss.detach()}
+
+    def draw(self, exported: nn.Module, path: Path) -> None:
+        pass
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("losses", "cadence"),
+    [
+        ([1.0, 1.0, NAN, 1.0, 1.0], Cadence(log_steps=2)),  # seen when the line is due
+        ([1.0, 1.0, 1.0, 1.0, NAN], Cadence(log_steps=2)),  # no line is due any more
+        ([1.0, 1.0, NAN, 1.0, 1.0], Cadence(log_steps=100, save_seconds=-1)),  # a save is due first
+        ([1.0, 1.0, float("inf"), 1.0, 1.0], Cadence(log_steps=2)),
+    ],
+    ids=["line", "end", "save", "infinite"],
+)
+def test_a_loss_that_is_no_number_ends_the_run_and_what_was_saved_stays_good(
+    tmp_path: Path, losses: list[float], cadence: Cadence
+) -> None:
+    trainer = trainer_in(tmp_path, OneNumber(losses), cadence=cadence, steps=len(losses))
+    trainer._update(0.0)
+    trainer.save()
+    with pytest.raises(LdfError, match=r"broke down at step \d: .*loss not finite; .*--no-resume"):
+        run(trainer)
+    state = checkpoints.load_state(tmp_path)
+    assert state is not None
+    assert not state["done"]
+    assert 1 <= state["step"] <= 2
+    assert state["networks"]["weight"].isfinite().all()
+    assert checkpoints.load_weights(tmp_path)["weight"].isfinite().all()
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_between_updates_saves_what_was_done(tmp_path: Path, straight: Path) -> None:
+    first = trainer_in(tmp_path)
+    first.level.on_batch = raise_at(4, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    second = trainer_in(tmp_path)
+    assert second.step == 4
+    run(second)
+    assert_same_state(tmp_path, straight)
+
+
+def test_ctrl_c_waits_for_the_end_of_its_update(tmp_path: Path, straight: Path) -> None:
+    first = trainer_in(tmp_path)
+    first.level.on_second_player = lambda step: (
+        os.kill(os.getpid(), signal.SIGINT) if step == 2 else None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    second = trainer_in(tmp_path)
+    assert second.step == 3  # the update whose middle it came in is whole
+    run(second)
+    assert_same_state(tmp_path, straight)
+
+
+def test_an_interrupt_that_cuts_an_update_saves_no_half_of_it(
+    tmp_path: Path, straight: Path
+) -> None:
+    first = trainer_in(tmp_path)
+    first._update(first._progress())
+    first.save()
+    first.level.on_second_player = raise_at(2, KeyboardInterrupt())  # the first one has moved
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    second = trainer_in(tmp_path)
+    assert second.step == 1
+    run(second)
+    assert_same_state(tmp_path, straight)
+
+
+def test_a_kill_between_weights_and_state_never_leaves_old_weights_in_a_finished_run(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trainer_in(tmp_path)
+    with monkeypatch.context() as patched:
+        whole = checkpoints.write_atomically
+        written: list[str] = []
+
+        def killed_after_one(path: Path, write: Any) -> None:
+            if written:
+                raise Killed
+            whole(path, write)
+            written.append(path.name)
+
+        patched.setattr(checkpoints, "write_atomically", killed_after_one)
+        with pytest.raises(Killed):
+            run(first)
+    run(trainer_in(tmp_path))
+    assert_same_state(tmp_path, straight)
+
+
+# -- schedule and budget -------------------------------------------------------------------------
+
+
+def test_progress_by_steps_and_by_minutes() -> None:
+    steps = TrainConfig(steps=200)
+    assert steps.progress(step=50, elapsed_seconds=1e9) == 0.25
+    assert steps.progress(step=300, elapsed_seconds=0) == 1
+    minutes = TrainConfig(minutes=2)
+    assert minutes.progress(step=10**9, elapsed_seconds=30) == 0.25
+    assert minutes.progress(step=0, elapsed_seconds=500) == 1
+
+
+@pytest.mark.parametrize("budget", [{}, {"steps": 1, "minutes": 1.0}])
+def test_a_config_has_one_budget(budget: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="either steps or minutes"):
+        TrainConfig(**budget)
+
+
+@pytest.mark.parametrize(
+    ("step", "progress", "share"),
+    [
+        (0, 0.0, 0.1),  # warm-up: the first of ten
+        (4, 0.0, 0.5),
+        (9, 0.0, 1.0),
+        (500, 0.6, 1.0),  # the plateau ends here
+        (500, 0.8, 0.05 + 0.95 * 0.5),  # half of the cool-down
+        (500, 1.0, 0.05),
+    ],
+)
+def test_the_rate_at_known_points(step: int, progress: float, share: float) -> None:
+    config = TrainConfig(steps=1, learning_rate=2.0, warmup_steps=10, cooldown=0.4)
+    assert config.rate(step=step, progress=progress) == pytest.approx(2.0 * share)
+
+
+def test_the_optimizer_gets_the_rate_of_its_step(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, OneNumber([1.0]), steps=1, learning_rate=0.3, warmup_steps=2)
+    trainer.average.decay = 0.0
+    before = trainer.level.networks.weight.item()
+    run(trainer)
+    # Adam's first step is the rate, whatever the gradient.
+    assert before - trainer.level.networks.weight.item() == pytest.approx(0.15, rel=1e-4)
+
+
+def test_minutes_count_over_all_sittings(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, OneNumber([1.0] * 9), steps=None, minutes=1.0)
+    trainer._update(0.0)
+    trainer.clock.before = 60.0
+    trainer.save()
+    again = trainer_in(tmp_path, OneNumber([1.0] * 9), steps=None, minutes=1.0)
+    assert again.clock.before >= 60
+    run(again)
+    assert again.step == 1  # the minute was used
+
+
+def test_sheets_come_by_the_clock_and_at_the_end(tmp_path: Path) -> None:
+    level = FrameGameLevel()
+    run(trainer_in(tmp_path, level, cadence=Cadence(sheet_seconds=-1), steps=2))
+    names = [path.relative_to(tmp_path).as_posix() for path in level.drawn]
+    assert names == [
+        "samples/step-0000001.png",
+        "samples/step-0000002.png",
+        "samples/step-0000002.png",
+    ]
+
+
+def test_a_players_gradient_is_clipped(tmp_path: Path) -> None:
+    level = OneNumber([1000.0])
+    trainer = trainer_in(tmp_path, level, cadence=Cadence(log_steps=1), steps=1)
+    run(trainer)
+    assert metrics(tmp_path)[0]["gradient_norm/one"] == pytest.approx(1000)
+    assert level.networks.weight.grad.item() == pytest.approx(10)
+
+
+def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
+    told: list[tuple[int, float | None]] = []
+
+    class Listening(Progress):
+        def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
+            told.append((count, share))
+
+    trainer = trainer_in(tmp_path, OneNumber([1.0] * 2), steps=2)
+    trainer.run(Listening("test", unit="steps", stream=io.StringIO()))
+    assert told == [(1, 0.0), (2, 0.5)]
