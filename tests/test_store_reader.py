@@ -296,8 +296,8 @@ def test_a_manifest_that_lies_is_refused(tmp_path, change) -> None:
     with closing(sqlite3.connect(tmp_path / "manifest.sqlite")) as connection:
         connection.executescript(
             # without the columns' constraints, as in a file made by hand
-            "PRAGMA synchronous = OFF; CREATE TABLE loose AS SELECT * FROM extents; DROP TABLE extents;"
-            f"ALTER TABLE loose RENAME TO extents; BEGIN; {change}; COMMIT"
+            "PRAGMA synchronous = OFF; CREATE TABLE loose AS SELECT * FROM extents;"
+            f"DROP TABLE extents; ALTER TABLE loose RENAME TO extents; BEGIN; {change}; COMMIT"
         )
     with pytest.raises(StoreError, match="damaged"):
         StoreReader(tmp_path)

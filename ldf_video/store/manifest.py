@@ -35,9 +35,6 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# A clip that training uses: finished, and the content of a source that is there now.
-REACHABLE = "status IN ('complete', 'salvaged') AND clip_id IN (SELECT clip_id FROM sources)"
-
 
 class Source(NamedTuple):
     """One clip of one source, relative to CLIPS; a source of several clips has a row for each."""
@@ -206,17 +203,6 @@ class Manifest:
         rows = self._query(query, name)
         return SourceRecord(rows[0][0], rows[0][1], tuple(row[2] for row in rows)) if rows else None
 
-    def summary(self) -> Summary:
-        """Count what the last commit holds.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
-        query = f"SELECT count(*), coalesce(sum(num_frames), 0) FROM clips WHERE {REACHABLE}"
-        ((num_clips, num_frames),) = self._query(query)
-        ((num_quarantined,),) = self._query("SELECT count(*) FROM quarantine")
-        return Summary(num_clips, num_frames, num_quarantined)
-
     def _query(self, query: str, *values: Any) -> list[Any]:
         try:
             return self._connection.execute(query, values).fetchall()
@@ -267,6 +253,23 @@ class Manifest:
         execute("DELETE FROM sources WHERE source NOT IN (SELECT source FROM present)")
         execute("DELETE FROM quarantine WHERE source NOT IN (SELECT source FROM present)")
         execute("DROP TABLE present")
+
+
+def summarize(root: Path) -> Summary:
+    """Count what a store's last commit holds.
+
+    Raises:
+        StoreError: the manifest is damaged.
+    """
+    # Finished clips that are the content of a source that is there now.
+    query = """
+        SELECT count(*), coalesce(sum(num_frames), 0) FROM clips
+        JOIN (SELECT DISTINCT clip_id FROM sources) USING (clip_id)
+        WHERE status IN ('complete', 'salvaged')"""
+    with reading(root) as connection:
+        num_clips, num_frames = connection.execute(query).fetchone()
+        (num_quarantined,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
+    return Summary(num_clips, num_frames, num_quarantined)
 
 
 def last_position(shard_ends: Mapping[int, int]) -> Position:

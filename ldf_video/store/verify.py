@@ -12,7 +12,7 @@ import numpy as np
 from ldf_video.errors import StoreError
 from ldf_video.store.format import StoreSpec, read_store_json
 from ldf_video.store.manifest import reading
-from ldf_video.store.shards import count_rows, map_rows
+from ldf_video.store.shards import Rows, count_rows, map_rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,6 +91,7 @@ def _check_shards(path: Path, spec: StoreSpec, extents: list[_Extent]) -> Iterat
     for shard, inside in by_shard.items():
         try:
             held = count_rows(path, spec, shard=shard)
+            rows = map_rows(path, spec, shard=shard, num_rows=held)
         except StoreError as error:
             yield str(error)
             continue
@@ -101,14 +102,13 @@ def _check_shards(path: Path, spec: StoreSpec, extents: list[_Extent]) -> Iterat
             end = max(end, extent.start + extent.num_frames)
             if end > held:
                 yield f"{extent}: the shard holds {held} rows"
-            elif _checksum(path, spec, extent) != extent.crc32:
+            elif _checksum(rows, extent) != extent.crc32:
                 yield f"{extent}: its checksum is wrong"
 
 
-def _checksum(path: Path, spec: StoreSpec, extent: _Extent) -> int:
-    end, crc = extent.start + extent.num_frames, 0
-    rows = map_rows(path, spec, shard=extent.shard, num_rows=end)
-    step = max(1, _BLOCK_BYTES // spec.row_bytes)
+def _checksum(rows: Rows, extent: _Extent) -> int:
+    crc, end = 0, extent.start + extent.num_frames
+    step = max(1, _BLOCK_BYTES // rows[0].nbytes)
     for first in range(extent.start, end, step):
         crc = zlib.crc32(rows[first : min(first + step, end)].view(np.uint8).data, crc)
     return crc

@@ -33,6 +33,7 @@ from ldf_video.store.manifest import (
     Summary,
     create_manifest,
     last_position,
+    summarize,
 )
 from ldf_video.store.shards import Rows, ShardWriter, count_rows, cut_after, shard_path
 
@@ -114,7 +115,8 @@ class StoreWriter:
         self._sources: dict[str, SourceRecord] = {}
         self._pending_bytes = 0
         self._broken = False
-        self._closed: Summary | None = None
+        self._closed = False
+        self._counted: Summary | None = None
         try:
             self._check_directory()
             self._lock = self._acquire()
@@ -265,7 +267,9 @@ class StoreWriter:
         return self._summary().num_quarantined
 
     def _summary(self) -> Summary:
-        return self._closed or self._manifest.summary()
+        if self._counted is None or not self._closed:
+            self._counted = summarize(self._root)
+        return self._counted
 
     # Adding
 
@@ -447,12 +451,10 @@ class StoreWriter:
             if not self._broken:
                 self.commit()
         finally:
-            try:
-                self._closed = self._manifest.summary()
-            finally:
-                self._shards.close()
-                self._manifest.close()
-                self._lock.release()
+            self._closed = True
+            self._shards.close()
+            self._manifest.close()
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
