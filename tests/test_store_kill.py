@@ -105,7 +105,7 @@ def assert_consistent(path: Path) -> None:
 
 def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
     kills = 0
-    for instant in (1, 3, 6, 10, 15, 21, 28, 36, 45, 55, 66, 10**9):
+    for instant in (1, 3, 7, 13, 21, 31, 43, 57, 10**9):
         process = start(tmp_path, f"die_at({instant}); encode(path, commit_seconds=0)")
         output, _ = process.communicate()
         if process.returncode == 0:
@@ -115,7 +115,7 @@ def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
         if (tmp_path / "store.json").exists():
             assert_consistent(tmp_path)
     assert process.returncode == 0, output
-    assert kills >= 8
+    assert kills >= 6
     assert_holds(StoreReader(tmp_path), CLIPS)
 
 
