@@ -69,6 +69,8 @@ def _errors() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
+    except OSError as error:  # a disk that fails, a name that may not be written
+        _fail(error, code=1)
 
 
 def _fail(error: Exception, *, code: int) -> None:

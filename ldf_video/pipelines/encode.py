@@ -19,6 +19,7 @@ from ldf_video.pipelines.ingest import Report, ingest
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
+from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
@@ -50,14 +51,15 @@ class FrameEncoder:
         self.squared_error, self.num_values, self._batches = 0.0, 0, 0
 
     @torch.inference_mode()
-    def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """uint8 frames (B, H, W, 3) -> float16 latents (B, C, H / 8, W / 8)."""
+    def __call__(self, frames: npt.NDArray[np.uint8], num_real: int) -> npt.NDArray[np.float16]:
+        """uint8 frames (B, H, W, 3), the first `num_real` real -> float16 latents (B, C, h, w)."""
         x = to_model(frames, device=self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
             z = self.model.encoder(x)
         latents = z.to(torch.float16)
         if self._batches % 16 == 0:  # a sample: one batch in 16, the first among them
-            self._watch(frames[:16], latents[:16])
+            watched = min(num_real, 16)
+            self._watch(frames[:watched], latents[:watched])
         self._batches += 1
         return latents.cpu().numpy()
 
@@ -116,7 +118,8 @@ def encode(
             progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
         megabytes = sum(source.size for source in sources) / 1e6
         progress.say(
-            f"encode: {len(sources):,} sources, {megabytes:,.1f} MB, to {spec.row_bytes} bytes a frame in {out}"
+            f"encode: {len(sources):,} sources, {megabytes:,.1f} MB, "
+            f"to {spec.row_bytes} bytes a frame in {out}"
         )
         with StoreWriter(Path(out), spec, info=info, overwrite=overwrite, retry=retry) as writer:
             if writer.moved_to is not None:
@@ -131,12 +134,16 @@ def encode(
                 quiet=quiet,
             )
             nothing = writer.num_clips == 0
+        # Also what an earlier call put there, and this one had no reason to read again.
+        report.quarantined = [
+            (bad.source, bad.reason) for bad in StoreReader(Path(out)).quarantined()
+        ]
         for line in report.lines():
             progress.say(line)
         if encoder.psnr_db is not None and encoder.psnr_db < POOR_FIT_DB:
             progress.say(
-                f"encode: warning: the frame model reaches {encoder.psnr_db:.1f} dB on these clips: "
-                "run ldf-video train-frame on them first"
+                f"encode: warning: the frame model reaches {encoder.psnr_db:.1f} dB on these "
+                "clips: run ldf-video train-frame on them first"
             )
     if nothing:
         raise LdfError(f"nothing under {clips} could be read: {report.first_reason()}")

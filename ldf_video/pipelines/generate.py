@@ -157,6 +157,8 @@ def _last_latents(path: Path, frame: Loaded[FrameModel], *, count: int, device: 
             break
     except TruncatedError:
         pass  # its readable beginning is what there is to go on from
+    except ReadError as error:
+        raise ReadError(f"--from {path}: {error}") from None
     if not last:
         raise ReadError(f"--from {path}: it has no frames")
     return frame.model.encoder(to_model(np.stack(last), device=device))

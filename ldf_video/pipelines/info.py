@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -32,7 +32,10 @@ def info(path: str | Path) -> dict[str, Any]:
 
 
 def _video(path: Path) -> dict[str, Any]:
-    found = probe(path)
+    try:
+        found = probe(path)
+    except ReadError as error:
+        raise ReadError(f"{path}: {error}") from None
     return {
         "what": "video",
         "path": str(path),

@@ -23,7 +23,8 @@ from ldf_video.video.read import ClipStream, open_clips
 from ldf_video.video.sources import Source, find_sources, source_digest
 
 Frames = npt.NDArray[np.uint8]
-Transform = Callable[[Frames], npt.NDArray[Any]]
+Transform = Callable[[Frames, int], npt.NDArray[Any]]
+"""A batch of frames and how many of them are real -> a row for each frame of the batch."""
 
 
 @dataclass
@@ -98,7 +99,9 @@ class Batcher:
 
     def flush(self) -> None:
         """Transform what is there, the rest of the batch being whatever was there before."""
-        rows = self.transform(self._frames) if self._frames is not None and self._count else None
+        rows = None
+        if self._frames is not None and self._count:
+            rows = self.transform(self._frames, self._count)
         first = 0
         for event in self._waiting:
             if isinstance(event, tuple):
@@ -117,7 +120,7 @@ def ingest(
     writer: StoreWriter,
     geometry: Geometry,
     *,
-    transform: Transform = lambda frames: frames,
+    transform: Transform = lambda frames, num_real: frames,
     batch_size: int = 64,
     name: str = "read",
     quiet: bool = False,
@@ -128,7 +131,8 @@ def ingest(
         clips: a file or a directory.
         writer: of the store; what it holds of unchanged sources is not read again.
         geometry: what frames are brought to.
-        transform: uint8 frames (batch_size, H, W, 3) to rows (batch_size, *item_shape).
+        transform: uint8 frames (batch_size, H, W, 3), the first so many of them real, to rows
+            (batch_size, *item_shape).
         batch_size: frames a batch, always full: its last rows may be stale and are dropped.
         name: of the work, for the progress line.
         quiet: report nothing.

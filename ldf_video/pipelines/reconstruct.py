@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from ldf_video.pipelines.encode import psnr_db
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import find_sources
+from ldf_video.video.read import ClipStream, open_clips
+from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import VideoWriter, check_output
 
 Frames = npt.NDArray[np.uint8]
@@ -62,13 +64,16 @@ def reconstruct(
     geometry = geometry_of(loaded.config)
     squared_error, num_frames = 0.0, 0
     writer: VideoWriter | None = None
-    with Progress("reconstruct", unit="frames", quiet=quiet) as progress:
+    # The stack finishes the file also where something stops the work: what is written plays.
+    with Progress("reconstruct", unit="frames", quiet=quiet) as progress, ExitStack() as stack:
         if frame_model is None and shipped:
             progress.say(f"reconstruct: no checkpoints/frame, using {directory.parent.name}")
         for source in sources:
-            for stream in open_clips(source.path, geometry):
+            for stream in _clips(source, geometry):
                 if output is not None and writer is None:
-                    writer = VideoWriter(output, fps=stream.fps, upscale=upscale).__enter__()
+                    writer = stack.enter_context(
+                        VideoWriter(output, fps=stream.fps, upscale=upscale)
+                    )
                 for frames in _batches(stream.frames, 64):
                     decoded = _through(loaded.model, frames, device=device)
                     squared_error += float(np.square(decoded.astype(np.float64) - frames).sum())
@@ -76,12 +81,18 @@ def reconstruct(
                     if writer is not None:
                         writer.write(decoded)
                     progress.update(num_frames)
-        if writer is not None:
-            writer.__exit__(None, None, None)
     if not num_frames:
         raise ReadError(f"{clip} has no frames")
     mean = squared_error / (num_frames * 3 * geometry.height * geometry.width)
     return Reconstructed(psnr_db(mean), num_frames, output)
+
+
+def _clips(source: Source, geometry: Geometry) -> Iterator[ClipStream]:
+    """The clips of a source, with its name in the reason where it cannot be read."""
+    try:
+        yield from open_clips(source.path, geometry)
+    except ReadError as error:
+        raise ReadError(f"{source.path}: {error}") from None
 
 
 @torch.inference_mode()

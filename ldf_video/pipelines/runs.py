@@ -114,7 +114,7 @@ def _option(name: str, value: object) -> str:
 
 
 def budget(options: Options, *, device: str) -> Options:
-    """Fill in how long to train: 10 minutes on a CPU, 5 on a GPU, unless steps or minutes are given.
+    """Fill in how long to train where nothing is said: 10 minutes on a CPU, 5 on a GPU.
 
     Raises:
         UsageError: both are given, or one that is no time at all.

@@ -89,7 +89,7 @@ def train_frame(
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
-    """Train a frame model on every readable frame under `clips`; see `ldf_video.api.train_frame`."""
+    """Train a frame model on every readable frame of the clips; see `ldf_video.api.train_frame`."""
     device = choose_device(device)
     given = {
         "size": size,
@@ -115,7 +115,7 @@ def train_frame(
                 progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
                 return run.directory
             store = Path(frames_store) if frames_store else run.directory / "frames"
-            frames = _store_frames(Path(clips), store, geometry_of(config), quiet=quiet)
+            frames = _store_frames(Path(clips), store, geometry_of(config), progress)
             training = TrainConfig(**config["training"])
             _announce(progress, run.directory, config, frames, resumed=not run.fresh)
             torch.manual_seed(training.seed)
@@ -156,11 +156,13 @@ def frame_run_config(options: Options, *, device: str) -> dict[str, Any]:
     }
 
 
-def _store_frames(clips: Path, path: Path, geometry: Geometry, *, quiet: bool) -> StoreReader:
+def _store_frames(clips: Path, path: Path, geometry: Geometry, progress: Progress) -> StoreReader:
     """Bring the store of frames up to date with the clips."""
     spec = StoreSpec("frames", (geometry.height, geometry.width, 3), "uint8", geometry.settings())
     with StoreWriter(path, spec) as writer:
-        report = ingest(clips, writer, geometry, name="read", quiet=quiet)
+        report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet)
+    for line in report.lines():
+        progress.say(line)
     reader = StoreReader(path)
     if not reader.num_frames:
         raise LdfError(f"no frame could be read from {clips}: {report.first_reason()}")
@@ -176,7 +178,7 @@ def _announce(
     )
     model = config["model"]
     progress.say(
-        f"train-frame: {'going on' if resumed else 'starting'} in {out}: {frames.num_frames:,} frames "
-        f"of {frames.num_clips:,} clips, {model['width']}x{model['height']}, {length}, "
-        f"batches of {training['batch_size']}, seed {training['seed']}"
+        f"train-frame: {'going on' if resumed else 'starting'} in {out}: "
+        f"{frames.num_frames:,} frames of {frames.num_clips:,} clips, "
+        f"{model['width']}x{model['height']}, {length}, batches of {training['batch_size']}, seed {training['seed']}"
     )

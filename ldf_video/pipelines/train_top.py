@@ -249,9 +249,9 @@ def _announce(
         f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
     )
     progress.say(
-        f"train-top: {'going on' if resumed else 'starting'} in {out}: {reader.num_frames:,} latents "
-        f"of {reader.num_clips:,} clips, windows of {model['window']} frames, {length}, "
-        f"batches of {training['batch_size']}, seed {training['seed']}"
+        f"train-top: {'going on' if resumed else 'starting'} in {out}: "
+        f"{reader.num_frames:,} latents of {reader.num_clips:,} clips, "
+        f"windows of {model['window']} frames, {length}, batches of {training['batch_size']}, seed {training['seed']}"
     )
     if int(reader.lengths.max()) < model["window"]:
         progress.say(

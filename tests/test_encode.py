@@ -1,0 +1,206 @@
+"""encode: latents of every frame, alone, and a store that any stop leaves whole."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from clip_files import barcode, write_clip
+from tiny_models import make_frames, save_frame, write_array
+
+from ldf_video.errors import LdfError, StoreError
+from ldf_video.pipelines.encode import Encoded, encode, psnr_db
+from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.store.reader import StoreReader
+from ldf_video.video.pixels import from_model, to_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a frame model and three clips."""
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    for seed, length in enumerate((3, 10, 6)):
+        write_array(tmp_path / "clips" / f"{seed}.npy", length, seed=seed)
+    return tmp_path
+
+
+def run(clips: Any = "clips", **options: Any) -> Encoded:
+    return encode(clips, quiet=True, **options)
+
+
+def latents_of(store: Path) -> dict[str, np.ndarray]:
+    reader = StoreReader(store)
+    assert reader.verify() == []
+    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
+    return {name: reader.read(clip, 0, int(reader.lengths[clip])) for name, clip in clips.items()}
+
+
+def test_latents_are_e_applied_to_each_frame(root: Path) -> None:
+    run()
+    model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
+    found = latents_of(root / "latents")
+    assert found.keys() == {"0.npy", "1.npy", "2.npy"}
+    for seed, length in enumerate((3, 10, 6)):
+        latents = found[f"{seed}.npy"]
+        assert latents.dtype == np.float16
+        assert latents.shape == (length, 4, 4, 4)
+        for frame, latent in zip(make_frames(length, seed=seed), latents, strict=True):
+            expected = model.encoder(to_model(frame[None]))[0]
+            np.testing.assert_allclose(latent, expected.numpy(), rtol=2e-3, atol=1e-3)
+
+
+def test_neighbours_change_no_bit_of_a_clip(root: Path) -> None:
+    run(out="all")
+    for name in ("0.npy", "1.npy", "2.npy"):
+        run(f"clips/{name}", out=f"only-{name}")
+        assert latents_of(root / f"only-{name}")[name].tobytes() == (
+            latents_of(root / "all")[name].tobytes()
+        )
+
+
+def test_the_batch_size_changes_nothing_that_matters(root: Path) -> None:
+    run(out="all")
+    run(out="small", batch_size=3)
+    a, b = latents_of(root / "all"), latents_of(root / "small")
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=1e-3)
+
+
+def test_psnr_is_that_of_the_real_frames_alone(root: Path) -> None:
+    frames = make_frames(10, seed=1)
+    model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
+    z = model.encoder(to_model(frames)).half().float()
+    error = (from_model(model.generator(z)).astype(float) - frames) ** 2
+    encoded = run("clips/1.npy")  # 10 frames in a batch of 64
+    assert encoded.psnr_db == pytest.approx(10 * np.log10(255**2 / error.mean()), abs=0.01)
+
+
+def test_psnr_by_hand() -> None:
+    assert psnr_db(0) == 99
+    assert psnr_db(255.0**2) == 0
+    assert psnr_db(255.0**2 / 1000) == pytest.approx(30)
+
+
+def test_a_poor_fit_is_warned_of(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    encode("clips", device="cpu")
+    said = capfd.readouterr().err
+    assert "run ldf-video train-frame on them first" in said
+    assert "3 sources: 19 new frames" in said
+
+
+def test_a_video_an_unreadable_and_a_cut_one(root: Path) -> None:
+    images = [barcode(n) for n in range(60)]
+    write_clip(root / "clips" / "whole.mkv", images)
+    whole = (root / "clips" / "whole.mkv").read_bytes()
+    (root / "clips" / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    (root / "clips" / "text.mp4").write_text("no video")
+
+    encoded = run()
+
+    assert [name for name, _ in encoded.report.salvaged] == ["cut.mkv"]
+    assert [name for name, _ in encoded.report.quarantined] == ["text.mp4"]
+    found = latents_of(root / "latents")
+    assert found.keys() == {"0.npy", "1.npy", "2.npy", "whole.mkv", "cut.mkv"}
+    assert len(found["whole.mkv"]) == 60
+    kept = len(found["cut.mkv"])
+    assert 0 < kept < 60
+    assert found["cut.mkv"].tobytes() == found["whole.mkv"][:kept].tobytes()
+
+
+def test_strict_fails_where_a_source_is_unreadable_the_second_time_too(root: Path) -> None:
+    (root / "clips" / "text.mp4").write_text("no video")
+    for _ in range(2):
+        with pytest.raises(LdfError, match="--strict: 1 of 4 sources were not read whole"):
+            run(strict=True)
+    assert len(latents_of(root / "latents")) == 3
+    assert [name for name, _ in run().report.quarantined] == ["text.mp4"]
+
+
+def test_nothing_readable_is_an_error_with_the_reason_each_time(root: Path) -> None:
+    (root / "bad").mkdir()
+    (root / "bad" / "empty.mp4").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(LdfError, match=r"nothing under bad could be read: empty\.mp4: empty"):
+            run("bad")
+
+
+def test_the_same_again_reads_nothing(root: Path) -> None:
+    run()
+    before = {path.name: path.read_bytes() for path in (root / "latents").glob("*.npy")}
+    encoded = run()
+    assert encoded.report.num_unchanged == 3
+    assert encoded.report.num_frames == 0
+    assert encoded.psnr_db is None
+    assert {p.name: p.read_bytes() for p in (root / "latents").glob("*.npy")} == before
+
+
+@pytest.mark.parametrize("change", ["model", "fps", "crop"])
+def test_a_store_made_otherwise_is_refused_and_names_the_way_on(root: Path, change: str) -> None:
+    run()
+    options = {"model": {}, "fps": {"fps": "5"}, "crop": {"crop": "none"}}[change]
+    if change == "model":
+        save_frame(root / "checkpoints" / "frame", seed=1)
+    with pytest.raises(StoreError, match=r"made by other settings.*another --out.*--overwrite"):
+        run(**options)
+
+    encoded = run(overwrite=True, **options)
+
+    assert encoded.report.num_frames == 19
+    (old,) = root.glob("latents.old-*")
+    assert len(latents_of(old)) == len(latents_of(root / "latents")) == 3
+
+
+def test_the_model_says_how_frames_are_read(root: Path) -> None:
+    write_clip(root / "a.mkv", [barcode(n) for n in range(50)])
+    save_frame(root / "slow", fps="5")
+    run("a.mkv", out="native")
+    run("a.mkv", out="slow-latents", frame_model="slow")
+    run("a.mkv", out="given", frame_model="slow", fps="10")
+    counts = [StoreReader(root / s).num_frames for s in ("native", "slow-latents", "given")]
+    assert counts == [50, 10, 20]
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from ldf_video.pipelines import encode as room
+from ldf_video.store import writer
+
+room.StoreWriter = lambda *a, **k: writer.StoreWriter(*a, **k, commit_seconds=0.0)
+kept = room.FrameEncoder.__call__
+left = int(sys.argv[1])
+
+def count(self, frames, num_real):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kept(self, frames, num_real)
+
+room.FrameEncoder.__call__ = count
+room.encode("clips", out="killed", batch_size=4, quiet=True)
+"""
+
+
+def test_a_killed_encode_goes_on_to_the_same_bytes(root: Path) -> None:
+    torch.set_num_threads(1)
+    run(out="straight", batch_size=4)
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED, "2"], cwd=root, check=False)
+        assert done.returncode == -signal.SIGKILL
+    seen = run(out="killed", batch_size=4).report
+    assert 0 < seen.num_frames < 19  # something had been kept
+    killed, straight = latents_of(root / "killed"), latents_of(root / "straight")
+    assert killed.keys() == straight.keys()
+    for name in straight:
+        assert killed[name].tobytes() == straight[name].tobytes()

@@ -1,0 +1,218 @@
+"""Clips into a store: every frame once, in its place, whatever happens around it."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tiny_models import make_frames, write_array
+
+from ldf_video.errors import UsageError
+from ldf_video.pipelines.ingest import Report, ingest
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.reader import StoreReader
+from ldf_video.store.writer import StoreWriter
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.sources import find_sources, source_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GEOMETRY = Geometry(32, 32)
+SPEC = StoreSpec("frames", (32, 32, 3), "uint8", GEOMETRY.settings())
+LENGTHS = {"a.npy": 1, "b.npy": 9, "c.npy": 4, "d.npy": 21}
+
+
+def bring(clips: Path, store: Path, **options: Any) -> Report:
+    with StoreWriter(store, SPEC, retry=options.pop("retry", False)) as writer:
+        return ingest(clips, writer, GEOMETRY, quiet=True, **{"batch_size": 4, **options})
+
+
+def frames_of(store: Path) -> dict[str, np.ndarray]:
+    """Frames by source name."""
+    reader = StoreReader(store)
+    assert reader.verify() == []
+    found = {}
+    for source in reader.sources():
+        clip = reader.index(source.clip_id)
+        _, _, part = source.clip_id.partition("#")
+        found[source.source + part] = reader.read(clip, 0, int(reader.lengths[clip]))
+    return found
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        write_array(tmp_path / "clips" / name, length, seed=seed)
+    return tmp_path / "clips"
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_every_frame_comes_whole_whatever_the_batch(
+    clips: Path, tmp_path: Path, batch_size: int
+) -> None:
+    report = bring(clips, tmp_path / "store", batch_size=batch_size)
+    found = frames_of(tmp_path / "store")
+    assert found.keys() == LENGTHS.keys()
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        assert np.array_equal(found[name], make_frames(length, seed=seed))
+    assert report == Report(num_sources=4, num_frames=sum(LENGTHS.values()))
+
+
+def test_batches_are_full_and_of_one_shape(clips: Path, tmp_path: Path) -> None:
+    batches = []
+
+    def look(frames: np.ndarray, num_real: int) -> np.ndarray:
+        batches.append((frames.shape, num_real))
+        return frames
+
+    bring(clips, tmp_path / "store", transform=look)
+    shape = (4, 32, 32, 3)
+    assert batches == [(shape, 4)] * 8 + [(shape, 3)]  # 35 frames, across clips
+
+
+def test_a_second_time_reads_nothing(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    before = frames_of(tmp_path / "store")
+
+    def never(frames: np.ndarray, num_real: int) -> np.ndarray:
+        raise AssertionError("read again")
+
+    report = bring(clips, tmp_path / "store", transform=never)
+
+    assert report == Report(num_sources=4, num_unchanged=4)
+    assert frames_of(tmp_path / "store").keys() == before.keys()
+
+
+def test_a_changed_source_is_read_alone(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    write_array(clips / "b.npy", 6, seed=50)
+    report = bring(clips, tmp_path / "store")
+    assert (report.num_unchanged, report.num_frames) == (3, 6)
+    found = frames_of(tmp_path / "store")
+    assert np.array_equal(found["b.npy"], make_frames(6, seed=50))
+    assert len(found) == StoreReader(tmp_path / "store").num_clips == 4
+
+
+def test_a_renamed_source_and_a_copy_cost_no_frame(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    (clips / "b.npy").rename(clips / "renamed.npy")
+    (clips / "copy.npy").write_bytes((clips / "d.npy").read_bytes())
+    report = bring(clips, tmp_path / "store")
+    assert (report.num_unchanged, report.num_frames) == (3, 0)
+    assert frames_of(tmp_path / "store").keys() == {
+        *("a.npy", "c.npy", "d.npy", "renamed.npy", "copy.npy")
+    }
+    assert StoreReader(tmp_path / "store").num_clips == 4
+
+
+def test_two_copies_at_once_are_stored_once(tmp_path: Path) -> None:
+    for name in ("x.npy", "y.npy"):
+        write_array(tmp_path / "clips" / name, 3)
+    report = bring(tmp_path / "clips", tmp_path / "store", batch_size=64)
+    assert report.num_frames == 3
+    assert frames_of(tmp_path / "store").keys() == {"x.npy", "y.npy"}
+    assert StoreReader(tmp_path / "store").num_clips == 1
+
+
+def test_a_source_that_is_gone_is_used_no_more(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    (clips / "d.npy").unlink()
+    bring(clips, tmp_path / "store")
+    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys() - {"d.npy"}
+
+
+def test_an_array_of_clips_gives_each_its_own(tmp_path: Path) -> None:
+    both = np.stack([make_frames(5, seed=0), make_frames(5, seed=1)])
+    (tmp_path / "clips").mkdir()
+    np.save(tmp_path / "clips" / "two.npy", both)
+    bring(tmp_path / "clips", tmp_path / "store")
+    found = frames_of(tmp_path / "store")
+    assert found.keys() == {"two.npy0", "two.npy1"}
+    assert np.array_equal(found["two.npy0"], both[0])
+    assert np.array_equal(found["two.npy1"], both[1])
+    reader = StoreReader(tmp_path / "store")
+    digest = source_digest(find_sources(tmp_path / "clips")[0])
+    assert reader.clip_ids == [f"{digest}#0", f"{digest}#1"]
+    assert reader.fps(0) == Fraction(25)
+
+
+def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(clips: Path, tmp_path: Path) -> None:
+    (clips / "0-empty.mp4").write_bytes(b"")
+    (clips / "c-text.mp4").write_text("no video at all")
+    report = bring(clips, tmp_path / "store")
+    assert [name for name, _ in report.quarantined] == ["0-empty.mp4", "c-text.mp4"]
+    assert dict(report.quarantined)["0-empty.mp4"] == "empty file"
+    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+    quarantined = StoreReader(tmp_path / "store").quarantined()
+    assert {bad.source: bad.reason for bad in quarantined} == dict(report.quarantined)
+
+    assert bring(clips, tmp_path / "store").num_unchanged == 6  # nor are these read again ...
+    assert len(bring(clips, tmp_path / "store", retry=True).quarantined) == 2  # ... unless asked
+    write_array(clips / "c-text.mp4.npy", 2)
+    (clips / "c-text.mp4").unlink()
+    (clips / "0-empty.mp4").unlink()
+    assert bring(clips, tmp_path / "store").quarantined == []
+    assert StoreReader(tmp_path / "store").quarantined() == []
+
+
+def test_a_source_that_is_repaired_leaves_the_quarantine(tmp_path: Path) -> None:
+    clip = tmp_path / "clips" / "a.npy"
+    write_array(clip, 3)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[:40])
+    assert len(bring(tmp_path / "clips", tmp_path / "store").quarantined) == 1
+    clip.write_bytes(whole)
+    os.utime(clip, ns=(1, 1))
+    assert bring(tmp_path / "clips", tmp_path / "store").num_frames == 3
+    assert StoreReader(tmp_path / "store").quarantined() == []
+
+
+class Stopped(BaseException):
+    """Stands for a Ctrl-C in the middle."""
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_what_was_stopped_goes_on_to_the_same_clips(
+    clips: Path, tmp_path: Path, after: int
+) -> None:
+    batches = 0
+
+    def stop(frames: np.ndarray, num_real: int) -> np.ndarray:
+        nonlocal batches
+        batches += 1
+        if batches > after:
+            raise Stopped
+        return frames
+
+    with pytest.raises(Stopped):
+        bring(clips, tmp_path / "store", transform=stop)
+    report = bring(clips, tmp_path / "store")
+
+    assert report.num_frames == sum(LENGTHS.values()) - 4 * after  # no frame twice
+    found = frames_of(tmp_path / "store")
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        assert np.array_equal(found[name], make_frames(length, seed=seed))
+
+
+def test_one_file_is_a_source_too(tmp_path: Path) -> None:
+    bring(write_array(tmp_path / "only.npy", 2), tmp_path / "store")
+    assert frames_of(tmp_path / "store").keys() == {"only.npy"}
+
+
+def test_no_clips_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        bring(tmp_path / "nothing", tmp_path / "store")
+
+
+def test_the_report_counts_and_lists() -> None:
+    report = Report(5, 1, 1234, [("cut.mp4", "ends early")], [("bad.mp4", "no video")])
+    assert report.lines() == [
+        "  salvaged cut.mp4: ends early",
+        "  unreadable bad.mp4: no video",
+        "5 sources: 1,234 new frames, 1 sources unchanged, 1 salvaged, 1 unreadable",
+    ]
+    assert report.first_reason() == "bad.mp4: no video"
