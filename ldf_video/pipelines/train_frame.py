@@ -180,5 +180,6 @@ def _announce(
     progress.say(
         f"train-frame: {'going on' if resumed else 'starting'} in {out}: "
         f"{frames.num_frames:,} frames of {frames.num_clips:,} clips, "
-        f"{model['width']}x{model['height']}, {length}, batches of {training['batch_size']}, seed {training['seed']}"
+        f"{model['width']}x{model['height']}, {length}, batches of {training['batch_size']}, "
+        f"seed {training['seed']}"
     )

@@ -251,7 +251,8 @@ def _announce(
     progress.say(
         f"train-top: {'going on' if resumed else 'starting'} in {out}: "
         f"{reader.num_frames:,} latents of {reader.num_clips:,} clips, "
-        f"windows of {model['window']} frames, {length}, batches of {training['batch_size']}, seed {training['seed']}"
+        f"windows of {model['window']} frames, {length}, batches of {training['batch_size']}, "
+        f"seed {training['seed']}"
     )
     if int(reader.lengths.max()) < model["window"]:
         progress.say(

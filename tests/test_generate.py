@@ -1,0 +1,227 @@
+"""generate: as many frames as asked for, from a seed, in every kind of file."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from clip_files import barcode, write_clip, write_sound
+from PIL import Image
+from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
+
+from ldf_video.errors import CheckpointError, ReadError, UsageError
+from ldf_video.pipelines.generate import Generated, generate, video_generator
+from ldf_video.pipelines.zoo import load_frame_model, load_top_model
+from ldf_video.video.pixels import from_model
+from ldf_video.video.probe import probe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a pair of own models where commands look for them."""
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints")
+    return tmp_path
+
+
+def make(output: Any = "out.mp4", **options: Any) -> Generated:
+    return generate(output, **{"quiet": True, "seed": 1, "upscale": 1} | options)
+
+
+def count_decoded(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 37])
+def test_a_video_decodes_to_as_many_frames_as_asked_for(root: Path, num_frames: int) -> None:
+    made = make(num_frames=num_frames)
+    assert [str(path) for path in made.paths] == ["out.mp4"]
+    assert count_decoded(root / "out.mp4") == num_frames
+    info = probe(root / "out.mp4")
+    assert (info.width, info.height, info.fps) == (32, 32, Fraction(12))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(root: Path) -> None:
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        make(f"{name}.mp4", seed=seed, num_frames=6)
+    a, b, c = ((root / f"{name}.mp4").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_without_a_seed_one_is_drawn_and_printed(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = generate("a.mp4", num_frames=2, upscale=1)
+    (printed,) = re.findall(r"seed (\d+)", capfd.readouterr().err)
+    assert first.seed == int(printed)
+    assert make("b.mp4", seed=None, num_frames=2).seed != first.seed
+    make("c.mp4", seed=first.seed, num_frames=2)
+    assert (root / "c.mp4").read_bytes() == (root / "a.mp4").read_bytes()
+
+
+def test_frames_are_g_of_what_the_flow_samples(root: Path) -> None:
+    """A gif is exact up to 256 colours a frame; a sheet always: the pixels can be checked."""
+    make("sheet.png", num_frames=5, seed=3)
+    top = load_top_model(root / "checkpoints" / "top", device="cpu").model
+    frame = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
+    with torch.no_grad():
+        latents = torch.cat(list(top.sample(5, [video_generator(3, 0)])), dim=1)[0]
+        frames = from_model(frame.generator(latents))
+    sheet = np.asarray(Image.open(root / "sheet.png").convert("RGB"))
+    assert sheet.shape == (32, 5 * 32, 3)
+    for number, expected in enumerate(frames):
+        shown = sheet[:, number * 32 : (number + 1) * 32].astype(int)
+        assert np.abs(shown - expected).max() <= 1  # other batch, other rounding
+    assert np.abs(frames[0].astype(int) - frames[1]).max() > 3
+
+
+def test_a_gif_holds_all_frames(root: Path) -> None:
+    make("deep/er/out.gif", num_frames=5)
+    with Image.open(root / "deep" / "er" / "out.gif") as animation:
+        assert animation.n_frames == 5
+
+
+def test_a_directory_gets_a_file_a_video(root: Path) -> None:
+    made = make("videos", num_videos=3, num_frames=5, seed=2)
+    assert [str(path) for path in made.paths] == [f"videos/000{i}.mp4" for i in range(3)]
+    assert [count_decoded(root / path) for path in made.paths] == [5, 5, 5]
+    contents = {(root / path).read_bytes() for path in made.paths}
+    assert len(contents) == 3
+
+
+def test_several_videos_in_one_file_stand_side_by_side(root: Path) -> None:
+    make("grid.png", num_videos=3, num_frames=2)
+    make("one.png", num_videos=1, num_frames=2)
+    grid = np.asarray(Image.open(root / "grid.png").convert("RGB")).astype(int)
+    one = np.asarray(Image.open(root / "one.png").convert("RGB")).astype(int)
+    assert grid.shape == (64, 2 * 64, 3)  # two frames of 2 x 2 cells
+    assert not grid[32:, 32:64].any()  # the fourth is empty
+    # The first video is the same with and without others.
+    assert np.abs(grid[:32, :32] - one[:, :32]).max() <= 1
+    assert np.abs(grid[:32, 64:96] - one[:, 32:]).max() <= 1
+    assert np.abs(grid[:32, :32] - grid[:32, 32:64]).max() > 3
+
+
+def test_fps_and_upscale(root: Path) -> None:
+    make(num_frames=2, fps="30000/1001", upscale=3)
+    info = probe(root / "out.mp4")
+    assert (info.width, info.height, info.fps) == (96, 96, Fraction(30000, 1001))
+    make(num_frames=2, upscale=None)
+    assert probe(root / "out.mp4").width == 128
+
+
+def test_going_on_from_a_clip(root: Path) -> None:
+    write_clip(root / "a.mkv", [barcode(n) for n in range(30)])
+    write_clip(root / "b.mkv", [barcode(255 - n) for n in range(3)])
+    for name, clip in (("none", None), ("a", "a.mkv"), ("a2", "a.mkv"), ("b", "b.mkv")):
+        make(f"{name}.mp4", start_from=clip, num_frames=5, num_videos=2)
+    files = {name: (root / f"{name}.mp4").read_bytes() for name in ("none", "a", "a2", "b")}
+    assert files["a"] == files["a2"]
+    assert len(set(files.values())) == 3
+    assert count_decoded(root / "a.mp4") == 5
+
+
+def test_only_the_last_window_of_a_long_clip_counts(root: Path) -> None:
+    write_array(root / "long.npy", 60)
+    frames = np.load(root / "long.npy")
+    np.save(root / "end.npy", frames[-FLOW.window :])
+    for name in ("long", "end"):
+        make(f"{name}.mp4", start_from=f"{name}.npy", num_frames=3)
+    assert (root / "long.mp4").read_bytes() == (root / "end.mp4").read_bytes()
+
+
+def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:
+    whole = write_clip(root / "a.mkv", [barcode(n) for n in range(60)]).read_bytes()
+    (root / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    make(start_from="cut.mkv", num_frames=3)
+    assert count_decoded(root / "out.mp4") == 3
+
+
+def test_a_clip_without_pictures_is_named(root: Path) -> None:
+    write_sound(root / "sound.mp4")
+    with pytest.raises(ReadError, match=r"--from sound\.mp4: no video stream"):
+        make(start_from="sound.mp4")
+    with pytest.raises(UsageError, match=r"--from none\.mp4: expected a video file"):
+        make(start_from="none.mp4")
+    assert not (root / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_frames": 0}, "--frames 0: expected 1 or more"),
+        ({"num_videos": 0}, "--num-videos 0: expected 1 or more"),
+        ({"upscale": 0}, "--upscale 0: expected 1 or more"),
+        ({"fps": "fast"}, "--fps fast: expected"),
+        ({"fps": "0"}, "--fps 0: expected"),
+        ({"device": "abacus"}, "--device abacus: expected"),
+    ],
+)
+def test_options_that_mean_nothing(root: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        make(**options)
+    assert sorted(p.name for p in root.iterdir()) == ["checkpoints"]
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out.mp4.txt"])
+def test_another_suffix_is_wrong_usage(root: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"expected one of \.mp4, \.gif, \.png"):
+        make(name)
+
+
+# -- which models --------------------------------------------------------------------------------
+
+
+def test_a_missing_frame_model_is_named_by_its_fingerprint(root: Path) -> None:
+    top = load_top_model(root / "checkpoints" / "top", device="cpu")
+    wanted = top.config["frame_model"]["fingerprint"]
+    save_frame(root / "checkpoints" / "frame", seed=9)  # another one in its place
+    with pytest.raises(CheckpointError) as error:
+        make()
+    assert wanted[:12] in str(error.value)
+    assert "checkpoints/frame" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_frame_model_is_found_beside_the_top_model(root: Path) -> None:
+    make("before.mp4", num_frames=3)
+    (root / "checkpoints").rename(root / "moved")
+    make("after.mp4", num_frames=3, top_model="moved/top")
+    assert (root / "after.mp4").read_bytes() == (root / "before.mp4").read_bytes()
+
+
+def test_a_damaged_model_in_one_place_does_not_hide_the_right_one_in_another(root: Path) -> None:
+    save_top(root / "other" / "top", save_frame(root / "other" / "frame", seed=4))
+    (root / "checkpoints" / "frame" / "config.json").write_text("{")
+    (root / "other").rename(root / "moved")
+    make(top_model="moved/top", num_frames=2)
+    assert count_decoded(root / "out.mp4") == 2
+
+
+def test_a_top_model_that_is_nowhere(root: Path) -> None:
+    with pytest.raises(CheckpointError, match="no top model nothing: expected a directory or"):
+        make(top_model="nothing")
+
+
+def test_a_frame_model_is_no_top_model(root: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
+        make(top_model="checkpoints/frame")
+
+
+def test_generators_of_videos_are_unlike() -> None:
+    drawn = {
+        torch.rand(1, generator=video_generator(seed, video)).item()
+        for seed in range(3)
+        for video in range(3)
+    }
+    assert len(drawn) == 9

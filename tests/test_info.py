@@ -1,0 +1,80 @@
+"""info: each kind of path, and what is none."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from clip_files import barcode, write_clip
+from tiny_models import save_pair, write_array
+
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.pipelines.encode import encode
+from ldf_video.pipelines.info import info
+from ldf_video.training import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_video(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [barcode(n) for n in range(6)], fps=12)
+    described = info(path)
+    assert described["what"] == "video"
+    assert (described["width"], described["height"]) == (64, 48)
+    assert (described["num_frames"], described["fps"]) == (6, "12")
+    assert described["duration_seconds"] == 0.5
+
+
+def test_a_store(tmp_path: Path) -> None:
+    pair = save_pair(tmp_path / "pair")
+    write_array(tmp_path / "clips" / "a.npy", 50)
+    (tmp_path / "clips" / "b.mp4").write_bytes(b"")
+    encode(tmp_path / "clips", out=tmp_path / "latents", frame_model=pair / "frame", quiet=True)
+    described = info(tmp_path / "latents")
+    assert described["what"] == "store of latents"
+    assert (described["clips"], described["frames"]) == (1, 50)
+    assert described["hours"] == pytest.approx(2 / 3600, abs=1e-4)
+    assert described["item_shape"] == [4, 4, 4]
+    assert described["quarantined"] == ["b.mp4: empty file"]
+    json.dumps(described)
+
+
+@pytest.mark.parametrize("kind", ["frame", "top"])
+def test_a_checkpoint(tmp_path: Path, kind: str) -> None:
+    path = save_pair(tmp_path) / kind
+    described = info(path)
+    weights = checkpoints.load_weights(path)
+    assert described["what"] == f"{kind} model"
+    assert described["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert described["fingerprint"] == checkpoints.fingerprint_of(path)
+    assert "finished" not in described
+    json.dumps(described)
+
+
+def test_a_run_says_how_far_it_is(tmp_path: Path) -> None:
+    path = save_pair(tmp_path) / "frame"
+    empty = {"networks": {}, "average": {}, "optimizers": []}
+    state = {"step": 70, "elapsed_seconds": 90.0, "done": False, **empty}
+    checkpoints.save_state(path, state)
+    described = info(path)
+    assert (described["steps_done"], described["minutes_trained"]) == (70, 1.5)
+    assert described["finished"] is False
+
+
+def test_a_pair(tmp_path: Path) -> None:
+    described = info(save_pair(tmp_path))
+    assert described["what"] == "models"
+    assert described["frame"]["what"] == "frame model"
+    assert described["top"]["frame_model"]["fingerprint"] == described["frame"]["fingerprint"]
+
+
+def test_what_is_nothing_of_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing does not exist: expected a video, a store"):
+        info(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="neither a store nor a checkpoint"):
+        info(tmp_path)
+    (tmp_path / "text.txt").write_text("no video")
+    with pytest.raises(ReadError, match=r"text\.txt: not a video"):
+        info(tmp_path / "text.txt")

@@ -1,0 +1,98 @@
+"""reconstruct: G(E(x)) of every frame, and how close it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from clip_files import barcode, write_clip
+from tiny_models import make_frames, save_frame, write_array
+
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.pipelines import reconstruct as room
+from ldf_video.pipelines.reconstruct import Reconstructed, reconstruct
+from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.probe import probe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    return tmp_path
+
+
+def run(clips: Any, **options: Any) -> Reconstructed:
+    return reconstruct(clips, quiet=True, **options)
+
+
+def squared_errors(root: Path, frames: np.ndarray) -> np.ndarray:
+    model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
+    decoded = from_model(model.generator(model.encoder(to_model(frames)).half().float()))
+    return (decoded.astype(float) - frames) ** 2
+
+
+def test_psnr_by_hand_over_all_frames(root: Path) -> None:
+    for seed, length in enumerate((3, 70)):  # more than one batch
+        write_array(root / "clips" / f"{seed}.npy", length, seed=seed)
+    frames = np.concatenate([make_frames(3, seed=0), make_frames(70, seed=1)])
+    result = run("clips")
+    expected = 10 * np.log10(255**2 / squared_errors(root, frames).mean())
+    assert result == Reconstructed(pytest.approx(expected, abs=0.005), 73, None)
+
+
+def test_the_video_has_every_frame_at_its_own_rate(root: Path) -> None:
+    write_clip(root / "in.mkv", [barcode(n) for n in range(70)], fps=12)
+    result = run("in.mkv", output="deep/out.mp4", upscale=2)
+    info = probe(root / "deep" / "out.mp4")
+    assert (info.num_frames, info.width, info.height, info.fps) == (70, 64, 64, 12)
+    assert result.num_frames == 70
+
+
+def test_a_cut_video_gives_what_is_there(root: Path) -> None:
+    whole = write_clip(root / "a.mkv", [barcode(n) for n in range(60)]).read_bytes()
+    (root / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    result = run("cut.mkv", output="out.mp4", upscale=1)
+    assert 0 < result.num_frames < 60
+    assert probe(root / "out.mp4").num_frames == result.num_frames
+
+
+def test_what_is_interrupted_leaves_a_file_that_plays(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_array(root / "in.npy", 150)
+    whole, left = room._through, [2]
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(room, "_through", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("in.npy", output="out.mp4", upscale=1)
+    assert probe(root / "out.mp4").num_frames == 128
+    assert sorted(p.name for p in root.iterdir()) == ["checkpoints", "in.npy", "out.mp4"]
+
+
+def test_what_cannot_be_read_is_named(root: Path) -> None:
+    (root / "text.mp4").write_text("no video")
+    with pytest.raises(ReadError, match=r"^text\.mp4: not a video"):
+        run("text.mp4", output="out.mp4")
+    assert not (root / "out.mp4").exists()
+
+
+def test_wrong_usage(root: Path) -> None:
+    write_array(root / "clips" / "a.npy", 2)
+    with pytest.raises(UsageError, match="-o with the directory clips: expected one video file"):
+        run("clips", output="out.mp4")
+    with pytest.raises(UsageError, match="change the suffix"):
+        run("clips/a.npy", output="out.avi")
+    with pytest.raises(UsageError, match="nothing does not exist"):
+        run("nothing")
