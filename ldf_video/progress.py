@@ -79,7 +79,7 @@ class Progress:
         done = f"{self._count:,}" + (f"/{self.total:,}" if self.total else "")
         line = f"{done} {self.unit}, {rate:,.1f}/s"
         gained = share - self._first_share
-        if 0 < gained and share <= 1:
+        if gained > 0 and share <= 1:
             line += f", {_clock(seconds * (1 - share) / gained)} left"
         return f"{line}  {self._note}".rstrip()
 

@@ -107,13 +107,30 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, resume: boo
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"holds thesis\.txt and no config\.json"):
         opened(tmp_path, resume=resume)
-    assert {p.name for p in tmp_path.iterdir()} <= {"thesis.txt", ".lock"}
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="file is a file, expected a directory"):
         opened(tmp_path / "file")
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_options_that_mean_nothing_neither_make_nor_move_anything(
+    tmp_path: Path, resume: bool
+) -> None:
+    def refuse(options: Options) -> dict[str, Any]:
+        raise UsageError("no")
+
+    opened(tmp_path / "run")
+    for name in ("run", "other"):
+        with (
+            pytest.raises(UsageError),
+            open_run(tmp_path / name, "frame", given={}, resume=resume, build=refuse),
+        ):
+            pass
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def open_run(
         given: the options that were asked for, None where one was not: a run that goes on keeps
             its own value there.
         resume: False moves a run that is there aside.
-        build: makes a fresh run's config from the given options; a "seed" is always among them.
+        build: makes a fresh run's config from the given options, a "seed" always among them; called
+            before anything is made or moved, so that what it refuses leaves no trace.
 
     Yields:
         The run.
@@ -57,24 +58,26 @@ def open_run(
     Raises:
         CheckpointError: another process trains there, the directory holds something else, or an
             option differs from the run's.
+        UsageError: `build` refuses the options.
     """
     asked = {name: value for name, value in given.items() if value is not None}
-    if not resume and _holds_run(directory):
+    options = dict(asked)
+    options.setdefault("seed", secrets.randbelow(2**31))
+    # Options that mean nothing fail here, before anything is made or moved.
+    fresh = {"kind": kind, **build(options), "options": options}
+    if _holds_run(directory) and not resume:
         with checkpoints.lock(directory):
             pass  # nobody is training there
         checkpoints.move_aside(directory)
     with checkpoints.lock(directory):
         if _holds_run(directory):
             config = checkpoints.load_config(directory, kind=kind)
-            _check_unchanged(directory, config["options"], asked)
+            _check_unchanged(directory, config.get("options", {}), asked)
             state = checkpoints.load_state(directory)
             yield Run(directory, config, fresh=False, done=bool(state and state["done"]))
             return
-        options = dict(asked)
-        options.setdefault("seed", secrets.randbelow(2**31))
-        config = {"kind": kind, **build(options), "options": options}
-        checkpoints.save_config(directory, config)
-        yield Run(directory, config, fresh=True, done=False)
+        checkpoints.save_config(directory, fresh)
+        yield Run(directory, fresh, fresh=True, done=False)
 
 
 def _holds_run(directory: Path) -> bool:

@@ -1,0 +1,264 @@
+"""The command line: what it says, what it imports, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from tiny_models import save_frame, save_pair, write_array
+from typer.testing import CliRunner
+
+from ldf_video import api
+from ldf_video.cli import app
+from ldf_video.store.reader import StoreReader
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+README = Path(__file__).parent.parent / "README.md"
+COMMANDS = ["train-frame", "encode", "train-top", "generate", "reconstruct", "info"]
+DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with clips and a frame model."""
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    write_array(tmp_path / "clips" / "a.npy", 9)
+    return tmp_path
+
+
+# -- help ----------------------------------------------------------------------------------------
+
+HELP = """
+import sys
+from ldf_video.cli import app
+for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:]), ["--version"]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+heavy = {"torch", "numpy", "av", "accelerate", "PIL", "safetensors"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, *COMMANDS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Train a video generator on your own clips" in done.stdout
+    assert version("ldf-video") in done.stdout
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ldf_video", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == version("ldf-video")
+
+
+def test_every_command_is_in_the_help_and_in_the_api() -> None:
+    command = typer.main.get_command(app)
+    assert list(command.commands) == COMMANDS  # type: ignore[attr-defined]
+    shown = run("--help").stdout
+    for name in COMMANDS:
+        assert name in shown
+        assert callable(getattr(api, name.replace("-", "_")))
+
+
+def options_of(name: str) -> set[str]:
+    """Every spelling of every option of a command, and the names of its arguments."""
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    return {
+        spelling
+        for parameter in command.params
+        for spelling in (*parameter.opts, *parameter.secondary_opts)
+        if spelling.startswith("-") and spelling != "--help"
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_documents_every_command_and_option(name: str) -> None:
+    text = README.read_text()
+    (section,) = re.findall(rf"^### `ldf-video {name}\b.*?(?=^##)", text + "\n##", re.M | re.S)
+    common = {"--device", "--quiet"}  # once, for all
+    before = text[: text.index("### `ldf-video train-frame")]
+    assert {option for option in common if f"`{option}" not in before} == set()
+    missing = {option for option in options_of(name) - common if option not in section}
+    assert missing == set()
+    documented = set(re.findall(r"^\| (`-.*?) \|", section, re.M))
+    spelt = {option for row in documented for option in re.findall(r"`(--?[a-z-]+)", row)}
+    assert spelt <= options_of(name)  # and none that is not there
+
+
+def test_every_option_has_a_word_of_help() -> None:
+    for name in COMMANDS:
+        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        assert command.help
+        assert all(parameter.help for parameter in command.params if parameter.name != "help")
+
+
+# -- exit codes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "encode",
+        "encode nothing/",
+        "encode clips --frobnicate",
+        "encode clips --batch-size 0",
+        "encode clips --device abacus",
+        "encode clips --fps fast",
+        "encode clips --crop middle",
+        "train-frame nothing/ --out run",
+        "train-frame clips --out run --size 30",
+        "train-frame clips --out run --size 64x36",
+        "train-frame clips --out run --size big",
+        "train-frame clips --out run --steps 5 --minutes 1",
+        "train-frame clips --out run --steps 0",
+        "train-frame clips --out run --minutes 0",
+        "train-frame clips --out run --batch-size 3",
+        "generate --frames 0 --top-model pair/top",
+        "generate -o out.avi",
+        "generate --from nothing.mp4 --top-model pair/top",
+        "reconstruct nothing.mp4",
+        "reconstruct clips/a.npy -o out.txt",
+        "info nothing",
+        "frobnicate",
+    ],
+)
+def test_wrong_usage_exits_2_and_writes_nothing(root: Path, line: str) -> None:
+    save_pair(root / "pair")
+    result = run(*line.split())
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in root.iterdir()} == {"checkpoints", "clips", "pair"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train-top", "no latents at latents: run ldf-video encode CLIPS first"),
+        ("train-top --latents checkpoints", "no store at checkpoints"),
+        ("generate --top-model nothing", "no top model nothing"),
+        ("encode clips --frame-model nothing", "no frame model nothing"),
+        ("encode bad", "nothing under bad could be read: empty.mp4: empty file"),
+        ("reconstruct bad/empty.mp4", "bad/empty.mp4: empty file"),
+        ("info bad/empty.mp4", "bad/empty.mp4: empty file"),
+        ("info broken", "config.json is not a checkpoint's config"),
+        ("train-frame bad --steps 1 --out run --quiet", "no frame could be read from bad"),
+        ("train-frame clips --steps 1 --out bad/empty.mp4", "expected a directory"),
+        ("train-frame clips --steps 1 --out bad/empty.mp4/run", "name another --out"),
+        ("encode clips --out bad/empty.mp4/latents", "bad/empty.mp4/latents"),
+        ("encode clips --out clips", "clips holds files but no store"),
+    ],
+)
+def test_failed_work_exits_1_with_one_line(root: Path, line: str, said: str) -> None:
+    (root / "bad").mkdir()
+    (root / "bad" / "empty.mp4").write_bytes(b"")
+    (root / "broken").mkdir()
+    (root / "broken" / "config.json").write_text("{")
+    result = run(*line.split(), *(["--quiet"] if not line.startswith("info") else []))
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    (message,) = result.stderr.splitlines()
+    assert message.startswith("error: ")
+    assert said in message
+
+
+def test_an_error_of_the_system_is_one_line_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(api, "info", fail)
+    result = run("info", "clips")
+    assert result.exit_code == 1
+    assert result.stderr == "error: [Errno 5] Input/output error: 'clips'\n"
+
+
+def test_unreadable_clips_are_listed_and_the_exit_is_0_unless_strict(root: Path) -> None:
+    (root / "clips" / "bad.mp4").write_bytes(b"")
+    result = run("encode", "clips")
+    assert result.exit_code == 0
+    assert "unreadable bad.mp4: empty file" in result.stderr
+    assert result.stdout == "latents\n"
+    assert run("encode", "clips", "--strict").exit_code == 1
+
+
+def test_quiet_prints_results_and_nothing_else(root: Path) -> None:
+    result = run("encode", "clips", "--quiet")
+    assert (result.stdout, result.stderr) == ("latents\n", "")
+    result = run("reconstruct", "clips", "--quiet")
+    assert re.fullmatch(r"\d+\.\d\d dB PSNR over 9 frames\n", result.stdout)
+    assert result.stderr == ""
+
+
+def test_generate_prints_its_files(root: Path) -> None:
+    save_pair(root / "pair")
+    line = "generate --top-model pair/top --num-videos 2 --frames 2 --upscale 1 -o made --quiet"
+    result = run(*line.split())
+    assert (result.stdout, result.stderr) == ("made/0000.mp4\nmade/0001.mp4\n", "")
+
+
+def test_info_as_lines_and_as_json(root: Path) -> None:
+    pair = save_pair(root / "pair")
+    described = json.loads(run("info", "pair", "--json").stdout)
+    assert described == json.loads(json.dumps(api.info(pair))) | {
+        part: described[part] for part in ("frame", "top")
+    }
+    lines = run("info", "pair").stdout.splitlines()
+    assert lines[:3] == ["what: models", "frame:", "  what: frame model"]
+    assert "    height: 32" in lines
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def interrupted(*arguments: str, after: int) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TINY_SIGNAL": f"SIGINT:{after}"}
+    return subprocess.run(
+        [*DRIVER, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_ctrl_c_while_encoding_exits_130_and_keeps_what_was_done(root: Path) -> None:
+    done = interrupted("encode", "clips", "--batch-size", "4", after=1)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "interrupted: what was done is kept, the same command goes on"
+    )
+    result = run("encode", "clips", "--batch-size", "4")
+    assert "5 new frames" in result.stderr  # of 9: the first batch was kept
+    assert StoreReader(root / "latents").num_frames == 9
+
+
+def test_ctrl_c_while_training_exits_130_and_keeps_what_was_done(root: Path) -> None:
+    line = "train-frame clips --steps 50 --batch-size 4 --out run"
+    done = interrupted(*line.split(), after=2)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "the same command goes on" in done.stderr
+    described = api.info("run")
+    assert described["steps_done"] == 3  # the update that it came in is whole
+    assert described["finished"] is False

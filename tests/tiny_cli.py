@@ -1,0 +1,61 @@
+"""`ldf-video` with tiny networks, and a signal to itself at a chosen moment.
+
+    python tiny_cli.py ARGUMENTS...
+
+`TINY_SIGNAL=SIGKILL:3` sends the signal once three batches are encoded, or in the middle of the
+fourth update of a training. States are saved after every update, and rows after every batch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ldf_video.cli import app
+from ldf_video.models.flow import FlowConfig
+from ldf_video.models.frame import FrameConfig
+from ldf_video.pipelines import encode, train_frame, train_top
+from ldf_video.training import ema, loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SMALL_FRAME = {"base_width": 8, "critic_width": 8, "depth": 1}
+SMALL_FLOW = {"width": 32, "depth": 2, "heads": 2, "sampling_steps": 3}
+
+
+def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
+    """Make fresh models tiny; what a config says still counts."""
+    set_attribute(train_frame, "FrameConfig", partial(FrameConfig, **SMALL_FRAME))
+    set_attribute(train_top, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
+    always = partial(loop.Cadence, save_seconds=-1.0)
+    set_attribute(loop, "Cadence", always)
+    set_attribute(train_frame, "Cadence", always)
+
+
+def signal_after(number: int, count: int) -> None:
+    """Send this process a signal when batch or update number `count` is under way."""
+    left = [count]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), number)
+            return function(*arguments, **options)
+
+        return call
+
+    encode.FrameEncoder.__call__ = counted(encode.FrameEncoder.__call__)  # type: ignore[method-assign]
+    ema.Average.update = counted(ema.Average.update)  # type: ignore[method-assign]
+    encode.StoreWriter = partial(encode.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    shrink(setattr)
+    if "TINY_SIGNAL" in os.environ:
+        name, _, count = os.environ["TINY_SIGNAL"].partition(":")
+        signal_after(signal.Signals[name], int(count))
+    app()
