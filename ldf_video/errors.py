@@ -1,10 +1,10 @@
-"""Errors that a user can act on. Each message is one line: what was got, what was expected, what to do."""
+"""Errors that a user can act on: one line with what was got, what was expected, what to do."""
 
 from __future__ import annotations
 
 
 class LdfError(Exception):
-    """Base of every error that ldf-video raises on purpose; the command line prints it and exits 1."""
+    """Base of all errors raised on purpose; the command line prints it and exits 1."""
 
 
 class UsageError(LdfError):

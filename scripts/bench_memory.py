@@ -2,7 +2,7 @@
 
     python scripts/bench_memory.py
 
-Makes a short and a long 320 x 240 video, encodes both, and generates a short and a long one, each in
+Makes a short and a long 320 x 240 video, encodes both, generates a short and a long one, each in
 a process of its own with the shipped pair. Memory is RssAnon + RssShmem summed over the process
 tree, sampled every 10 ms (Linux only): pages of mapped files can be dropped and do not count.
 """

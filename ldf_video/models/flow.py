@@ -1,7 +1,7 @@
 """The default top model: rectified flow over windows of latents, rolled forward to any length.
 
-A block-causal transformer over time sees one token a frame, each frame with a noise level of its own
-(Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it is
+A block-causal transformer over time sees one token a frame, each frame with a noise level of its
+own (Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it is
 rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it keeps
 the keys and values of the past and integrates the noisy block in a few Euler steps, so that memory
 and time a frame do not depend on the length of the video.
@@ -9,6 +9,7 @@ and time a frame do not depend on the length of the video.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,8 +146,8 @@ class FlowTop(nn.Module):
     def loss(self, latents: Tensor, mask: Tensor, *, noise: torch.Generator) -> tuple[Tensor, Logs]:
         """Mean squared error of the velocity, over real and noisy frames.
 
-        Rectified flow (Liu et al. 2022, arXiv:2209.03003): at level u a frame is (1 - u) x + u e, its
-        velocity x - e.
+        Rectified flow (Liu et al. 2022, arXiv:2209.03003): at level u a frame is (1 - u) x + u e,
+        its velocity x - e.
 
         Args:
             latents: (B, window, C, H, W); what stands under the mask changes nothing.
@@ -172,8 +173,8 @@ class FlowTop(nn.Module):
     def _levels(self, b: int, t: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         """Noise levels (B, T) as the sampler will meet them, and which frames count in the loss.
 
-        In equal parts: one level for the whole window; a nearly clean past of random length with one
-        level after it; an independent level a frame.
+        In equal parts: one level for the whole window; a nearly clean past of random length with
+        one level after it; an independent level a frame.
         """
 
         def uniform(*shape: int) -> Tensor:
@@ -266,7 +267,7 @@ class FlowTop(nn.Module):
         x = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
         x = x.to(past.device)
         levels = torch.linspace(1, 0, self.config.sampling_steps + 1, device=past.device)
-        for u, lower in zip(levels[:-1], levels[1:], strict=True):
+        for u, lower in itertools.pairwise(levels):
             velocity, _ = self._network(x, u.expand(n, self.config.block), first, None, seen)
             x = x + (u - lower) * velocity
         return x

@@ -27,7 +27,7 @@ class FrameConfig:
         height: of a frame in pixels, a multiple of 8.
         width: of a frame in pixels, a multiple of 8.
         latent_channels: numbers a cell of the latent grid; the grid is (height / 8, width / 8).
-        base_width: channels of E and G at half resolution, a multiple of 8; doubled at each halving.
+        base_width: channels of E and G at half resolution, a multiple of 8; doubled a halving.
         critic_width: the same for D.
         depth: residual blocks of E and G at the coarsest resolution (one at each finer one).
     """
@@ -127,7 +127,7 @@ class Discriminator(nn.Module):
         )
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Features of frames at 1/2, 1/4 and 1/8 of their resolution; the last enters the joint part."""
+        """Features of frames at 1/2, 1/4 and 1/8 of their resolution; the last is for `judge`."""
         features = []
         for stage in self.stages:
             x = stage(x)

@@ -34,7 +34,7 @@ class FrameGameConfig:
             does not run away from E and G; ln 2 is a D that cannot tell the pairs apart.
         pressure_rate: how much it is raised, or lowered again, an update, as a share.
         pressure_limit: how many times the schedule it may become.
-        penalty_interval: updates from one (lazy) penalty to the next, which is scaled up by as much.
+        penalty_interval: updates from one (lazy) penalty to the next, scaled up by as much.
     """
 
     reconstruction: float = 20.0

@@ -28,8 +28,8 @@ def relativistic_loss(winner: Tensor, loser: Tensor) -> Tensor:
 def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Tensor:
     """Gradient-norm regularizer of a discriminator, weighted by its own error.
 
-    Roth et al. (2017), arXiv:1705.09367, Algorithm 1: (1 - s)^2 |grad|^2 on real pairs, s^2 |grad|^2
-    on generated ones, s = sigmoid(logits), the gradient of the logit over all inputs together.
+    Roth et al. (2017), arXiv:1705.09367, Algorithm 1: (1 - s)^2 |grad|^2 on real pairs, s^2
+    |grad|^2 on generated ones, s = sigmoid(logits), the gradient of the logit over all inputs together.
 
     Args:
         logits: D's output, shape (B,), unbounded, with a graph to every input.
@@ -47,7 +47,7 @@ def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Ten
 
 
 def moment_penalty(z: Tensor) -> Tensor:
-    """Distance of a batch's mean and covariance from those of N(0, I), without a small batch's bias.
+    """Distance of mean and covariance from those of N(0, I), without a small batch's bias.
 
     |mean|^2 + |cov - I|^2 over the number of dimensions d, each square taken as the product of two
     estimates from the two halves of the batch: the plain square of one estimate is too large by
