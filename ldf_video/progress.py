@@ -40,8 +40,7 @@ class Progress:
         self._count = 0
         self._note = ""
         self._bar: tqdm | None = None
-        if not quiet and self.stream.isatty():
-            self._bar = tqdm(total=1.0, file=self.stream, bar_format="{desc} {bar} {postfix}")
+        self._draws_bar = not quiet and self.stream.isatty()
 
     def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
         """Say that `count` are done, `share` in [0, 1] of all."""
@@ -54,6 +53,10 @@ class Progress:
         if self.quiet:
             return
         now = time.monotonic()
+        if (
+            self._draws_bar and self._bar is None
+        ):  # only now: work within this work may draw its own
+            self._bar = tqdm(total=1.0, file=self.stream, bar_format="{desc} {bar} {postfix}")
         if self._bar is not None:
             if now - self._spoke > 0.1:
                 self._bar.n = min(share, 1.0)

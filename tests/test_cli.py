@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import re
@@ -104,6 +106,19 @@ def test_the_readme_documents_every_command_and_option(name: str) -> None:
     documented = set(re.findall(r"^\| (`-.*?) \|", section, re.M))
     spelt = {option for row in documented for option in re.findall(r"`(--?[a-z-]+)", row)}
     assert spelt <= options_of(name)  # and none that is not there
+
+
+@pytest.mark.parametrize("name", [name.replace("-", "_") for name in COMMANDS])
+def test_the_api_takes_what_the_command_takes_and_passes_it_on(name: str) -> None:
+    room = importlib.import_module(f"ldf_video.pipelines.{name}")
+    offered = inspect.signature(getattr(api, name)).parameters.values()
+    taken = inspect.signature(getattr(room, name)).parameters.values()
+    assert [(p.name, p.kind, p.default) for p in offered] == [
+        (p.name, p.kind, p.default) for p in taken
+    ]
+    command = typer.main.get_command(app).commands[name.replace("_", "-")]  # type: ignore[attr-defined]
+    asked = {parameter.name for parameter in command.params} - {"help", "json"}
+    assert {{"frames": "num_frames"}.get(a, a) for a in asked} == {p.name for p in offered}
 
 
 def test_every_option_has_a_word_of_help() -> None:

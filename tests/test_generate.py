@@ -15,8 +15,11 @@ from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
 from ldf_video.errors import CheckpointError, ReadError, UsageError
+from ldf_video.pipelines import generate as room
 from ldf_video.pipelines.generate import Generated, generate, video_generator
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
+from ldf_video.training import checkpoints
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model
 from ldf_video.video.probe import probe
 
@@ -138,6 +141,39 @@ def test_only_the_last_window_of_a_long_clip_counts(root: Path) -> None:
     for name in ("long", "end"):
         make(f"{name}.mp4", start_from=f"{name}.npy", num_frames=3)
     assert (root / "long.mp4").read_bytes() == (root / "end.mp4").read_bytes()
+
+
+def test_a_clip_is_read_as_the_latents_were(root: Path) -> None:
+    """Every second frame of a clip is what encode --fps 12 took of one at 24."""
+    images = [barcode(n) for n in range(60)]
+    write_clip(root / "fast.mkv", images, fps=24)
+    write_clip(root / "slow.mkv", images[::2], fps=12)
+    path = root / "checkpoints" / "top"
+    config = checkpoints.load_config(path)
+    checkpoints.save_config(
+        path, config | {"frames": Geometry(32, 32, fps=Fraction(12)).settings()}
+    )
+    for name in ("fast", "slow"):
+        make(f"{name}.mp4", start_from=f"{name}.mkv", num_frames=3)
+    assert (root / "fast.mp4").read_bytes() == (root / "slow.mp4").read_bytes()
+
+
+def test_what_is_interrupted_leaves_files_that_play(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = room.decode
+
+    def interrupted(model: Any, blocks: Any) -> Any:
+        for number, frames in enumerate(whole(model, blocks)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield frames
+
+    monkeypatch.setattr(room, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make("videos", num_videos=2, num_frames=50)
+    assert sorted(path.name for path in (root / "videos").iterdir()) == ["0000.mp4", "0001.mp4"]
+    assert count_decoded(root / "videos" / "0001.mp4") == 2 * FLOW.block
 
 
 def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:

@@ -72,6 +72,13 @@ def test_a_terminal_gets_a_bar_and_whole_lines(clock: list[float]) -> None:
     assert "\r" in shown
 
 
+def test_work_that_has_not_begun_draws_no_bar() -> None:
+    stream = Terminal()
+    with Progress("encode", unit="frames", stream=stream) as progress:
+        progress.say("hello")
+    assert stream.getvalue() == "hello\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3661, "1:01:01")]
 )

@@ -19,8 +19,9 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
-from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
+from ldf_video.pipelines.zoo import find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
 from ldf_video.video.write import VideoWriter, check_output, tile
@@ -68,7 +69,12 @@ def generate(
     frame = frame_model_of(top, device=device)
     context = None
     if start_from is not None:
-        past = _last_latents(Path(start_from), frame, count=top.model.config.window, device=device)
+        # As the top model's latents were read: encode may have been told another rate or crop.
+        geometry = geometry_of(top.config if "frames" in top.config else frame.config)
+        count = top.model.config.window
+        past = _last_latents(
+            Path(start_from), frame.model, geometry=geometry, count=count, device=device
+        )
         context = past.expand(num_videos, *past.shape)
     seed = secrets.randbelow(2**31) if seed is None else seed
     generators = [video_generator(seed, video) for video in range(num_videos)]
@@ -146,13 +152,15 @@ def _check_counts(*, num_frames: int, num_videos: int, upscale: int | None) -> N
 
 
 @torch.inference_mode()
-def _last_latents(path: Path, frame: Loaded[FrameModel], *, count: int, device: str) -> Tensor:
+def _last_latents(
+    path: Path, model: FrameModel, *, geometry: Geometry, count: int, device: str
+) -> Tensor:
     """Latents (n, C, H, W) of the last `count` frames of a video file's first clip."""
     if not path.is_file():
         raise UsageError(f"--from {path}: expected a video file")
     last: deque[Frames] = deque(maxlen=count)
     try:
-        for clip in open_clips(path, geometry_of(frame.config)):
+        for clip in open_clips(path, geometry):
             last.extend(clip.frames)
             break
     except TruncatedError:
@@ -161,4 +169,4 @@ def _last_latents(path: Path, frame: Loaded[FrameModel], *, count: int, device: 
         raise ReadError(f"--from {path}: {error}") from None
     if not last:
         raise ReadError(f"--from {path}: it has no frames")
-    return frame.model.encoder(to_model(np.stack(last), device=device))
+    return model.encoder(to_model(np.stack(last), device=device))

@@ -43,7 +43,7 @@ class Reconstructed:
 
 
 def reconstruct(
-    clip: str | Path,
+    clips: str | Path,
     *,
     output: str | Path | None = None,
     frame_model: str | Path | None = None,
@@ -55,10 +55,10 @@ def reconstruct(
     output = None if output is None else Path(output)
     if output is not None:
         check_output(output)
-        if Path(clip).is_dir():
-            raise UsageError(f"-o with the directory {clip}: expected one video file")
+        if Path(clips).is_dir():
+            raise UsageError(f"-o with the directory {clips}: expected one video file")
     device = choose_device(device)
-    sources = find_sources(Path(clip))
+    sources = find_sources(Path(clips))
     directory, shipped = find_frame_model(frame_model)
     loaded = load_frame_model(directory, device=device)
     geometry = geometry_of(loaded.config)
@@ -82,7 +82,7 @@ def reconstruct(
                         writer.write(decoded)
                     progress.update(num_frames)
     if not num_frames:
-        raise ReadError(f"{clip} has no frames")
+        raise ReadError(f"{clips} has no frames")
     mean = squared_error / (num_frames * 3 * geometry.height * geometry.width)
     return Reconstructed(psnr_db(mean), num_frames, output)
 

@@ -173,6 +173,7 @@ def top_run_config(options: Options, reader: StoreReader, *, device: str) -> dic
         "model": {"kind": "flow", **asdict(model)},
         "training": asdict(training),
         "latents": {"fingerprint": reader.spec.fingerprint},
+        "frames": {k: v for k, v in reader.spec.settings.items() if k != "weights"},
         "fps": str(_usual_fps(reader)),
         "frame_model": {
             "fingerprint": str(reader.spec.settings["weights"]),

@@ -1,0 +1,162 @@
+"""train-top: windows that clips can fill, statistics, and latents that must stay the same."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_cli import shrink
+from tiny_models import FLOW, flow, save_pair
+
+from ldf_video.errors import CheckpointError, StoreError, UsageError
+from ldf_video.pipelines import train_top as room
+from ldf_video.pipelines.train_top import TopLevel, fit_window, latent_statistics, open_latents
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.reader import StoreReader
+from ldf_video.store.writer import StoreWriter
+from ldf_video.training import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_latents(
+    path: Path, lengths: list[int], *, weights: str = "ab" * 32, fps: int = 12
+) -> StoreReader:
+    """Latents whose mean is 3 and spread 2, but for channel 0, which is -1 always."""
+    spec = StoreSpec("latents", (4, 4, 4), "float16", {"weights": weights, "fps": None})
+    with StoreWriter(path, spec) as writer:
+        for number, length in enumerate(lengths):
+            rows = np.random.default_rng(number).normal(3, 2, (length, 4, 4, 4)).astype("f2")
+            rows[:, 0] = -1
+            name = f"{number:03}"
+            writer.append(name, rows, fps=Fraction(fps))
+            writer.finish_clip(name, fps=Fraction(fps))
+            writer.set_source(name, size=1, mtime_ns=1, clip_ids=[name])
+    return StoreReader(path)
+
+
+@pytest.mark.parametrize(
+    ("window", "longest", "expected"),
+    [
+        (16, 1000, (16, 4)),
+        (16, 16, (16, 4)),
+        (16, 15, (12, 4)),
+        (16, 9, (8, 4)),
+        (16, 5, (4, 2)),
+        (16, 2, (2, 1)),
+        (16, 1, (2, 1)),
+        (2, 1000, (2, 1)),
+        (3, 1000, (3, 1)),
+        (30, 1000, (28, 4)),
+    ],
+)
+def test_a_window_is_whole_blocks_that_clips_can_fill(
+    window: int, longest: int, expected: tuple[int, int]
+) -> None:
+    assert fit_window(window, longest=longest) == expected
+
+
+def test_a_window_of_one_frame_is_refused() -> None:
+    with pytest.raises(UsageError, match="--window 1: expected 2 frames or more"):
+        fit_window(1, longest=9)
+
+
+def test_statistics_of_latents(tmp_path: Path) -> None:
+    mean, std = latent_statistics(write_latents(tmp_path, [400, 600]), seed=0)
+    assert mean.shape == std.shape == (4, 4, 4)
+    assert (mean[0] == -1).all()
+    assert (std[0] == 0).all()
+    torch.testing.assert_close(mean[1:], torch.full((3, 4, 4), 3.0), atol=0.35, rtol=0)
+    torch.testing.assert_close(std[1:], torch.full((3, 4, 4), 2.0), atol=0.25, rtol=0)
+
+
+def test_statistics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = write_latents(tmp_path, [5])
+    monkeypatch.setattr(room, "frame_indices", lambda *a, **k: np.array([4, 0, 2, 0, 1]))
+    rows = reader.read(0, 0, 5)[[4, 0, 2, 0, 1]].astype(float)
+    mean, std = latent_statistics(reader, seed=0)
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, rows.std(0), rtol=1e-5, atol=1e-6)
+
+
+def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
+    reader = write_latents(tmp_path, [3, 40])
+    level = TopLevel(flow(), reader, batch_size=64, seed=1, frame_model=None)
+    latents, mask = level.batch(0, torch.device("cpu"))
+    assert latents.shape == (64, FLOW.window, 4, 4, 4)
+    assert latents.dtype == torch.float32
+    long = torch.from_numpy(reader.read(1, 0, 40).astype("f4"))
+    short = torch.from_numpy(reader.read(0, 0, 3).astype("f4"))
+    for window, real in zip(latents, mask, strict=True):
+        if real.all():
+            start = int((long == window[0]).flatten(1).all(1).nonzero()[0])
+            assert torch.equal(window, long[start : start + FLOW.window])
+        else:
+            assert real.tolist() == [True] * 3 + [False] * 13
+            assert torch.equal(window[:3], short)
+    again, _ = level.batch(0, torch.device("cpu"))
+    assert torch.equal(again, latents)
+    assert not torch.equal(level.batch(1, torch.device("cpu"))[0], latents)
+
+
+def train(root: Path, latents: str = "latents", **options: Any) -> Path:
+    asked = {"steps": 2, "batch_size": 4, "seed": 1, "quiet": True} | options
+    return room.train_top(latents=root / latents, out=root / "top", **asked)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shrink(monkeypatch.setattr)
+    return tmp_path
+
+
+@pytest.mark.parametrize("lengths", [[1, 1, 1], [1, 2, 7, 40]], ids=str)
+def test_clips_of_any_length_can_be_learned(root: Path, lengths: list[int]) -> None:
+    write_latents(root / "latents", lengths)
+    train(root)
+    weights = checkpoints.load_weights(root / "top")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    config = checkpoints.load_config(root / "top", kind="top")
+    assert config["model"]["window"] == (2 if max(lengths) == 1 else 16)
+    assert config["fps"] == "12"
+    assert config["frames"] == {"fps": None}
+
+
+def test_clips_of_one_frame_are_warned_of(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_latents(root / "latents", [1, 1])
+    train(root, quiet=False)
+    assert "every clip is one frame long, there is no motion to learn" in capfd.readouterr().err
+
+
+def test_other_latents_than_the_runs_are_refused_and_both_named(root: Path) -> None:
+    first = write_latents(root / "latents", [20])
+    other = write_latents(root / "other", [20], weights="cd" * 32)
+    train(root)
+    with pytest.raises(CheckpointError) as error:
+        train(root, "other")
+    for part in (first.spec.fingerprint[:12], other.spec.fingerprint[:12], "--no-resume"):
+        assert part in str(error.value)
+
+
+def test_a_sheet_is_drawn_where_the_frame_model_is_at_hand(root: Path) -> None:
+    frame = save_pair(root / "checkpoints") / "frame"
+    write_latents(root / "latents", [20], weights=checkpoints.fingerprint_of(frame))
+    train(root)
+    assert (root / "top" / "samples" / "step-0000002.png").is_file()
+
+
+def test_what_is_no_store_of_latents(root: Path) -> None:
+    with pytest.raises(StoreError, match=r"no latents at .*: run ldf-video encode CLIPS first"):
+        open_latents(root / "nothing")
+    frames = StoreSpec("frames", (8, 8, 3), "uint8", {})
+    StoreWriter(root / "frames", frames).close()
+    with pytest.raises(StoreError, match="holds frames, expected latents"):
+        open_latents(root / "frames")
+    write_latents(root / "empty", [])
+    with pytest.raises(StoreError, match="holds no finished clip"):
+        open_latents(root / "empty")
