@@ -93,7 +93,7 @@ def test_psnr_by_hand() -> None:
 def test_a_poor_fit_is_warned_of(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encode("clips", device="cpu")
     said = capfd.readouterr().err
-    assert "run ldf-video train-frame on them first" in said
+    assert "run ldf-video train-frame on them, or for longer" in said
     assert "3 sources: 19 new frames" in said
 
 

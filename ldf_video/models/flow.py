@@ -1,10 +1,10 @@
 """The default top model: rectified flow over windows of latents, rolled forward to any length.
 
 A block-causal transformer over time sees one token a frame, each frame with a noise level of its
-own (Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it is
-rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it keeps
-the keys and values of the past and integrates the noisy block in a few Euler steps, so that memory
-and time a frame do not depend on the length of the video.
+own (Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it
+is rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it
+keeps the keys and values of the past and integrates the noisy block in a few Euler steps, so that
+memory and time a frame do not depend on the length of the video.
 """
 
 from __future__ import annotations

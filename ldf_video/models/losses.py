@@ -29,7 +29,7 @@ def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Ten
     """Gradient-norm regularizer of a discriminator, weighted by its own error.
 
     Roth et al. (2017), arXiv:1705.09367, Algorithm 1: (1 - s)^2 |grad|^2 on real pairs, s^2
-    |grad|^2 on generated ones, s = sigmoid(logits), the gradient of the logit over all inputs together.
+    |grad|^2 on generated ones, s = sigmoid(logits), the gradient taken over all inputs together.
 
     Args:
         logits: D's output, shape (B,), unbounded, with a graph to every input.

@@ -143,7 +143,7 @@ def encode(
         if encoder.psnr_db is not None and encoder.psnr_db < POOR_FIT_DB:
             progress.say(
                 f"encode: warning: the frame model reaches {encoder.psnr_db:.1f} dB on these "
-                "clips: run ldf-video train-frame on them first"
+                "clips: run ldf-video train-frame on them, or for longer"
             )
     if nothing:
         raise LdfError(f"nothing under {clips} could be read: {report.first_reason()}")
