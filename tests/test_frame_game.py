@@ -179,6 +179,7 @@ def test_a_step_moves_its_own_player_and_no_other_bit(name: str, tmp_path) -> No
         same = [torch.equal(a, b) for a, b in zip(before[key], network.parameters(), strict=True)]
         if key != name:
             assert all(same)
+            assert all(p.grad is None for p in network.parameters())
         elif key == "discriminator":
             assert sum(not s for s in same) >= len(same) - 1  # all but the last bias, see above
         else:

@@ -138,9 +138,13 @@ def test_only_the_last_window_of_a_long_clip_counts(root: Path) -> None:
     write_array(root / "long.npy", 60)
     frames = np.load(root / "long.npy")
     np.save(root / "end.npy", frames[-FLOW.window :])
-    for name in ("long", "end"):
+    seen = frames.copy()
+    seen[FLOW.block - FLOW.window] += 99  # the oldest frame that the network has room for
+    np.save(root / "seen.npy", seen)
+    for name in ("long", "end", "seen"):
         make(f"{name}.mp4", start_from=f"{name}.npy", num_frames=3)
     assert (root / "long.mp4").read_bytes() == (root / "end.mp4").read_bytes()
+    assert (root / "long.mp4").read_bytes() != (root / "seen.mp4").read_bytes()
 
 
 def test_a_clip_is_read_as_the_latents_were(root: Path) -> None:
