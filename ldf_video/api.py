@@ -46,7 +46,7 @@ def train_frame(
     Args:
         clips: a video or a directory of them.
         out: directory of the checkpoint.
-        size: "32" or "64x36" (width x height) in pixels, multiples of 8; 32 by default.
+        size: "32" or "64x32" (width x height) in pixels, multiples of 8; 32 by default.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.

@@ -46,7 +46,7 @@ def geometry_of(config: dict[str, Any]) -> Geometry:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`64` or `64x36` (width x height) -> (height, width).
+    """`64` or `64x32` (width x height) -> (height, width).
 
     Raises:
         UsageError: it is neither.
