@@ -37,7 +37,9 @@ Rate = Annotated[float | None, typer.Option(help="Learning rate of Adam.")]
 Precision = Annotated[
     api.Precision | None, typer.Option(help="auto: bf16 on a GPU that has it, none elsewhere.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Drawn and printed when absent.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**63 - 1, help="Drawn and printed when absent.")
+]
 Resume = Annotated[
     bool, typer.Option(help="Go on with the run in OUT, or move it aside and start anew.")
 ]

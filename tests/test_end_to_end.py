@@ -153,3 +153,32 @@ def test_python_has_the_same_commands(root: Path) -> None:
     assert package.reconstruct("clips", quiet=True).num_frames == 60
     assert package.info("latents")["frames"] == 60
     assert package.__version__
+
+
+def fail(line: str) -> str:
+    result = CliRunner().invoke(app, shlex.split(line))
+    assert result.exit_code == 1, (line, result.output)
+    return result.stderr
+
+
+def test_a_run_that_goes_on_keeps_to_its_clips(root: Path) -> None:
+    line = "train-frame {} --steps 6 --batch-size 4 --seed 1 --out run"
+    kill_at(3, line.format("clips"))
+    (root / "other").mkdir()
+    write_clip(root / "other" / "one.mkv", [barcode(n) for n in range(9)], fps=12)
+    said = fail(line.format("other"))
+    assert "began with 60 frames of 2 clips, other now gives 9 of 1" in said
+    state = checkpoints.load_state(root / "run")
+    assert state is not None
+    assert state["step"] == 3
+    ldf_video(line.format("clips"))  # nothing was lost
+
+
+def test_a_store_of_frames_made_otherwise_is_found_before_a_run_is_moved(root: Path) -> None:
+    line = "train-frame clips --steps 1 --batch-size 4 --frames-store fs --out run --size {}"
+    ldf_video(line.format("32"))
+    said = fail(line.format("16 --no-resume"))
+    assert "fs was made otherwise" in said
+    assert "name another --frames-store" in said
+    assert {path.name for path in root.iterdir()} == {"clips", "fs", "run"}
+    assert checkpoints.load_config(root / "run")["model"]["height"] == 32

@@ -11,7 +11,7 @@ import torch
 from tiny_cli import shrink
 from tiny_models import FLOW, flow, save_pair
 
-from ldf_video.errors import CheckpointError, StoreError, UsageError
+from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.pipelines import train_top as room
 from ldf_video.pipelines.train_top import TopLevel, fit_window, latent_statistics, open_latents
 from ldf_video.store.format import StoreSpec
@@ -44,17 +44,17 @@ def write_latents(
     [
         (16, 1000, (16, 4)),
         (16, 16, (16, 4)),
-        (16, 15, (12, 4)),
-        (16, 9, (8, 4)),
-        (16, 5, (4, 2)),
+        (16, 15, (15, 3)),
+        (16, 9, (9, 3)),
+        (16, 5, (5, 1)),
         (16, 2, (2, 1)),
         (16, 1, (2, 1)),
         (2, 1000, (2, 1)),
         (3, 1000, (3, 1)),
-        (30, 1000, (28, 4)),
+        (30, 1000, (30, 3)),
     ],
 )
-def test_a_window_is_whole_blocks_that_clips_can_fill(
+def test_a_window_is_whole_blocks_that_clips_fill(
     window: int, longest: int, expected: tuple[int, int]
 ) -> None:
     assert fit_window(window, longest=longest) == expected
@@ -76,11 +76,14 @@ def test_statistics_of_latents(tmp_path: Path) -> None:
 
 def test_statistics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = write_latents(tmp_path, [5])
-    monkeypatch.setattr(room, "frame_indices", lambda *a, **k: np.array([4, 0, 2, 0, 1]))
-    rows = reader.read(0, 0, 5)[[4, 0, 2, 0, 1]].astype(float)
-    mean, std = latent_statistics(reader, seed=0)
+    rows = reader.read(0, 0, 5).astype(float)
+    mean, std = latent_statistics(reader, seed=0)  # few enough: every frame once
     np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
     np.testing.assert_allclose(std, rows.std(0), rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(room, "STATISTICS_FRAMES", 4)
+    monkeypatch.setattr(room, "frame_indices", lambda *a, **k: np.array([4, 0, 2, 0]))
+    mean, std = latent_statistics(reader, seed=0)  # too many: a sample
+    np.testing.assert_allclose(mean, rows[[4, 0, 2, 0]].mean(0), rtol=1e-6)
 
 
 def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
@@ -160,3 +163,27 @@ def test_what_is_no_store_of_latents(root: Path) -> None:
     write_latents(root / "empty", [])
     with pytest.raises(StoreError, match="holds no finished clip"):
         open_latents(root / "empty")
+
+
+def test_other_clips_than_the_runs_are_refused_and_both_counted(root: Path) -> None:
+    write_latents(root / "latents", [20])
+    write_latents(root / "other", [20, 30])  # the same frame model's
+    train(root)
+    (root / "top" / checkpoints.STATE).unlink()  # not finished
+    train(root)  # the same clips: it goes on
+    (root / "top" / checkpoints.STATE).unlink()
+    expected = r"began with 20 frames of 1 clips, .*other now gives 50 of 2.*--no-resume"
+    with pytest.raises(CheckpointError, match=expected):
+        train(root, "other")
+
+
+def test_memory_that_runs_out_is_told_in_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 2 TiB")
+
+    write_latents(root / "latents", [20])
+    monkeypatch.setattr(room, "latent_statistics", exhaust)
+    with pytest.raises(LdfError, match=r"out of memory: .* 2 TiB; try a smaller --batch-size"):
+        train(root)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import LdfError, UsageError
 
 
 def choose_device(asked: str) -> str:
@@ -38,3 +41,20 @@ def choose_precision(asked: str, *, device: str) -> str:
     if asked not in ("no", "bf16"):
         raise UsageError(f"--mixed-precision {asked}: expected auto, no or bf16")
     return asked
+
+
+@contextmanager
+def out_of_memory(remedy: str) -> Iterator[None]:
+    """Tell of memory that ran out, on any device, in one line; also a decorator.
+
+    Raises:
+        LdfError: in place of what torch or Python raised.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        known = (MemoryError, torch.OutOfMemoryError)
+        if not isinstance(error, known) and "can't allocate memory" not in reason:
+            raise
+        raise LdfError(f"out of memory: {reason[:160] or 'none left'}; try {remedy}") from error

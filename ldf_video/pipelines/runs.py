@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 
 Options = dict[str, Any]
@@ -73,11 +75,47 @@ def open_run(
         if _holds_run(directory):
             config = checkpoints.load_config(directory, kind=kind)
             _check_unchanged(directory, config.get("options", {}), asked)
-            state = checkpoints.load_state(directory)
-            yield Run(directory, config, fresh=False, done=bool(state and state["done"]))
+            yield Run(directory, config, fresh=False, done=_is_done(directory))
             return
         checkpoints.save_config(directory, fresh)
         yield Run(directory, fresh, fresh=True, done=False)
+
+
+def check_data(run: Run, reader: StoreReader, *, source: str) -> None:
+    """Remember what a run learns from, or see that it is still the same.
+
+    Args:
+        run: opened; the first time, its config.json is written again.
+        reader: of the store that it draws from.
+        source: where that comes from, for the error.
+
+    Raises:
+        CheckpointError: the store holds other clips than when the run began.
+    """
+    digest = hashlib.sha256()
+    for clip_id, length in zip(reader.clip_ids, reader.lengths, strict=True):
+        digest.update(f"{clip_id} {length}\n".encode())
+    found = {
+        "clips": reader.num_clips,
+        "frames": reader.num_frames,
+        "digest": digest.hexdigest(),
+    }
+    known = run.config.setdefault("data", found)
+    if known["digest"] != found["digest"]:
+        raise CheckpointError(
+            f"the run in {run.directory} began with {known['frames']:,} frames of "
+            f"{known['clips']:,} clips, {source} now gives {found['frames']:,} of "
+            f"{found['clips']:,}, not the same: bring those clips back, or start anew with "
+            "--no-resume"
+        )
+    config = {name: value for name, value in run.config.items() if name != "format_version"}
+    checkpoints.save_config(run.directory, config)
+
+
+def _is_done(directory: Path) -> bool:
+    """Whether the budget is used; the state itself is not kept in memory."""
+    state = checkpoints.load_state(directory)
+    return bool(state and state["done"])
 
 
 def _holds_run(directory: Path) -> bool:

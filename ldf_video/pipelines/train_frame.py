@@ -10,17 +10,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ldf_video.errors import LdfError, UsageError
+from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.models.frame import FrameConfig, FrameModel
 from ldf_video.models.frame_game import FrameGame, FrameGameConfig, build_frame_game
-from ldf_video.pipelines.devices import choose_device, choose_precision
+from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.ingest import ingest
-from ldf_video.pipelines.runs import Options, budget, open_run
+from ldf_video.pipelines.runs import Options, budget, check_data, open_run
 from ldf_video.progress import Progress
-from ldf_video.store.format import StoreSpec
+from ldf_video.store.format import (
+    STORE_JSON,
+    StoreSpec,
+    describe_difference,
+    read_store_json,
+)
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
+from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, Logs, Player, Tick, TrainConfig, Trainer
 from ldf_video.training.samplers import frame_indices
 from ldf_video.video.geometry import Geometry
@@ -71,6 +77,7 @@ class FrameLevel:
         write_sheet(path, [from_model(row) for row in rows], upscale=3)
 
 
+@out_of_memory("a smaller --batch-size or --size")
 def train_frame(
     clips: str | Path,
     *,
@@ -105,7 +112,11 @@ def train_frame(
     find_sources(Path(clips))  # a mistyped path fails before anything is written
 
     def build(options: Options) -> dict[str, Any]:
-        return frame_run_config(options, device=device)
+        config = frame_run_config(options, device=device)
+        starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
+        if starts and frames_store is not None:  # before an old run is moved aside for it
+            _check_frames_store(Path(frames_store), _frames_spec(geometry_of(config)))
+        return config
 
     with open_run(Path(out), "frame", given=given, resume=resume, build=build) as run:
         config = run.config
@@ -116,6 +127,7 @@ def train_frame(
                 return run.directory
             store = Path(frames_store) if frames_store else run.directory / "frames"
             frames = _store_frames(Path(clips), store, geometry_of(config), progress)
+            check_data(run, frames, source=str(clips))
             training = TrainConfig(**config["training"])
             _announce(progress, run.directory, config, frames, resumed=not run.fresh)
             torch.manual_seed(training.seed)
@@ -156,10 +168,30 @@ def frame_run_config(options: Options, *, device: str) -> dict[str, Any]:
     }
 
 
+def _frames_spec(geometry: Geometry) -> StoreSpec:
+    shape = (geometry.height, geometry.width, 3)
+    return StoreSpec("frames", shape, "uint8", geometry.settings())
+
+
+def _check_frames_store(path: Path, spec: StoreSpec) -> None:
+    """See that a store of frames that is there was made as this one would be.
+
+    Raises:
+        StoreError: it was not; names the differences and the option.
+    """
+    if not (path / STORE_JSON).exists():
+        return
+    found, _ = read_store_json(path)
+    difference = describe_difference(found, spec)
+    if difference:
+        raise StoreError(f"{path} was made otherwise, {difference}: name another --frames-store")
+
+
 def _store_frames(clips: Path, path: Path, geometry: Geometry, progress: Progress) -> StoreReader:
     """Bring the store of frames up to date with the clips."""
-    spec = StoreSpec("frames", (geometry.height, geometry.width, 3), "uint8", geometry.settings())
-    with StoreWriter(path, spec) as writer:
+    spec = _frames_spec(geometry)
+    _check_frames_store(path, spec)
+    with StoreWriter(path, spec, retry=True) as writer:  # a fault may have passed
         report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet)
     for line in report.lines():
         progress.say(line)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.models.flow import FlowConfig, FlowTop
 from ldf_video.models.frame import FrameModel
-from ldf_video.pipelines.devices import choose_device, choose_precision
-from ldf_video.pipelines.runs import Options, budget, open_run
+from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
+from ldf_video.pipelines.runs import Options, budget, check_data, open_run
 from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
@@ -28,7 +28,7 @@ from ldf_video.video.write import write_sheet
 DEFAULT_WINDOW = 16
 DEFAULT_BLOCK = 4
 STATISTICS_FRAMES = 65_536
-"""Frames from which the mean and spread of latents are taken: random ones, a bounded number."""
+"""Frames from which the mean and spread of latents are taken at most."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -83,6 +83,7 @@ class TopLevel:
         write_sheet(path, rows, upscale=3)
 
 
+@out_of_memory("a smaller --batch-size or --window")
 def train_top(
     *,
     latents: str | Path = "latents",
@@ -121,6 +122,7 @@ def train_top(
             if run.done:
                 progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
                 return run.directory
+            check_data(run, reader, source=str(latents))
             training = TrainConfig(**config["training"])
             _announce(progress, run.directory, config, reader, resumed=not run.fresh)
             torch.manual_seed(training.seed)
@@ -183,10 +185,11 @@ def top_run_config(options: Options, reader: StoreReader, *, device: str) -> dic
 
 
 def fit_window(window: int, *, longest: int) -> tuple[int, int]:
-    """Window and block (frames) that training can fill: at most the longest clip, in whole blocks.
+    """Window and block (frames) that training can fill: at most the longest clip.
 
     A position of the window that no clip ever reaches would stay untrained, and a video that is
-    rolled forward would meet it.
+    rolled forward would meet it. The block is the largest of up to 4 frames of which the window
+    holds two or more, and a whole number.
 
     Raises:
         UsageError: the window is under 2 frames.
@@ -194,14 +197,16 @@ def fit_window(window: int, *, longest: int) -> tuple[int, int]:
     if window < 2:
         raise UsageError(f"--window {window}: expected 2 frames or more")
     usable = max(min(window, longest), 2)
-    block = max(1, min(DEFAULT_BLOCK, usable // 2))
-    return usable // block * block, block
+    fitting = (b for b in range(1, DEFAULT_BLOCK + 1) if usable % b == 0 and usable >= 2 * b)
+    return usable, max(fitting)
 
 
 def latent_statistics(reader: StoreReader, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of latents, each (C, H, W), over a bounded random sample."""
+    """Mean and standard deviation of latents, each (C, H, W): of all, or of a random sample."""
     count = min(STATISTICS_FRAMES, reader.num_frames)
-    indices = frame_indices(seed, 0, num_frames=reader.num_frames, batch_size=count)
+    indices = np.arange(count)
+    if count < reader.num_frames:
+        indices = frame_indices(seed, 0, num_frames=reader.num_frames, batch_size=count)
     total = np.zeros(reader.spec.item_shape)
     squares = np.zeros(reader.spec.item_shape)
     for part in np.array_split(np.sort(indices), max(1, count // 4096)):

@@ -213,7 +213,13 @@ def cut_metrics(directory: Path, *, after_step: int) -> None:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a directory to a free name beside it; nothing is deleted."""
+    """Rename a directory to a free name beside it; nothing is deleted.
+
+    Raises:
+        CheckpointError: it is the current directory, or all such names are taken.
+    """
+    if not path.name:
+        raise CheckpointError(f"{path} cannot be moved aside: name another --out")
     for number in range(1, 10_000):
         aside = path.with_name(f"{path.name}.old-{number}")
         if not aside.exists():
