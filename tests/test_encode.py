@@ -125,6 +125,18 @@ def test_strict_fails_where_a_source_is_unreadable_the_second_time_too(root: Pat
     assert [name for name, _ in run().report.quarantined] == ["text.mp4"]
 
 
+def test_strict_fails_where_a_source_is_cut_the_second_time_too(root: Path) -> None:
+    whole = write_clip(root / "whole.mkv", [barcode(n) for n in range(60)]).read_bytes()
+    for name in ("cut.mkv", "same.mkv"):
+        (root / "clips" / name).write_bytes(whole[: len(whole) * 2 // 3])
+    for _ in range(2):
+        with pytest.raises(LdfError, match="--strict: 2 of 5 sources were not read whole"):
+            run(strict=True)
+    again = run().report
+    assert again.num_unchanged == 5
+    assert [name for name, _ in again.salvaged] == ["cut.mkv", "same.mkv"]
+
+
 def test_nothing_readable_is_an_error_with_the_reason_each_time(root: Path) -> None:
     (root / "bad").mkdir()
     (root / "bad" / "empty.mp4").write_bytes(b"")

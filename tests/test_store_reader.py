@@ -207,6 +207,18 @@ def test_sources_and_quarantine_are_listed(tmp_path) -> None:
     reader = StoreReader(tmp_path)
     assert reader.sources() == [Source("a.mp4", 10, 20, "a")]
     assert reader.quarantined() == [Quarantined("\udcff.mp4", 1, 2, "empty")]
+    assert reader.salvaged() == []
+
+
+def test_salvaged_sources_are_listed_once_each(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "whole", make_rows(0, 2))
+        for clip_id in ("cut", "gone"):
+            writer.append(clip_id, make_rows(1, 3), fps=FPS)
+            writer.finish_clip(clip_id, fps=FPS, status="salvaged")
+        for source, clip_ids in {"\udcff": ["cut"], "b": ["cut", "gone", "whole"]}.items():
+            writer.set_source(source, size=1, mtime_ns=2, clip_ids=clip_ids)
+    assert StoreReader(tmp_path).salvaged() == ["b", "\udcff"]
 
 
 @pytest.mark.parametrize(

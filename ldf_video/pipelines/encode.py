@@ -135,8 +135,11 @@ def encode(
             )
             nothing = writer.num_clips == 0
         # Also what an earlier call put there, and this one had no reason to read again.
-        report.quarantined = [
-            (bad.source, bad.reason) for bad in StoreReader(Path(out)).quarantined()
+        store = StoreReader(Path(out))
+        report.quarantined = [(bad.source, bad.reason) for bad in store.quarantined()]
+        reasons = dict(report.salvaged)
+        report.salvaged = [
+            (name, reasons.get(name, "cut short when it was read")) for name in store.salvaged()
         ]
         for line in report.lines():
             progress.say(line)

@@ -276,6 +276,18 @@ class StoreReader:
         with reading(self.path) as connection:
             return [Quarantined(*row) for row in connection.execute(query)]
 
+    def salvaged(self) -> list[str]:
+        """Names of all sources of which only the readable beginning is here, in order, as of now.
+
+        Raises:
+            StoreError: the manifest is damaged.
+        """
+        query = """
+            SELECT DISTINCT source FROM sources JOIN clips USING (clip_id)
+            WHERE status = 'salvaged' ORDER BY source"""
+        with reading(self.path) as connection:
+            return [source for (source,) in connection.execute(query)]
+
     def verify(self) -> list[str]:
         """Check every row of the store as it is now; see `verify_store`."""
         return verify_store(self.path)
