@@ -208,6 +208,26 @@ def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
     assert _numbers(path, half_rate) == [0, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("durations_ms", "fps"),
+    [
+        ([100] * 5, Fraction(10)),
+        ([100, 40, 40, 20, 50], Fraction(20)),
+        ([33, 33, 34, 33, 33], Fraction(5000, 166)),
+        ([0] * 5, Fraction(25)),  # unsaid
+    ],
+)
+def test_animated_webp_says_its_rate_by_its_frames(
+    tmp_path: Path, durations_ms: list[int], fps: Fraction
+) -> None:
+    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
+    path = tmp_path / "a.webp"
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, lossless=True)
+    (clip,) = open_clips(path, NATIVE)
+    assert clip.fps == fps
+    assert [read_barcode(image) for image in clip.frames] == [0, 1, 2, 3, 4]
+
+
 # Damage
 
 

@@ -172,12 +172,12 @@ class _WebpMedia:
     codec_name = "webp"
 
     def __init__(self, file: BinaryIO) -> None:
+        self.fps = _webp_fps(file)
         try:
             self._image = Image.open(file, formats=["WEBP"])
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {error}") from error
         _check_size(*self._image.size)
-        self.fps = DEFAULT_FPS
 
     def frames(self) -> Iterator[av.VideoFrame]:
         start_ms = 0
@@ -222,6 +222,29 @@ def _is_animated_webp(head: bytes) -> bool:
     return (
         head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
     )
+
+
+def _webp_fps(file: BinaryIO) -> Fraction:
+    """The mean rate of an animation, from the headers of its frames; leaves `file` at its start.
+
+    WebP container specification, "Animation": a frame is a chunk ANMF, whose bytes 12 to 14 are how
+    long it shows, in milliseconds.
+    """
+    num_frames = total_ms = 0
+    position = 12  # after "RIFF", a size and "WEBP"
+    file.seek(position)
+    while len(header := file.read(23)) == 23:  # a chunk's name and size, then its first 15 bytes
+        if header[:4] == b"ANMF":
+            num_frames += 1
+            total_ms += int.from_bytes(header[20:23], "little")
+        size = int.from_bytes(header[4:8], "little")
+        if size == 0:  # nothing but damage has no content
+            break
+        position += 8 + size + size % 2
+        file.seek(position)
+    file.seek(0)
+    fps = Fraction(1000 * num_frames, total_ms) if total_ms else DEFAULT_FPS
+    return fps if fps <= _MAX_FPS else DEFAULT_FPS
 
 
 def _seconds_between(first: av.VideoFrame, second: av.VideoFrame) -> Fraction:
