@@ -12,6 +12,7 @@ from tiny_models import make_frames, write_array
 
 from ldf_video.errors import UsageError
 from ldf_video.pipelines.ingest import Report, ingest
+from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
@@ -169,6 +170,34 @@ def test_a_source_that_is_repaired_leaves_the_quarantine(tmp_path: Path) -> None
     os.utime(clip, ns=(1, 1))
     assert bring(tmp_path / "clips", tmp_path / "store").num_frames == 3
     assert StoreReader(tmp_path / "store").quarantined() == []
+
+
+def test_a_copy_of_a_clip_that_lacks_only_its_end_mark(tmp_path: Path) -> None:
+    """All its frames were committed, then came a kill; an earlier clip still fills the batch."""
+    for seed, (name, length) in enumerate((("a", 1), ("b", 3))):
+        write_array(tmp_path / "clips" / f"{name}.npy", length, seed=seed)
+    (tmp_path / "clips" / "c.npy").write_bytes((tmp_path / "clips" / "b.npy").read_bytes())
+    digest = source_digest(find_sources(tmp_path / "clips")[1])
+    with StoreWriter(tmp_path / "store", SPEC) as writer:
+        writer.append(digest, make_frames(3, seed=1), fps=Fraction(25))
+
+    report = bring(tmp_path / "clips", tmp_path / "store")
+
+    assert report == Report(num_sources=3, num_frames=1)
+    found = frames_of(tmp_path / "store")
+    assert found.keys() == {"a.npy", "b.npy", "c.npy"}
+    assert np.array_equal(found["c.npy"], make_frames(3, seed=1))
+
+
+def test_progress_goes_on_within_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(
+        Progress, "update", lambda self, count, *, share: shares.append(round(share, 6))
+    )
+    write_array(tmp_path / "clips" / "a.npy", 4)
+    write_array(tmp_path / "clips" / "b.npy", 4, seed=1)
+    bring(tmp_path / "clips", tmp_path / "store")
+    assert shares == [n / 8 for n in range(1, 9)]
 
 
 class Stopped(BaseException):

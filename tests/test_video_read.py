@@ -228,6 +228,49 @@ def test_animated_webp_says_its_rate_by_its_frames(
     assert [read_barcode(image) for image in clip.frames] == [0, 1, 2, 3, 4]
 
 
+# How far
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {}),  # its index is at the end, and read first
+        ("a.mp4", "libx264", {"movflags": "frag_every_frame+empty_moov"}),
+        ("a.mkv", "libx264", {}),
+        ("a.ts", "libx264", {}),
+        ("a.gif", "gif", {}),
+    ],
+)
+def test_the_position_grows_with_the_frames(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    images = [_noise(40, 48, 64, 3)[k] for k in range(40)]
+    pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+    write_clip(tmp_path / name, images, codec=codec, pix_fmt=pix_fmt, container_options=options)
+    (clip,) = open_clips(tmp_path / name, NATIVE)
+    positions = [clip.position() for _ in clip.frames]
+    assert positions == sorted(positions)
+    # Decoders hold pictures back: what has been read runs ahead of what is shown, at most by half.
+    assert positions[0] < 0.6
+    assert len(set(positions)) > 10
+    assert 0.9 < positions[-1] <= 1
+
+
+def test_the_position_in_an_array_counts_all_its_clips(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", _noise(2, 4, 48, 64, 3))
+    positions = [
+        clip.position() for clip in open_clips(tmp_path / "a.npy", NATIVE) for _ in clip.frames
+    ]
+    assert positions == [n / 8 for n in range(1, 9)]
+
+
+def test_the_position_in_a_webp_counts_frames(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, lossless=True)
+    (clip,) = open_clips(tmp_path / "a.webp", NATIVE)
+    assert [clip.position() for _ in clip.frames] == [0.2, 0.4, 0.6, 0.8, 1.0]
+
+
 # Damage
 
 

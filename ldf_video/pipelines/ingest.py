@@ -6,7 +6,7 @@ clips waste nothing; what a clip becomes is committed in the order in which its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -64,6 +64,23 @@ class Report:
         return [*listed, total]
 
 
+class Reach:
+    """How far through all sources the reading is, by their bytes."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._total = max(sum(max(source.size, 0) for source in sources), 1)
+        self._before = self._current = 0
+
+    def begin(self, source: Source) -> None:
+        """Leave the last source behind and come to this one."""
+        self._before += self._current
+        self._current = max(source.size, 0)
+
+    def share(self, position: float) -> float:
+        """The share of all bytes at a `position` in [0, 1] of the current source."""
+        return (self._before + position * self._current) / self._total
+
+
 class Batcher:
     """Fills batches of one shape across clips and hands their rows to the store in order."""
 
@@ -72,6 +89,7 @@ class Batcher:
         self._frames: Frames | None = None
         self._count = 0
         self._waiting: list[tuple[str, Fraction, int] | Callable[[], None]] = []
+        self._waiting_clips: set[str] = set()
 
     def add(self, clip_id: str, frame: Frames, *, fps: Fraction) -> None:
         """Take the next frame (H, W, 3) of a clip."""
@@ -79,6 +97,7 @@ class Batcher:
             self._frames = np.zeros((self.batch_size, *frame.shape), np.uint8)
         self._frames[self._count] = frame
         self._count += 1
+        self._waiting_clips.add(clip_id)
         last = self._waiting[-1] if self._waiting else None
         if isinstance(last, tuple) and last[0] == clip_id:
             self._waiting[-1] = (clip_id, fps, last[2] + 1)
@@ -88,12 +107,14 @@ class Batcher:
             self.flush()
 
     def holds(self, clip_id: str) -> bool:
-        """Whether frames of a clip wait for the batch to fill."""
-        return any(isinstance(event, tuple) and event[0] == clip_id for event in self._waiting)
+        """Whether frames of a clip, or what is to follow them, wait for the batch to fill."""
+        return clip_id in self._waiting_clips
 
-    def then(self, action: Callable[[], None]) -> None:
-        """Do something to the store once all rows of the frames so far are in it."""
+    def then(self, action: Callable[[], None], *, clip_id: str | None = None) -> None:
+        """Do something to the store, or to one clip of it, once all rows so far are in it."""
         self._waiting.append(action)
+        if clip_id is not None:
+            self._waiting_clips.add(clip_id)
         if self._count == 0:
             self.flush()
 
@@ -113,6 +134,7 @@ class Batcher:
                 event()
         self._count = 0
         self._waiting.clear()
+        self._waiting_clips.clear()
 
 
 def ingest(
@@ -146,16 +168,14 @@ def ingest(
     """
     sources = find_sources(clips)
     work = _Ingest(writer, geometry, Batcher(writer, transform, batch_size=batch_size))
-    total_bytes = max(sum(source.size for source in sources), 1)
-    done_bytes = 0
+    reach = Reach(sources)
     with Progress(name, unit="frames", quiet=quiet) as progress:
+        work.on_frame = lambda position: progress.update(
+            work.report.num_frames, share=reach.share(position)
+        )
         for source in sources:
-            work.on_frame = lambda: progress.update(
-                work.report.num_frames,
-                share=done_bytes / total_bytes,  # noqa: B023 (called now)
-            )
+            reach.begin(source)
             work.take(source)
-            done_bytes += source.size
         work.batcher.flush()
         writer.forget_missing([source.name for source in sources])
         writer.commit()
@@ -169,7 +189,7 @@ class _Ingest:
     def __init__(self, writer: StoreWriter, geometry: Geometry, batcher: Batcher) -> None:
         self.writer, self.geometry, self.batcher = writer, geometry, batcher
         self.report = Report()
-        self.on_frame: Callable[[], None] = lambda: None
+        self.on_frame: Callable[[float], None] = lambda position: None
 
     def take(self, source: Source) -> None:
         """Bring one source in, or into the quarantine."""
@@ -209,10 +229,11 @@ class _Ingest:
                 if number >= skipped:
                     self.batcher.add(clip_id, frame, fps=stream.fps)
                     self.report.num_frames += 1
-                self.on_frame()
+                self.on_frame(stream.position())
         except TruncatedError as error:
             status = "salvaged"
             self.report.salvaged.append((source.name, str(error)))
         self.batcher.then(
-            lambda: self.writer.finish_clip(clip_id, fps=stream.fps, status=status)  # type: ignore[arg-type]
+            lambda: self.writer.finish_clip(clip_id, fps=stream.fps, status=status),  # type: ignore[arg-type]
+            clip_id=clip_id,
         )

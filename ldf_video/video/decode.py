@@ -7,6 +7,7 @@ without a name FFmpeg can guess no format from it, expand no pattern in it, and 
 from __future__ import annotations
 
 import contextlib
+import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -40,6 +41,10 @@ class Media(Protocol):
     codec_name: str
     fps: Fraction
 
+    def position(self) -> float:
+        """Returns how much of the file has been read, in [0, 1]; it never goes back."""
+        ...
+
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields every whole frame, once.
 
@@ -65,6 +70,7 @@ def open_media(path: Path) -> Iterator[Media]:
         try:
             head = file.read(32)
             cut_short = is_cut_short(file)
+            num_bytes = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise ReadError(f"cannot be read: {error.strerror or error}") from error
         if not head:
@@ -73,7 +79,7 @@ def open_media(path: Path) -> Iterator[Media]:
             yield _WebpMedia(file)
             return
         with _open_container(file) as container:
-            yield _AvMedia(container, cut_short=cut_short)
+            yield _AvMedia(container, num_bytes=num_bytes, cut_short=cut_short)
 
 
 class _Bytes:
@@ -92,14 +98,19 @@ def _open_container(file: BinaryIO) -> InputContainer:
 
 
 class _AvMedia:
-    def __init__(self, container: InputContainer, *, cut_short: bool) -> None:
+    def __init__(self, container: InputContainer, *, num_bytes: int, cut_short: bool) -> None:
         self._container = container
+        self._num_bytes, self._num_read = max(num_bytes, 1), 0
         self._stream = _picture_stream(container)
         self._stream.thread_type = "AUTO"
         self._damage = "the file ends early" if cut_short else ""
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name
         self.fps = _nominal_fps(self._stream)
+
+    def position(self) -> float:
+        """Returns where in the file the last packet ends, as a share."""
+        return min(self._num_read / self._num_bytes, 1.0)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         num_frames = 0
@@ -131,6 +142,9 @@ class _AvMedia:
             for packet in self._container.demux(self._stream):
                 if packet.size == 0:  # the end, or nothing to decode
                     continue
+                # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
+                if packet.pos is not None:
+                    self._num_read = max(self._num_read, packet.pos + packet.size)
                 if previous is not None:
                     yield previous
                 previous = packet
@@ -178,10 +192,15 @@ class _WebpMedia:
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {error}") from error
         _check_size(*self._image.size)
+        self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
+
+    def position(self) -> float:
+        """Returns the share of the frames that were read."""
+        return self._num_read / self._num_frames
 
     def frames(self) -> Iterator[av.VideoFrame]:
         start_ms = 0
-        for index in range(getattr(self._image, "n_frames", 1)):
+        for index in range(self._num_frames):
             try:
                 self._image.seek(index)
                 pixels = np.asarray(self._image.convert("RGB"))
@@ -192,6 +211,7 @@ class _WebpMedia:
             frame.pts, frame.time_base = start_ms, Fraction(1, 1000)
             frame.duration = round(self._image.info.get("duration", 40))
             start_ms += frame.duration
+            self._num_read = index + 1
             yield frame
 
 

@@ -16,7 +16,7 @@ from ldf_video.video.resize import Resizer
 from ldf_video.video.timing import resample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from fractions import Fraction
     from pathlib import Path
 
@@ -38,11 +38,14 @@ class ClipStream:
         frames: yields uint8 (height, width, 3) RGB arrays, C-contiguous. A frame held over several
             output times is the same array again, so treat them as read-only. Raises TruncatedError
             after the last good frame where the source is damaged.
+        position: returns how much of the source, other clips included, has been read, in [0, 1]; it
+            never goes back, and is for showing progress only.
     """
 
     index: int | None
     fps: Fraction
     frames: Iterator[NDArray[np.uint8]]
+    position: Callable[[], float]
 
 
 def open_clips(path: Path, geometry: Geometry) -> Iterator[ClipStream]:
@@ -87,16 +90,27 @@ def open_array(path: Path) -> NDArray[np.uint8]:
 
 def _array_clips(array: NDArray[np.uint8], geometry: Geometry) -> Iterator[ClipStream]:
     fps = geometry.fps or DEFAULT_FPS
-    if array.ndim == 4:
-        yield ClipStream(None, fps, _resized(_array_frames(array), geometry))
-        return
-    for index, clip in enumerate(array):
-        yield ClipStream(index, fps, _resized(_array_frames(clip), geometry))
+    clips = array[None] if array.ndim == 4 else array
+    for number, clip in enumerate(clips):
+        media = _ArrayClip(clip, first=number / len(clips), share=1 / len(clips))
+        index = None if array.ndim == 4 else number
+        yield ClipStream(index, fps, _resized(media.frames(), geometry), media.position)
 
 
-def _array_frames(clip: NDArray[np.uint8]) -> Iterator[av.VideoFrame]:
-    for image in clip:
-        yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+class _ArrayClip:
+    """A clip that is the `share` of an array from `first` on."""
+
+    def __init__(self, clip: NDArray[np.uint8], *, first: float, share: float) -> None:
+        self._clip, self._first, self._share = clip, first, share
+        self._num_read = 0
+
+    def position(self) -> float:
+        return min(self._first + self._share * self._num_read / len(self._clip), 1.0)
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        for image in self._clip:
+            self._num_read += 1
+            yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
 
 
 def _video_clip(path: Path, geometry: Geometry) -> ClipStream:
@@ -108,7 +122,8 @@ def _video_clip(path: Path, geometry: Geometry) -> ClipStream:
         # From here on the frames own the open file: they close it when read to the end or dropped.
         frames = _owning(_resized(decoded, geometry), stack.pop_all())
     first = next(frames)
-    return ClipStream(None, geometry.fps or media.fps, itertools.chain([first], frames))
+    fps = geometry.fps or media.fps
+    return ClipStream(None, fps, itertools.chain([first], frames), media.position)
 
 
 def _owning(
