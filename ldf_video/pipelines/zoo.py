@@ -51,7 +51,8 @@ def shipped_models() -> dict[str, Path]:
 def find_frame_model(asked: str | Path | None) -> tuple[Path, bool]:
     """The directory of `--frame-model`, and whether it is a shipped one.
 
-    Without one asked for: checkpoints/frame, else the shipped default.
+    Without one asked for: checkpoints/frame, else the shipped default. A directory may be a
+    checkpoint, or hold `frame/` and `top/`.
 
     Raises:
         CheckpointError: there is none of that name.
@@ -72,7 +73,8 @@ def _find(asked: str | Path | None, *, part: str, own: Path) -> tuple[Path, bool
         asked = DEFAULT_SHIPPED
     directory = Path(asked)
     if directory.is_dir():
-        return directory, False
+        pair = directory / part
+        return (pair if (pair / checkpoints.CONFIG).is_file() else directory), False
     if str(asked) in shipped:
         return shipped[str(asked)] / part, True
     names = ", ".join(shipped) or "none"
