@@ -13,6 +13,7 @@ from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines import reconstruct as room
 from ldf_video.pipelines.reconstruct import Reconstructed, reconstruct
 from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.progress import Progress
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.probe import probe
 
@@ -60,6 +61,57 @@ def test_a_cut_video_gives_what_is_there(root: Path) -> None:
     result = run("cut.mkv", output="out.mp4", upscale=1)
     assert 0 < result.num_frames < 60
     assert probe(root / "out.mp4").num_frames == result.num_frames
+    ((name, reason),) = result.truncated
+    assert name == "cut.mkv"
+    assert reason.startswith("damaged after ")
+
+
+def test_one_bad_file_costs_no_other_its_measurement(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_array(root / "clips" / "a.npy", 3, seed=0)
+    (root / "clips" / "b.mp4").write_bytes(b"")
+    whole = write_clip(root / "whole.mkv", [barcode(n) for n in range(60)]).read_bytes()
+    (root / "clips" / "c.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    write_array(root / "clips" / "d.npy", 5, seed=1)
+
+    result = reconstruct("clips")
+
+    assert result.unreadable == (("b.mp4", "empty file"),)
+    assert [name for name, _ in result.truncated] == ["c.mkv"]
+    cut = run("clips/c.mkv").num_frames
+    assert result.num_frames == 3 + cut + 5
+    said = capfd.readouterr().err.splitlines()
+    assert "  unreadable b.mp4: empty file" in said
+    assert any(line.startswith("  truncated c.mkv: damaged after ") for line in said)
+
+
+def test_nothing_readable_is_an_error_with_the_first_reason(root: Path) -> None:
+    (root / "clips").mkdir()
+    for name in "ab":
+        (root / "clips" / f"{name}.mp4").write_bytes(b"")
+    with pytest.raises(ReadError, match=r"^none of 2 sources: clips/a\.mp4: empty file$"):
+        run("clips")
+
+
+def test_progress_goes_by_the_bytes_that_were_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(Progress, "update", lambda self, count, *, share: shares.append(share))
+    write_array(root / "in.npy", 128)
+    run("in.npy")
+    assert shares == [0.5, 1.0]
+
+
+def test_the_input_is_not_written_over(root: Path) -> None:
+    images = [barcode(n) for n in range(3)]
+    before = write_clip(root / "in.mp4", images).read_bytes()
+    (root / "link.mp4").symlink_to("in.mp4")
+    for output in ("in.mp4", "./in.mp4", "link.mp4"):
+        with pytest.raises(UsageError, match=r"which is the input in\.mp4; give another file name"):
+            run("in.mp4", output=output)
+    assert (root / "in.mp4").read_bytes() == before
 
 
 def test_what_is_interrupted_leaves_a_file_that_plays(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.encode import psnr_db
 from ldf_video.pipelines.geometry import geometry_of
+from ldf_video.pipelines.ingest import Reach
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
@@ -35,11 +36,15 @@ class Reconstructed:
         psnr_db: of all frames, their squared errors pooled.
         num_frames: reconstructed.
         path: of the video that was written, or None.
+        truncated: names and reasons of sources of which only the readable beginning counts.
+        unreadable: names and reasons of sources of which nothing could be read.
     """
 
     psnr_db: float
     num_frames: int
     path: Path | None
+    truncated: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def reconstruct(
@@ -54,7 +59,7 @@ def reconstruct(
     """Encode and decode every frame; see `ldf_video.api.reconstruct`."""
     output = None if output is None else Path(output)
     if output is not None:
-        check_output(output)
+        check_output(output, source=Path(clips))
         if Path(clips).is_dir():
             raise UsageError(f"-o with the directory {clips}: expected one video file")
     device = choose_device(device)
@@ -62,37 +67,85 @@ def reconstruct(
     directory, shipped = find_frame_model(frame_model)
     loaded = load_frame_model(directory, device=device)
     geometry = geometry_of(loaded.config)
-    squared_error, num_frames = 0.0, 0
-    writer: VideoWriter | None = None
-    # The stack finishes the file also where something stops the work: what is written plays.
-    with Progress("reconstruct", unit="frames", quiet=quiet) as progress, ExitStack() as stack:
+    work = _Work(loaded.model, geometry, output, upscale=upscale, device=device)
+    reach = Reach(sources)
+    # The work finishes the file also where something stops it: what is written plays.
+    with Progress("reconstruct", unit="frames", quiet=quiet) as progress, work:
+        work.on_batch = lambda position: progress.update(
+            work.num_frames, share=reach.share(position)
+        )
         if frame_model is None and shipped:
             progress.say(f"reconstruct: no checkpoints/frame, using {directory.parent.name}")
         for source in sources:
-            for stream in _clips(source, geometry):
-                if output is not None and writer is None:
-                    writer = stack.enter_context(
-                        VideoWriter(output, fps=stream.fps, upscale=upscale)
-                    )
-                for frames in _batches(stream.frames, 64):
-                    decoded = _through(loaded.model, frames, device=device)
-                    squared_error += float(np.square(decoded.astype(np.float64) - frames).sum())
-                    num_frames += len(frames)
-                    if writer is not None:
-                        writer.write(decoded)
-                    progress.update(num_frames)
-    if not num_frames:
-        raise ReadError(f"{clips} has no frames")
-    mean = squared_error / (num_frames * 3 * geometry.height * geometry.width)
-    return Reconstructed(psnr_db(mean), num_frames, output)
+            reach.begin(source)
+            line = work.take(source)
+            if line:
+                progress.say(f"  {line}")
+    if not work.num_frames:
+        raise ReadError(work.first_reason(sources))
+    mean = work.squared_error / (work.num_frames * 3 * geometry.height * geometry.width)
+    return Reconstructed(
+        psnr_db(mean), work.num_frames, output, tuple(work.truncated), tuple(work.unreadable)
+    )
 
 
-def _clips(source: Source, geometry: Geometry) -> Iterator[ClipStream]:
-    """The clips of a source, with its name in the reason where it cannot be read."""
-    try:
-        yield from open_clips(source.path, geometry)
-    except ReadError as error:
-        raise ReadError(f"{source.path}: {error}") from None
+class _Work:
+    """One pass over the sources: what was measured, and what could not be."""
+
+    def __init__(
+        self,
+        model: FrameModel,
+        geometry: Geometry,
+        output: Path | None,
+        *,
+        upscale: int | None,
+        device: str,
+    ) -> None:
+        self.model, self.geometry, self.output = model, geometry, output
+        self.upscale, self.device = upscale, device
+        self.squared_error, self.num_frames = 0.0, 0
+        self.truncated: list[tuple[str, str]] = []
+        self.unreadable: list[tuple[str, str]] = []
+        self.on_batch: Callable[[float], None] = lambda position: None
+        self._writer: VideoWriter | None = None
+        self._stack = ExitStack()
+
+    def take(self, source: Source) -> str:
+        """Measure a source; returns a line about it where it did not come whole."""
+        before = self.num_frames
+        try:
+            for stream in open_clips(source.path, self.geometry):
+                self._take_clip(stream)
+        except ReadError as error:
+            cut = self.num_frames > before
+            (self.truncated if cut else self.unreadable).append((source.name, str(error)))
+            return f"{'truncated' if cut else 'unreadable'} {source.name}: {error}"
+        return ""
+
+    def _take_clip(self, stream: ClipStream) -> None:
+        if self.output is not None and self._writer is None:
+            writer = VideoWriter(self.output, fps=stream.fps, upscale=self.upscale)
+            self._writer = self._stack.enter_context(writer)
+        for frames in _batches(stream.frames, 64):
+            decoded = _through(self.model, frames, device=self.device)
+            self.squared_error += float(np.square(decoded.astype(np.float64) - frames).sum())
+            self.num_frames += len(frames)
+            if self._writer is not None:
+                self._writer.write(decoded)
+            self.on_batch(stream.position())
+
+    def first_reason(self, sources: list[Source]) -> str:
+        """Why nothing could be read."""
+        if not self.unreadable:
+            return f"{sources[0].path} has no frames"
+        reason = f"{sources[0].path}: {self.unreadable[0][1]}"
+        return reason if len(sources) == 1 else f"none of {len(sources):,} sources: {reason}"
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
@@ -103,15 +156,22 @@ def _through(model: FrameModel, frames: Frames, *, device: str) -> Frames:
 
 
 def _batches(frames: Iterator[Frames], size: int) -> Iterator[Frames]:
-    """Stack frames (H, W, 3) to (up to `size`, H, W, 3); a damaged end is left out."""
+    """Stack frames (H, W, 3) to (up to `size`, H, W, 3).
+
+    Raises:
+        TruncatedError: after the frames before the damage.
+    """
     batch: list[Frames] = []
+    damage: TruncatedError | None = None
     try:
         for frame in frames:
             batch.append(frame)
             if len(batch) == size:
                 yield np.stack(batch)
                 batch.clear()
-    except TruncatedError:
-        pass
+    except TruncatedError as error:
+        damage = error
     if batch:
         yield np.stack(batch)
+    if damage is not None:
+        raise damage

@@ -25,17 +25,24 @@ MIN_SHORT_SIDE = 128
 _SHEET_GREY = 224
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *, source: Path | None = None) -> None:
     """Checks that `path` names a kind of file that can be written; touches nothing.
 
+    Args:
+        path: of the video to write.
+        source: a file that is read for it, and must not be replaced by it.
+
     Raises:
-        UsageError: if the suffix is not .mp4, .gif or .png, or a directory is in the way.
+        UsageError: if the suffix is not .mp4, .gif or .png, a directory is in the way, or the file
+            is `source`, also under another name.
     """
     if path.suffix.lower() not in ENCODERS:
         kinds = ", ".join(ENCODERS)
         raise UsageError(f"got output {path}, expected one of {kinds}; change the suffix")
     if path.is_dir():
         raise UsageError(f"got output {path}, which is a directory; give a file name")
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise UsageError(f"got output {path}, which is the input {source}; give another file name")
 
 
 def default_upscale(height: int, width: int) -> int:
