@@ -361,3 +361,9 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> Non
         checkpoints.lock(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_weights_may_be_read_by_whom_the_directory_lets_in(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    checkpoints.save_weights(tmp_path, {"w": torch.zeros(2)})
+    assert (tmp_path / checkpoints.WEIGHTS).stat().st_mode & 0o777 == 0o644

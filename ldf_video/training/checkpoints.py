@@ -54,6 +54,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+        # safetensors makes files that nobody else may read: as the directory allows instead.
+        partial.chmod(path.parent.stat().st_mode & 0o666)
         partial.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors: a full disk
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
