@@ -18,6 +18,7 @@ from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.pipelines import generate as room
 from ldf_video.pipelines.generate import Generated, generate, video_generator
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
+from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model
@@ -42,6 +43,12 @@ def make(output: Any = "out.mp4", **options: Any) -> Generated:
 def count_decoded(path: Path) -> int:
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(images).astype(int)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 37])
@@ -100,6 +107,59 @@ def test_a_directory_gets_a_file_a_video(root: Path) -> None:
     assert [count_decoded(root / path) for path in made.paths] == [5, 5, 5]
     contents = {(root / path).read_bytes() for path in made.paths}
     assert len(contents) == 3
+
+
+def test_a_directory_is_filled_a_few_videos_at_a_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    shares: list[float] = []
+    whole = room.decode
+
+    def look(model: Any, blocks: Any) -> Any:
+        for frames in whole(model, blocks):
+            batches.append(len(frames))
+            yield frames
+
+    def note(progress: Progress, count: int) -> None:
+        assert progress.total is not None
+        shares.append(count / progress.total)
+
+    monkeypatch.setattr(room, "decode", look)
+    monkeypatch.setattr(Progress, "update", note)
+    assert room.VIDEOS_AT_ONCE == 16
+    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
+    few = make("few", num_videos=5, num_frames=FLOW.block)
+    assert batches == [2, 2, 1]
+    assert shares == [0.4, 0.8, 1.0]
+    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 16)
+    batches.clear()
+    many = make("many", num_videos=5, num_frames=FLOW.block)
+    assert batches == [5]
+    for one, other in zip(few.paths, many.paths, strict=True):
+        assert one.name == other.name
+        assert np.abs(pixels_of(root / one) - pixels_of(root / other)).mean() < 1
+    assert np.abs(pixels_of(root / few.paths[0]) - pixels_of(root / few.paths[2])).mean() > 3
+
+
+def test_groups_go_on_from_the_same_clip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
+    write_clip(root / "a.mkv", [barcode(n) for n in range(30)])
+    made = make("videos", num_videos=3, num_frames=2, start_from="a.mkv")
+    assert [count_decoded(root / path) for path in made.paths] == [2, 2, 2]
+
+
+def test_the_clip_to_go_on_from_is_not_written_over(root: Path) -> None:
+    write_clip(root / "a.mp4", [barcode(n) for n in range(3)])
+    (root / "videos").mkdir()
+    write_clip(root / "videos" / "0001.mp4", [barcode(n) for n in range(3)])
+    before = (root / "a.mp4").read_bytes()
+    with pytest.raises(UsageError, match=r"got output a\.mp4, which is the input"):
+        make("a.mp4", start_from="./a.mp4")
+    with pytest.raises(UsageError, match=r"0001\.mp4, which is the input"):
+        make("videos", num_videos=2, start_from="videos/0001.mp4")
+    assert (root / "a.mp4").read_bytes() == before
+    assert [path.name for path in (root / "videos").iterdir()] == ["0001.mp4"]
 
 
 def test_several_videos_in_one_file_stand_side_by_side(root: Path) -> None:
@@ -256,6 +316,33 @@ def test_a_top_model_that_is_nowhere(root: Path) -> None:
 def test_a_frame_model_is_no_top_model(root: Path) -> None:
     with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
         make(top_model="checkpoints/frame")
+
+
+@pytest.mark.parametrize("fps", [None, "fast", "0", "1/0", []])
+def test_a_top_model_that_does_not_know_its_rate(root: Path, fps: Any) -> None:
+    path = root / "checkpoints" / "top"
+    config = {k: v for k, v in checkpoints.load_config(path).items() if k != "fps"}
+    checkpoints.save_config(path, config | ({} if fps is None else {"fps": fps}))
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged: fps is .*give --fps$"):
+        make()
+    make(fps="5", num_frames=1)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ({"height": 32, "width": 32, "fps": None}, "no 'crop'"),
+        ({"height": 0, "width": 32, "fps": None, "crop": "none"}, "got a frame size of 0x32"),
+        ({"height": 32, "width": 32, "fps": "fast", "crop": "none"}, "Fraction: 'fast'"),
+        ([], "indices"),
+    ],
+)
+def test_a_top_model_that_does_not_know_its_frames(root: Path, frames: Any, said: str) -> None:
+    write_array(root / "a.npy", 3)
+    path = root / "checkpoints" / "top"
+    checkpoints.save_config(path, checkpoints.load_config(path) | {"frames": frames})
+    with pytest.raises(CheckpointError, match=rf"is damaged: frames has .*{said}.*, expected"):
+        make(start_from="a.npy")
 
 
 def test_generators_of_videos_are_unlike() -> None:

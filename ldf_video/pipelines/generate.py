@@ -9,24 +9,30 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
-from ldf_video.pipelines.zoo import find_top_model, frame_model_of, load_top_model
+from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
+from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
 from ldf_video.video.write import VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
+
+VIDEOS_AT_ONCE = 16
+"""In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
 
 
 @dataclass(frozen=True)
@@ -61,38 +67,46 @@ def generate(
     output = Path(output)
     _check_counts(num_frames=num_frames, num_videos=num_videos, upscale=upscale)
     rate = None if fps is None else parse_fps(fps)
-    if output.suffix:
-        check_output(output)
+    paths = _paths(output, num_videos)
+    for path in paths:
+        check_output(path, source=None if start_from is None else Path(start_from))
     device = choose_device(device)
     directory, shipped = find_top_model(top_model)
     top = load_top_model(directory, device=device)
+    rate = _checked_fps(top) if rate is None else rate
     frame = frame_model_of(top, device=device)
-    context = None
+    past = None
     if start_from is not None:
         # As the top model's latents were read: encode may have been told another rate or crop.
-        geometry = geometry_of(top.config if "frames" in top.config else frame.config)
+        geometry = _checked_geometry(top if "frames" in top.config else frame)
         count = top.model.config.window
         past = _last_latents(
             Path(start_from), frame.model, geometry=geometry, count=count, device=device
         )
-        context = past.expand(num_videos, *past.shape)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    generators = [video_generator(seed, video) for video in range(num_videos)]
-    with Progress("generate", unit="frames", total=num_frames, quiet=quiet) as progress:
+    total = num_videos * num_frames
+    with Progress("generate", unit="frames", total=total, quiet=quiet) as progress:
         if top_model is None and shipped:
             progress.say(f"generate: no checkpoints/top, using the shipped {directory.parent.name}")
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        blocks = top.model.sample(num_frames, generators, context=context)
-        rate = rate or Fraction(top.config["fps"])
-        with _Outputs(output, num_videos, fps=rate, upscale=upscale) as outputs:
-            done = 0
-            for frames in decode(frame.model, blocks):
-                outputs.write(frames)
-                done += frames.shape[1]
-                progress.update(done)
-        for note in outputs.notes:
+        done = 0
+        notes: set[str] = set()
+        size = num_videos if output.suffix else VIDEOS_AT_ONCE
+        for first in range(0, num_videos, size):
+            group = range(first, min(first + size, num_videos))
+            context = None if past is None else past.expand(len(group), *past.shape)
+            generators = [video_generator(seed, video) for video in group]
+            blocks = top.model.sample(num_frames, generators, context=context)
+            files = paths if output.suffix else paths[group.start : group.stop]
+            with _Outputs(files, tiled=bool(output.suffix), fps=rate, upscale=upscale) as outputs:
+                for frames in decode(frame.model, blocks):
+                    outputs.write(frames)
+                    done += frames.shape[0] * frames.shape[1]
+                    progress.update(done)
+            notes |= outputs.notes
+        for note in sorted(notes):
             progress.say(f"generate: {note}")
-    return Generated(outputs.paths, seed, num_frames)
+    return Generated(paths, seed, num_frames)
 
 
 def video_generator(seed: int, video: int) -> torch.Generator:
@@ -110,20 +124,22 @@ def decode(model: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Frames]:
         yield frames.reshape(videos, count, *frames.shape[1:])
 
 
+def _paths(output: Path, num_videos: int) -> tuple[Path, ...]:
+    """One file, or without a suffix a directory with a file a video."""
+    if output.suffix:
+        return (output,)
+    return tuple(output / f"{number:04d}.mp4" for number in range(num_videos))
+
+
 class _Outputs:
-    """Where the frames go: one file, the videos tiled in it, or a directory with a file a video."""
+    """Where frames go: a file, the videos tiled in it, or a file a video."""
 
     def __init__(
-        self, output: Path, num_videos: int, *, fps: Fraction, upscale: int | None
+        self, paths: tuple[Path, ...], *, tiled: bool, fps: Fraction, upscale: int | None
     ) -> None:
-        self.tiled = bool(output.suffix)
-        self.paths = (
-            (output,)
-            if self.tiled
-            else tuple(output / f"{number:04d}.mp4" for number in range(num_videos))
-        )
+        self.tiled = tiled
         self._stack = ExitStack()
-        self._writers = [VideoWriter(path, fps=fps, upscale=upscale) for path in self.paths]
+        self._writers = [VideoWriter(path, fps=fps, upscale=upscale) for path in paths]
 
     @property
     def notes(self) -> set[str]:
@@ -149,6 +165,33 @@ def _check_counts(*, num_frames: int, num_videos: int, upscale: int | None) -> N
             raise UsageError(f"{name} {value}: expected 1 or more")
     if upscale is not None and upscale < 1:
         raise UsageError(f"--upscale {upscale}: expected 1 or more")
+
+
+def _checked_fps(top: Loaded[FlowTop]) -> Fraction:
+    """The rate of the clips that a top model learned."""
+    try:
+        fps = Fraction(top.config["fps"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        fps = Fraction(0)
+    if fps <= 0:
+        found = repr(top.config.get("fps"))
+        raise CheckpointError(
+            f"{top.directory / checkpoints.CONFIG} is damaged: fps is {found}, expected a positive "
+            "rate; restore it from a copy, or give --fps"
+        )
+    return fps
+
+
+def _checked_geometry(model: Loaded[Any]) -> Geometry:
+    """How the frames were read whose latents a model learned or makes."""
+    try:
+        return geometry_of(model.config)
+    except (KeyError, TypeError, ValueError, ArithmeticError, UsageError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{model.directory / checkpoints.CONFIG} is damaged: frames has {reason}, expected "
+            "height, width, crop and fps; restore it from a copy"
+        ) from None
 
 
 @torch.inference_mode()
