@@ -1,6 +1,6 @@
 """The commands as functions. Importing this is cheap: torch is loaded by the first call.
 
-Every function takes `device` ("auto", "cpu", "cuda" or "mps") and `quiet`, and raises
+Every function but `info` takes `device` ("auto", "cpu", "cuda" or "mps") and `quiet`. All raise
 `ldf_video.errors.LdfError`, whose message says what was got, what was expected and what to do.
 Paths may be strings. Options left at None have the command line's defaults.
 """
@@ -229,7 +229,7 @@ def generate(
         The files and the seed.
 
     Raises:
-        UsageError: an option means nothing.
+        UsageError: an option means nothing, or the output is the clip to go on from.
         CheckpointError: a model is missing or damaged.
     """
     from ldf_video.pipelines.generate import generate as run
@@ -266,10 +266,12 @@ def reconstruct(
         upscale: as in `generate`.
 
     Returns:
-        PSNR in dB over all frames together, their number, and the file.
+        PSNR in dB over all frames together, their number, the file, and which sources could not be
+        read whole, with the reasons.
 
     Raises:
-        ReadError: a video cannot be read.
+        UsageError: an option means nothing, or the output is the input.
+        ReadError: nothing could be read.
     """
     from ldf_video.pipelines.reconstruct import reconstruct as run
 

@@ -273,8 +273,10 @@ def reconstruct(
 def info(
     path: Annotated[Path, typer.Argument(help="A video, store, checkpoint or shipped name.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a video, a store or a checkpoint is."""
+    del quiet  # all that it prints is the result
     with _errors():
         described = api.info(path)
         typer.echo(jsonlib.dumps(described, indent=2) if json else _lines(described))

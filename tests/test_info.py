@@ -25,6 +25,15 @@ def test_a_video(tmp_path: Path) -> None:
     assert (described["width"], described["height"]) == (64, 48)
     assert (described["num_frames"], described["fps"]) == (6, "12")
     assert described["duration_seconds"] == 0.5
+    assert described["truncated"] is False
+
+
+def test_a_cut_video_says_so(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "a.mkv", [barcode(n) for n in range(60)]).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    described = info(tmp_path / "cut.mkv")
+    assert described["truncated"] is True
+    assert 0 < described["num_frames"] < 60
 
 
 def test_a_store(tmp_path: Path) -> None:

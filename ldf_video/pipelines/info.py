@@ -47,6 +47,7 @@ def _video(path: Path) -> dict[str, Any]:
         "num_frames": found.num_frames,
         "duration_seconds": round(found.duration_seconds, 3),
         "rotation": found.rotation,
+        "truncated": found.truncated,
     }
 
 
