@@ -2,8 +2,9 @@
 
     python scripts/pacman_sheet.py clips/pacman/test docs/pictures/pacman-32.png
 
-Writes a sheet of 32 real clips of five frames (left) and 32 generated ones (right), and prints how
-much the picture changes from frame to frame, for real, reconstructed and generated clips.
+Writes a sheet of 32 real clips of five frames (left half) and 32 generated ones (right half), drawn
+without choosing, and prints how much the picture changes from frame to frame, for real,
+reconstructed and generated clips.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ def real_clips(directory: Path, geometry: object, *, num_clips: int, seed: int) 
     return np.stack(clips)
 
 
+def side_by_side(real: Clips, generated: Clips) -> list[Clips]:
+    """Rows of a sheet: two real clips, a wider gap, two generated ones."""
+    gap = np.full((1, *real.shape[2:]), 224, np.uint8)
+    pairs = zip(real[::2], real[1::2], generated[::2], generated[1::2], strict=True)
+    return [np.concatenate([a, gap, b, gap, gap, c, gap, d]) for a, b, c, d in pairs]
+
+
 def change(clips: Clips) -> dict[str, float]:
     """How clips change from frame to frame.
 
@@ -81,8 +89,7 @@ def main() -> int:
     generated = np.concatenate(list(decode(frame.model, blocks)), axis=1)
     coded = [frame.model.generator(frame.model.encoder(to_model(clip))) for clip in real]
     reconstructed = np.stack([from_model(images) for images in coded])
-    gap = np.full((32, 1, *real.shape[2:]), 224, np.uint8)
-    write_sheet(arguments.sheet, list(np.concatenate([real[:32], gap, generated[:32]], axis=1)))
+    write_sheet(arguments.sheet, side_by_side(real[:32], generated[:32]))
     kinds = {"real": real, "reconstructed": reconstructed, "generated": generated}
     print(json.dumps({name: change(clips) for name, clips in kinds.items()}, indent=2))
     return 0
