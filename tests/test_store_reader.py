@@ -159,6 +159,60 @@ def test_the_order_of_encoding_does_not_show(tmp_path) -> None:
     np.testing.assert_array_equal(one.frames_at(frames), two.frames_at(frames))
 
 
+@pytest.mark.parametrize("chosen", [[], [0], [3], [1, 2], [0, 2, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("rows_per_shard", [3, 1000])
+def test_some_clips_are_a_reader_of_their_own(tmp_path, chosen, rows_per_shard) -> None:
+    clips = make_clips({"a": 7, "b": 2, "c": 12, "d": 5})
+    with StoreWriter(tmp_path, SPEC, shard_bytes=rows_per_shard * SPEC.row_bytes) as writer:
+        for clip_id in ("c", "a"):  # in several extents, and not in the order of the ids
+            writer.append(clip_id, clips[clip_id][:3], fps=FPS)
+        writer.commit()
+        for number, clip_id in enumerate("cbad"):
+            done = writer.committed_frames(clip_id)
+            writer.append(clip_id, clips[clip_id][done:], fps=FPS)
+            writer.finish_clip(clip_id, fps=Fraction(number + 1))
+            writer.set_source(clip_id, size=1, mtime_ns=1, clip_ids=[clip_id])
+    reader = StoreReader(tmp_path)
+    view = reader.select(np.array(chosen, np.int64))
+    held = {"abcd"[clip]: clips["abcd"[clip]] for clip in chosen}
+    assert_holds(view, held)
+    assert [view.clip_id(clip) for clip in range(view.num_clips)] == list(held)
+    assert [view.index(clip_id) for clip_id in held] == list(range(len(chosen)))
+    assert [view.fps(n) for n in range(len(chosen))] == [reader.fps(clip) for clip in chosen]
+    assert view.lengths.tolist() == [len(rows) for rows in held.values()]
+    assert (view.num_clips, view.num_frames) == (len(held), sum(map(len, held.values())))
+    if held:
+        everything = np.concatenate(list(held.values()))
+        np.testing.assert_array_equal(view.frames_at(range(view.num_frames)), everything)
+        for length in (1, 4, 20):
+            assert_windows(view, held, length=length)
+        for outside in (view.num_frames, -1):
+            with pytest.raises(IndexError, match="expected"):
+                view.frames_at([outside])
+    assert_holds(reader, clips)  # the whole one is as it was
+
+
+def test_a_selection_of_a_selection_shares_the_maps(tmp_path) -> None:
+    clips = make_clips({"a": 3, "b": 4, "c": 5})
+    write_store(tmp_path, clips)
+    reader = StoreReader(tmp_path)
+    view = reader.select([0, 2]).select([1])
+    assert_holds(view, {"c": clips["c"]})
+    assert np.shares_memory(view._span, reader._span)
+    assert view.sources() == reader.sources()
+
+
+def test_clips_that_cannot_be_selected_are_refused(tmp_path) -> None:
+    write_store(tmp_path, make_clips({"a": 3, "b": 4}))
+    reader = StoreReader(tmp_path)
+    for clips in ([2], [-1, 0], [0.5], [[0]]):
+        with pytest.raises(IndexError, match="expected"):
+            reader.select(clips)
+    for clips in ([1, 0], [0, 0]):
+        with pytest.raises(ValueError, match="above the one before"):
+            reader.select(clips)
+
+
 def test_only_finished_clips_of_sources_are_seen(tmp_path) -> None:
     rows = make_rows(0, 4)
     with StoreWriter(tmp_path, SPEC) as writer:

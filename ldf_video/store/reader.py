@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ class _Clips:
     num_extents: Ints
     extent_frame: Ints  # each extent's first frame in the order of all frames
     extent_end: Ints
-    extent_shard: Ints
+    extent_shard: Ints  # its shard's number; in a reader that is open, its place among the maps
     extent_row: Ints  # its first row in the shard
 
 
@@ -79,18 +80,20 @@ class StoreReader:
         self.path = Path(path)
         self.spec, self.info = read_store_json(self.path)
         with reading(self.path) as connection:
-            self._clips = _load(connection, self.path)
-        self.lengths = self._clips.lengths
-        self.num_clips = len(self.lengths)
-        self.num_frames = int(self.lengths.sum())
-        # Extents know their shard by its place in this list.
-        shards, self._extent_shard = np.unique(self._clips.extent_shard, return_inverse=True)
-        self._shards = [self._map(shard) for shard in shards.tolist()]
+            clips = _load(connection, self.path)
+        shards, places = np.unique(clips.extent_shard, return_inverse=True)
+        self._shards = [self._map(clips, shard) for shard in shards.tolist()]
         self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
         self._span, self._offsets = _span(self._shards)
+        self._hold(replace(clips, extent_shard=places))
 
-    def _map(self, shard: int) -> Rows:
-        clips = self._clips
+    def _hold(self, clips: _Clips) -> None:
+        self._clips = clips
+        self.lengths = clips.lengths
+        self.num_clips = len(self.lengths)
+        self.num_frames = int(self.lengths.sum())
+
+    def _map(self, clips: _Clips, shard: int) -> Rows:
         ends = clips.extent_row + (clips.extent_end - clips.extent_frame)
         num_rows = int(ends[clips.extent_shard == shard].max())
         held = count_rows(self.path, self.spec, shard=shard)
@@ -121,6 +124,29 @@ class StoreReader:
         if clip == self.num_clips or self._clips.ids[clip] != key:
             raise KeyError(clip_id)
         return clip
+
+    def select(self, clips: npt.ArrayLike) -> StoreReader:
+        """See some of the clips as a reader of their own, numbered from 0; the maps are shared.
+
+        `sources`, `quarantined`, `salvaged` and `verify` of it are still about the whole store.
+
+        Args:
+            clips: integers (n,), each in 0 to `num_clips`, strictly increasing.
+
+        Returns:
+            A reader of these n clips, in the same order.
+
+        Raises:
+            IndexError: no such clip.
+            ValueError: not strictly increasing.
+        """
+        chosen = _integers(clips)
+        _check_range("clip", chosen, self.num_clips)
+        if (chosen[1:] <= chosen[:-1]).any():
+            raise ValueError("clips to select: expected each number to be above the one before")
+        view = copy.copy(self)
+        view._hold(_take(self._clips, chosen))
+        return view
 
     def fps(self, clip: int) -> Fraction:
         """Frames a second of one clip."""
@@ -154,7 +180,7 @@ class StoreReader:
         while frame < stop:
             row = int(clips.extent_row[extent] - clips.extent_frame[extent]) + frame
             end = min(stop, int(clips.extent_end[extent]))
-            yield self._shards[self._extent_shard[extent]][row : row + end - frame], frame - first
+            yield self._shards[clips.extent_shard[extent]][row : row + end - frame], frame - first
             frame, extent = end, extent + 1
 
     def frames_at(self, indices: npt.ArrayLike) -> Rows:
@@ -220,7 +246,7 @@ class StoreReader:
         several = np.flatnonzero(columns.num_extents[clip] > 1)
         extent[several] = self._extent_of(first[several])
         row = columns.extent_row[extent] + first - columns.extent_frame[extent]
-        shard = self._extent_shard[extent]
+        shard = columns.extent_shard[extent]
         whole = (first + num_real <= columns.extent_end[extent]) & (
             row + length <= self._shard_rows[shard]
         )
@@ -240,7 +266,7 @@ class StoreReader:
     def _frames(self, frames: Ints) -> Rows:
         extent = self._extent_of(frames)
         row = self._clips.extent_row[extent] + frames - self._clips.extent_frame[extent]
-        return self._blocks(self._extent_shard[extent], row, 1)[:, 0]
+        return self._blocks(self._clips.extent_shard[extent], row, 1)[:, 0]
 
     def _extent_of(self, frames: Ints) -> Ints:
         return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
@@ -405,6 +431,27 @@ def _columns(clips: npt.NDArray[np.void], extents: npt.NDArray[np.void], clip: I
         extent_end=np.cumsum(extents["num_frames"])[last],
         extent_shard=extents["shard"][~joined],
         extent_row=extents["start"][~joined],
+    )
+
+
+def _take(clips: _Clips, chosen: Ints) -> _Clips:
+    lengths, num_extents = clips.lengths[chosen], clips.num_extents[chosen]
+    first_frame, first_extent = _starts(lengths), _starts(num_extents)
+    owner = np.repeat(np.arange(len(chosen)), num_extents)  # of each extent that stays
+    extent = (clips.first_extent[chosen] - first_extent)[owner] + np.arange(len(owner))
+    moved = (first_frame - clips.first_frame[chosen])[owner]
+    return _Clips(
+        ids=clips.ids[chosen],
+        lengths=lengths,
+        fps_num=clips.fps_num[chosen],
+        fps_den=clips.fps_den[chosen],
+        first_frame=first_frame,
+        first_extent=first_extent,
+        num_extents=num_extents,
+        extent_frame=clips.extent_frame[extent] + moved,
+        extent_end=clips.extent_end[extent] + moved,
+        extent_shard=clips.extent_shard[extent],
+        extent_row=clips.extent_row[extent],
     )
 
 
