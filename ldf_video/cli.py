@@ -76,9 +76,16 @@ def _errors() -> Iterator[None]:
 
 
 def _fail(error: Exception, *, code: int) -> None:
-    line = " ".join(str(error).split())
-    typer.echo(f"error: {line}", err=True)
+    if not getattr(error, "told", False):
+        line = " ".join(str(error).split())
+        typer.echo(f"error: {line}", err=True)
     raise typer.Exit(code) from None
+
+
+def _echo_once(path: Path) -> None:
+    """Print a result from the first of the processes that were launched together, or the only."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(path)
 
 
 @app.callback(invoke_without_command=True)
@@ -129,7 +136,7 @@ def train_frame(
             device=device,
             quiet=quiet,
         )
-        typer.echo(path)
+        _echo_once(path)
 
 
 @app.command()
@@ -169,7 +176,7 @@ def encode(
             device=device,
             quiet=quiet,
         )
-        typer.echo(encoded.store)
+        _echo_once(encoded.store)
 
 
 @app.command("train-top")
@@ -203,7 +210,7 @@ def train_top(
             device=device,
             quiet=quiet,
         )
-        typer.echo(path)
+        _echo_once(path)
 
 
 @app.command()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class LdfError(Exception):
-    """Base of all errors raised on purpose; the command line prints it and exits 1."""
+    """Base of all errors raised on purpose; the command line prints it and exits 1.
+
+    Attributes:
+        told: whether another process, launched together with this one, says it to the user.
+    """
+
+    told = False
 
 
 class UsageError(LdfError):

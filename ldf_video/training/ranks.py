@@ -6,6 +6,7 @@ one process, and everything here costs nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class Ranks:
         """What the first process makes, in every process.
 
         Raises:
-            LdfError: what `make` raised in the first process, in every process.
+            LdfError: what `make` raised in the first process, in every process; `told` in all but
+                the first, so that the user reads it once.
         """
         if self.count == 1:
             return make()
@@ -81,6 +83,7 @@ class Ranks:
                 outcome = error
         outcome = self.gather(outcome)[0]
         if isinstance(outcome, LdfError):
+            outcome.told = not self.is_first
             raise outcome
         return outcome  # type: ignore[return-value]
 
@@ -100,4 +103,12 @@ def join_ranks(device: str) -> Ranks:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Ranks()
     accelerator = make_accelerator(device)
+    atexit.register(_leave)
     return Ranks(accelerator.process_index, accelerator.num_processes)
+
+
+def _leave() -> None:
+    # An interpreter that ends with the group's threads still alive is aborted now and then, and the
+    # launcher takes finished work for failed.
+    if dist.is_initialized():
+        dist.destroy_process_group()
