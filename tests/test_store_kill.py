@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from store_data import FPS, SPEC, assert_holds, make_clips
 
-from ldf_video.store import StoreReader, StoreWriter, shards, verify_store, writer
+from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
 from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
@@ -63,7 +63,7 @@ def die_at(instant: int) -> None:
         (ShardWriter, ["append", "_write", "_open", "sync", "keep"]),
         (Manifest, ["add_runs", "put_clips", "put_sources"]),
         (shards.os, ["fsync"]),
-        (writer, ["create_manifest", "write_store_json", "cut_after"]),
+        (part_writer, ["create_manifest", "write_store_json", "cut_after"]),
     ):
         for name in names:
             setattr(owner, name, watch(getattr(owner, name)))

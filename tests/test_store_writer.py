@@ -150,7 +150,7 @@ def test_an_interrupt_inside_a_commit_leaves_the_last_one(tmp_path, monkeypatch)
         add_clip(writer, "a", rows)
         writer.commit()
         writer.append("b", rows, fps=FPS)
-        monkeypatch.setattr(writer._manifest, "put_clips", interrupt)
+        monkeypatch.setattr(writer._parts[0]._manifest, "put_clips", interrupt)
         with pytest.raises(KeyboardInterrupt):
             writer.commit()
         with pytest.raises(StoreError, match="has ended"):
@@ -269,7 +269,7 @@ def test_missing_sources_are_forgotten_and_cost_nothing_to_bring_back(tmp_path) 
     with StoreWriter(tmp_path, SPEC) as writer:
         writer.quarantine("gone.txt", size=1, mtime_ns=1, reason="text")
         writer.quarantine("bad.txt", size=1, mtime_ns=1, reason="text")
-        writer.forget_missing(iter(["b.mp4", "bad.txt", "new.mp4"]))
+        writer.forget_missing(["b.mp4", "bad.txt", "new.mp4"])
         assert not writer.is_current("a.mp4", **STAMP)
         assert writer.has_clip("a")
         reader = StoreReader(tmp_path)
@@ -441,7 +441,7 @@ def test_a_manifest_that_runs_full_ends_the_writer_not_the_store(tmp_path) -> No
     clips = make_clips({"a": 4})
     write_store(tmp_path, clips)
     with StoreWriter(tmp_path, SPEC) as writer:
-        writer._manifest._connection.execute("PRAGMA max_page_count = 1")
+        writer._parts[0]._manifest._connection.execute("PRAGMA max_page_count = 1")
         for number in range(300):
             writer.set_source(f"{number:03d}" * 100, size=1, mtime_ns=1, clip_ids=["a"])
         writer.append("b", make_rows(1, 9), fps=FPS)

@@ -73,15 +73,6 @@ class SourceRecord:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a store holds for training, and how many sources are in quarantine."""
-
-    num_clips: int
-    num_frames: int
-    num_quarantined: int
-
-
 def encode_name(name: str) -> bytes:
     """Give a file name's bytes, to bind: one that is not UTF-8 cannot be bound as text."""
     return name.encode("utf-8", "surrogateescape")
@@ -255,21 +246,25 @@ class Manifest:
         execute("DROP TABLE present")
 
 
-def summarize(root: Path) -> Summary:
-    """Count what a store's last commit holds.
+def source_names(root: Path) -> Iterator[str]:
+    """All sources of a part, in quarantine or not.
 
     Raises:
         StoreError: the manifest is damaged.
     """
-    # Finished clips that are the content of a source that is there now.
-    query = """
-        SELECT count(*), coalesce(sum(num_frames), 0) FROM clips
-        JOIN (SELECT DISTINCT clip_id FROM sources) USING (clip_id)
-        WHERE status IN ('complete', 'salvaged')"""
     with reading(root) as connection:
-        num_clips, num_frames = connection.execute(query).fetchone()
-        (num_quarantined,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
-    return Summary(num_clips, num_frames, num_quarantined)
+        query = "SELECT source FROM sources UNION SELECT source FROM quarantine"
+        yield from (source for (source,) in connection.execute(query))
+
+
+def count_quarantined(root: Path) -> int:
+    """Count the sources of a part that are in quarantine.
+
+    Raises:
+        StoreError: the manifest is damaged.
+    """
+    with reading(root) as connection:
+        return int(connection.execute("SELECT count(*) FROM quarantine").fetchone()[0])
 
 
 def last_position(shard_ends: Mapping[int, int]) -> Position:

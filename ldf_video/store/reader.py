@@ -3,64 +3,35 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import StoreError
+from ldf_video.store.columns import Columns, Ints, UsedShard, read_columns, take
 from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import Quarantined, Source, reading
+from ldf_video.store.parts import find_differing_part, find_parts
 from ldf_video.store.shards import Rows, count_rows, map_rows
 from ldf_video.store.verify import verify_store
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
-
-Ints = npt.NDArray[np.int64]
-
-_MOST = 1 << 48  # above any shard or row; sums of two cannot overflow
-
-# Whole tables, joined here: SQLite would take four times as long over hashes as keys.
-_CLIPS = """
-SELECT clip_id, num_frames, fps_num, fps_den FROM clips
-WHERE status IN ('complete', 'salvaged') ORDER BY clip_id"""
-_EXTENTS = """
-SELECT clip_id, first_frame, shard, start, num_frames FROM extents ORDER BY clip_id, first_frame"""
-_WIDTH = """
-SELECT max(length(clip_id)) FROM (SELECT clip_id FROM clips
-UNION ALL SELECT clip_id FROM extents UNION ALL SELECT clip_id FROM sources)"""
-
-
-@dataclass(frozen=True)
-class _Clips:
-    """Columns by clip, ordered by id, and by extent, in the order of the clips' frames."""
-
-    ids: npt.NDArray[np.bytes_]
-    lengths: Ints
-    fps_num: Ints
-    fps_den: Ints
-    first_frame: Ints  # each clip's first frame in the order of all frames
-    first_extent: Ints
-    num_extents: Ints
-    extent_frame: Ints  # each extent's first frame in the order of all frames
-    extent_end: Ints
-    extent_shard: Ints  # its shard's number; in a reader that is open, its place among the maps
-    extent_row: Ints  # its first row in the shard
 
 
 class StoreReader:
     """Reads what a store had committed when it was opened; any number at once, beside a writer.
 
     It holds the finished clips of current sources, ordered by `clip_id`, so that neither the order
-    of encoding nor that of rows on disk shows. Clips and frames are numbered from 0 in that order.
+    of encoding, nor that of rows on disk, nor how many parts there are shows. Clips and frames are
+    numbered from 0 in that order.
 
     Attributes:
         path: the store's directory.
+        parts: the directories of its parts, its own first.
         spec: what the store holds.
         info: what only informs.
         num_clips: number of clips.
@@ -79,30 +50,31 @@ class StoreReader:
         """
         self.path = Path(path)
         self.spec, self.info = read_store_json(self.path)
-        with reading(self.path) as connection:
-            clips = _load(connection, self.path)
-        shards, places = np.unique(clips.extent_shard, return_inverse=True)
-        self._shards = [self._map(clips, shard) for shard in shards.tolist()]
+        problem = find_differing_part(self.path, self.spec)
+        if problem:
+            raise StoreError(f"{problem}; use another store")
+        self.parts = tuple(find_parts(self.path).values())
+        clips, shards = read_columns(self.parts)
+        self._shards = [self._map(shard) for shard in shards]
         self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
         self._span, self._offsets = _span(self._shards)
-        self._hold(replace(clips, extent_shard=places))
+        self._hold(clips)
 
-    def _hold(self, clips: _Clips) -> None:
+    def _hold(self, clips: Columns) -> None:
         self._clips = clips
         self.lengths = clips.lengths
         self.num_clips = len(self.lengths)
         self.num_frames = int(self.lengths.sum())
 
-    def _map(self, clips: _Clips, shard: int) -> Rows:
-        ends = clips.extent_row + (clips.extent_end - clips.extent_frame)
-        num_rows = int(ends[clips.extent_shard == shard].max())
-        held = count_rows(self.path, self.spec, shard=shard)
+    def _map(self, used: UsedShard) -> Rows:
+        part, shard, num_rows = used
+        held = count_rows(part, self.spec, shard=shard)
         if num_rows > held:
             raise StoreError(
-                f"{self.path} is damaged: its manifest points at row {num_rows - 1}"
+                f"{part} is damaged: its manifest points at row {num_rows - 1}"
                 f" of shard {shard}, which holds {held}; use another store"
             )
-        return map_rows(self.path, self.spec, shard=shard, num_rows=num_rows)
+        return map_rows(part, self.spec, shard=shard, num_rows=num_rows)
 
     @property
     def clip_ids(self) -> list[str]:
@@ -145,7 +117,7 @@ class StoreReader:
         if (chosen[1:] <= chosen[:-1]).any():
             raise ValueError("clips to select: expected each number to be above the one before")
         view = copy.copy(self)
-        view._hold(_take(self._clips, chosen))
+        view._hold(take(self._clips, chosen))
         return view
 
     def fps(self, clip: int) -> Fraction:
@@ -288,9 +260,8 @@ class StoreReader:
         Raises:
             StoreError: the manifest is damaged.
         """
-        query = "SELECT source, size, mtime_ns, clip_id FROM sources ORDER BY source, clip_id"
-        with reading(self.path) as connection:
-            return [Source(*row) for row in connection.execute(query)]
+        query = "SELECT source, size, mtime_ns, clip_id FROM sources"
+        return sorted(Source(*row) for row in self._rows(query))
 
     def quarantined(self) -> list[Quarantined]:
         """All sources that could not be read, as of now.
@@ -298,9 +269,8 @@ class StoreReader:
         Raises:
             StoreError: the manifest is damaged.
         """
-        query = "SELECT source, size, mtime_ns, reason FROM quarantine ORDER BY source"
-        with reading(self.path) as connection:
-            return [Quarantined(*row) for row in connection.execute(query)]
+        query = "SELECT source, size, mtime_ns, reason FROM quarantine"
+        return sorted(Quarantined(*row) for row in self._rows(query))
 
     def salvaged(self) -> list[str]:
         """Names of all sources of which only the readable beginning is here, in order, as of now.
@@ -308,11 +278,19 @@ class StoreReader:
         Raises:
             StoreError: the manifest is damaged.
         """
-        query = """
-            SELECT DISTINCT source FROM sources JOIN clips USING (clip_id)
-            WHERE status = 'salvaged' ORDER BY source"""
-        with reading(self.path) as connection:
-            return [source for (source,) in connection.execute(query)]
+        cut = {
+            clip_id
+            for (clip_id,) in self._rows("SELECT clip_id FROM clips WHERE status = 'salvaged'")
+        }
+        if not cut:
+            return []
+        pairs = self._rows("SELECT source, clip_id FROM sources")
+        return sorted({source for source, clip_id in pairs if clip_id in cut})
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        for part in find_parts(self.path).values():
+            with reading(part) as connection:
+                yield from connection.execute(query)
 
     def verify(self) -> list[str]:
         """Check every row of the store as it is now; see `verify_store`."""
@@ -361,99 +339,3 @@ def _check_range(what: str, values: Ints, stop: int) -> None:
         raise IndexError(
             f"{what}s from {values.min()} to {values.max()}: expected 0 to {stop}, the end excluded"
         )
-
-
-def _load(connection: sqlite3.Connection, path: Path) -> _Clips:
-    width = connection.execute(_WIDTH).fetchone()[0] or 1
-
-    def table(query: str, *columns: str) -> npt.NDArray[np.void]:
-        dtype = np.dtype([("id", f"S{width}"), *((name, "i8") for name in columns)])
-        return np.fromiter(connection.execute(query), dtype)
-
-    sources = np.unique(table("SELECT clip_id FROM sources")["id"])
-    clips = table(_CLIPS, "num_frames", "fps_num", "fps_den")
-    clips = clips[_find(clips["id"], sources) >= 0]
-    extents = table(_EXTENTS, "first_frame", "shard", "start", "num_frames")
-    clip = _find(extents["id"], clips["id"])
-    extents, clip = extents[clip >= 0], clip[clip >= 0]
-    problem = _find_problem(clips, extents, clip)
-    if problem:
-        raise StoreError(f"{path} is damaged: its manifest has {problem}; use another store")
-    return _columns(clips, extents, clip)
-
-
-def _find(ids: npt.NDArray[np.bytes_], known: npt.NDArray[np.bytes_]) -> Ints:
-    """The place of each id in `known`, which is sorted, or -1."""
-    if not len(known):
-        return np.full(len(ids), -1)
-    place = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    return np.where(known[place] == ids, place, -1)
-
-
-def _find_problem(clips: npt.NDArray[np.void], extents: npt.NDArray[np.void], clip: Ints) -> str:
-    for name in ("num_frames", "fps_num", "fps_den"):
-        if (clips[name] < 1).any():
-            return f"a clip whose {name} is below 1"
-    for name, least in (("shard", 0), ("start", 0), ("num_frames", 1)):
-        if ((extents[name] < least) | (extents[name] > _MOST)).any():
-            return f"an extent whose {name} cannot be"
-    if (clips["id"][1:] == clips["id"][:-1]).any():
-        return "a clip twice"
-    expected = _starts(extents["num_frames"]) - _starts(clips["num_frames"])[clip]
-    if (extents["first_frame"] != expected).any():
-        return "a clip whose extents leave out or repeat frames"
-    if extents["num_frames"].sum() != clips["num_frames"].sum():
-        return "a clip without its last extent"
-    return ""
-
-
-def _columns(clips: npt.NDArray[np.void], extents: npt.NDArray[np.void], clip: Ints) -> _Clips:
-    joined = np.zeros(len(extents), bool)  # goes on where the one before ended: one run of rows
-    ends = extents["start"] + extents["num_frames"]
-    joined[1:] = (
-        (clip[1:] == clip[:-1])
-        & (extents["shard"][1:] == extents["shard"][:-1])
-        & (extents["start"][1:] == ends[:-1])
-    )
-    num_extents = np.bincount(clip[~joined], minlength=len(clips))
-    extent_frame = _starts(extents["num_frames"])[~joined]
-    last = np.ones(len(extents), bool)
-    last[:-1] = ~joined[1:]
-    return _Clips(
-        ids=clips["id"].copy(),
-        lengths=clips["num_frames"].copy(),
-        fps_num=clips["fps_num"].copy(),
-        fps_den=clips["fps_den"].copy(),
-        first_frame=_starts(clips["num_frames"]),
-        first_extent=_starts(num_extents),
-        num_extents=num_extents,
-        extent_frame=extent_frame,
-        extent_end=np.cumsum(extents["num_frames"])[last],
-        extent_shard=extents["shard"][~joined],
-        extent_row=extents["start"][~joined],
-    )
-
-
-def _take(clips: _Clips, chosen: Ints) -> _Clips:
-    lengths, num_extents = clips.lengths[chosen], clips.num_extents[chosen]
-    first_frame, first_extent = _starts(lengths), _starts(num_extents)
-    owner = np.repeat(np.arange(len(chosen)), num_extents)  # of each extent that stays
-    extent = (clips.first_extent[chosen] - first_extent)[owner] + np.arange(len(owner))
-    moved = (first_frame - clips.first_frame[chosen])[owner]
-    return _Clips(
-        ids=clips.ids[chosen],
-        lengths=lengths,
-        fps_num=clips.fps_num[chosen],
-        fps_den=clips.fps_den[chosen],
-        first_frame=first_frame,
-        first_extent=first_extent,
-        num_extents=num_extents,
-        extent_frame=clips.extent_frame[extent] + moved,
-        extent_end=clips.extent_end[extent] + moved,
-        extent_shard=clips.extent_shard[extent],
-        extent_row=clips.extent_row[extent],
-    )
-
-
-def _starts(lengths: Ints) -> Ints:
-    return np.cumsum(lengths) - lengths

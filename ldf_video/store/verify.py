@@ -12,6 +12,7 @@ import numpy as np
 from ldf_video.errors import StoreError
 from ldf_video.store.format import StoreSpec, read_store_json
 from ldf_video.store.manifest import reading
+from ldf_video.store.parts import find_differing_part, find_parts
 from ldf_video.store.shards import Rows, count_rows, map_rows
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def verify_store(path: Path) -> list[str]:
     """Read every committed row of a store and list what is wrong with it.
 
     Checked: each extent lies inside its shard, overlaps no other and has its checksum; each clip's
-    extents cover it without a gap. A store that `StoreReader` refuses can be checked too. Reads as
-    much as the store holds.
+    extents cover it without a gap; all parts are made by the same settings. A store that
+    `StoreReader` refuses can be checked too. Reads as much as the store holds.
 
     Args:
         path: the store's directory.
@@ -48,10 +49,19 @@ def verify_store(path: Path) -> list[str]:
         One line a problem, none for a sound store.
 
     Raises:
-        StoreError: there is no store here, or its store.json or manifest cannot be read.
+        StoreError: there is no store here, or a store.json or manifest cannot be read.
     """
     path = Path(path)
     spec, _ = read_store_json(path)
+    problem = find_differing_part(path, spec)
+    problems = [problem] if problem else []
+    for number, part in find_parts(path).items():
+        found = _check_part(part, spec)
+        problems += [f"{part.name}: {problem}" if number else problem for problem in found]
+    return problems
+
+
+def _check_part(path: Path, spec: StoreSpec) -> list[str]:
     query = f"SELECT {', '.join(_Extent._fields)} FROM extents ORDER BY shard, start"
     with reading(path) as connection:
         extents = [_Extent(*row) for row in connection.execute(query)]

@@ -1,0 +1,103 @@
+"""The parts of a store: where they are, whether they fit together, and how a store moves aside."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from ldf_video.errors import StoreError
+from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCK = ".lock"
+
+
+def part_path(root: Path, part: int) -> Path:
+    """The directory of a part; part 0 is the store's own."""
+    return root / f"part-{part:04d}" if part else root
+
+
+def find_parts(root: Path) -> dict[int, Path]:
+    """The parts of a store by number, part 0 first.
+
+    A directory without a store.json, which a kill can leave, is none yet.
+
+    Args:
+        root: the store's directory.
+
+    Raises:
+        StoreError: the directory cannot be read.
+    """
+    try:
+        paths = [path for path in root.glob("part-*") if (path / STORE_JSON).is_file()]
+    except OSError as error:
+        raise StoreError(f"{root} cannot be read ({error.strerror}): check the path") from error
+    found = ((path, re.fullmatch(r"part-(\d{4,9})", path.name)) for path in paths)
+    numbers = sorted(int(match[1]) for path, match in found if match)
+    return {part: part_path(root, part) for part in (0, *numbers)}
+
+
+def find_difference(path: Path, spec: StoreSpec) -> str:
+    """Say how one part, or what its store.json holds, differs from what is asked; "" if it fits."""
+    try:
+        found, _ = read_store_json(path)
+    except StoreError as error:
+        return str(error)
+    difference = describe_difference(found, spec)
+    return difference and f"{path} was made by other settings, {difference}"
+
+
+def find_differing_part(root: Path, spec: StoreSpec) -> str:
+    """Say how the first part that does not fit differs; "" where all fit, or there is no store."""
+    if not (root / STORE_JSON).exists():
+        return ""
+    differences = (find_difference(path, spec) for path in find_parts(root).values())
+    return next(filter(None, differences), "")
+
+
+def acquire(path: Path) -> FileLock:
+    """Take the lock of a part's directory, which exists.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    lock = FileLock(path.resolve() / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StoreError(
+            f"{path} is in use by another process: wait for it to end, or use another --out"
+        ) from None
+    return lock
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a store, all its parts in it, to `NAME.old-DATE` beside it.
+
+    Args:
+        path: the store's directory; behind a link, what it points at moves.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        StoreError: a part is in use.
+        OSError: it cannot be renamed.
+    """
+    root = path.resolve()
+    base = path if path.name else root
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    endings = ["", *(f"-{number}" for number in range(2, 1000))]
+    names = [f"{base.name}.old-{stamp}{ending}" for ending in endings]
+    with ExitStack() as locks:
+        for part in find_parts(path).values():
+            locks.callback(acquire(part).release)
+        aside = next(name for name in names if not root.with_name(name).exists())
+        root.rename(root.with_name(aside))
+    return root.with_name(aside) if path.is_symlink() else base.with_name(aside)
