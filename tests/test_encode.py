@@ -185,10 +185,10 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from ldf_video.pipelines import encode as room
+from ldf_video.pipelines import encode as room, ingest
 from ldf_video.store import writer
 
-room.StoreWriter = lambda *a, **k: writer.StoreWriter(*a, **k, commit_seconds=0.0)
+ingest.StoreWriter = lambda *a, **k: writer.StoreWriter(*a, **k, commit_seconds=0.0)
 kept = room.FrameEncoder.__call__
 left = int(sys.argv[1])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ldf_video.cli import app
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.frame import FrameConfig
-from ldf_video.pipelines import encode, train_frame, train_top
+from ldf_video.pipelines import encode, ingest, train_frame, train_top
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def signal_after(number: int, count: int) -> None:
 
     encode.FrameEncoder.__call__ = counted(encode.FrameEncoder.__call__)  # type: ignore[method-assign]
     ema.Average.update = counted(ema.Average.update)  # type: ignore[method-assign]
-    encode.StoreWriter = partial(encode.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
+    ingest.StoreWriter = partial(ingest.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from ldf_video.errors import LdfError
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device, choose_precision
 from ldf_video.pipelines.geometry import geometry_of, with_options
-from ldf_video.pipelines.ingest import Report, ingest
+from ldf_video.pipelines.ingest import Report, ingest, open_store
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
-from ldf_video.store.writer import StoreWriter
+from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 
@@ -68,12 +68,13 @@ class FrameEncoder:
         self.squared_error += float(np.square(decoded - frames).sum())
         self.num_values += decoded.size
 
-    @property
-    def psnr_db(self) -> float | None:
-        """Of the sampled frames, their squared errors pooled, or None where there were none."""
-        if not self.num_values:
+    def psnr_db(self, ranks: Ranks) -> float | None:
+        """Of the frames that all processes sampled, squared errors pooled; None without any."""
+        samples = ranks.gather((self.squared_error, self.num_values))
+        num_values = sum(values for _, values in samples)
+        if not num_values:
             return None
-        return psnr_db(self.squared_error / self.num_values)
+        return psnr_db(sum(error for error, _ in samples) / num_values)
 
 
 def psnr_db(mean_squared_error: float) -> float:
@@ -98,9 +99,10 @@ def encode(
 ) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
     device = choose_device(device)
+    ranks = join_ranks(device)
     precision = choose_precision(mixed_precision, device=device)
-    sources = find_sources(Path(clips))
-    directory, shipped = find_frame_model(frame_model)
+    num_sources, num_bytes = ranks.of_first(lambda: _measure(Path(clips)))
+    directory, shipped = ranks.of_first(lambda: find_frame_model(frame_model))
     loaded = load_frame_model(directory, device=device)
     geometry = with_options(geometry_of(loaded.config), fps=fps, crop=crop)
     settings: dict[str, Any] = {"weights": loaded.fingerprint, **geometry.settings()}
@@ -113,15 +115,16 @@ def encode(
         "python": platform.python_version(),
     }
     encoder = FrameEncoder(loaded.model, device=device, precision=precision)
-    with Progress("encode", unit="frames", quiet=quiet) as progress:
+    with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         if frame_model is None and shipped:
             progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
-        megabytes = sum(source.size for source in sources) / 1e6
         progress.say(
-            f"encode: {len(sources):,} sources, {megabytes:,.1f} MB, "
+            f"encode: {num_sources:,} sources, {num_bytes / 1e6:,.1f} MB, "
             f"to {spec.row_bytes} bytes a frame in {out}"
         )
-        with StoreWriter(Path(out), spec, info=info, overwrite=overwrite, retry=retry) as writer:
+        with open_store(
+            Path(out), spec, ranks=ranks, info=info, overwrite=overwrite, retry=retry
+        ) as writer:
             if writer.moved_to is not None:
                 progress.say(f"encode: the store that was there is kept as {writer.moved_to}")
             report = ingest(
@@ -132,27 +135,42 @@ def encode(
                 batch_size=batch_size,
                 name="encode",
                 quiet=quiet,
+                ranks=ranks,
             )
-            nothing = writer.num_clips == 0
-        # Also what an earlier call put there, and this one had no reason to read again.
         store = StoreReader(Path(out))
-        report.quarantined = [(bad.source, bad.reason) for bad in store.quarantined()]
-        reasons = dict(report.salvaged)
-        report.salvaged = [
-            (name, reasons.get(name, "cut short when it was read")) for name in store.salvaged()
-        ]
+        _report_whole_store(report, store)
+        fit_db = encoder.psnr_db(ranks)
         for line in report.lines():
             progress.say(line)
-        if encoder.psnr_db is not None and encoder.psnr_db < POOR_FIT_DB:
+        if fit_db is not None and fit_db < POOR_FIT_DB:
             progress.say(
-                f"encode: warning: the frame model reaches {encoder.psnr_db:.1f} dB on these "
+                f"encode: warning: the frame model reaches {fit_db:.1f} dB on these "
                 "clips: run ldf-video train-frame on them, or for longer"
             )
-    if nothing:
+    ranks.of_first(lambda: _check_outcome(clips, report, store, strict=strict))
+    return Encoded(Path(out), report, fit_db)
+
+
+def _measure(clips: Path) -> tuple[int, int]:
+    """How many sources there are, and their bytes."""
+    sources = find_sources(clips)
+    return len(sources), sum(source.size for source in sources)
+
+
+def _report_whole_store(report: Report, store: StoreReader) -> None:
+    """List also what an earlier call put there, and this one had no reason to read again."""
+    report.quarantined = [(bad.source, bad.reason) for bad in store.quarantined()]
+    reasons = dict(report.salvaged)
+    report.salvaged = [
+        (name, reasons.get(name, "cut short when it was read")) for name in store.salvaged()
+    ]
+
+
+def _check_outcome(clips: str | Path, report: Report, store: StoreReader, *, strict: bool) -> None:
+    if not store.num_clips:
         raise LdfError(f"nothing under {clips} could be read: {report.first_reason()}")
     missed = len(report.quarantined) + len(report.salvaged)
     if strict and missed:
         raise LdfError(
             f"--strict: {missed:,} of {report.num_sources:,} sources were not read whole"
         )
-    return Encoded(Path(out), report, encoder.psnr_db)

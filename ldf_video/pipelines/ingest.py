@@ -6,10 +6,13 @@ clips waste nothing; what a clip becomes is committed in the order in which its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,10 +20,15 @@ import numpy.typing as npt
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.progress import Progress
+from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter
+from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import ClipStream, open_clips
-from ldf_video.video.sources import Source, find_sources, source_digest
+from ldf_video.video.sources import Source, find_sources, natural_key, source_digest
+
+ALONE = Ranks()
+NO_INFO: Mapping[str, Any] = MappingProxyType({})
 
 Frames = npt.NDArray[np.uint8]
 Transform = Callable[[Frames, int], npt.NDArray[Any]]
@@ -62,6 +70,21 @@ class Report:
             f"{len(self.quarantined):,} unreadable"
         )
         return [*listed, total]
+
+
+def merge_reports(reports: Sequence[Report]) -> Report:
+    """What became of the sources of several processes, listed as one process lists them."""
+
+    def in_order(listed: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return sorted(listed, key=lambda item: natural_key(item[0]))
+
+    return Report(
+        num_sources=sum(report.num_sources for report in reports),
+        num_unchanged=sum(report.num_unchanged for report in reports),
+        num_frames=sum(report.num_frames for report in reports),
+        salvaged=in_order([item for report in reports for item in report.salvaged]),
+        quarantined=in_order([item for report in reports for item in report.quarantined]),
+    )
 
 
 class Reach:
@@ -137,6 +160,49 @@ class Batcher:
         self._waiting_clips.clear()
 
 
+@contextmanager
+def open_store(
+    path: Path,
+    spec: StoreSpec,
+    *,
+    ranks: Ranks,
+    info: Mapping[str, Any] = NO_INFO,
+    overwrite: bool = False,
+    retry: bool = False,
+) -> Iterator[StoreWriter]:
+    """Open a store for all processes, each the writer of its parts; see `StoreWriter`.
+
+    Yields:
+        The writer of this process, once every process has one. When it is closed, and the `with`
+        is left, those of all processes are.
+
+    Raises:
+        StoreError: in every process where the first cannot open the store, else in one.
+    """
+    writers: list[StoreWriter] = []
+
+    def open_own() -> None:
+        writers.append(
+            StoreWriter(
+                path,
+                spec,
+                info=info,
+                overwrite=overwrite,
+                retry=retry,
+                rank=ranks.index,
+                num_ranks=ranks.count,
+            )
+        )
+
+    ranks.of_first(open_own)  # makes the store, or moves another aside, before anyone looks
+    if not ranks.is_first:
+        open_own()
+    with writers[0] as writer:
+        ranks.wait()
+        yield writer
+    ranks.wait()
+
+
 def ingest(
     clips: Path,
     writer: StoreWriter,
@@ -146,6 +212,7 @@ def ingest(
     batch_size: int = 64,
     name: str = "read",
     quiet: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Bring a store up to date with the clips; goes on where a killed run stopped.
 
@@ -158,29 +225,51 @@ def ingest(
         batch_size: frames a batch, always full: its last rows may be stale and are dropped.
         name: of the work, for the progress line.
         quiet: report nothing.
+        ranks: the processes that share the sources, each with its writer; the first reports.
 
     Returns:
-        What became of each source.
+        What became of each source, of all processes, in each of them.
 
     Raises:
         UsageError: there is nothing at `clips`.
         StoreError: the store cannot be written.
     """
-    sources = find_sources(clips)
+    sources = _list_sources(clips, ranks)
+    names = [source.name for source in sources]
+    owners = writer.owners(names)
+    mine = [source for source, owner in zip(sources, owners, strict=True) if owner == ranks.index]
+    ranks.wait()  # until all know what is whose, nobody writes
     work = _Ingest(writer, geometry, Batcher(writer, transform, batch_size=batch_size))
-    reach = Reach(sources)
-    with Progress(name, unit="frames", quiet=quiet) as progress:
+    reach = Reach(mine)
+    title = name if ranks.count == 1 else f"{name}, process 1 of {ranks.count}"
+    with Progress(title, unit="frames", quiet=quiet or not ranks.is_first) as progress:
         work.on_frame = lambda position: progress.update(
             work.report.num_frames, share=reach.share(position)
         )
-        for source in sources:
+        for source in mine:
             reach.begin(source)
             work.take(source)
         work.batcher.flush()
-        writer.forget_missing([source.name for source in sources])
+        writer.forget_missing(names)
         writer.commit()
-    work.report.num_sources = len(sources)
-    return work.report
+        work.report.num_sources = len(mine)
+        if ranks.count == 1:
+            return work.report
+        progress.say(f"{title}: done, waiting for the others")
+    return merge_reports(ranks.gather(work.report))
+
+
+def _list_sources(clips: Path, ranks: Ranks) -> list[Source]:
+    """The same list in all processes, though files may come and go between their looks."""
+    sources = find_sources(clips)
+    if ranks.count == 1:
+        return sources
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(repr(source).encode("utf-8", "surrogateescape"))
+    if len(set(ranks.gather(digest.digest()))) == 1:
+        return sources
+    return ranks.of_first(lambda: sources)
 
 
 class _Ingest:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.models.frame import FrameConfig, FrameModel
-from ldf_video.models.frame_game import FrameGame, FrameGameConfig, build_frame_game
-from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
+from ldf_video.models import build
+from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
+from ldf_video.models.noise import Part
+from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
-from ldf_video.pipelines.ingest import ingest
-from ldf_video.pipelines.runs import Options, budget, check_data, open_run
+from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.ingest import ingest, open_store
+from ldf_video.pipelines.quality import psnr_db
+from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.progress import Progress
 from ldf_video.store.format import (
     STORE_JSON,
@@ -25,56 +30,81 @@ from ldf_video.store.format import (
     read_store_json,
 )
 from ldf_video.store.reader import StoreReader
-from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
-from ldf_video.training.loop import Cadence, Logs, Player, Tick, TrainConfig, Trainer
+from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
+from ldf_video.training.tracking import check_tracker
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
 
+MEASURED_FRAMES = 256
+"""Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
+
 
 class FrameLevel:
-    """The lower level as the training loop sees it."""
+    """The lower level as the training loop sees it: a game on single frames."""
 
-    def __init__(self, game: FrameGame, frames: StoreReader, *, batch_size: int, seed: int) -> None:
+    score = "pixels"
+
+    def __init__(
+        self,
+        game: FrameGame,
+        frames: StoreReader,
+        *,
+        batch_size: int,
+        seed: int,
+        held_out: StoreReader | None = None,
+    ) -> None:
+        """Args: frames to learn from, and other ones to measure on, if there are any."""
+        self.game = game
         self.frames, self.batch_size, self.seed = frames, batch_size, seed
-        self.networks: nn.Module = game
-        self.exported: nn.Module = game.model
-        self.players: Sequence[Player] = (
-            Player("discriminator", [game.discriminator], self._discriminator_loss),
-            Player("encoder_generator", [game.model], self._encoder_generator_loss),
-        )
-        self._game = game
-        shown = frame_indices(0, 0, num_frames=frames.num_frames, batch_size=16)
-        self._shown = frames.frames_at(shown)
+        self._held_out = None if held_out is None else _some_frames(held_out, MEASURED_FRAMES)
+        self._calibration = _some_frames(frames, MEASURED_FRAMES)
 
-    def batch(self, step: int, device: torch.device) -> Tensor:
+    def batch(self, step: int, part: Part, device: torch.device) -> Tensor:
         """Random frames (B, 3, H, W) in [-1, 1]."""
         indices = frame_indices(
             self.seed, step, num_frames=self.frames.num_frames, batch_size=self.batch_size
         )
-        return to_model(self.frames.frames_at(indices), device=device)
+        return to_model(self.frames.frames_at(part.of(indices)), device=device)
 
-    def _discriminator_loss(self, batch: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        return self._game.discriminator_loss(
-            batch, noise=tick.noise, step=tick.step, progress=tick.progress
-        )
+    def calibration(self, device: torch.device) -> Tensor:
+        """The same random frames each time."""
+        return to_model(self._calibration, device=device)
 
-    def _encoder_generator_loss(self, batch: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        return self._game.encoder_generator_loss(batch, noise=tick.noise)
+    @torch.inference_mode()
+    def evaluate(self, model: FrameModel) -> Mapping[str, float]:
+        """How well held-out frames come back: as `pixels` in the game, and in dB."""
+        if self._held_out is None:
+            return {}
+        losses, squares, device = [], [], next(model.parameters()).device
+        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 64)):
+            x = to_model(frames, device=device)
+            y = model.generator(model.encoder(x))
+            losses.append(len(x) * pixel_loss(y, x).item())
+            error = from_model(y).astype(np.float64) - frames
+            squares.append(len(x) * float(np.square(error).mean()))
+        count = len(self._held_out)
+        return {"pixels": sum(losses) / count, "psnr_db": psnr_db(sum(squares) / count)}
 
-    @torch.no_grad()
-    def draw(self, exported: nn.Module, path: Path) -> None:
+    @torch.inference_mode()
+    def draw(self, model: FrameModel, path: Path) -> npt.NDArray[np.uint8]:
         """Rows of real frames, their reconstructions, and frames decoded from the prior."""
-        model = cast("FrameModel", exported)
         device = next(model.parameters()).device
-        x = to_model(self._shown, device=device)
+        known = self._calibration if self._held_out is None else self._held_out
+        x = to_model(known[:16], device=device)
         noise = torch.Generator().manual_seed(0)
         z = torch.randn((len(x), *model.config.latent_shape), generator=noise).to(device)
         rows = [x, model.generator(model.encoder(x)), model.generator(z)]
-        write_sheet(path, [from_model(row) for row in rows], upscale=3)
+        return write_sheet(path.with_suffix(".png"), [from_model(row) for row in rows], upscale=3)
+
+
+def _some_frames(store: StoreReader, count: int) -> npt.NDArray[Any]:
+    """Frames (count, H, W, 3), the same ones each time."""
+    return store.frames_at(frame_indices(0, 0, num_frames=store.num_frames, batch_size=count))
 
 
 @out_of_memory("a smaller --batch-size or --size")
@@ -83,15 +113,20 @@ def train_frame(
     *,
     out: str | Path = "checkpoints/frame",
     size: str | None = None,
+    preset: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: str | None = None,
     mixed_precision: str | None = None,
+    gradient_checkpointing: bool | None = None,
+    accumulate: int | None = None,
     fps: str | None = None,
     crop: str | None = None,
     seed: int | None = None,
     resume: bool = True,
+    tracker: str | None = None,
     frames_store: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -100,69 +135,86 @@ def train_frame(
     device = choose_device(device)
     given = {
         "size": size,
+        "preset": preset,
         "steps": steps,
         "minutes": minutes,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "optimizer": optimizer,
         "mixed_precision": mixed_precision,
+        "gradient_checkpointing": gradient_checkpointing or None,
+        "accumulate": accumulate,
         "fps": fps,
         "crop": crop,
         "seed": seed,
     }
     find_sources(Path(clips))  # a mistyped path fails before anything is written
+    check_tracker(tracker)
+    ranks = join_ranks(device)
 
-    def build(options: Options) -> dict[str, Any]:
-        config = frame_run_config(options, device=device)
+    def build_config(options: Options) -> dict[str, Any]:
+        config = frame_run_config(options, device=device, ranks=ranks)
         starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
         if starts and frames_store is not None:  # before an old run is moved aside for it
             _check_frames_store(Path(frames_store), _frames_spec(geometry_of(config)))
         return config
 
-    with open_run(Path(out), "frame", given=given, resume=resume, build=build) as run:
+    with (
+        open_run(
+            Path(out), "frame", given=given, resume=resume, build=build_config, ranks=ranks
+        ) as run,
+        Progress("train-frame", unit="steps", quiet=quiet or not ranks.is_first) as progress,
+    ):
+        if run.done:
+            progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
+            return run.directory
         config = run.config
-        progress = Progress("train-frame", unit="steps", quiet=quiet)
-        with progress:
-            if run.done:
-                progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
-                return run.directory
-            store = Path(frames_store) if frames_store else run.directory / "frames"
-            frames = _store_frames(Path(clips), store, geometry_of(config), progress)
-            check_data(run, frames, source=str(clips))
-            training = TrainConfig(**config["training"])
-            _announce(progress, run.directory, config, frames, resumed=not run.fresh)
-            torch.manual_seed(training.seed)
-            game = build_frame_game(
-                FrameConfig(**config["model"]), FrameGameConfig(**config["game"])
-            )
-            level = FrameLevel(game, frames, batch_size=training.batch_size, seed=training.seed)
-            trainer = Trainer(
-                level, run.directory, config=training, device=device, cadence=Cadence()
-            )
-            trainer.run(progress)
+        store = Path(frames_store) if frames_store else run.directory / "frames"
+        frames = _store_frames(Path(clips), store, geometry_of(config), progress, ranks)
+        ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
+        training = TrainConfig(**config["training"])
+        known, held_out = split(frames)
+        size = f"{config['model']['width']}x{config['model']['height']}"
+        data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
+        announce(progress, run, data=data, held_out=held_out)
+        torch.manual_seed(training.seed)
+        level = FrameLevel(
+            build.frame_game(config["model"], config["game"]),
+            known,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            held_out=held_out,
+        )
+        trainer = Trainer(
+            level,
+            run.directory,
+            config=training,
+            device=device,
+            cadence=Cadence(),
+            ranks=ranks,
+            tracker=tracker,
+        )
+        trainer.run(progress)
     return Path(out)
 
 
-def frame_run_config(options: Options, *, device: str) -> dict[str, Any]:
+def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str, Any]:
     """Everything that a fresh run is made by, from the options that were given."""
     geometry = make_geometry(
         size=options.get("size", "32"), fps=options.get("fps"), crop=options.get("crop")
     )
+    preset = options.get("preset", "default")
+    if preset not in build.PRESETS:
+        raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
     try:
-        model = FrameConfig(height=geometry.height, width=geometry.width)
+        model, game = build.frame_settings(preset, height=geometry.height, width=geometry.width)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
-    chosen = budget(options, device=device)
-    training = TrainConfig(
-        steps=chosen.get("steps"),
-        minutes=chosen.get("minutes"),
-        batch_size=options.get("batch_size", TrainConfig.batch_size),
-        learning_rate=options.get("learning_rate", TrainConfig.learning_rate),
-        mixed_precision=choose_precision(options.get("mixed_precision", "auto"), device=device),
-        seed=options["seed"],
-    )
+    paper = {"beta2": 0.999, "learning_rate": 2e-4} if preset == "paper" else {}
+    training = training_config(options, device=device, ranks=ranks, defaults=paper)
     return {
-        "model": asdict(model),
-        "game": asdict(FrameGameConfig()),
+        "model": model,
+        "game": game,
         "training": asdict(training),
         "frames": geometry.settings(),
     }
@@ -187,31 +239,22 @@ def _check_frames_store(path: Path, spec: StoreSpec) -> None:
         raise StoreError(f"{path} was made otherwise, {difference}: name another --frames-store")
 
 
-def _store_frames(clips: Path, path: Path, geometry: Geometry, progress: Progress) -> StoreReader:
-    """Bring the store of frames up to date with the clips."""
+def _store_frames(
+    clips: Path, path: Path, geometry: Geometry, progress: Progress, ranks: Ranks
+) -> StoreReader:
+    """Bring the store of frames up to date with the clips, all processes together."""
     spec = _frames_spec(geometry)
-    _check_frames_store(path, spec)
-    with StoreWriter(path, spec, retry=True) as writer:  # a fault may have passed
-        report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet)
-    for line in report.lines():
-        progress.say(line)
+    ranks.of_first(lambda: _check_frames_store(path, spec))
+    with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
+        report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet, ranks=ranks)
+    if ranks.is_first:
+        for line in report.lines():
+            progress.say(line)
     reader = StoreReader(path)
-    if not reader.num_frames:
-        raise LdfError(f"no frame could be read from {clips}: {report.first_reason()}")
+
+    def check() -> None:
+        if not reader.num_frames:
+            raise LdfError(f"no frame could be read from {clips}: {report.first_reason()}")
+
+    ranks.of_first(check)
     return reader
-
-
-def _announce(
-    progress: Progress, out: Path, config: dict[str, Any], frames: StoreReader, *, resumed: bool
-) -> None:
-    training = config["training"]
-    length = (
-        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
-    )
-    model = config["model"]
-    progress.say(
-        f"train-frame: {'going on' if resumed else 'starting'} in {out}: "
-        f"{frames.num_frames:,} frames of {frames.num_clips:,} clips, "
-        f"{model['width']}x{model['height']}, {length}, batches of {training['batch_size']}, "
-        f"seed {training['seed']}"
-    )
