@@ -18,6 +18,16 @@ from av.stream import Disposition
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.pictures import (
+    DEFAULT_FPS,
+    HEAD_BYTES,
+    PicturesMedia,
+    check_size,
+    is_animated,
+    is_animated_webp,
+    over_white,
+    picture_kind,
+)
 from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
@@ -28,9 +38,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-DEFAULT_FPS = Fraction(25)
 _MAX_FPS = 1000
-_MAX_PIXELS = 2**26  # 8192 x 8192: a larger size is a broken header, and would not fit small memory
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -68,17 +76,23 @@ def open_media(path: Path) -> Iterator[Media]:
         raise ReadError(f"cannot be read: {error.strerror or error}") from error
     with file:
         try:
-            head = file.read(32)
+            head = file.read(HEAD_BYTES)
             cut_short = is_cut_short(file)
             num_bytes = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise ReadError(f"cannot be read: {error.strerror or error}") from error
         if not head:
             raise ReadError("empty file")
-        if _is_animated_webp(head):
+        if is_animated_webp(head):
             yield _WebpMedia(file)
             return
+        if _is_picture(path, head):
+            yield PicturesMedia(path.parent, [path.name])
+            return
         with _open_container(file) as container:
+            if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
+                yield PicturesMedia(path.parent, [path.name])
+                return
             yield _AvMedia(container, num_bytes=num_bytes, cut_short=cut_short)
 
 
@@ -161,7 +175,7 @@ class _AvMedia:
         except (FFmpegError, OSError) as error:
             return [], _reason(error)
         for frame in frames:
-            _check_size(frame.width, frame.height)
+            check_size(frame.width, frame.height)
             # PyAV takes it from the packet, and the last call has none.
             if frame.time_base is None:
                 frame.time_base = cast("Fraction", self._stream.time_base)
@@ -191,7 +205,7 @@ class _WebpMedia:
             self._image = Image.open(file, formats=["WEBP"])
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {error}") from error
-        _check_size(*self._image.size)
+        check_size(*self._image.size)
         self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
 
     def position(self) -> float:
@@ -203,7 +217,7 @@ class _WebpMedia:
         for index in range(self._num_frames):
             try:
                 self._image.seek(index)
-                pixels = np.asarray(self._image.convert("RGB"))
+                pixels = over_white(np.asarray(self._image.convert("RGBA")))
             except (OSError, ValueError, EOFError) as error:
                 kind = TruncatedError if index else ReadError
                 raise kind(f"damaged after {index} frames: {error}") from error
@@ -218,7 +232,7 @@ class _WebpMedia:
 def _picture_stream(container: InputContainer) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & _COVER:
-            _check_size(stream.codec_context.width, stream.codec_context.height)
+            check_size(stream.codec_context.width, stream.codec_context.height)
             return stream
     kinds = {stream.type for stream in container.streams}
     raise ReadError(
@@ -233,15 +247,9 @@ def _nominal_fps(stream: VideoStream) -> Fraction:
     return DEFAULT_FPS
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > _MAX_PIXELS:
-        raise ReadError(f"a frame of {width}x{height} pixels; at most {_MAX_PIXELS:,} are read")
-
-
-def _is_animated_webp(head: bytes) -> bool:
-    return (
-        head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
-    )
+def _is_picture(path: Path, head: bytes) -> bool:
+    """Whether a file is one picture for sure; a JPEG may be the first of a stream of them."""
+    return picture_kind(head) not in (None, "jpeg") and not is_animated(path)
 
 
 def _webp_fps(file: BinaryIO) -> Fraction:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import TruncatedError
-from ldf_video.video.decode import DEFAULT_FPS, Media, open_media
+from ldf_video.video.decode import Media, open_media
+from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
 from ldf_video.video.read import ARRAY_SUFFIX, open_array
+from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import Clock
 
 if TYPE_CHECKING:
@@ -20,11 +22,11 @@ class VideoInfo:
     """Facts about one file.
 
     Attributes:
-        container: FFmpeg's name of the format, or "npy".
-        codec: FFmpeg's name of the codec; "uint8" for arrays.
+        container: FFmpeg's name of the format, "pictures" or "npy".
+        codec: FFmpeg's name of the codec; the suffix of pictures; "uint8" for arrays.
         width: columns of the first frame as stored, before rotation.
         height: rows of the first frame as stored, before rotation.
-        fps: nominal frames a second (25 for arrays, which carry no times).
+        fps: nominal frames a second (25 for arrays and pictures, which carry no times).
         num_frames: frames that decode, over all clips of an array.
         duration_seconds: from the first frame's start to the last one's end.
         rotation: counter-clockwise degrees that set the frames upright.
@@ -45,9 +47,14 @@ class VideoInfo:
 def probe(path: Path) -> VideoInfo:
     """Decodes `path` once and says what it is; headers are not believed.
 
+    A directory is the one series of numbered pictures in it.
+
     Raises:
         ReadError: if not one frame can be read.
     """
+    if path.is_dir():
+        series = folder_series(path)
+        return _probe_media(PicturesMedia(series.folder, series.names))
     if path.suffix.lower() == ARRAY_SUFFIX:
         return _probe_array(path)
     with open_media(path) as media:

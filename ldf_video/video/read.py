@@ -11,8 +11,10 @@ import av
 import numpy as np
 
 from ldf_video.errors import ReadError
-from ldf_video.video.decode import DEFAULT_FPS, open_media
+from ldf_video.video.decode import open_media
+from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
 from ldf_video.video.resize import Resizer
+from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.timing import resample
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ldf_video.video.geometry import Geometry
+    from ldf_video.video.series import Series
 
 ARRAY_SUFFIX = ".npy"
 
@@ -48,21 +51,29 @@ class ClipStream:
     position: Callable[[], float]
 
 
-def open_clips(path: Path, geometry: Geometry) -> Iterator[ClipStream]:
+def open_clips(source: Source | Path, geometry: Geometry) -> Iterator[ClipStream]:
     """Yields the clips of one source; memory stays flat however long they are.
 
-    A clip is given only once its first frame has been decoded. The frames of an array carry no
-    times: all are given, and `geometry.fps` (else 25) only says how fast they play.
+    A clip is given only once its first frame has been decoded. The frames of an array and of a
+    series of pictures carry no times: all are given, and `geometry.fps` (else 25) only says how
+    fast they play.
 
     Args:
-        path: a video, an animation, a still picture, or a .npy array of uint8 (T, H, W, 3) or
+        source: what `find_sources` found, or the path of a video, an animation, a still picture, a
+            folder with one series of numbered pictures, or a .npy array of uint8 (T, H, W, 3) or
             (N, T, H, W, 3).
         geometry: what the frames are brought to.
 
     Raises:
         ReadError: if not one frame can be read; the message is a short reason without the path.
     """
-    if path.suffix.lower() == ARRAY_SUFFIX:
+    path = source.path if isinstance(source, Source) else source
+    series = source.series if isinstance(source, Source) else None
+    if path.is_dir() and series is None:
+        series = folder_series(path)
+    if series is not None:
+        yield _series_clip(series, geometry)
+    elif path.suffix.lower() == ARRAY_SUFFIX:
         yield from _array_clips(open_array(path), geometry)
     else:
         yield _video_clip(path, geometry)
@@ -111,6 +122,14 @@ class _ArrayClip:
         for image in self._clip:
             self._num_read += 1
             yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+
+
+def _series_clip(series: Series, geometry: Geometry) -> ClipStream:
+    media = PicturesMedia(series.folder, series.names)
+    frames = _resized(media.frames(), geometry)
+    first = next(frames)
+    fps = geometry.fps or media.fps
+    return ClipStream(None, fps, itertools.chain([first], frames), media.position)
 
 
 def _video_clip(path: Path, geometry: Geometry) -> ClipStream:

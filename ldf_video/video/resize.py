@@ -8,6 +8,8 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from ldf_video.video.pictures import over_white
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,13 +39,16 @@ class Resizer:
         self._geometry = geometry
         self._whole = VideoReformatter()
         self._part = VideoReformatter()
+        self._alpha = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Returns the frame as uint8 (height, width, 3) RGB, C-contiguous.
 
-        Equal sizes move no pixel: lossless RGB comes out bit for bit.
+        Equal sizes move no pixel: lossless RGB comes out bit for bit. What is transparent is laid
+        over white, as FFmpeg does where a GIF shows nothing.
         """
         turns = quarter_turns(frame.rotation)
+        frame = self._opaque(frame)
         sideways = turns % 2 == 1
         height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
         box = self._geometry.box(height, width)
@@ -61,6 +66,15 @@ class Resizer:
         small = upright(self._rgb(frame, height=stored[0], width=stored[1]), turns)
         top, left = (whole[0] - target[0]) // 2, (whole[1] - target[1]) // 2
         return np.ascontiguousarray(small[top : top + target[0], left : left + target[1]])
+
+    def _opaque(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if not any(component.is_alpha for component in frame.format.components):
+            return frame
+        rgba = self._alpha.reformat(frame, format="rgba", interpolation=_CONVERT, threads=1)
+        image = np.asarray(rgba.to_ndarray(), dtype=np.uint8)
+        if image[..., 3].min() == 255:
+            return frame
+        return av.VideoFrame.from_ndarray(over_white(image), format="rgb24")
 
     def _rgb(self, frame: av.VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
         return _reformat(self._whole, frame, height=height, width=width)

@@ -157,7 +157,7 @@ class VideoWriter:
 
 def write_sheet(
     path: Path | str, rows: Sequence[NDArray[np.uint8]], *, upscale: int = 2, gap: int = 2
-) -> None:
+) -> NDArray[np.uint8]:
     """Writes a PNG with one row a sequence and one column a frame, on light grey.
 
     Args:
@@ -165,6 +165,9 @@ def write_sheet(
         rows: at least one of uint8 (T, H, W, 3); T may differ between them, H and W may not.
         upscale: how many times each pixel repeats each way, at least 1.
         gap: grey pixels between and around the frames.
+
+    Returns:
+        The picture, uint8 (height, width, 3).
 
     Raises:
         UsageError: for another suffix.
@@ -184,6 +187,7 @@ def write_sheet(
     with _clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, image)
+    return image
 
 
 def tile(videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
