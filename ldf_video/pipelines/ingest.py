@@ -288,7 +288,7 @@ class _Ingest:
         clip_ids: list[str] = []
         try:
             digest = source_digest(source)
-            for stream in open_clips(source.path, self.geometry):
+            for stream in open_clips(source, self.geometry):
                 clip_id = digest if stream.index is None else f"{digest}#{stream.index}"
                 self._take_clip(source, clip_id, stream)
                 clip_ids.append(clip_id)
