@@ -39,8 +39,10 @@ def find_parts(root: Path) -> dict[int, Path]:
     except OSError as error:
         raise StoreError(f"{root} cannot be read ({error.strerror}): check the path") from error
     found = ((path, re.fullmatch(r"part-(\d{4,9})", path.name)) for path in paths)
-    numbers = sorted(int(match[1]) for path, match in found if match)
-    return {part: part_path(root, part) for part in (0, *numbers)}
+    numbered = [(int(match[1]), path) for path, match in found if match]
+    # part-00001 is no name that we give
+    parts = {part for part, path in numbered if path == part_path(root, part)}
+    return {part: part_path(root, part) for part in (0, *sorted(parts - {0}))}
 
 
 def find_difference(path: Path, spec: StoreSpec) -> str:

@@ -1,0 +1,325 @@
+"""Several writers of one store: who writes what, what each sees of the others, the union."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows, write_store
+
+from ldf_video.errors import StoreError
+from ldf_video.store import Source, StoreReader, StoreSpec, StoreWriter, verify_store
+from ldf_video.store.parts import find_parts, part_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OTHER = StoreSpec("latents", (3, 2), "float16", {**SPEC.settings, "size": [64, 64]})
+STAMP = {"size": 10, "mtime_ns": 20}
+
+
+@contextmanager
+def opened(path: Path, num_ranks: int, **options: Any) -> Iterator[list[StoreWriter]]:
+    """The writers of all processes, the first opened first."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(StoreWriter(path, SPEC, rank=rank, num_ranks=num_ranks, **options))
+            for rank in range(num_ranks)
+        ]
+
+
+def write_parts(path: Path, clips: dict[str, np.ndarray], num_ranks: int, **options: Any) -> None:
+    """Clip i to process i % num_ranks."""
+    with opened(path, num_ranks, **options) as writers:
+        for number, (clip_id, rows) in enumerate(clips.items()):
+            add_clip(writers[number % num_ranks], clip_id, rows)
+
+
+def names(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir() if entry.is_dir()}
+
+
+# The union
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 9), min_size=1),
+    num_ranks=st.integers(1, 4),
+    rows_per_shard=st.integers(1, 12),
+)
+def test_readers_see_the_same_store_whatever_the_number_of_parts(
+    tmp_path_factory, lengths, num_ranks, rows_per_shard
+) -> None:
+    path, clips = tmp_path_factory.mktemp("store"), make_clips(lengths)
+    shuffled = {clip_id: clips[clip_id] for clip_id in lengths}  # in the order of the draw
+    write_parts(path, shuffled, num_ranks, shard_bytes=rows_per_shard * SPEC.row_bytes)
+    write_store(path / "one", clips)
+    reader, one = StoreReader(path), StoreReader(path / "one")
+    assert_holds(reader, clips)
+    assert len(reader.parts) == num_ranks
+    assert reader.sources() == one.sources()
+    frames = np.random.default_rng(0).permutation(reader.num_frames)
+    assert reader.frames_at(frames).tobytes() == one.frames_at(frames).tobytes()
+    numbers = np.repeat(np.arange(reader.num_clips), reader.lengths)
+    starts = np.concatenate([np.arange(length) for length in reader.lengths])
+    for length in (1, 5):
+        values, mask = reader.windows(numbers, starts, length=length)
+        expected_values, expected_mask = one.windows(numbers, starts, length=length)
+        np.testing.assert_array_equal(values, expected_values)
+        np.testing.assert_array_equal(mask, expected_mask)
+    every_other = np.arange(0, reader.num_clips, 2)
+    assert_holds(reader.select(every_other), {i: clips[i] for i in sorted(clips)[::2]})
+
+
+def test_the_root_is_the_first_part_and_the_rest_lie_in_it(tmp_path) -> None:
+    write_parts(tmp_path, make_clips({"a": 2, "b": 3, "c": 4}), 3, info={"device": "cpu"})
+    assert names(tmp_path) == {"part-0001", "part-0002"}
+    assert find_parts(tmp_path) == {
+        0: tmp_path,
+        1: tmp_path / "part-0001",
+        2: tmp_path / "part-0002",
+    }
+    for part, num_rows in ((0, 2), (1, 3), (2, 4)):
+        directory = part_path(tmp_path, part)
+        assert len(np.load(directory / "data-00000.npy")) == num_rows
+        assert json.loads((directory / "store.json").read_text())["info"] == {"device": "cpu"}
+        assert (directory / "manifest.sqlite").is_file()
+
+
+def test_a_clip_of_two_parts_is_seen_once(tmp_path) -> None:
+    clips = make_clips({"a": 4, "b": 2})
+    with opened(tmp_path, 2) as writers:
+        for writer in writers:
+            writer.append("a", clips["a"], fps=FPS)
+        for writer, source in zip(writers, "xy", strict=True):
+            writer.finish_clip("a", fps=FPS)
+            writer.set_source(source, **STAMP, clip_ids=["a"])
+        add_clip(writers[1], "b", clips["b"])
+    reader = StoreReader(tmp_path)
+    assert_holds(reader, clips)
+    assert reader.sources() == [
+        Source("b.mp4", 10, 20, "b"),
+        Source("x", 10, 20, "a"),
+        Source("y", 10, 20, "a"),
+    ]
+    with StoreWriter(tmp_path, SPEC) as writer:
+        assert (writer.num_clips, writer.num_frames) == (2, 6)
+
+
+def test_a_part_left_by_a_kill_before_it_was_born_is_none(tmp_path) -> None:
+    clips = make_clips({"a": 4, "b": 2})
+    write_store(tmp_path, {"a": clips["a"]})
+    (tmp_path / "part-0001").mkdir()
+    for name in (".lock", "manifest.sqlite", "store.json.tmp"):
+        (tmp_path / "part-0001" / name).touch()
+    assert_holds(StoreReader(tmp_path), {"a": clips["a"]})
+    with opened(tmp_path, 2) as writers:
+        add_clip(writers[1], "b", clips["b"])
+    assert_holds(StoreReader(tmp_path), clips)
+
+
+@pytest.mark.parametrize(
+    "name", ["part-1", "part-00001", "part-0000", "part-000x", "part-0001.old"]
+)
+def test_other_names_are_no_parts(tmp_path, name) -> None:
+    clips = make_clips({"a": 4, "b": 2})
+    write_store(tmp_path, {"a": clips["a"]})
+    write_store(tmp_path / name, {"b": clips["b"]})
+    assert_holds(StoreReader(tmp_path), {"a": clips["a"]})
+
+
+def test_damage_in_a_part_names_it(tmp_path) -> None:
+    write_parts(tmp_path, make_clips({"a": 4, "b": 5}), 2)
+    shard = tmp_path / "part-0001" / "data-00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    assert verify_store(tmp_path) == [
+        "part-0001: clip b, frames 0 to 5, in shard 0 from row 0: its checksum is wrong"
+    ]
+    shard.write_bytes(data[:-1])
+    with pytest.raises(StoreError, match=r"part-0001 is damaged: .* row 4 of shard 0, which holds"):
+        StoreReader(tmp_path)
+
+
+# Who writes what
+
+
+def test_a_known_source_stays_with_its_part_and_new_ones_go_in_turn(tmp_path) -> None:
+    with opened(tmp_path, 3) as writers:
+        for writer in writers:
+            assert writer.owners(["a", "b", "c", "d"]) == [0, 1, 2, 0]
+        writers[2].set_source("a", **STAMP, clip_ids=["x"])
+        writers[1].quarantine("\udcff", **STAMP, reason="empty")
+    sources = ["\udcff", "a", "b", "c", "d"]
+    for num_ranks, expected in ((1, [0] * 5), (2, [1, 0, 0, 1, 0]), (4, [1, 2, 2, 3, 0])):
+        with opened(tmp_path, num_ranks) as writers:
+            for writer in writers:
+                assert writer.owners(sources) == expected
+
+
+def test_what_another_process_has_finished_is_had(tmp_path) -> None:
+    rows = make_rows(0, 4)
+    with opened(tmp_path, 2) as (first, second):
+        first.append("a", rows, fps=FPS)
+        first.commit()
+        assert not second.has_clip("a")
+        assert second.committed_frames("a") == 0  # it would begin anew
+        first.finish_clip("a", fps=FPS)
+        assert not second.has_clip("a")
+        first.commit()
+        assert second.has_clip("a")
+        second.set_source("copy", **STAMP, clip_ids=["a"])
+        assert second.is_current("copy", **STAMP)
+    assert_holds(StoreReader(tmp_path), {"a": rows})
+    with StoreWriter(tmp_path, SPEC) as writer:
+        assert writer.is_current("copy", **STAMP)
+
+
+def test_one_process_goes_on_with_the_parts_of_several(tmp_path) -> None:
+    rows, clips = make_rows(7, 9), make_clips({"a": 4, "b": 2})
+    write_parts(tmp_path, clips, 2)
+    with opened(tmp_path, 2) as writers:
+        writers[1].append("begun", rows[:5], fps=FPS)
+        writers[1].quarantine("bad", **STAMP, reason="empty")
+    with StoreWriter(tmp_path, SPEC, retry=True) as writer:
+        assert writer.is_current("b.mp4", **STAMP)
+        assert not writer.is_current("bad", **STAMP)
+        assert writer.committed_frames("begun") == 5
+        add_clip(writer, "begun", rows[5:])
+        writer.set_source("bad", **STAMP, clip_ids=["begun"])
+        add_clip(writer, "new", rows)
+        writer.commit()
+        assert (writer.num_clips, writer.num_frames, writer.num_quarantined) == (4, 24, 0)
+    assert_holds(StoreReader(tmp_path), {**clips, "begun": rows, "new": rows})
+    assert len(np.load(tmp_path / "part-0001" / "data-00000.npy")) == 2 + 9  # where it was begun
+    assert len(np.load(tmp_path / "data-00000.npy")) == 4 + 9
+    with opened(tmp_path, 2) as writers:  # and each source is still where it was
+        assert writers[0].owners(["b.mp4", "bad", "new.mp4"]) == [1, 1, 0]
+
+
+def test_more_processes_share_the_parts_of_fewer(tmp_path) -> None:
+    clips = make_clips({"a": 4, "b": 2, "c": 3})
+    write_parts(tmp_path, {"a": clips["a"], "b": clips["b"]}, 2)
+    with opened(tmp_path, 3) as writers:
+        add_clip(writers[2], "c", clips["c"])
+    assert_holds(StoreReader(tmp_path), clips)
+    with opened(tmp_path, 2) as writers:  # part 2 goes with part 0
+        assert [list(writer._parts) for writer in writers] == [[0, 2], [1]]
+        assert writers[0].is_current("c.mp4", **STAMP)
+
+
+def test_sources_are_forgotten_in_all_parts(tmp_path) -> None:
+    clips = make_clips({"a": 1, "b": 2, "c": 3, "d": 4})
+    write_parts(tmp_path, clips, 2)
+    with opened(tmp_path, 2) as writers:
+        for writer in writers:
+            writer.forget_missing(["c.mp4", "d.mp4"])
+    assert StoreReader(tmp_path).clip_ids == ["c", "d"]
+    with StoreWriter(tmp_path, SPEC) as writer:
+        writer.forget_missing(["c.mp4"])
+        assert (writer.num_clips, writer.num_frames) == (1, 3)
+        assert writer.has_clip("b")  # should it come back, it costs one hash
+
+
+def test_all_parts_of_a_process_commit_together(tmp_path) -> None:
+    write_parts(tmp_path, {}, 2)
+    with opened(tmp_path, 2) as writers:
+        writers[1].append("begun", make_rows(0, 1), fps=FPS)
+    clips = {"new": make_rows(1, 3), "begun": make_rows(0, 4)}
+    options = {"commit_seconds": 1e9, "commit_bytes": 5 * SPEC.row_bytes}
+    with StoreWriter(tmp_path, SPEC, **options) as writer:
+        writer.append("new", clips["new"], fps=FPS)
+        assert writer.committed_frames("new") == 0
+        writer.append("begun", clips["begun"][1:], fps=FPS)
+        assert [writer.committed_frames(clip_id) for clip_id in ("new", "begun")] == [3, 4]
+
+
+def test_after_a_commit_that_fails_no_part_takes_more(tmp_path) -> None:
+    write_parts(tmp_path, {}, 2)
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "a", make_rows(0, 4))
+        writer.commit()
+        writer._parts[1]._manifest._connection.execute("PRAGMA max_page_count = 1")
+        for number in range(300):
+            writer._parts[1].put_source(f"{number:03d}" * 100, writer._parts[0].source("a.mp4"))
+        with pytest.raises(StoreError, match=r"^disk full at .*part-0001 .*use another --out$"):
+            writer.commit()
+        with pytest.raises(StoreError, match=r"part-0001 has ended"):
+            writer.append("b", make_rows(1, 2), fps=FPS)
+    assert_holds(StoreReader(tmp_path), {"a": make_rows(0, 4)})
+
+
+# Opening
+
+
+def test_each_part_has_its_lock(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC, num_ranks=2):
+        with StoreWriter(tmp_path, SPEC, rank=1, num_ranks=2):
+            for rank in range(2):
+                with pytest.raises(StoreError, match="in use by another process"):
+                    StoreWriter(tmp_path, SPEC, rank=rank, num_ranks=2)
+        with pytest.raises(StoreError, match="in use by another process"):
+            StoreWriter(tmp_path, SPEC)
+    StoreWriter(tmp_path, SPEC).close()
+
+
+def test_a_store_with_one_part_in_use_frees_the_others(tmp_path) -> None:
+    write_parts(tmp_path, {}, 2)
+    with StoreWriter(tmp_path, SPEC, rank=1, num_ranks=2):
+        with pytest.raises(StoreError, match=r"part-0001 is in use"):
+            StoreWriter(tmp_path, SPEC)
+        StoreWriter(tmp_path, SPEC, num_ranks=2).close()
+
+
+def test_another_process_makes_no_store(tmp_path) -> None:
+    with pytest.raises(StoreError, match="no store at"):
+        StoreWriter(tmp_path / "store", SPEC, rank=1, num_ranks=2)
+    write_store(tmp_path / "store", {}, spec=OTHER)
+    with pytest.raises(StoreError, match="made by other settings"):
+        StoreWriter(tmp_path / "store", SPEC, rank=1, num_ranks=2, overwrite=True)
+    assert names(tmp_path) == {"store"}
+    assert names(tmp_path / "store") == set()
+
+
+def test_a_part_made_otherwise_is_named(tmp_path) -> None:
+    path = tmp_path / "latents"
+    write_parts(path, make_clips({"a": 2, "b": 3}), 2)
+    write_store(path / "part-0003", {}, spec=OTHER)
+    expected = r"part-0003 was made by other settings, .* size 64x64 here, 32x32 asked; use another"
+    with pytest.raises(StoreError, match=expected):
+        StoreReader(path)
+    for options in ({}, {"num_ranks": 2}):
+        with pytest.raises(StoreError, match=expected + " --out, or --overwrite"):
+            StoreWriter(path, SPEC, **options)
+    assert re.search("part-0003 was made by other", verify_store(path)[0])
+    with StoreWriter(path, SPEC, overwrite=True) as writer:
+        assert writer.num_clips == 0
+        aside = writer.moved_to
+    assert names(aside) == {"part-0001", "part-0003"}
+    assert names(path) == set()
+
+
+def test_overwrite_moves_all_parts_and_none_that_is_in_use(tmp_path) -> None:
+    path, clips = tmp_path / "latents", make_clips({"a": 2, "b": 3})
+    write_parts(path, clips, 2)
+    with (
+        StoreWriter(path, SPEC, rank=1, num_ranks=2),
+        pytest.raises(StoreError, match="part-0001 is in use"),
+    ):
+        StoreWriter(path, OTHER, overwrite=True)
+    with StoreWriter(path, OTHER, overwrite=True, num_ranks=2) as writer:
+        aside = writer.moved_to
+        with StoreWriter(path, OTHER, overwrite=True, rank=1, num_ranks=2) as second:
+            assert second.moved_to is None
+    assert_holds(StoreReader(aside), clips)
+    assert StoreReader(path).spec == OTHER
+    assert names(path) == {"part-0001"}
