@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from ldf_video.pipelines.reconstruct import Reconstructed
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "no", "bf16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+Preset = Literal["default", "paper"]
+Kind = Literal["flow", "mlp"]
+Optimizer = Literal["adam", "adam8bit"]
+TrackerName = Literal["tensorboard"]
 Crop = Literal["centre", "none"]
 
 
@@ -25,15 +29,20 @@ def train_frame(
     *,
     out: str | Path = "checkpoints/frame",
     size: str | None = None,
+    preset: Preset | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: Optimizer | None = None,
     mixed_precision: Precision | None = None,
+    gradient_checkpointing: bool | None = None,
+    accumulate: int | None = None,
     fps: str | None = None,
     crop: Crop | None = None,
     seed: int | None = None,
     resume: bool = True,
+    tracker: TrackerName | None = None,
     frames_store: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
@@ -47,15 +56,21 @@ def train_frame(
         clips: a video or a directory of them.
         out: directory of the checkpoint.
         size: "32" or "64x32" (width x height) in pixels, multiples of 8; 32 by default.
+        preset: "default", a grid of latents a frame; "paper", the networks of the paper, a vector.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.
-        learning_rate: of Adam, 3e-4 by default.
-        mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere.
+        learning_rate: of Adam, 3e-4 by default, 2e-4 with the preset "paper".
+        optimizer: "adam", or "adam8bit", whose state takes a quarter of the memory.
+        mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere; fp16 needs CUDA.
+        gradient_checkpointing: compute inner results twice instead of keeping them.
+        accumulate: parts of a batch that are taken one after the other to save memory, 1 by
+            default. Batch norm (the preset "paper") and the moment penalty see each part alone.
         fps: frames a second to read, such as "15"; each video's own by default.
         crop: "centre" keeps the largest centred part of the target's shape, "none" squeezes.
         seed: of weights, batches and noise; drawn and printed by default.
         resume: False moves a run that is there aside and starts anew.
+        tracker: "tensorboard" writes curves and pictures to `OUT/tensorboard`.
         frames_store: where the frames lie, `OUT/frames` by default.
 
     Returns:
@@ -71,15 +86,20 @@ def train_frame(
         clips,
         out=out,
         size=size,
+        preset=preset,
         steps=steps,
         minutes=minutes,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        optimizer=optimizer,
         mixed_precision=mixed_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        accumulate=accumulate,
         fps=fps,
         crop=crop,
         seed=seed,
         resume=resume,
+        tracker=tracker,
         frames_store=frames_store,
         device=device,
         quiet=quiet,
@@ -148,30 +168,38 @@ def train_top(
     *,
     latents: str | Path = "latents",
     out: str | Path = "checkpoints/top",
+    kind: Kind | None = None,
     window: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: Optimizer | None = None,
     mixed_precision: Precision | None = None,
     seed: int | None = None,
     resume: bool = True,
+    tracker: TrackerName | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
-    """Train the top model, a rectified flow over windows of latents; the videos are not needed.
+    """Train a top model on windows of latents; the videos are not needed any more.
 
     Args:
         latents: the store that `encode` made.
         out: directory of the checkpoint.
-        window: frames that the model sees at once, 16 by default, fewer where clips are shorter.
+        kind: "flow", a rectified flow that makes videos of any length; "mlp", the paper's fully
+            connected GAN, which makes clips of exactly `window` frames.
+        window: frames that the model sees at once, 16 (flow) or 5 (mlp) by default, fewer where
+            clips are shorter.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: windows an update, 64 by default.
-        learning_rate: of Adam, 5e-4 by default.
+        learning_rate: of Adam, 5e-4 (flow) or 2e-4 (mlp) by default.
+        optimizer: as in `train_frame`.
         mixed_precision: as in `train_frame`.
         seed: of weights, batches and noise; drawn and printed by default.
         resume: False moves a run that is there aside and starts anew.
+        tracker: as in `train_frame`.
 
     Returns:
         The directory of the checkpoint.
@@ -185,14 +213,17 @@ def train_top(
     return run(
         latents=latents,
         out=out,
+        kind=kind,
         window=window,
         steps=steps,
         minutes=minutes,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        optimizer=optimizer,
         mixed_precision=mixed_precision,
         seed=seed,
         resume=resume,
+        tracker=tracker,
         device=device,
         quiet=quiet,
     )
@@ -201,7 +232,7 @@ def train_top(
 def generate(
     output: str | Path,
     *,
-    num_frames: int = 16,
+    num_frames: int | None = None,
     num_videos: int = 1,
     seed: int | None = None,
     fps: str | None = None,
@@ -216,7 +247,8 @@ def generate(
     Args:
         output: .mp4, .gif or .png (a sheet); without a suffix a directory with an mp4 a video.
             Several videos in one file stand side by side.
-        num_frames: of each video, at least 1.
+        num_frames: of each video, at least 1; 16 by default, or what a top model of the kind "mlp"
+            makes.
         num_videos: at least 1.
         seed: the same gives the same files; drawn and printed by default.
         fps: frames a second of the file; those of the training clips by default.

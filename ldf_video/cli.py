@@ -37,6 +37,12 @@ Rate = Annotated[float | None, typer.Option(help="Learning rate of Adam.")]
 Precision = Annotated[
     api.Precision | None, typer.Option(help="auto: bf16 on a GPU that has it, none elsewhere.")
 ]
+Optimizer = Annotated[
+    api.Optimizer | None, typer.Option(help="adam8bit: a quarter of the memory for its state.")
+]
+Tracker = Annotated[
+    api.TrackerName | None, typer.Option(help="Curves and pictures in OUT/tensorboard.")
+]
 Seed = Annotated[
     int | None, typer.Option(min=0, max=2**63 - 1, help="Drawn and printed when absent.")
 ]
@@ -102,15 +108,26 @@ def train_frame(
     clips: Clips,
     out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/frame"),
     size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, multiples of 8.")] = None,
+    preset: Annotated[
+        api.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
+    ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
     batch_size: Annotated[int | None, typer.Option(min=4, help="Frames an update.")] = None,
     learning_rate: Rate = None,
+    optimizer: Optimizer = None,
     mixed_precision: Precision = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
+    ] = False,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Take a batch in so many parts: less memory.")
+    ] = None,
     fps: Fps = None,
     crop: Crop = None,
     seed: Seed = None,
     resume: Resume = True,
+    tracker: Tracker = None,
     frames_store: Annotated[
         Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
     ] = None,
@@ -123,15 +140,20 @@ def train_frame(
             clips,
             out=out,
             size=size,
+            preset=preset,
             steps=steps,
             minutes=minutes,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            optimizer=optimizer,
             mixed_precision=mixed_precision,
+            gradient_checkpointing=gradient_checkpointing or None,
+            accumulate=accumulate,
             fps=fps,
             crop=crop,
             seed=seed,
             resume=resume,
+            tracker=tracker,
             frames_store=frames_store,
             device=device,
             quiet=quiet,
@@ -183,14 +205,21 @@ def encode(
 def train_top(
     latents: Annotated[Path, typer.Option(help="What encode made.")] = Path("latents"),
     out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/top"),
-    window: Annotated[int | None, typer.Option(min=2, help="Frames seen at once; 16.")] = None,
+    kind: Annotated[
+        api.Kind | None, typer.Option(help="flow: any length; mlp: the paper's, WINDOW frames.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=2, help="Frames seen at once; 16 (flow), 5 (mlp).")
+    ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows an update.")] = None,
     learning_rate: Rate = None,
+    optimizer: Optimizer = None,
     mixed_precision: Precision = None,
     seed: Seed = None,
     resume: Resume = True,
+    tracker: Tracker = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -199,14 +228,17 @@ def train_top(
         path = api.train_top(
             latents=latents,
             out=out,
+            kind=kind,
             window=window,
             steps=steps,
             minutes=minutes,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            optimizer=optimizer,
             mixed_precision=mixed_precision,
             seed=seed,
             resume=resume,
+            tracker=tracker,
             device=device,
             quiet=quiet,
         )
@@ -218,7 +250,7 @@ def generate(
     output: Annotated[
         Path, typer.Option("-o", "--output", help=".mp4, .gif, .png, or a directory.")
     ] = Path("out.mp4"),
-    frames: Annotated[int, typer.Option(help="Frames a video.")] = 16,
+    frames: Annotated[int | None, typer.Option(help="Frames a video; 16.")] = None,
     num_videos: Annotated[int, typer.Option(help="Videos, side by side in one file.")] = 1,
     seed: Seed = None,
     fps: Fps = None,

@@ -14,9 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.cli import app
+from ldf_video.models import build
 from ldf_video.models.flow import FlowConfig
-from ldf_video.models.frame import FrameConfig
-from ldf_video.pipelines import encode, ingest, train_frame, train_top
+from ldf_video.models.grid import GridConfig
+from ldf_video.pipelines import encode, ingest, train_frame
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ SMALL_FLOW = {"width": 32, "depth": 2, "heads": 2, "sampling_steps": 3}
 
 def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
     """Make fresh models tiny; what a config says still counts."""
-    set_attribute(train_frame, "FrameConfig", partial(FrameConfig, **SMALL_FRAME))
-    set_attribute(train_top, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
+    set_attribute(build, "GridConfig", partial(GridConfig, **SMALL_FRAME))
+    set_attribute(build, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
     always = partial(loop.Cadence, save_seconds=-1.0)
     set_attribute(loop, "Cadence", always)
     set_attribute(train_frame, "Cadence", always)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from ldf_video.models.flow import FlowConfig, FlowTop
-from ldf_video.models.frame import FrameConfig, FrameModel
-from ldf_video.models.frame_game import FrameGame, FrameGameConfig, build_frame_game
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.grid import GridConfig, GridModel
+from ldf_video.models.grid_game import GridGame, GridGameConfig, build_grid_game
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-FRAME = FrameConfig(base_width=8, critic_width=8, depth=1)
+FRAME = GridConfig(base_width=8, critic_width=8, depth=1)
 FLOW = FlowConfig(width=32, depth=2, heads=2, sampling_steps=3)
 
 
-def frame_model(seed: int = 0, config: FrameConfig = FRAME) -> FrameModel:
+def frame_model(seed: int = 0, config: GridConfig = FRAME) -> FrameModel:
     """A frame model of which no part is the identity or zero, as after some training."""
-    return _shaken(lambda: FrameModel(config), seed)
+    return _shaken(lambda: GridModel(config), seed)
 
 
-def frame_game(seed: int = 0, **changes: Any) -> FrameGame:
+def frame_game(seed: int = 0, **changes: Any) -> GridGame:
     """A whole game of two players with every weight at work."""
-    return _shaken(lambda: build_frame_game(FRAME, FrameGameConfig(**changes)), seed)
+    return _shaken(lambda: build_grid_game(FRAME, GridGameConfig(**changes)), seed)
 
 
 def flow(seed: int = 0, config: FlowConfig = FLOW) -> FlowTop:

@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldf_video.models.game import Game, Logs, Player, Tick
 from ldf_video.models.layers import fourier_features
+from ldf_video.models.noise import Noise
+from ldf_video.models.top import TopModel
 
-Logs = dict[str, Tensor]
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
@@ -100,22 +102,14 @@ class Layer(nn.Module):
         return self.project(out.transpose(1, 2).reshape(b, t, w)), seen  # heads side by side again
 
 
-class FlowTop(nn.Module):
-    """Velocity network, its loss and its sampler. Latents are standardised inside.
+class FlowTop(TopModel):
+    """Velocity network, its loss and its sampler."""
 
-    The buffers `latent_mean` and `latent_std`, of a latent's shape, hold the statistics of the
-    training latents and travel with the weights.
-    """
-
-    latent_mean: Tensor
-    latent_std: Tensor
+    config: FlowConfig
 
     def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         size, w = math.prod(config.latent_shape), config.width
-        self.register_buffer("latent_mean", torch.zeros(config.latent_shape))
-        self.register_buffer("latent_std", torch.ones(config.latent_shape))
         self.embed = nn.Linear(size, w)
         self.position = nn.Parameter(0.02 * torch.randn(config.window, w))
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
@@ -127,23 +121,9 @@ class FlowTop(nn.Module):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set what latents are standardised by; both of a latent's shape, std > 0."""
-        self.latent_mean.copy_(mean)
-        self.latent_std.copy_(std.clamp_min(1e-4))
-
-    def standardise(self, latents: Tensor) -> Tensor:
-        """Latents (..., C, H, W) -> tokens (..., C * H * W) of mean 0 and spread 1."""
-        return ((latents - self.latent_mean) / self.latent_std).flatten(-3)
-
-    def restore(self, tokens: Tensor) -> Tensor:
-        """The inverse of `standardise`."""
-        latents = tokens.unflatten(-1, self.config.latent_shape)
-        return latents * self.latent_std + self.latent_mean
-
     # -- training --------------------------------------------------------------------------------
 
-    def loss(self, latents: Tensor, mask: Tensor, *, noise: torch.Generator) -> tuple[Tensor, Logs]:
+    def loss(self, latents: Tensor, mask: Tensor, *, noise: Noise) -> tuple[Tensor, Logs]:
         """Mean squared error of the velocity, over real and noisy frames.
 
         Rectified flow (Liu et al. 2022, arXiv:2209.03003): at level u a frame is (1 - u) x + u e,
@@ -155,40 +135,39 @@ class FlowTop(nn.Module):
             noise: source of levels and noise.
 
         Returns:
-            A scalar, and what to log.
+            A scalar, summed over what counts and divided by all frames of the batch, so that it is
+            the mean of its parts' however the batch is split; to log, the mean over what counts.
         """
         b, t = mask.shape
         clean = self.standardise(
             torch.where(mask[:, :, None, None, None], latents, self.latent_mean)
         )
         levels, counted = (part.to(clean.device) for part in self._levels(b, t, noise))
-        e = torch.randn(clean.shape, generator=noise, device=noise.device).to(clean.device)
+        e = noise.normal(*clean.shape, device=clean.device)
         u = levels.unsqueeze(-1)
         velocity = self._velocity((1 - u) * clean + u * e, levels, mask=mask)
         error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
         weight = (mask & counted).float()
-        loss = (error * weight).sum() / weight.sum().clamp_min(1)
-        return loss, {"velocity": loss.detach()}
+        total = (error * weight).sum()
+        velocity_error = total.detach() / weight.sum().clamp_min(1)
+        return total / weight.numel(), {"velocity": velocity_error}
 
-    def _levels(self, b: int, t: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _levels(self, b: int, t: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Noise levels (B, T) as the sampler will meet them, and which frames count in the loss.
 
         In equal parts: one level for the whole window; a nearly clean past of random length with
         one level after it; an independent level a frame.
         """
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=noise, device=noise.device)
-
-        normal = torch.randn((b, 1), generator=noise, device=noise.device)
-        shared = torch.sigmoid(normal).expand(b, t)  # logit-normal, Esser et al. 2024
+        shared = torch.sigmoid(noise.normal(b, 1)).expand(b, t)  # logit-normal, Esser et al. 2024
         blocks = t // self.config.block
-        prefix = self.config.block * (1 + (uniform(b, 1) * (blocks - 1)).floor())
-        past = torch.arange(t, device=noise.device) < prefix  # (B, T)
-        nearly_clean = self.config.prefix_noise * uniform(b, 1) * uniform(b, 1)
+        prefix = self.config.block * (1 + (noise.uniform(b, 1) * (blocks - 1)).floor())
+        past = torch.arange(t) < prefix  # (B, T)
+        nearly_clean = self.config.prefix_noise * noise.uniform(b, 1) * noise.uniform(b, 1)
         continued = torch.where(past, nearly_clean, shared)
-        part = uniform(b, 1) * 3
-        levels = torch.where(part < 1, shared, torch.where(part < 2, continued, uniform(b, t)))
+        part = noise.uniform(b, 1) * 3
+        levels = torch.where(
+            part < 1, shared, torch.where(part < 2, continued, noise.uniform(b, t))
+        )
         return levels, ~(past & (part >= 1) & (part < 2))
 
     def _velocity(self, tokens: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
@@ -279,3 +258,21 @@ class FlowTop(nn.Module):
         block = torch.arange(t, device=past.device) // self.config.block
         causal = block[:, None] >= block[None, :]
         return self._network(past, levels, 0, causal, None)[1]
+
+
+class FlowGame(Game):
+    """A game of one player."""
+
+    model: FlowTop
+
+    def __init__(self, top: FlowTop) -> None:
+        super().__init__()
+        self.model = top
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """The flow alone."""
+        return (Player("flow", [self.model], self._loss),)
+
+    def _loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+        return self.model.loss(*batch, noise=tick.noise)

@@ -1,153 +1,80 @@
-"""The frame model, the lower level: encoder E, generator G and discriminator D of single frames.
-
-Adversarially learned inference (Dumoulin et al. 2017, arXiv:1606.00704) on a small grid of latents.
-All three work at half the frame's resolution and below: 2 x 2 pixels enter and leave as channels,
-so that most arithmetic runs over many channels at few places, where small hardware is quickest.
-"""
+"""What every frame model is, whatever its networks: E and G of single frames, and their game."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Up
-
-STRIDE = 8
-"""Pixels of a frame under one cell of its latent grid, each way."""
+from ldf_video.models.game import Game, Logs, Player, Tick
 
 
-@dataclass(frozen=True)
-class FrameConfig:
-    """Shape of a frame model (`--preset default`).
+class FrameShape(Protocol):
+    """What any frame model's config says. Sizes in pixels."""
 
-    Attributes:
-        height: of a frame in pixels, a multiple of 8.
-        width: of a frame in pixels, a multiple of 8.
-        latent_channels: numbers a cell of the latent grid; the grid is (height / 8, width / 8).
-        base_width: channels of E and G at half resolution, a multiple of 8; doubled a halving.
-        critic_width: the same for D.
-        depth: residual blocks of E and G at the coarsest resolution (one at each finer one).
-    """
+    @property
+    def height(self) -> int:
+        """Of a frame."""
+        ...
 
-    height: int = 32
-    width: int = 32
-    latent_channels: int = 4
-    base_width: int = 48
-    critic_width: int = 32
-    depth: int = 2
-
-    def __post_init__(self) -> None:
-        if self.height % STRIDE or self.width % STRIDE or min(self.height, self.width) < STRIDE:
-            raise ValueError(
-                f"frame size {self.height}x{self.width}: expected positive multiples of {STRIDE}"
-            )
+    @property
+    def width(self) -> int:
+        """Of a frame."""
+        ...
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of one frame's latent."""
-        return (self.latent_channels, self.height // STRIDE, self.width // STRIDE)
-
-
-class Encoder(nn.Module):
-    """E: frames (B, 3, H, W) in [-1, 1] -> latents (B, C, H/8, W/8), near N(0, I) once trained."""
-
-    def __init__(self, config: FrameConfig) -> None:
-        super().__init__()
-        w = config.base_width
-        self.trunk = nn.Sequential(
-            Down(3, w),
-            NormedBlock(w),
-            Down(w, 2 * w),
-            NormedBlock(2 * w),
-            Down(2 * w, 4 * w),
-            *[NormedBlock(4 * w) for _ in range(config.depth)],
-            nn.GroupNorm(8, 4 * w),
-            nn.SiLU(),
-        )
-        self.head = nn.Conv2d(4 * w, config.latent_channels, 1)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """The last hidden layer, (B, 4 * base_width, H/8, W/8): where the shortcut branches off."""
-        return self.trunk(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.hidden(x))
-
-
-class Generator(nn.Module):
-    """G: latents (B, C, H/8, W/8) -> frames (B, 3, H, W), about [-1, 1], not clamped."""
-
-    def __init__(self, config: FrameConfig) -> None:
-        super().__init__()
-        w = config.base_width
-        self.stem = nn.Conv2d(config.latent_channels, 4 * w, 3, padding=1)
-        self.trunk = nn.Sequential(
-            *[NormedBlock(4 * w) for _ in range(config.depth)],
-            Up(4 * w, 2 * w),
-            NormedBlock(2 * w),
-            Up(2 * w, w),
-            NormedBlock(w),
-            nn.GroupNorm(8, w),
-            nn.SiLU(),
-            Up(w, 3),
-        )
-
-    def from_hidden(self, h: Tensor) -> Tensor:
-        """Decode a hidden layer of E's shape, around the latents: the paper's shortcut."""
-        return self.trunk(h)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.trunk(self.stem(z))
-
-
-class Discriminator(nn.Module):
-    """D: a pair (frame, latent) -> logit (B,), high for the inferred pair (x, E(x)).
-
-    No normalisation layers, so that Roth's penalty acts on what it is meant to act on.
-    """
-
-    def __init__(self, config: FrameConfig) -> None:
-        super().__init__()
-        w = config.critic_width
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(Down(3, w), PlainBlock(w)),
-                nn.Sequential(Down(w, 2 * w), PlainBlock(2 * w)),
-                nn.Sequential(Down(2 * w, 4 * w), PlainBlock(4 * w)),
-            ]
-        )
-        self.of_latent = nn.Conv2d(config.latent_channels, 4 * w, 1)
-        self.joint = nn.Sequential(nn.Conv2d(8 * w, 4 * w, 1), PlainBlock(4 * w))
-        _, rows, columns = config.latent_shape
-        self.head = nn.Sequential(
-            nn.Linear(4 * w * rows * columns, 4 * w), nn.LeakyReLU(0.2), nn.Linear(4 * w, 1)
-        )
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Features of frames at 1/2, 1/4 and 1/8 of their resolution; the last is for `judge`."""
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
-
-    def judge(self, features: Tensor, z: Tensor) -> Tensor:
-        """The logit (B,) of a pair whose frame is given by its coarsest features."""
-        h = self.joint(torch.cat([features, F.leaky_relu(self.of_latent(z), 0.2)], dim=1))
-        return self.head(F.leaky_relu(h, 0.2).flatten(1)).squeeze(1)
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.judge(self.features(x)[-1], z)
+        ...
 
 
 class FrameModel(nn.Module):
-    """Encoder and generator: all that is needed once training is over."""
+    """Encoder and generator: all that is needed once training is over.
 
-    def __init__(self, config: FrameConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = Encoder(config)
-        self.generator = Generator(config)
+    `encoder` takes frames (B, 3, H, W) in [-1, 1] to latents (B, *latent_shape), `generator` takes
+    latents to frames, about [-1, 1] and not clamped. Both treat the items of a batch apart.
+    """
+
+    config: FrameShape
+    encoder: nn.Module
+    generator: nn.Module
+
+
+class FrameGame(Game):
+    """E and G against D, on batches of frames (B, 3, H, W) in [-1, 1]."""
+
+    model: FrameModel
+    discriminator: nn.Module
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """D moves first."""
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss),
+            Player("encoder_generator", self.encoder_generator, self.encoder_generator_loss),
+        )
+
+    @property
+    def encoder_generator(self) -> list[nn.Module]:
+        """All that the side of E and G moves."""
+        return [self.model]
+
+    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """What D minimises."""
+        raise NotImplementedError
+
+    def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """What E and G minimise."""
+        raise NotImplementedError
+
+
+def pixel_loss(x: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute plus mean squared difference, a scalar; pixels in [-1, 1]."""
+    difference = x.float() - target
+    return difference.abs().mean() + difference.square().mean()
+
+
+def every(items: Tensor, share: float) -> Tensor:
+    """About a share of a batch, evenly spread: the same items however the batch is split."""
+    return items[:: max(1, round(1 / share))]

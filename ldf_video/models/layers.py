@@ -5,6 +5,102 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ldf_video.models.batch_statistics import apart, joined, mean_over_processes
+
+
+class Stack(nn.Sequential):
+    """Layers after each other, whose inner results can be computed twice instead of kept.
+
+    Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): while `checkpointing` is set, only
+    what enters each layer is kept for the gradient.
+    """
+
+    checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            if self.checkpointing and torch.is_grad_enabled():
+                # No layer draws random numbers, so none are kept for the second pass.
+                x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x)
+        return x
+
+
+def set_checkpointing(module: nn.Module, *, on: bool) -> None:
+    """Turn gradient checkpointing on or off in all stacks of a module."""
+    for part in module.modules():
+        if isinstance(part, Stack):
+            part.checkpointing = on
+
+
+class BatchNorm(nn.Module):
+    """Batch norm whose statistics are those of the whole batch, over all processes.
+
+    Ioffe & Szegedy (2015), arXiv:1502.03167. torch's own does this on CUDA only.
+
+    Shapes: (B, channels, H, W) -> the same.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, *, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.epsilon = momentum, epsilon
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or joined() == 1:
+            return F.batch_norm(
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=self.training,
+                momentum=self.momentum,
+                eps=self.epsilon,
+            )
+        both = torch.stack([x.float().mean((0, 2, 3)), x.float().square().mean((0, 2, 3))])
+        mean, square = mean_over_processes(both)
+        var = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            count = joined() * x.numel() / x.shape[1]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / max(count - 1, 1), self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.epsilon)
+        shift = self.bias - mean * scale
+        return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+
+@torch.no_grad()
+def recompute_statistics(module: nn.Module, x: Tensor) -> None:
+    """Set the running statistics of all batch norms to those of one batch that passes through.
+
+    Averaged weights do not fit averaged or copied statistics (Wu & Johnson 2021, arXiv:2105.07576).
+
+    Args:
+        module: takes `x`.
+        x: its input, (B, ...), a large batch.
+    """
+    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+    if not norms:
+        return
+    was_training, momenta = module.training, [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    module.train()
+    with apart():
+        module(x)
+    module.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 class NormedBlock(nn.Module):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldf_video.models.batch_statistics import gathered
+
 
 def relativistic_loss(winner: Tensor, loser: Tensor) -> Tensor:
     """Mean softplus(loser - winner): falls as `winner` is scored above `loser`, pair by pair.
@@ -23,6 +25,21 @@ def relativistic_loss(winner: Tensor, loser: Tensor) -> Tensor:
         A scalar in nats; ln 2 where the two are equal.
     """
     return F.softplus(loser - winner).mean()
+
+
+def binary_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean softplus(-real) + mean softplus(fake): binary cross-entropy of a discriminator.
+
+    Goodfellow et al. (2014), arXiv:1406.2661. Its opponents minimise it with the two exchanged.
+
+    Args:
+        real: logits (B,) of what is to be scored high.
+        fake: logits (B,) of what is to be scored low.
+
+    Returns:
+        A scalar in nats; 2 ln 2 where D cannot tell the two apart.
+    """
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Tensor:
@@ -51,7 +68,7 @@ def moment_penalty(z: Tensor) -> Tensor:
 
     |mean|^2 + |cov - I|^2 over the number of dimensions d, each square taken as the product of two
     estimates from the two halves of the batch: the plain square of one estimate is too large by
-    about d^2 / B and would shrink the latents.
+    about d^2 / B and would shrink the latents. The batch is that of all processes together.
 
     Args:
         z: latents (B, ...), B at least 4.
@@ -59,7 +76,7 @@ def moment_penalty(z: Tensor) -> Tensor:
     Returns:
         A scalar whose expectation is at least 0, and 0 only where the moments agree.
     """
-    flat = z.flatten(1).float()
+    flat = gathered(z.flatten(1).float())
     half = flat.shape[0] // 2
     if half < 2:
         raise ValueError(f"moment_penalty: got a batch of {flat.shape[0]}, expected at least 4")

@@ -31,15 +31,19 @@ def choose_device(asked: str) -> str:
 
 
 def choose_precision(asked: str, *, device: str) -> str:
-    """The precision of `--mixed-precision auto|no|bf16`: bf16 where a GPU has it, none on CPU.
+    """The precision of `--mixed-precision auto|no|bf16|fp16`: by itself bf16 where a GPU has it.
 
     Raises:
-        UsageError: it is unknown.
+        UsageError: it is unknown, or fp16 anywhere but on CUDA.
     """
     if asked == "auto":
         return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "no"
-    if asked not in ("no", "bf16"):
-        raise UsageError(f"--mixed-precision {asked}: expected auto, no or bf16")
+    if asked not in ("no", "bf16", "fp16"):
+        raise UsageError(f"--mixed-precision {asked}: expected auto, no, bf16 or fp16")
+    if asked == "fp16" and device != "cuda":
+        raise UsageError(
+            f"--mixed-precision fp16: expected a CUDA device, got {device}; use bf16 or no"
+        )
     return asked
 
 

@@ -16,6 +16,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device, choose_precision
 from ldf_video.pipelines.geometry import geometry_of, with_options
 from ldf_video.pipelines.ingest import Report, ingest, open_store
+from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
@@ -54,7 +55,8 @@ class FrameEncoder:
     def __call__(self, frames: npt.NDArray[np.uint8], num_real: int) -> npt.NDArray[np.float16]:
         """uint8 frames (B, H, W, 3), the first `num_real` real -> float16 latents (B, C, h, w)."""
         x = to_model(frames, device=self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+        half = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        with torch.autocast(self.device, half, enabled=self.precision != "no"):
             z = self.model.encoder(x)
         latents = z.to(torch.float16)
         if self._batches % 16 == 0:  # a sample: one batch in 16, the first among them
@@ -75,11 +77,6 @@ class FrameEncoder:
         if not num_values:
             return None
         return psnr_db(sum(error for error, _ in samples) / num_values)
-
-
-def psnr_db(mean_squared_error: float) -> float:
-    """Peak signal-to-noise ratio of 8-bit pixels, in dB; 99 where there is no error."""
-    return 99.0 if mean_squared_error <= 0 else float(10 * np.log10(255**2 / mean_squared_error))
 
 
 def encode(

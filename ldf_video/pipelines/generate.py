@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
-from ldf_video.models.flow import FlowTop
+from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
+from ldf_video.models.top import TopModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
@@ -31,6 +32,7 @@ from ldf_video.video.write import VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
 
+DEFAULT_FRAMES = 16
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
 
@@ -53,7 +55,7 @@ class Generated:
 def generate(
     output: str | Path,
     *,
-    num_frames: int = 16,
+    num_frames: int | None = None,
     num_videos: int = 1,
     seed: int | None = None,
     fps: str | None = None,
@@ -73,6 +75,7 @@ def generate(
     device = choose_device(device)
     directory, shipped = find_top_model(top_model)
     top = load_top_model(directory, device=device)
+    num_frames = _frames_of(top, num_frames, continues=start_from is not None)
     rate = _checked_fps(top) if rate is None else rate
     frame = frame_model_of(top, device=device)
     past = None
@@ -159,15 +162,39 @@ class _Outputs:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
 
-def _check_counts(*, num_frames: int, num_videos: int, upscale: int | None) -> None:
+def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> int:
+    """How many frames to make.
+
+    Raises:
+        UsageError: the top model cannot make so many, or cannot go on from a clip.
+    """
+    fixed = top.model.fixed_frames
+    if fixed is None:
+        return DEFAULT_FRAMES if asked is None else asked
+    kind = top.config["model"]["kind"]
+    others = " or ".join(f"--kind {other}" for other in KINDS if other != kind)
+    if asked not in (None, fixed):
+        raise UsageError(
+            f"--frames {asked}: {top.directory} is of the kind {kind} and makes {fixed} frames, "
+            f"always; train-top {others} makes any number"
+        )
+    if continues:
+        raise UsageError(
+            f"--from: {top.directory} is of the kind {kind} and cannot go on from a clip; "
+            f"train-top {others} can"
+        )
+    return fixed
+
+
+def _check_counts(*, num_frames: int | None, num_videos: int, upscale: int | None) -> None:
     for name, value in (("--frames", num_frames), ("--num-videos", num_videos)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more")
     if upscale is not None and upscale < 1:
         raise UsageError(f"--upscale {upscale}: expected 1 or more")
 
 
-def _checked_fps(top: Loaded[FlowTop]) -> Fraction:
+def _checked_fps(top: Loaded[TopModel]) -> Fraction:
     """The rate of the clips that a top model learned."""
     try:
         fps = Fraction(top.config["fps"])

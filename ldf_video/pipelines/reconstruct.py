@@ -14,9 +14,9 @@ import torch
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
-from ldf_video.pipelines.encode import psnr_db
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.ingest import Reach
+from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry

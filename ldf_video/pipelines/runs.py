@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.pipelines.devices import choose_precision
+from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
+from ldf_video.training.loop import TrainConfig, check_parts
+from ldf_video.training.optimizers import check_optimizer
+from ldf_video.training.ranks import Ranks
 
 Options = dict[str, Any]
 
@@ -42,8 +47,9 @@ def open_run(
     given: Mapping[str, Any],
     resume: bool,
     build: Callable[[Options], dict[str, Any]],
+    ranks: Ranks | None = None,
 ) -> Iterator[Run]:
-    """Open a run, or start one, and hold its lock.
+    """Open a run, or start one, and hold its lock; the first of several processes does it for all.
 
     Args:
         directory: of the checkpoint.
@@ -53,6 +59,7 @@ def open_run(
         resume: False moves a run that is there aside.
         build: makes a fresh run's config from the given options, a "seed" always among them; called
             before anything is made or moved, so that what it refuses leaves no trace.
+        ranks: the processes that train together.
 
     Yields:
         The run.
@@ -63,6 +70,20 @@ def open_run(
         UsageError: `build` refuses the options.
     """
     asked = {name: value for name, value in given.items() if value is not None}
+    with ExitStack() as stack:
+        opening = _open(directory, kind, asked=asked, resume=resume, build=build)
+        yield (ranks or Ranks()).of_first(lambda: stack.enter_context(opening))
+
+
+@contextmanager
+def _open(
+    directory: Path,
+    kind: str,
+    *,
+    asked: Options,
+    resume: bool,
+    build: Callable[[Options], dict[str, Any]],
+) -> Iterator[Run]:
     options = dict(asked)
     options.setdefault("seed", secrets.randbelow(2**31))
     # Options that mean nothing fail here, before anything is made or moved.
@@ -168,3 +189,50 @@ def budget(options: Options, *, device: str) -> Options:
     if "steps" in options or "minutes" in options:
         return options
     return options | {"minutes": 10.0 if device == "cpu" else 5.0}
+
+
+def training_config(
+    options: Options, *, device: str, ranks: Ranks, defaults: Mapping[str, Any]
+) -> TrainConfig:
+    """How a fresh run is trained, from the options that were given.
+
+    Args:
+        options: those, a "seed" among them.
+        device: that it is for.
+        ranks: the processes that train together.
+        defaults: of TrainConfig's fields, where a level has its own.
+
+    Raises:
+        UsageError: one of them means nothing, or they do not go together.
+    """
+    chosen = budget(options, device=device)
+    names = ("batch_size", "learning_rate", "optimizer", "accumulate", "gradient_checkpointing")
+    given = {name: options[name] for name in names if name in options}
+    training = TrainConfig(
+        **{
+            **defaults,
+            **given,
+            "steps": chosen.get("steps"),
+            "minutes": chosen.get("minutes"),
+            "mixed_precision": choose_precision(
+                options.get("mixed_precision", "auto"), device=device
+            ),
+            "seed": options["seed"],
+        }
+    )
+    check_optimizer(training.optimizer)
+    check_parts(training, ranks)
+    return training
+
+
+def announce(progress: Progress, run: Run, *, data: str, held_out: StoreReader | None) -> None:
+    """Say what a training starts from and how long it takes."""
+    training = run.config["training"]
+    length = (
+        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
+    )
+    aside = f", {held_out.num_clips:,} more clips held out" if held_out is not None else ""
+    progress.say(
+        f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
+        f"{data}{aside}, {length}, batches of {training['batch_size']}, seed {training['seed']}"
+    )

@@ -2,85 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldf_video.errors import CheckpointError, StoreError, UsageError
-from ldf_video.models.flow import FlowConfig, FlowTop
+from ldf_video.models import build
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
-from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
-from ldf_video.pipelines.runs import Options, budget, check_data, open_run
+from ldf_video.models.game import Game
+from ldf_video.models.noise import Noise, Part
+from ldf_video.models.top import TopModel
+from ldf_video.pipelines.devices import choose_device, out_of_memory
+from ldf_video.pipelines.frechet import frechet_distance
+from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.loop import Logs, Player, Tick, TrainConfig, Trainer
-from ldf_video.training.samplers import frame_indices, windows
+from ldf_video.training.loop import TrainConfig, Trainer
+from ldf_video.training.ranks import Ranks, join_ranks
+from ldf_video.training.samplers import Integers, frame_indices, windows
+from ldf_video.training.tracking import check_tracker
 from ldf_video.video.pixels import from_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.write import VideoWriter, tile, write_sheet
 
-DEFAULT_WINDOW = 16
+DEFAULT_WINDOW = {"flow": 16, "mlp": 5}
 DEFAULT_BLOCK = 4
 STATISTICS_FRAMES = 65_536
 """Frames from which the mean and spread of latents are taken at most."""
+MEASURED_WINDOWS = 1024
+"""Held-out windows that a loss is taken over."""
+SHOWN = 9
+"""Videos in a sheet and an mp4 of a training."""
 
 Batch = tuple[Tensor, Tensor]
 
 
 class TopLevel:
-    """The upper level as the training loop sees it."""
+    """The upper level as the training loop sees it: a game on windows of latents."""
 
     def __init__(
         self,
-        top: FlowTop,
+        game: Game,
         latents: StoreReader,
         *,
         batch_size: int,
         seed: int,
-        frame_model: Loaded[FrameModel] | None,
+        held_out: StoreReader | None = None,
+        frame_model: Loaded[FrameModel] | None = None,
+        fps: Fraction = Fraction(25),
     ) -> None:
+        """Args: latents to learn from and others to measure on; what decodes them, at what rate."""
+        assert isinstance(game.model, TopModel)
+        self.game = game
         self.latents, self.batch_size, self.seed = latents, batch_size, seed
-        self.networks: nn.Module = top
-        self.exported: nn.Module = top
-        self.players: Sequence[Player] = (Player("flow", [top], self._loss),)
-        self._top = top
-        self._frame_model = frame_model
+        self.score = "velocity" if isinstance(game.model, FlowTop) else "latent_frechet"
+        self._window = game.model.config.window
+        self._held_out = held_out
+        self._frame_model, self._fps = frame_model, fps
 
-    def batch(self, step: int, device: torch.device) -> Batch:
+    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
         """Random windows (B, window, C, H, W) and which of their frames are real (B, window)."""
-        length = self._top.config.window
         clips, starts = windows(
             self.seed,
             step,
             lengths=self.latents.lengths,
-            window=length,
+            window=self._window,
             batch_size=self.batch_size,
         )
-        values, mask = self.latents.windows(clips, starts, length=length)
+        return self._read(self.latents, part.of(clips), part.of(starts), device)
+
+    def _read(
+        self, store: StoreReader, clips: Integers, starts: Integers, device: torch.device
+    ) -> Batch:
+        values, mask = store.windows(clips, starts, length=self._window)
         latents = torch.from_numpy(values).to(device).float()
         return latents, torch.from_numpy(mask).to(device)
 
-    def _loss(self, batch: Batch, tick: Tick) -> tuple[Tensor, Logs]:
-        latents, mask = batch
-        return self._top.loss(latents, mask, noise=tick.noise)
+    def calibration(self, device: torch.device) -> None:
+        """No top model has batch statistics."""
 
-    @torch.no_grad()
-    def draw(self, exported: nn.Module, path: Path) -> None:
-        """Generated clips, a row each; nothing where the frame model that decodes them is gone."""
+    @torch.inference_mode()
+    def evaluate(self, model: TopModel) -> Mapping[str, float]:
+        """The flow's loss on held-out windows; of an mlp, how far its sequences are from them."""
+        if self._held_out is None:
+            return {}
+        device = model.latent_mean.device
+        count = min(MEASURED_WINDOWS, 8 * self._held_out.num_frames)
+        clips, starts = windows(
+            0, 0, lengths=self._held_out.lengths, window=self._window, batch_size=count
+        )
+        latents, mask = self._read(self._held_out, clips, starts, device)
+        if isinstance(model, FlowTop):
+            parts = zip(latents.split(64), mask.split(64), strict=True)
+            errors = [
+                (len(x), model.loss(x, m, noise=Noise(i))[1]["velocity"].item())
+                for i, (x, m) in enumerate(parts)
+            ]
+            return {"velocity": sum(n * value for n, value in errors) / count}
+        whole = latents[mask.all(1)]
+        if len(whole) < 2:
+            return {}
+        real = model.standardise(whole).flatten(1)
+        made = torch.cat([*model.sample(self._window, [_generator(i) for i in range(len(whole))])])
+        fake = model.standardise(made).flatten(1)
+        distance = frechet_distance(real.double().cpu().numpy(), fake.double().cpu().numpy())
+        return {"latent_frechet": distance}
+
+    @torch.inference_mode()
+    def draw(self, model: TopModel, path: Path) -> npt.NDArray[np.uint8] | None:
+        """Generated clips: a sheet with a row each, and an mp4 of them side by side.
+
+        Nothing where the frame model that decodes them is gone.
+        """
         if self._frame_model is None:
-            return
-        top = cast("FlowTop", exported)
-        generators = [torch.Generator().manual_seed(i) for i in range(10)]
-        latents = torch.cat(list(top.sample(top.config.window, generators)), dim=1)
+            return None
+        generators = [_generator(i) for i in range(SHOWN)]
+        latents = torch.cat(list(model.sample(self._window, generators)), dim=1)
         decode = self._frame_model.model.generator
-        rows = [from_model(decode(sequence)) for sequence in latents]  # each (window, H, W, 3)
-        write_sheet(path, rows, upscale=3)
+        videos = np.stack([from_model(decode(sequence)) for sequence in latents])
+        with VideoWriter(path.with_suffix(".mp4"), fps=self._fps) as writer:
+            writer.write(tile(videos))
+        return write_sheet(path.with_suffix(".png"), list(videos), upscale=3)
+
+
+def _generator(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
 
 
 @out_of_memory("a smaller --batch-size or --window")
@@ -88,14 +143,17 @@ def train_top(
     *,
     latents: str | Path = "latents",
     out: str | Path = "checkpoints/top",
+    kind: str | None = None,
     window: int | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: str | None = None,
     mixed_precision: str | None = None,
     seed: int | None = None,
     resume: bool = True,
+    tracker: str | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -103,39 +161,64 @@ def train_top(
     device = choose_device(device)
     reader = open_latents(Path(latents))
     given = {
+        "kind": kind,
         "window": window,
         "steps": steps,
         "minutes": minutes,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "optimizer": optimizer,
         "mixed_precision": mixed_precision,
         "seed": seed,
     }
 
-    def build(options: Options) -> dict[str, Any]:
-        return top_run_config(options, reader, device=device)
+    check_tracker(tracker)
+    ranks = join_ranks(device)
 
-    with open_run(Path(out), "top", given=given, resume=resume, build=build) as run:
+    def build_config(options: Options) -> dict[str, Any]:
+        return top_run_config(options, reader, device=device, ranks=ranks)
+
+    with (
+        open_run(
+            Path(out), "top", given=given, resume=resume, build=build_config, ranks=ranks
+        ) as run,
+        Progress("train-top", unit="steps", quiet=quiet or not ranks.is_first) as progress,
+    ):
         config = run.config
-        with Progress("train-top", unit="steps", quiet=quiet) as progress:
-            _check_same_latents(run.directory, config, reader)
-            if run.done:
-                progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
-                return run.directory
-            check_data(run, reader, source=str(latents))
-            training = TrainConfig(**config["training"])
-            _announce(progress, run.directory, config, reader, resumed=not run.fresh)
-            torch.manual_seed(training.seed)
-            top = FlowTop(FlowConfig(**{k: v for k, v in config["model"].items() if k != "kind"}))
-            top.set_statistics(*latent_statistics(reader, seed=training.seed))
-            level = TopLevel(
-                top,
-                reader,
-                batch_size=training.batch_size,
-                seed=training.seed,
-                frame_model=_frame_model_for_pictures(config, device=device),
+        _check_same_latents(run.directory, config, reader)
+        if run.done:
+            progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
+            return run.directory
+        ranks.of_first(lambda: check_data(run, reader, source=str(latents)))
+        training = TrainConfig(**config["training"])
+        known, held_out = split(reader)
+        announce(
+            progress,
+            run,
+            data=f"{known.num_frames:,} latents of {known.num_clips:,} clips, "
+            f"{config['model']['kind']}, windows of {config['model']['window']} frames",
+            held_out=held_out,
+        )
+        if int(reader.lengths.max()) < config["model"]["window"]:
+            progress.say(
+                "train-top: warning: every clip is one frame long, there is no motion to learn"
             )
-            Trainer(level, run.directory, config=training, device=device).run(progress)
+        torch.manual_seed(training.seed)
+        top = build.top_model(config["model"])
+        top.set_statistics(*latent_statistics(known, seed=training.seed))
+        level = TopLevel(
+            build.top_game(top, config.get("game", {})),
+            known,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            held_out=held_out,
+            frame_model=_frame_model_for_pictures(config, device=device),
+            fps=Fraction(config["fps"]),
+        )
+        trainer = Trainer(
+            level, run.directory, config=training, device=device, ranks=ranks, tracker=tracker
+        )
+        trainer.run(progress)
     return Path(out)
 
 
@@ -155,24 +238,25 @@ def open_latents(path: Path) -> StoreReader:
     return reader
 
 
-def top_run_config(options: Options, reader: StoreReader, *, device: str) -> dict[str, Any]:
+def top_run_config(
+    options: Options, reader: StoreReader, *, device: str, ranks: Ranks
+) -> dict[str, Any]:
     """Everything that a fresh run is made by, from the options that were given."""
-    window, block = fit_window(
-        options.get("window", DEFAULT_WINDOW), longest=int(reader.lengths.max())
+    kind = options.get("kind", "flow")
+    if kind not in build.KINDS:
+        raise UsageError(f"--kind {kind}: expected {' or '.join(build.KINDS)}")
+    longest = int(reader.lengths.max())
+    window, block = fit_window(options.get("window", DEFAULT_WINDOW[kind]), longest=longest)
+    defaults = {"learning_rate": 5e-4, "beta1": 0.9}
+    if kind == "mlp":
+        defaults = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
+    training = training_config(options, device=device, ranks=ranks, defaults=defaults)
+    model, game = build.top_settings(
+        kind, latent_shape=_latent_shape(reader), window=window, block=block
     )
-    chosen = budget(options, device=device)
-    training = TrainConfig(
-        steps=chosen.get("steps"),
-        minutes=chosen.get("minutes"),
-        batch_size=options.get("batch_size", 64),
-        learning_rate=options.get("learning_rate", 5e-4),
-        beta1=0.9,
-        mixed_precision=choose_precision(options.get("mixed_precision", "auto"), device=device),
-        seed=options["seed"],
-    )
-    model = FlowConfig(latent_shape=_latent_shape(reader), window=window, block=block)
     return {
-        "model": {"kind": "flow", **asdict(model)},
+        "model": model,
+        "game": game,
         "training": asdict(training),
         "latents": {"fingerprint": reader.spec.fingerprint},
         "frames": {k: v for k, v in reader.spec.settings.items() if k != "weights"},
@@ -245,22 +329,3 @@ def _frame_model_for_pictures(config: dict[str, Any], *, device: str) -> Loaded[
         return load_matching_frame_model(config["frame_model"], device=device)
     except CheckpointError:
         return None
-
-
-def _announce(
-    progress: Progress, out: Path, config: dict[str, Any], reader: StoreReader, *, resumed: bool
-) -> None:
-    training, model = config["training"], config["model"]
-    length = (
-        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
-    )
-    progress.say(
-        f"train-top: {'going on' if resumed else 'starting'} in {out}: "
-        f"{reader.num_frames:,} latents of {reader.num_clips:,} clips, "
-        f"windows of {model['window']} frames, {length}, batches of {training['batch_size']}, "
-        f"seed {training['seed']}"
-    )
-    if int(reader.lengths.max()) < model["window"]:
-        progress.say(
-            "train-top: warning: every clip is one frame long, there is no motion to learn"
-        )

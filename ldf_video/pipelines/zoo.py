@@ -12,8 +12,9 @@ import torch
 
 import ldf_video
 from ldf_video.errors import CheckpointError
-from ldf_video.models.flow import FlowConfig, FlowTop
-from ldf_video.models.frame import FrameConfig, FrameModel
+from ldf_video.models import build
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.top import TopModel
 from ldf_video.training import checkpoints
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -90,23 +91,22 @@ def load_frame_model(directory: Path, *, device: str) -> Loaded[FrameModel]:
         CheckpointError: it is missing, damaged, or no frame model.
     """
     config = checkpoints.load_config(directory, kind="frame")
-    model = _make(directory, lambda: FrameModel(FrameConfig(**config["model"])))
+    model = _make(directory, lambda: build.frame_model(config["model"]))
     return _load(model, directory, config, device=device)
 
 
-def load_top_model(directory: Path, *, device: str) -> Loaded[FlowTop]:
+def load_top_model(directory: Path, *, device: str) -> Loaded[TopModel]:
     """Load a top model for use.
 
     Raises:
         CheckpointError: it is missing, damaged, or no top model.
     """
     config = checkpoints.load_config(directory, kind="top")
-    shape = {name: value for name, value in config["model"].items() if name != "kind"}
-    top = _make(directory, lambda: FlowTop(FlowConfig(**shape)))
+    top = _make(directory, lambda: build.top_model(config["model"]))
     return _load(top, directory, config, device=device)
 
 
-def frame_model_of(top: Loaded[FlowTop], *, device: str) -> Loaded[FrameModel]:
+def frame_model_of(top: Loaded[TopModel], *, device: str) -> Loaded[FrameModel]:
     """The one frame model whose latents a top model learned.
 
     Raises:

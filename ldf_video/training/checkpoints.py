@@ -5,6 +5,7 @@
     state.pt            while training: weights, averages, optimizers, step (loaded weights_only)
     metrics.jsonl       a line every few updates
     samples/            pictures made while training
+    best/               config.json and weights of the lowest held-out loss: a checkpoint too
 
 Every file is written beside its place and moved into it. Nothing here can run code on loading.
 """
@@ -32,6 +33,7 @@ from ldf_video.errors import CheckpointError
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, STATE, METRICS = "config.json", "model.safetensors", "state.pt", "metrics.jsonl"
+BEST = "best"
 
 _PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "frame": {"model": (), "frames": ("height", "width", "crop", "fps")},
@@ -117,6 +119,15 @@ def save_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
     write_atomically(directory / WEIGHTS, lambda path: save_file(kept, path))
 
 
+def save_best(
+    directory: Path, tensors: Mapping[str, Tensor], *, known: Mapping[str, float]
+) -> None:
+    """Keep weights in best/, in place of those before, and what is `known` of them."""
+    best = directory / BEST
+    save_weights(best, tensors)
+    save_config(best, {**load_config(directory), "best": dict(known)})
+
+
 def load_weights(directory: Path) -> dict[str, Tensor]:
     """Read model.safetensors, on the CPU, as it was stored.
 
@@ -150,7 +161,7 @@ def fingerprint_of(directory: Path) -> str:
     digest = hashlib.sha256(json.dumps(load_config(directory)["model"], sort_keys=True).encode())
     for name, tensor in sorted(load_weights(directory).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -10,65 +10,53 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import nn
 
-from ldf_video.errors import CheckpointError, LdfError
+from ldf_video.errors import CheckpointError, LdfError, UsageError
+from ldf_video.models.game import Batch, Game, Logs, Player, Tick
+from ldf_video.models.layers import set_checkpointing
+from ldf_video.models.noise import Noise, Part
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.ema import Average
-
-Logs = dict[str, Tensor]
-Batch = Any
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Where a training is: what a loss may depend on beside its batch.
-
-    Attributes:
-        step: update number, from 0.
-        progress: share of the budget that is used, in [0, 1].
-        noise: this update's source of chance, on the CPU.
-    """
-
-    step: int
-    progress: float
-    noise: torch.Generator
-
-
-@dataclass(frozen=True)
-class Player:
-    """One side of a game: the networks that its step moves, and what it minimises."""
-
-    name: str
-    networks: Sequence[nn.Module]
-    loss: Callable[[Batch, Tick], tuple[Tensor, Logs]]
+from ldf_video.training.optimizers import make_optimizer
+from ldf_video.training.ranks import Ranks, make_accelerator
+from ldf_video.training.tracking import Tracker
 
 
 class Level(Protocol):
-    """What a level of the hierarchy gives to the loop."""
+    """What a level of the hierarchy gives to the loop: a game, and data to play it on."""
 
-    players: Sequence[Player]
-    networks: nn.Module
-    """Everything that is trained, players of all sides; its weights are saved in the state."""
-    exported: nn.Module
-    """The part whose average becomes model.safetensors; inside `networks`."""
+    @property
+    def game(self) -> Game:
+        """The networks and their losses."""
+        ...
 
-    def batch(self, step: int, device: torch.device) -> Batch:
-        """The batch of an update."""
+    @property
+    def score(self) -> str:
+        """Which value of `evaluate` decides between checkpoints; the lower the better."""
+        ...
 
-    def draw(self, exported: nn.Module, path: Path) -> None:
-        """Write a picture (PNG) of what the averaged model does."""
+    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
+        """One part of the batch of an update."""
+
+    def calibration(self, device: torch.device) -> Batch:
+        """A large batch, always the same, for `Game.calibrate`."""
+
+    def evaluate(self, model: Any) -> Mapping[str, float]:
+        """Losses on data that is never trained on; nothing where there is none."""
+
+    def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
+        """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,10 @@ class TrainConfig:
         cooldown: last share of the budget over which the learning rate falls to a twentieth.
         average: decay of the averaged weights.
         gradient_norm: largest norm of a player's gradient.
-        mixed_precision: "bf16" or "no".
+        optimizer: "adam" or "adam8bit".
+        accumulate: parts of a batch that are taken one after the other, to save memory.
+        gradient_checkpointing: compute inner results twice instead of keeping them.
+        mixed_precision: "bf16", "fp16" or "no".
         seed: of weights, batches and noise.
     """
 
@@ -100,6 +91,9 @@ class TrainConfig:
     cooldown: float = 0.4
     average: float = 0.999
     gradient_norm: float = 10.0
+    optimizer: str = "adam"
+    accumulate: int = 1
+    gradient_checkpointing: bool = False
     mixed_precision: str = "no"
     seed: int = 0
 
@@ -127,7 +121,7 @@ class Cadence:
 
     Attributes:
         save_seconds: between saved states.
-        sheet_seconds: between sheets.
+        sheet_seconds: between pictures, and losses on held-out data.
         log_steps: updates averaged in a line of metrics.jsonl.
     """
 
@@ -148,14 +142,12 @@ class _Clock:
         return self.before + time.monotonic() - self.started
 
 
-def make_accelerator(device: str, *, mixed_precision: str) -> Accelerator:
-    """An accelerator for one training on one device; Accelerate keeps one such state a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
-
-
 class Trainer:
-    """Trains one level in one checkpoint directory; `run` goes on from wherever that stands."""
+    """Trains one level in one checkpoint directory; `run` goes on from wherever that stands.
+
+    Of several processes each makes its own, with the same arguments but for `ranks`. All move their
+    weights alike; the first one writes.
+    """
 
     def __init__(
         self,
@@ -165,83 +157,147 @@ class Trainer:
         config: TrainConfig,
         device: str = "cpu",
         cadence: Cadence | None = None,
+        ranks: Ranks | None = None,
+        tracker: str | None = None,
     ) -> None:
+        """Prepare a training.
+
+        Raises:
+            UsageError: the batch cannot be divided, or the optimizer or tracker is not there.
+            CheckpointError: the state in the directory does not fit.
+        """
         self.level, self.directory, self.config = level, directory, config
-        self.cadence = cadence or Cadence()
+        self.cadence, self.ranks = cadence or Cadence(), ranks or Ranks()
+        check_parts(config, self.ranks)
         self.accelerator = make_accelerator(device, mixed_precision=config.mixed_precision)
-        level.networks.to(self.accelerator.device)
-        self.average = Average(level.exported, decay=config.average)
-        self.optimizers = [self._optimizer(player) for player in level.players]
+        level.game.to(self.accelerator.device)
+        set_checkpointing(level.game, on=config.gradient_checkpointing)
+        self.average = Average(level.game.model, decay=config.average)
+        self.optimizers = [self._optimizer(player) for player in level.game.players]
         self.step = 0
         self.clock = _Clock()
+        self.best: float | None = None
         self._pending: list[Logs] = []
         self._midway = False  # an update has moved some weights and not yet all
         self._resume()
+        self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
 
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again."""
         saved = drawn = time.monotonic()
         self.clock = _Clock(before=self.clock.before)
         try:
-            with _interrupts_held() as let_interrupt:
-                while (share := self._progress()) < 1:
+            with _interrupts_held() as interrupts:
+                while (share := self._share(interrupts)) < 1:
                     logs = self._update(share)
                     self._log(logs, share)
                     progress.update(self.step, share=share, note=self._note(logs))
-                    let_interrupt()
+                    if time.monotonic() - drawn > self.cadence.sheet_seconds:
+                        self.look()
+                        drawn = time.monotonic()
                     if time.monotonic() - saved > self.cadence.save_seconds:
                         self.save()
                         saved = time.monotonic()
-                    if time.monotonic() - drawn > self.cadence.sheet_seconds:
-                        self.draw()
-                        drawn = time.monotonic()
         except KeyboardInterrupt:
             if not self._midway:  # else what was saved last is what can be gone on from
                 self.save()
             raise
+        finally:
+            self.tracker.close()
+        self.look()
         self.save(done=True)
-        self.draw()
+        self.ranks.wait()
 
-    def _progress(self) -> float:
-        return self.config.progress(step=self.step, elapsed_seconds=self.clock.elapsed)
+    def _share(self, interrupts: _Interrupts) -> float:
+        """Share of the budget that is used, the same in all processes.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C waits in one of them; all of them stop here.
+        """
+        share = self.config.progress(step=self.step, elapsed_seconds=self.clock.elapsed)
+        waiting = interrupts.waiting
+        if self.ranks.count > 1:
+            said = torch.tensor([share * self.ranks.is_first, float(waiting)], dtype=torch.float32)
+            first_share, number_waiting = self.ranks.sum(said.to(self.accelerator.device)).tolist()
+            share = share if self.config.steps is not None else first_share
+            waiting = number_waiting > 0
+        if waiting:
+            raise KeyboardInterrupt
+        return share
 
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
-        device = self.accelerator.device
-        noise = torch.Generator().manual_seed(_mix(self.config.seed, self.step))
-        tick = Tick(self.step, share, noise)
-        batch = self.level.batch(self.step, device)
+        device, parts = self.accelerator.device, self._parts()
+        batches = [self.level.batch(self.step, part, device) for part in parts]
         rate = self.config.rate(step=self.step, progress=share)
         logs: Logs = {}
         self._midway = True
-        for player, optimizer in zip(self.level.players, self.optimizers, strict=True):
-            logs |= self._move(player, optimizer, batch, tick, rate)
-        self.average.update(self.level.exported, step=self.step)
+        for turn, (player, optimizer) in enumerate(
+            zip(self.level.game.players, self.optimizers, strict=True)
+        ):
+            seed = _mix(self.config.seed, self.step, turn)
+            ticks = [Tick(self.step, share, Noise(seed, part)) for part in parts]
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            logs |= self._move(player, optimizer, list(zip(batches, ticks, strict=True)))
+        self.level.game.after_update(logs)
+        self.average.update(self.level.game.model, step=self.step)
         self.step += 1
         self._midway = False
         return logs
 
-    def _move(self, player: Player, optimizer: Any, batch: Batch, tick: Tick, rate: float) -> Logs:
+    def _parts(self) -> list[Part]:
+        """The parts of each batch that this process takes, one after the other."""
+        many = self.config.accumulate
+        first = self.ranks.index * many
+        return [Part(first + i, self.ranks.count * many) for i in range(many)]
+
+    def _move(self, player: Player, optimizer: Any, parts: list[tuple[Batch, Tick]]) -> Logs:
         """One player's step: gradients reach its own weights and no others."""
-        self.level.networks.requires_grad_(False)
+        self.level.game.requires_grad_(False)
         for network in player.networks:
             network.requires_grad_(True)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with self.accelerator.autocast():
-            loss, logs = player.loss(batch, tick)
         optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
+        each: list[Logs] = []
+        for batch, tick in parts:
+            with self.accelerator.autocast():
+                loss, logs = player.loss(batch, tick)
+            self.accelerator.backward(loss / len(parts))
+            each.append(logs)
         parameters = [p for network in player.networks for p in network.parameters()]
+        self._average_gradients(parameters)
         norm = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_norm)
         optimizer.step()
-        return logs | {f"gradient_norm/{player.name}": norm.detach()}
+        return self._mean_logs(each) | {f"gradient_norm/{player.name}": norm.detach()}
+
+    def _average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make the gradients those of the whole batch: one message a player and step."""
+        if self.ranks.count == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        self.ranks.sum(flat).div_(self.ranks.count)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def _mean_logs(self, each: Sequence[Logs]) -> Logs:
+        """Means over the parts of a batch, and over all processes."""
+        if len(each) == 1 and self.ranks.count == 1:
+            return each[0]
+        means = torch.stack(
+            [torch.stack([logs[name].float() for logs in each]).mean() for name in each[0]]
+        )
+        self.ranks.sum(means).div_(self.ranks.count)
+        return dict(zip(each[0], means, strict=True))
 
     def _optimizer(self, player: Player) -> Any:
+        c = self.config
         parameters = [p for network in player.networks for p in network.parameters()]
-        betas = (self.config.beta1, self.config.beta2)
-        adam = torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=betas)
-        return self.accelerator.prepare(adam)
+        optimizer = make_optimizer(
+            c.optimizer, parameters, learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2
+        )
+        return self.accelerator.prepare(optimizer)
 
     # -- what is kept ----------------------------------------------------------------------------
 
@@ -251,8 +307,15 @@ class Trainer:
             return
         means = self._means()
         self._pending.clear()
-        line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), "progress": share}
-        checkpoints.append_metrics(self.directory, [line | means])
+        self._tell(means, progress=share)
+
+    def _tell(self, values: Mapping[str, float], **more: float) -> None:
+        """Add a line to metrics.jsonl, and points to the tracker's curves."""
+        if not self.ranks.is_first:
+            return
+        line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), **more, **values}
+        checkpoints.append_metrics(self.directory, [line])
+        self.tracker.log(dict(values), step=self.step)
 
     def _means(self) -> dict[str, float]:
         """Means of what was logged since the last line of metrics.
@@ -290,29 +353,54 @@ class Trainer:
             LdfError: the weights are not finite; what was saved before is kept.
         """
         self._means()
+        if not self.ranks.is_first:
+            return
+        self._calibrate()
         state = {
             "step": self.step,
             "elapsed_seconds": self.clock.elapsed,
             "done": done,
-            "networks": self.level.networks.state_dict(),
+            "best": self.best,
+            "networks": self.level.game.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         checkpoints.save_weights(self.directory, self.average.module.state_dict())
         checkpoints.save_state(self.directory, state)
 
-    def draw(self) -> None:
-        """Add a picture to samples/."""
-        picture = self.directory / "samples" / f"step-{self.step:07d}.png"
-        self.level.draw(self.average.module, picture)
+    def look(self) -> None:
+        """See how the averaged model does: losses on held-out data, a picture in samples/.
+
+        The best so far by the level's score is kept in best/, a checkpoint of its own.
+        """
+        if not self.ranks.is_first:
+            return
+        self._calibrate()
+        model = self.average.module
+        values = dict(self.level.evaluate(model))
+        if values:
+            self._tell({f"held_out/{name}": value for name, value in values.items()})
+        score = values.get(self.level.score, math.inf)
+        if score < (math.inf if self.best is None else self.best):
+            self.best = score
+            known = {"step": self.step, self.level.score: score}
+            checkpoints.save_best(self.directory, model.state_dict(), known=known)
+        picture = self.level.draw(model, self.directory / "samples" / f"step-{self.step:07d}")
+        if picture is not None:
+            self.tracker.show("samples", picture, step=self.step)
+
+    def _calibrate(self) -> None:
+        batch = self.level.calibration(self.accelerator.device)
+        self.level.game.calibrate(self.average.module, batch)
 
     def _resume(self) -> None:
         state = checkpoints.load_state(self.directory)
         if state is None:
-            checkpoints.cut_metrics(self.directory, after_step=0)
+            if self.ranks.is_first:
+                checkpoints.cut_metrics(self.directory, after_step=0)
             return
         try:
-            self.level.networks.load_state_dict(state["networks"])
+            self.level.game.load_state_dict(state["networks"])
             self.average.module.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
@@ -324,25 +412,47 @@ class Trainer:
             ) from None
         self.step = state["step"]
         self.clock = _Clock(before=state["elapsed_seconds"])
-        checkpoints.cut_metrics(self.directory, after_step=self.step)
+        self.best = state.get("best")
+        if self.ranks.is_first:
+            checkpoints.cut_metrics(self.directory, after_step=self.step)
+
+
+def check_parts(config: TrainConfig, ranks: Ranks) -> None:
+    """See that a batch can be divided over the processes and into parts.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if config.accumulate < 1:
+        raise UsageError(f"--accumulate {config.accumulate}: expected 1 or more")
+    parts = ranks.count * config.accumulate
+    if config.batch_size % parts:
+        shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
+        raise UsageError(
+            f"--batch-size {config.batch_size} with --accumulate {config.accumulate}{shared}: "
+            f"expected a multiple of {parts}"
+        )
+
+
+@dataclass
+class _Interrupts:
+    """Whether Ctrl-C waits."""
+
+    waiting: bool = False
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C back until the function that this gives is called, so that it cuts no update.
+def _interrupts_held() -> Iterator[_Interrupts]:
+    """Hold Ctrl-C back, to be asked for between updates, so that it cuts none.
 
     A second Ctrl-C comes through at once. Where Ctrl-C is not Python's own, nothing is held.
     """
-    waiting: list[int] = []
+    interrupts = _Interrupts()
 
     def hold(number: int, frame: Any) -> None:
-        if waiting:
+        if interrupts.waiting:
             raise KeyboardInterrupt
-        waiting.append(number)
-
-    def let() -> None:
-        if waiting:
-            raise KeyboardInterrupt
+        interrupts.waiting = True
 
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -351,13 +461,14 @@ def _interrupts_held() -> Iterator[Callable[[], None]]:
     if ours:
         signal.signal(signal.SIGINT, hold)
     try:
-        yield let
-        let()
+        yield interrupts
+        if interrupts.waiting:
+            raise KeyboardInterrupt
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _mix(seed: int, step: int) -> int:
-    """A 63-bit seed from two numbers, unlike for unlike pairs."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _mix(*numbers: int) -> int:
+    """A 63-bit seed from several numbers, unlike for unlike ones."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

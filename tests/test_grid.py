@@ -6,14 +6,14 @@ import pytest
 import torch
 from tiny_models import FRAME, frame_model
 
-from ldf_video.models.frame import Discriminator, FrameConfig, FrameModel
+from ldf_video.models.grid import GridConfig, GridDiscriminator, GridModel
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Up, fourier_features
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 64), (8, 16)])
 def test_shapes(height: int, width: int) -> None:
-    config = FrameConfig(height, width, latent_channels=3, base_width=8, critic_width=8, depth=1)
-    model, D = FrameModel(config), Discriminator(config)
+    config = GridConfig(height, width, latent_channels=3, base_width=8, critic_width=8, depth=1)
+    model, D = GridModel(config), GridDiscriminator(config)
     x = torch.zeros(2, 3, height, width)
 
     z = model.encoder(x)
@@ -33,7 +33,7 @@ def test_shapes(height: int, width: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(36, 64), (64, 36), (0, 8), (-8, 8)])
 def test_sizes_that_no_grid_fits_are_refused(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=f"{height}x{width}: expected positive multiples of 8"):
-        FrameConfig(height=height, width=width)
+        GridConfig(height=height, width=width)
 
 
 @pytest.mark.parametrize("block", [NormedBlock(16), PlainBlock(16)], ids=["normed", "plain"])
@@ -80,7 +80,7 @@ def test_the_discriminator_sees_both_parts_of_a_pair() -> None:
 
 
 def test_the_default_model_ships_in_under_10_megabytes() -> None:
-    numbers = sum(p.numel() for p in FrameModel(FrameConfig()).parameters())
+    numbers = sum(p.numel() for p in GridModel(GridConfig()).parameters())
     assert 2 * numbers < 10e6
 
 

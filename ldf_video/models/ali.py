@@ -1,0 +1,225 @@
+"""The paper's frame model (`--preset paper`): convolutional ALI with one vector of latents a frame.
+
+Adversarially learned inference (Dumoulin et al. 2017, arXiv:1606.00704, table 5, CIFAR-10), all
+convolutions without padding, so that 32 x 32 pixels end in one cell. Larger frames end in a wider
+last kernel. Left out is ALI's dropout in D: Roth's regularizer does its work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.layers import BatchNorm, Stack
+
+
+@dataclass(frozen=True)
+class AliConfig:
+    """Shape of the paper's frame model.
+
+    Attributes:
+        height: of a frame in pixels, a multiple of 8 from 24 on.
+        width: of a frame in pixels, likewise.
+        latent_channels: length of a frame's vector of latents.
+        base_width: channels of the first layer; ALI's are 32.
+    """
+
+    height: int = 32
+    width: int = 32
+    latent_channels: int = 64
+    base_width: int = 32
+
+    def __post_init__(self) -> None:
+        if self.height % 8 or self.width % 8 or min(self.height, self.width) < 24:
+            raise ValueError(
+                f"frame size {self.height}x{self.width}: the paper's networks expect multiples of "
+                "8 from 24 on"
+            )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, 1, 1): a vector."""
+        return (self.latent_channels, 1, 1)
+
+    @property
+    def last_kernel(self) -> tuple[int, int]:
+        """What 5/1, 4/2, 4/1 and 4/2 leave of a frame: 4 x 4 of 32 x 32."""
+        return (self.height // 4 - 4, self.width // 4 - 4)
+
+
+class AliEncoder(nn.Module):
+    """E: frames (B, 3, H, W) in [-1, 1] -> Gaussian latents (B, C, 1, 1).
+
+    Calling it gives the mean, which is what a store keeps.
+    """
+
+    def __init__(self, config: AliConfig) -> None:
+        super().__init__()
+        w = config.base_width
+        self.trunk = Stack(
+            _Conv(3, w, 5),
+            _Conv(w, 2 * w, 4, stride=2),
+            _Conv(2 * w, 4 * w, 4),
+            _Conv(4 * w, 8 * w, 4, stride=2),
+            _Conv(8 * w, 16 * w, config.last_kernel),
+            _Conv(16 * w, 16 * w, 1),
+        )
+        self.head = nn.Conv2d(16 * w, 2 * config.latent_channels, 1)
+        initialise(self)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The last hidden layer, (B, 16 * base_width, 1, 1): where the shortcut branches off."""
+        return self.trunk(x)
+
+    def gaussian(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents, each (B, C, 1, 1), float32."""
+        mean, log_std = self.head(hidden).float().chunk(2, dim=1)
+        return mean, log_std.clamp(-8, 2).exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gaussian(self.hidden(x))[0]
+
+
+class AliGenerator(nn.Module):
+    """G: latents (B, C, 1, 1) -> frames (B, channels, H, W), about [-1, 1], not clamped."""
+
+    def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
+        super().__init__()
+        w = config.base_width
+        self.stem = _Deconv(config.latent_channels, 8 * w, config.last_kernel)
+        self.trunk = Stack(
+            _Deconv(8 * w, 4 * w, 4, stride=2),
+            _Deconv(4 * w, 2 * w, 4),
+            _Deconv(2 * w, w, 4, stride=2),
+            _Deconv(w, w, 5),
+            _Conv(w, w, 1),
+            nn.Conv2d(w, channels, 1),
+        )
+        initialise(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.trunk(self.stem(z))
+
+
+class Shortcut(nn.Module):
+    """From E's last hidden layer into G behind its first layer: around the latents.
+
+    It serves the training alone and is not part of the model that is kept.
+    """
+
+    def __init__(self, config: AliConfig) -> None:
+        super().__init__()
+        w = config.base_width
+        self.stem = _Deconv(16 * w, 8 * w, config.last_kernel)
+        initialise(self)
+
+    def forward(self, hidden: Tensor, generator: AliGenerator) -> Tensor:
+        """Hidden layer (B, 16 * base_width, 1, 1) -> frames (B, 3, H, W)."""
+        return generator.trunk(self.stem(hidden))
+
+
+class FrameFeatures(nn.Module):
+    """D(x): frames (B, channels, H, W) -> features (B, 16 * base_width). No normalisation."""
+
+    def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
+        super().__init__()
+        w = config.base_width
+        self.layers = Stack(
+            _Maxout(channels, w, 5),
+            _Maxout(w, 2 * w, 4, stride=2),
+            _Maxout(2 * w, 4 * w, 4),
+            _Maxout(4 * w, 8 * w, 4, stride=2),
+            _Maxout(8 * w, 16 * w, config.last_kernel),
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).flatten(1)
+
+
+class AliDiscriminator(nn.Module):
+    """D: a pair (frame, latent) -> logit (B,), high for the inferred pair (x, E(x))."""
+
+    def __init__(self, config: AliConfig) -> None:
+        super().__init__()
+        w = 16 * config.base_width
+        self.of_frame = FrameFeatures(config)
+        self.of_latent = nn.Sequential(
+            nn.Flatten(), _linear(config.latent_channels, w), _linear(w, w)
+        )
+        self.joint = nn.Sequential(
+            _linear(2 * w, 2 * w), _linear(2 * w, 2 * w), nn.Linear(2 * w, 1)
+        )
+        initialise(self)
+        nn.init.zeros_(self.joint[-1].weight)  # D begins undecided, and Roth's penalty at 0
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.joint(torch.cat([self.of_frame(x), self.of_latent(z)], dim=1)).squeeze(1)
+
+
+class AliModel(FrameModel):
+    """Encoder and generator: all that is needed once training is over."""
+
+    config: AliConfig
+    encoder: AliEncoder
+    generator: AliGenerator
+
+    def __init__(self, config: AliConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = AliEncoder(config)
+        self.generator = AliGenerator(config)
+
+
+class _Conv(nn.Sequential):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
+    ) -> None:
+        conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, bias=False)
+        super().__init__(conv, BatchNorm(outputs), nn.LeakyReLU(0.1))
+
+
+class _Deconv(nn.Sequential):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
+    ) -> None:
+        conv = nn.ConvTranspose2d(inputs, outputs, kernel, stride=stride, bias=False)
+        super().__init__(conv, BatchNorm(outputs), nn.LeakyReLU(0.1))
+
+
+class _Maxout(nn.Module):
+    """Maxout: a convolution, then the larger of each two channels.
+
+    Goodfellow et al. (2013), arXiv:1302.4389.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 2 * outputs, kernel, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.conv(x).chunk(2, dim=1)
+        return torch.maximum(first, second)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.LeakyReLU(0.1))
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.01^2) where batch norm follows (as ALI has it), He's elsewhere.
+
+    Without batch norm 0.01 leaves nothing of the signal: there He et al. (2015), arXiv:1502.01852.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if part.bias is None:
+                nn.init.normal_(part.weight, std=0.01)
+            else:
+                nn.init.kaiming_normal_(part.weight, a=0.1)
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,116 @@
+"""The game of `--preset paper`: ALI with binary cross-entropy, as the paper plays it.
+
+Beside ALI's game there are the paper's reconstruction and shortcut reconstruction, and Roth's
+regularizer over both inputs of D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
+from ldf_video.models.frame import FrameGame, every, pixel_loss
+from ldf_video.models.game import Logs, Tick
+from ldf_video.models.layers import recompute_statistics
+from ldf_video.models.losses import binary_loss
+from ldf_video.models.noise import Noise
+from ldf_video.models.roth import RothConfig, RothRegularizer
+
+
+@dataclass(frozen=True)
+class AliGameConfig:
+    """Weights of the game.
+
+    Attributes:
+        reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
+        shortcut: weight of the same around z, through E's last hidden layer.
+        shortcut_share: share of the batch on which the shortcut is computed.
+        roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
+    """
+
+    reconstruction: float = 20.0
+    shortcut: float = 20.0
+    shortcut_share: float = 0.25
+    roth: RothConfig = field(
+        default_factory=lambda: RothConfig(gamma=2.0, gamma_floor=0.1, target=0.8)
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.roth, dict):  # as config.json has it
+            object.__setattr__(self, "roth", RothConfig(**self.roth))
+
+
+class AliGame(FrameGame):
+    """E and G against D, as `FrameGame` says. E's latents are Gaussian in the game."""
+
+    model: AliModel
+    discriminator: AliDiscriminator
+
+    def __init__(self, model: AliModel, config: AliGameConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = model
+        self.discriminator = AliDiscriminator(model.config)
+        self.shortcut = Shortcut(model.config)
+        self.roth = RothRegularizer(config.roth)
+
+    @property
+    def encoder_generator(self) -> list[nn.Module]:
+        """All that the side of E and G moves: the shortcut's own layer too."""
+        return [self.model, self.shortcut]
+
+    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """D scores inferred pairs high and generated ones low, within Roth's bound on its slope."""
+        with torch.no_grad():
+            inferred, _ = self._infer(self.model.encoder.hidden(x), tick.noise)
+            z = tick.noise.normal(*inferred.shape, device=x.device)
+            generated = self.model.generator(z)
+        D = self.discriminator
+        loss = binary_loss(D(x, inferred), D(generated, z))
+        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
+        if self.roth.is_due(tick.step):
+            penalty = self.roth.penalty(D, real=(x, inferred), fake=(generated, z))
+            loss = loss + self.roth.weight(tick.progress) * penalty
+            logs["roth"] = penalty.detach()
+        return loss, logs
+
+    def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """E and G make D exchange the two kinds of pair, and G undo E."""
+        c, D, G = self.config, self.discriminator, self.model.generator
+        hidden = self.model.encoder.hidden(x)
+        inferred, std = self._infer(hidden, tick.noise)
+        z = tick.noise.normal(*inferred.shape, device=x.device)
+        game = binary_loss(D(G(z), z), D(x, inferred))
+        pixels = pixel_loss(G(inferred), x)
+        around = self.shortcut(every(hidden, c.shortcut_share), G)
+        shortcut = pixel_loss(around, every(x, c.shortcut_share))
+        loss = game + c.reconstruction * pixels + c.shortcut * shortcut
+        logs = {
+            "encoder_generator": game,
+            "pixels": pixels,
+            "shortcut": shortcut,
+            "latent_std": std.mean(),
+        }
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+    def after_update(self, logs: Logs) -> None:
+        """Let the regularizer answer to how D fared."""
+        self.roth.press(logs["discriminator"])
+
+    def calibrate(self, model: AliModel, batch: Tensor) -> None:
+        """Give averaged weights the batch statistics that they have themselves.
+
+        G's are those of decoding latents of real frames, which is what it will be used for.
+        """
+        recompute_statistics(model.encoder, batch)
+        with torch.no_grad():
+            latents = model.encoder(batch)
+        recompute_statistics(model.generator, latents)
+
+    def _infer(self, hidden: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """A draw from E's Gaussian, and its standard deviation."""
+        mean, std = self.model.encoder.gaussian(hidden)
+        return mean + std * noise.normal(*mean.shape, device=mean.device), std

@@ -1,0 +1,70 @@
+"""What every training here is: players who take turns on the same batch, each with a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ldf_video.models.noise import Noise
+
+Logs = dict[str, Tensor]
+Batch = Any
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where a training is: what a loss may depend on beside its batch.
+
+    Attributes:
+        step: update number, from 0.
+        progress: share of the budget that is used, in [0, 1].
+        noise: this update's chance, for this part of the batch.
+    """
+
+    step: int
+    progress: float
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of a game: the networks that its step moves, and what it minimises.
+
+    Attributes:
+        name: for logs.
+        networks: those that move; gradients reach no others.
+        loss: from a batch and a tick to a scalar, a mean over items, and what to log.
+    """
+
+    name: str
+    networks: Sequence[nn.Module]
+    loss: Callable[[Batch, Tick], tuple[Tensor, Logs]]
+
+
+class Game(nn.Module):
+    """All networks of one training, players of all sides among them.
+
+    Attributes:
+        model: the part whose averaged weights are kept.
+    """
+
+    model: nn.Module
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """Who moves, in turn."""
+        raise NotImplementedError
+
+    def after_update(self, logs: Logs) -> None:
+        """Take note of an update's logs, means over the whole batch; nothing by default."""
+
+    def calibrate(self, model: Any, batch: Batch) -> None:
+        """Fit what in an averaged model depends on its weights and on data; nothing by default.
+
+        Args:
+            model: like `self.model`, with averaged weights.
+            batch: some real data.
+        """

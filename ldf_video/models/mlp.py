@@ -1,0 +1,191 @@
+"""The paper's top model (`--kind mlp`): a fully connected GAN over whole latent sequences.
+
+Generator and discriminator see the concatenated latents of a fixed number of frames. The game is
+binary cross-entropy with Roth's regularizer, as on the lower level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ldf_video.models.game import Game, Logs, Player, Tick
+from ldf_video.models.losses import binary_loss
+from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.top import TopModel
+
+
+@dataclass(frozen=True)
+class MlpConfig:
+    """Shape of a fully connected top model.
+
+    Attributes:
+        latent_shape: of one frame, (channels, rows, columns).
+        window: frames that it makes, always as many.
+        noise_size: of G's input.
+        width: of the hidden layers.
+        depth: hidden layers of G and of D.
+    """
+
+    latent_shape: tuple[int, int, int] = (64, 1, 1)
+    window: int = 5
+    noise_size: int = 256
+    width: int = 512
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latent_shape", tuple(self.latent_shape))
+        if self.window < 1:
+            raise ValueError(f"window {self.window}: expected 1 frame or more")
+
+    @property
+    def sequence_size(self) -> int:
+        """Numbers in a sequence."""
+        return self.window * math.prod(self.latent_shape)
+
+
+@dataclass(frozen=True)
+class MlpGameConfig:
+    """Weights of the game.
+
+    Attributes:
+        roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
+    """
+
+    roth: RothConfig = field(
+        default_factory=lambda: RothConfig(gamma=2.0, gamma_floor=0.1, target=0.8)
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.roth, dict):  # as config.json has it
+            object.__setattr__(self, "roth", RothConfig(**self.roth))
+
+
+class MlpTop(TopModel):
+    """G: noise (N, noise_size) -> sequences of `window` latents."""
+
+    config: MlpConfig
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__(config)
+        self.generator = _perceptron(
+            config.noise_size, config.sequence_size, width=config.width, depth=config.depth
+        )
+
+    @property
+    def fixed_frames(self) -> int:
+        """The number of frames that it was trained to make."""
+        return self.config.window
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Noise (N, noise_size) -> tokens (N, window, C * H * W), standardised latents."""
+        return self.generator(noise).unflatten(1, (self.config.window, -1))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        num_frames: int,
+        generators: Sequence[torch.Generator],
+        *,
+        context: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Generate sequences, all frames at once; see `TopModel.sample`.
+
+        Raises:
+            ValueError: another number of frames than `window`, or a context.
+        """
+        if num_frames != self.config.window or context is not None:
+            raise ValueError(
+                f"{num_frames} frames{' after a context' if context is not None else ''}: "
+                f"expected {self.config.window} and no context"
+            )
+        size = (self.config.noise_size,)
+        noise = torch.stack([torch.randn(size, generator=g, device=g.device) for g in generators])
+        yield self.restore(self(noise.to(self.latent_mean.device)))
+
+
+class MlpDiscriminator(nn.Module):
+    """D: a sequence with its mask -> logit (B,), high for real ones.
+
+    It sees the mask too, so that clips shorter than the window take part with the frames they have.
+    """
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        inputs = config.sequence_size + config.window
+        self.layers = _perceptron(inputs, 1, width=config.width, depth=config.depth)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, window, C * H * W), mask (B, window) float -> (B,)."""
+        seen = tokens * mask.unsqueeze(-1)
+        return self.layers(torch.cat([seen.flatten(1), mask], dim=1)).squeeze(1)
+
+
+class MlpGame(Game):
+    """G against D, on batches of latents (B, window, C, H, W) with their masks (B, window)."""
+
+    model: MlpTop
+
+    def __init__(self, top: MlpTop, config: MlpGameConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = top
+        self.discriminator = MlpDiscriminator(top.config)
+        self.roth = RothRegularizer(config.roth)
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """D moves first."""
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss),
+            Player("generator", [self.model], self.generator_loss),
+        )
+
+    def discriminator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+        """D scores real sequences high and generated ones low, within Roth's bound."""
+        real, mask = self._real(*batch)
+        with torch.no_grad():
+            fake = self._fake(len(real), tick)
+        D = self.discriminator
+        loss = binary_loss(D(real, mask), D(fake, mask))
+        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
+        if self.roth.is_due(tick.step):
+
+            def judge(tokens: Tensor) -> Tensor:
+                return D(tokens, mask)
+
+            penalty = self.roth.penalty(judge, real=(real,), fake=(fake,))
+            loss = loss + self.roth.weight(tick.progress) * penalty
+            logs["roth"] = penalty.detach()
+        return loss, logs
+
+    def generator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+        """G makes D score its sequences high, cut to the lengths of the real ones."""
+        mask = batch[1].float()
+        score = self.discriminator(self._fake(len(mask), tick), mask)
+        loss = nn.functional.softplus(-score).mean()
+        return loss, {"generator": loss.detach()}
+
+    def after_update(self, logs: Logs) -> None:
+        """Let the regularizer answer to how D fared."""
+        self.roth.press(logs["discriminator"])
+
+    def _fake(self, count: int, tick: Tick) -> Tensor:
+        size, device = self.model.config.noise_size, self.model.latent_mean.device
+        return self.model(tick.noise.normal(count, size, device=device))
+
+    def _real(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        # What stands under the mask may be anything, NaN too: times 0 is not enough.
+        known = torch.where(mask[:, :, None, None, None], latents, self.model.latent_mean)
+        return self.model.standardise(known), mask.float()
+
+
+def _perceptron(inputs: int, outputs: int, *, width: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for size in [inputs, *[width] * (depth - 1)]:
+        layers += [nn.Linear(size, width), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))

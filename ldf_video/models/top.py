@@ -1,0 +1,80 @@
+"""What every top model is, whatever its kind: a source of latent sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class TopShape(Protocol):
+    """What any top model's config says."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) of one frame's latent."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Frames that the networks see at once."""
+        ...
+
+
+class TopModel(nn.Module):
+    """Generates latent sequences. Latents are standardised inside.
+
+    The buffers `latent_mean` and `latent_std`, of a latent's shape, hold the statistics of the
+    training latents and travel with the weights.
+    """
+
+    config: TopShape
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: TopShape) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("latent_mean", torch.zeros(config.latent_shape))
+        self.register_buffer("latent_std", torch.ones(config.latent_shape))
+
+    @property
+    def fixed_frames(self) -> int | None:
+        """The one number of frames that it makes, or None where it makes any."""
+        return None
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set what latents are standardised by; both of a latent's shape, std > 0."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std.clamp_min(1e-4))
+
+    def standardise(self, latents: Tensor) -> Tensor:
+        """Latents (..., C, H, W) -> tokens (..., C * H * W) of mean 0 and spread 1."""
+        return ((latents - self.latent_mean) / self.latent_std).flatten(-3)
+
+    def restore(self, tokens: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        latents = tokens.unflatten(-1, self.config.latent_shape)
+        return latents * self.latent_std + self.latent_mean
+
+    def sample(
+        self,
+        num_frames: int,
+        generators: Sequence[torch.Generator],
+        *,
+        context: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Generate sequences, a block of frames at a time.
+
+        Args:
+            num_frames: frames a video, at least 1; `fixed_frames` where that is a number.
+            generators: one a video, N of them: the only source of chance.
+            context: latents (N, n, C, H, W) to go on from, n at least 1, not yielded again; only
+                where `fixed_frames` is None.
+
+        Yields:
+            Latents (N, some, C, H, W), float32, `num_frames` of them in all.
+        """
+        raise NotImplementedError
