@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FPS = Fraction(30000, 1001)
@@ -48,6 +49,25 @@ def write_store(
     with StoreWriter(path, spec, **options) as writer:
         for clip_id, rows in clips.items():
             add_clip(writer, clip_id, rows)
+
+
+@contextmanager
+def opened(path: Path, num_ranks: int, **options: Any) -> Iterator[list[StoreWriter]]:
+    """The writers of all processes, the first opened first."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(StoreWriter(path, SPEC, rank=rank, num_ranks=num_ranks, **options))
+            for rank in range(num_ranks)
+        ]
+
+
+def write_parts(
+    path: Path, clips: Mapping[str, np.ndarray], num_ranks: int, **options: Any
+) -> None:
+    """Clip i to process i % num_ranks."""
+    with opened(path, num_ranks, **options) as writers:
+        for number, (clip_id, rows) in enumerate(clips.items()):
+            add_clip(writers[number % num_ranks], clip_id, rows)
 
 
 def assert_holds(reader: StoreReader, clips: Mapping[str, np.ndarray]) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clip_files import barcode, write_clip
+from store_data import make_clips, write_parts
 from tiny_models import save_pair, write_array
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines.encode import encode
 from ldf_video.pipelines.info import info
+from ldf_video.store.parts import find_parts
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
@@ -47,7 +49,17 @@ def test_a_store(tmp_path: Path) -> None:
     assert described["hours"] == pytest.approx(2 / 3600, abs=1e-4)
     assert described["item_shape"] == [4, 4, 4]
     assert described["quarantined"] == ["b.mp4: empty file"]
+    assert "parts" not in described
     json.dumps(described)
+
+
+def test_a_store_in_parts(tmp_path: Path) -> None:
+    write_parts(tmp_path, make_clips({"a": 2, "b": 3, "c": 4}), 3)
+    described = info(tmp_path)
+    assert (described["parts"], described["clips"], described["frames"]) == (3, 3, 9)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert described["bytes"] == sum(path.stat().st_size for path in files)
+    assert {path.parent for path in files} == set(find_parts(tmp_path).values())
 
 
 @pytest.mark.parametrize("kind", ["frame", "top"])

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows, write_store
+from store_data import (
+    FPS,
+    SPEC,
+    add_clip,
+    assert_holds,
+    make_clips,
+    make_rows,
+    opened,
+    write_parts,
+    write_store,
+)
 
 from ldf_video.errors import StoreError
 from ldf_video.store import Source, StoreReader, StoreSpec, StoreWriter, verify_store
 from ldf_video.store.parts import find_parts, part_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 OTHER = StoreSpec("latents", (3, 2), "float16", {**SPEC.settings, "size": [64, 64]})
 STAMP = {"size": 10, "mtime_ns": 20}
-
-
-@contextmanager
-def opened(path: Path, num_ranks: int, **options: Any) -> Iterator[list[StoreWriter]]:
-    """The writers of all processes, the first opened first."""
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(StoreWriter(path, SPEC, rank=rank, num_ranks=num_ranks, **options))
-            for rank in range(num_ranks)
-        ]
-
-
-def write_parts(path: Path, clips: dict[str, np.ndarray], num_ranks: int, **options: Any) -> None:
-    """Clip i to process i % num_ranks."""
-    with opened(path, num_ranks, **options) as writers:
-        for number, (clip_id, rows) in enumerate(clips.items()):
-            add_clip(writers[number % num_ranks], clip_id, rows)
 
 
 def names(path: Path) -> set[str]:

@@ -63,7 +63,13 @@ def _store(path: Path) -> dict[str, Any]:
         "clips": reader.num_clips,
         "frames": reader.num_frames,
         "hours": round(seconds / 3600, 4),
-        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        **({"parts": len(reader.parts)} if len(reader.parts) > 1 else {}),
+        "bytes": sum(
+            file.stat().st_size
+            for part in reader.parts
+            for file in part.iterdir()
+            if file.is_file()
+        ),
         "item_shape": list(reader.spec.item_shape),
         "dtype": reader.spec.dtype,
         "fingerprint": reader.spec.fingerprint,
