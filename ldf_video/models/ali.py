@@ -150,11 +150,10 @@ class AliDiscriminator(nn.Module):
         self.of_latent = nn.Sequential(
             nn.Flatten(), _linear(config.latent_channels, w), _linear(w, w)
         )
-        self.joint = nn.Sequential(
-            _linear(2 * w, 2 * w), _linear(2 * w, 2 * w), nn.Linear(2 * w, 1)
-        )
+        head = nn.Linear(2 * w, 1)
+        self.joint = nn.Sequential(_linear(2 * w, 2 * w), _linear(2 * w, 2 * w), head)
         initialise(self)
-        nn.init.zeros_(self.joint[-1].weight)  # D begins undecided, and Roth's penalty at 0
+        nn.init.zeros_(head.weight)  # D begins undecided, and Roth's penalty at 0
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         return self.joint(torch.cat([self.of_frame(x), self.of_latent(z)], dim=1)).squeeze(1)

@@ -11,9 +11,10 @@ from ldf_video.models.ali_game import AliGame, AliGameConfig
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridModel
 from ldf_video.models.grid_game import GridGame, GridGameConfig
-from ldf_video.models.mlp import MlpConfig, MlpGame, MlpGameConfig, MlpTop
+from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
@@ -62,7 +63,7 @@ def top_settings(
     """The "model" and "game" of a fresh top model's config; `block` is the flow's."""
     if kind == "mlp":
         mlp = MlpConfig(latent_shape=latent_shape, window=window)
-        return {"kind": "mlp", **asdict(mlp)}, asdict(MlpGameConfig())
+        return {"kind": "mlp", **asdict(mlp)}, asdict(GanConfig())
     flow = FlowConfig(latent_shape=latent_shape, window=window, block=block)
     return {"kind": "flow", **asdict(flow)}, {}
 
@@ -83,7 +84,7 @@ def top_model(model: Mapping[str, Any]) -> TopModel:
 def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:
     """A top model's game, with a fresh discriminator where there is one."""
     if isinstance(top, MlpTop):
-        return MlpGame(top, MlpGameConfig(**game))
+        return MlpGame(top, GanConfig(**game))
     assert isinstance(top, FlowTop)
     return FlowGame(top)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldf_video.models.frame import FrameGame, every, pixel_loss
 from ldf_video.models.game import Logs, Tick
-from ldf_video.models.grid import GridConfig, GridDiscriminator, GridModel
+from ldf_video.models.grid import GridDiscriminator, GridModel
 from ldf_video.models.losses import moment_penalty, relativistic_loss
 from ldf_video.models.noise import Noise
 from ldf_video.models.roth import RothConfig, RothRegularizer
@@ -115,8 +115,3 @@ class GridGame(FrameGame):
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         return z + self.config.latent_noise * noise.normal(*z.shape, device=z.device)
-
-
-def build_grid_game(config: GridConfig, game: GridGameConfig) -> GridGame:
-    """A fresh frame model with its discriminator, initialised from torch's global generator."""
-    return GridGame(GridModel(config), game)

@@ -8,17 +8,18 @@ the paper's frame model, without an encoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
 from ldf_video.models.game import Game, Logs, Player, Tick
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.losses import binary_loss
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.roth import RothRegularizer
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,6 @@ class JointConfig:
         return AliConfig(self.height, self.width, self.noise_size, self.base_width)
 
 
-@dataclass(frozen=True)
-class JointGameConfig:
-    """Weights of the game.
-
-    Attributes:
-        roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
-    """
-
-    roth: RothConfig = field(
-        default_factory=lambda: RothConfig(gamma=2.0, gamma_floor=0.1, target=0.8)
-    )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.roth, dict):  # as config.json has it
-            object.__setattr__(self, "roth", RothConfig(**self.roth))
-
-
 class JointModel(nn.Module):
     """G: noise (N, noise_size) -> clips (N, T, 3, H, W), about [-1, 1], not clamped."""
 
@@ -82,9 +66,10 @@ class JointDiscriminator(nn.Module):
         super().__init__()
         w = 16 * config.base_width
         self.features = FrameFeatures(config.networks, channels=3 * config.num_frames)
-        self.head = nn.Sequential(nn.Linear(w, w), nn.LeakyReLU(0.1), nn.Linear(w, 1))
+        score = nn.Linear(w, 1)
+        self.head = nn.Sequential(nn.Linear(w, w), nn.LeakyReLU(0.1), score)
         initialise(self.head)
-        nn.init.zeros_(self.head[-1].weight)  # D begins undecided, and Roth's penalty at 0
+        nn.init.zeros_(score.weight)  # D begins undecided, and Roth's penalty at 0
 
     def forward(self, clips: Tensor) -> Tensor:
         return self.head(self.features(clips.flatten(1, 2))).squeeze(1)
@@ -95,7 +80,7 @@ class JointGame(Game):
 
     model: JointModel
 
-    def __init__(self, model: JointModel, config: JointGameConfig) -> None:
+    def __init__(self, model: JointModel, config: GanConfig) -> None:
         super().__init__()
         self.config = config
         self.model = model

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.losses import binary_loss
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.roth import RothRegularizer
 from ldf_video.models.top import TopModel
 
 
@@ -46,23 +47,6 @@ class MlpConfig:
     def sequence_size(self) -> int:
         """Numbers in a sequence."""
         return self.window * math.prod(self.latent_shape)
-
-
-@dataclass(frozen=True)
-class MlpGameConfig:
-    """Weights of the game.
-
-    Attributes:
-        roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
-    """
-
-    roth: RothConfig = field(
-        default_factory=lambda: RothConfig(gamma=2.0, gamma_floor=0.1, target=0.8)
-    )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.roth, dict):  # as config.json has it
-            object.__setattr__(self, "roth", RothConfig(**self.roth))
 
 
 class MlpTop(TopModel):
@@ -130,7 +114,7 @@ class MlpGame(Game):
 
     model: MlpTop
 
-    def __init__(self, top: MlpTop, config: MlpGameConfig) -> None:
+    def __init__(self, top: MlpTop, config: GanConfig) -> None:
         super().__init__()
         self.config = config
         self.model = top

@@ -12,30 +12,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import LdfError, StoreError, UsageError
+from ldf_video.errors import UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
 from ldf_video.models.noise import Part
 from ldf_video.pipelines.devices import choose_device, out_of_memory
+from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
-from ldf_video.pipelines.ingest import ingest, open_store
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.progress import Progress
-from ldf_video.store.format import (
-    STORE_JSON,
-    StoreSpec,
-    describe_difference,
-    read_store_json,
-)
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, TrainConfig, Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
 from ldf_video.training.tracking import check_tracker
-from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
@@ -156,7 +149,7 @@ def train_frame(
         config = frame_run_config(options, device=device, ranks=ranks)
         starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
         if starts and frames_store is not None:  # before an old run is moved aside for it
-            _check_frames_store(Path(frames_store), _frames_spec(geometry_of(config)))
+            check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
         return config
 
     with (
@@ -170,7 +163,7 @@ def train_frame(
             return run.directory
         config = run.config
         store = Path(frames_store) if frames_store else run.directory / "frames"
-        frames = _store_frames(Path(clips), store, geometry_of(config), progress, ranks)
+        frames = store_frames(Path(clips), store, geometry_of(config), progress, ranks)
         ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
@@ -218,43 +211,3 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         "training": asdict(training),
         "frames": geometry.settings(),
     }
-
-
-def _frames_spec(geometry: Geometry) -> StoreSpec:
-    shape = (geometry.height, geometry.width, 3)
-    return StoreSpec("frames", shape, "uint8", geometry.settings())
-
-
-def _check_frames_store(path: Path, spec: StoreSpec) -> None:
-    """See that a store of frames that is there was made as this one would be.
-
-    Raises:
-        StoreError: it was not; names the differences and the option.
-    """
-    if not (path / STORE_JSON).exists():
-        return
-    found, _ = read_store_json(path)
-    difference = describe_difference(found, spec)
-    if difference:
-        raise StoreError(f"{path} was made otherwise, {difference}: name another --frames-store")
-
-
-def _store_frames(
-    clips: Path, path: Path, geometry: Geometry, progress: Progress, ranks: Ranks
-) -> StoreReader:
-    """Bring the store of frames up to date with the clips, all processes together."""
-    spec = _frames_spec(geometry)
-    ranks.of_first(lambda: _check_frames_store(path, spec))
-    with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
-        report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet, ranks=ranks)
-    if ranks.is_first:
-        for line in report.lines():
-            progress.say(line)
-    reader = StoreReader(path)
-
-    def check() -> None:
-        if not reader.num_frames:
-            raise LdfError(f"no frame could be read from {clips}: {report.first_reason()}")
-
-    ranks.of_first(check)
-    return reader

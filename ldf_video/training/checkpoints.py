@@ -38,6 +38,7 @@ BEST = "best"
 _PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "frame": {"model": (), "frames": ("height", "width", "crop", "fps")},
     "top": {"model": (), "frame_model": ("fingerprint", "path")},
+    "joint": {"model": (), "frames": ("height", "width", "crop", "fps")},
 }
 """What the config of each kind holds at least, part by part."""
 _UNREADABLE: tuple[type[Exception], ...] = (
@@ -80,7 +81,7 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
 
     Args:
         directory: of a checkpoint.
-        kind: "frame" or "top" where only one will do.
+        kind: "frame", "top" or "joint" where only one will do.
 
     Raises:
         CheckpointError: there is none, it is damaged, newer than this program, or of another kind.
@@ -101,7 +102,7 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
             "use the ldf-video that wrote it"
         )
     if found not in _PARTS or kind not in (None, found):
-        expected = f"a {kind} model" if kind else "a frame or top model"
+        expected = f"a {kind} model" if kind else "a frame, top or joint model"
         raise CheckpointError(f"{directory} holds a {found} model, expected {expected}")
     for part, names in _PARTS[found].items():
         held = config.get(part)
