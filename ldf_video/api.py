@@ -22,6 +22,7 @@ Kind = Literal["flow", "mlp"]
 Optimizer = Literal["adam", "adam8bit"]
 TrackerName = Literal["tensorboard"]
 Crop = Literal["centre", "none"]
+Reader = Literal["auto", "pyav", "decord"]
 
 
 def train_frame(
@@ -115,6 +116,7 @@ def encode(
     crop: Crop | None = None,
     batch_size: int = 64,
     mixed_precision: Precision = "auto",
+    reader: Reader = "auto",
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
@@ -135,6 +137,8 @@ def encode(
         crop: as in `train_frame`; as the frame model was trained by default.
         batch_size: frames a batch.
         mixed_precision: as in `train_frame`.
+        reader: of videos: "auto" and "pyav" are PyAV, "decord" reads what it reads right and PyAV
+            the rest.
         strict: raise where any source could not be read whole.
         retry: read quarantined sources again though they have not changed.
         overwrite: move a store made by other settings aside instead of raising.
@@ -156,6 +160,7 @@ def encode(
         crop=crop,
         batch_size=batch_size,
         mixed_precision=mixed_precision,
+        reader=reader,
         strict=strict,
         retry=retry,
         overwrite=overwrite,

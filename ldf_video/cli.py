@@ -170,6 +170,9 @@ def encode(
     crop: Crop = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Frames a batch.")] = 64,
     mixed_precision: Precision = None,
+    reader: Annotated[
+        api.Reader, typer.Option(help="Of videos; auto: PyAV, which is the faster.")
+    ] = "auto",
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 where a source was not read whole.")
     ] = False,
@@ -192,6 +195,7 @@ def encode(
             crop=crop,
             batch_size=batch_size,
             mixed_precision=mixed_precision or "auto",
+            reader=reader,
             strict=strict,
             retry=retry,
             overwrite=overwrite,

@@ -23,6 +23,7 @@ from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.read import Reader, check_reader
 from ldf_video.video.sources import find_sources
 
 POOR_FIT_DB = 20.0
@@ -88,6 +89,7 @@ def encode(
     crop: str | None = None,
     batch_size: int = 64,
     mixed_precision: str = "auto",
+    reader: Reader = "auto",
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
@@ -95,6 +97,7 @@ def encode(
     quiet: bool = False,
 ) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
+    check_reader(reader)
     device = choose_device(device)
     ranks = join_ranks(device)
     precision = choose_precision(mixed_precision, device=device)
@@ -108,6 +111,7 @@ def encode(
         "frame_model": str(directory),
         "precision": precision,
         "device": device,
+        "reader": reader,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -133,6 +137,7 @@ def encode(
                 name="encode",
                 quiet=quiet,
                 ranks=ranks,
+                reader=reader,
             )
         store = StoreReader(Path(out))
         _report_whole_store(report, store)

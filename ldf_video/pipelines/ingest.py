@@ -7,6 +7,7 @@ clips waste nothing; what a clip becomes is committed in the order in which its 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import ClipStream, open_clips
+from ldf_video.video.read import ClipStream, Reader, open_clips
 from ldf_video.video.sources import Source, find_sources, natural_key, source_digest
 
 ALONE = Ranks()
@@ -45,6 +46,7 @@ class Report:
         num_frames: added to the store now.
         salvaged: names and reasons of sources of which the readable beginning was kept.
         quarantined: names and reasons of sources of which nothing could be read.
+        not_by_decord: names and reasons of videos that PyAV read where decord was asked for.
     """
 
     num_sources: int = 0
@@ -52,6 +54,7 @@ class Report:
     num_frames: int = 0
     salvaged: list[tuple[str, str]] = field(default_factory=list)
     quarantined: list[tuple[str, str]] = field(default_factory=list)
+    not_by_decord: list[tuple[str, str]] = field(default_factory=list)
 
     def first_reason(self) -> str:
         """Why nothing could be read, from the first source that could not."""
@@ -61,9 +64,16 @@ class Report:
         return f"{name}: {reason}"
 
     def lines(self) -> list[str]:
-        """A line for every source that did not come whole, then the sum."""
+        """A line for every source that did not come whole, one on the reader, then the sum."""
         listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
         listed += [f"  unreadable {name}: {reason}" for name, reason in self.quarantined]
+        if self.not_by_decord:
+            counts = Counter(reason for _, reason in self.not_by_decord)
+            reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+            listed.append(
+                f"  decord was not right for {len(self.not_by_decord):,} of "
+                f"{self.num_sources:,} sources ({reasons}): read by PyAV"
+            )
         total = (
             f"{self.num_sources:,} sources: {self.num_frames:,} new frames, "
             f"{self.num_unchanged:,} sources unchanged, {len(self.salvaged):,} salvaged, "
@@ -84,6 +94,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         num_frames=sum(report.num_frames for report in reports),
         salvaged=in_order([item for report in reports for item in report.salvaged]),
         quarantined=in_order([item for report in reports for item in report.quarantined]),
+        not_by_decord=in_order([item for report in reports for item in report.not_by_decord]),
     )
 
 
@@ -213,6 +224,7 @@ def ingest(
     name: str = "read",
     quiet: bool = False,
     ranks: Ranks = ALONE,
+    reader: Reader = "auto",
 ) -> Report:
     """Bring a store up to date with the clips; goes on where a killed run stopped.
 
@@ -226,6 +238,7 @@ def ingest(
         name: of the work, for the progress line.
         quiet: report nothing.
         ranks: the processes that share the sources, each with its writer; the first reports.
+        reader: of videos, see `open_clips`.
 
     Returns:
         What became of each source, of all processes, in each of them.
@@ -239,7 +252,8 @@ def ingest(
     owners = writer.owners(names)
     mine = [source for source, owner in zip(sources, owners, strict=True) if owner == ranks.index]
     ranks.wait()  # until all know what is whose, nobody writes
-    work = _Ingest(writer, geometry, Batcher(writer, transform, batch_size=batch_size))
+    batcher = Batcher(writer, transform, batch_size=batch_size)
+    work = _Ingest(writer, geometry, batcher, reader=reader)
     reach = Reach(mine)
     title = name if ranks.count == 1 else f"{name}, process 1 of {ranks.count}"
     with Progress(title, unit="frames", quiet=quiet or not ranks.is_first) as progress:
@@ -275,8 +289,11 @@ def _list_sources(clips: Path, ranks: Ranks) -> list[Source]:
 class _Ingest:
     """One pass over the sources."""
 
-    def __init__(self, writer: StoreWriter, geometry: Geometry, batcher: Batcher) -> None:
+    def __init__(
+        self, writer: StoreWriter, geometry: Geometry, batcher: Batcher, *, reader: Reader
+    ) -> None:
         self.writer, self.geometry, self.batcher = writer, geometry, batcher
+        self.reader: Reader = reader
         self.report = Report()
         self.on_frame: Callable[[float], None] = lambda position: None
 
@@ -288,7 +305,9 @@ class _Ingest:
         clip_ids: list[str] = []
         try:
             digest = source_digest(source)
-            for stream in open_clips(source, self.geometry):
+            for stream in open_clips(source, self.geometry, reader=self.reader):
+                if stream.why_pyav:
+                    self.report.not_by_decord.append((source.name, stream.why_pyav))
                 clip_id = digest if stream.index is None else f"{digest}#{stream.index}"
                 self._take_clip(source, clip_id, stream)
                 clip_ids.append(clip_id)

@@ -114,7 +114,7 @@ class _Work:
         """Measure a source; returns a line about it where it did not come whole."""
         before = self.num_frames
         try:
-            for stream in open_clips(source.path, self.geometry):
+            for stream in open_clips(source, self.geometry):
                 self._take_clip(stream)
         except ReadError as error:
             cut = self.num_frames > before

@@ -89,7 +89,7 @@ def open_media(path: Path) -> Iterator[Media]:
         if _is_picture(path, head):
             yield PicturesMedia(path.parent, [path.name])
             return
-        with _open_container(file) as container:
+        with open_container(file) as container:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PicturesMedia(path.parent, [path.name])
                 return
@@ -103,7 +103,12 @@ class _Bytes:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
-def _open_container(file: BinaryIO) -> InputContainer:
+def open_container(file: BinaryIO) -> InputContainer:
+    """Opens a file for PyAV as bytes without a name.
+
+    Raises:
+        ReadError: if it is no container that FFmpeg knows.
+    """
     try:
         # No protocol is called "none": playlists and the like cannot open what they name.
         return av.open(_Bytes(file), mode="r", options={"protocol_whitelist": "none"})
@@ -115,12 +120,12 @@ class _AvMedia:
     def __init__(self, container: InputContainer, *, num_bytes: int, cut_short: bool) -> None:
         self._container = container
         self._num_bytes, self._num_read = max(num_bytes, 1), 0
-        self._stream = _picture_stream(container)
+        self._stream = picture_stream(container)
         self._stream.thread_type = "AUTO"
         self._damage = "the file ends early" if cut_short else ""
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name
-        self.fps = _nominal_fps(self._stream)
+        self.fps = nominal_fps(self._stream)
 
     def position(self) -> float:
         """Returns where in the file the last packet ends, as a share."""
@@ -229,7 +234,12 @@ class _WebpMedia:
             yield frame
 
 
-def _picture_stream(container: InputContainer) -> VideoStream:
+def picture_stream(container: InputContainer) -> VideoStream:
+    """Returns the first stream of pictures that is no cover.
+
+    Raises:
+        ReadError: if there is none, or its frames are too large.
+    """
     for stream in container.streams.video:
         if not stream.disposition & _COVER:
             check_size(stream.codec_context.width, stream.codec_context.height)
@@ -240,7 +250,8 @@ def _picture_stream(container: InputContainer) -> VideoStream:
     )
 
 
-def _nominal_fps(stream: VideoStream) -> Fraction:
+def nominal_fps(stream: VideoStream) -> Fraction:
+    """Returns the rate that a stream claims, in frames a second, else 25."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate is not None and 0 < rate <= _MAX_FPS:
             return Fraction(rate)

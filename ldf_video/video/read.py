@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
 
-from ldf_video.errors import ReadError
-from ldf_video.video.decode import open_media
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.decode import Media, open_media
+from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
 from ldf_video.video.resize import Resizer
 from ldf_video.video.sources import Source, folder_series
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ldf_video.video.series import Series
 
 ARRAY_SUFFIX = ".npy"
+Reader = Literal["auto", "pyav", "decord"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,31 @@ class ClipStream:
             after the last good frame where the source is damaged.
         position: returns how much of the source, other clips included, has been read, in [0, 1]; it
             never goes back, and is for showing progress only.
+        why_pyav: why a video was not read by decord as asked, else empty.
     """
 
     index: int | None
     fps: Fraction
     frames: Iterator[NDArray[np.uint8]]
     position: Callable[[], float]
+    why_pyav: str = ""
 
 
-def open_clips(source: Source | Path, geometry: Geometry) -> Iterator[ClipStream]:
+def check_reader(reader: str) -> None:
+    """Checks that a reader exists and is installed.
+
+    Raises:
+        UsageError: if not.
+    """
+    if reader not in ("auto", "pyav", "decord"):
+        raise UsageError(f"--reader {reader}: expected auto, pyav or decord")
+    if reader == "decord":
+        check_decord()
+
+
+def open_clips(
+    source: Source | Path, geometry: Geometry, *, reader: Reader = "auto"
+) -> Iterator[ClipStream]:
     """Yields the clips of one source; memory stays flat however long they are.
 
     A clip is given only once its first frame has been decoded. The frames of an array and of a
@@ -63,10 +81,14 @@ def open_clips(source: Source | Path, geometry: Geometry) -> Iterator[ClipStream
             folder with one series of numbered pictures, or a .npy array of uint8 (T, H, W, 3) or
             (N, T, H, W, 3).
         geometry: what the frames are brought to.
+        reader: of videos. "auto" is PyAV, which is the faster from first to last frame; "decord"
+            reads what it reads right, PyAV the rest.
 
     Raises:
         ReadError: if not one frame can be read; the message is a short reason without the path.
+        UsageError: if the reader does not exist here.
     """
+    check_reader(reader)
     path = source.path if isinstance(source, Source) else source
     series = source.series if isinstance(source, Source) else None
     if path.is_dir() and series is None:
@@ -76,7 +98,7 @@ def open_clips(source: Source | Path, geometry: Geometry) -> Iterator[ClipStream
     elif path.suffix.lower() == ARRAY_SUFFIX:
         yield from _array_clips(open_array(path), geometry)
     else:
-        yield _video_clip(path, geometry)
+        yield _video_clip(path, geometry, reader)
 
 
 def open_array(path: Path) -> NDArray[np.uint8]:
@@ -132,17 +154,32 @@ def _series_clip(series: Series, geometry: Geometry) -> ClipStream:
     return ClipStream(None, fps, itertools.chain([first], frames), media.position)
 
 
-def _video_clip(path: Path, geometry: Geometry) -> ClipStream:
+def _video_clip(path: Path, geometry: Geometry, reader: Reader) -> ClipStream:
     with contextlib.ExitStack() as stack:
-        media = stack.enter_context(open_media(path))
+        media, why_pyav = _open_by(reader, path, geometry, stack)
         decoded = media.frames()
         if geometry.fps is not None:
             decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
+        source_size = media.source_size if isinstance(media, DecordMedia) else None
+        resized = _resized(decoded, geometry, source_size=source_size)
         # From here on the frames own the open file: they close it when read to the end or dropped.
-        frames = _owning(_resized(decoded, geometry), stack.pop_all())
+        frames = _owning(resized, stack.pop_all())
     first = next(frames)
     fps = geometry.fps or media.fps
-    return ClipStream(None, fps, itertools.chain([first], frames), media.position)
+    return ClipStream(None, fps, itertools.chain([first], frames), media.position, why_pyav)
+
+
+def _open_by(
+    reader: Reader, path: Path, geometry: Geometry, stack: contextlib.ExitStack
+) -> tuple[Media, str]:
+    why_pyav = ""
+    if reader == "decord":
+        try:
+            return DecordMedia(path, geometry), ""
+        except NotForDecordError as error:
+            why_pyav = str(error)
+    media = stack.enter_context(open_media(path))
+    return media, "" if isinstance(media, PicturesMedia) else why_pyav
 
 
 def _owning(
@@ -152,8 +189,13 @@ def _owning(
         yield from frames
 
 
-def _resized(frames: Iterable[av.VideoFrame], geometry: Geometry) -> Iterator[NDArray[np.uint8]]:
-    resize = Resizer(geometry)
+def _resized(
+    frames: Iterable[av.VideoFrame],
+    geometry: Geometry,
+    *,
+    source_size: tuple[int, int] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    resize = Resizer(geometry, source_size=source_size)
     last: tuple[av.VideoFrame, NDArray[np.uint8]] | None = None
     for frame in frames:
         if last is None or last[0] is not frame:

@@ -35,8 +35,15 @@ class Resizer:
     when the source's shape changes.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
-        self._geometry = geometry
+    def __init__(self, geometry: Geometry, *, source_size: tuple[int, int] | None = None) -> None:
+        """Makes no scaler yet.
+
+        Args:
+            geometry: what frames become.
+            source_size: rows and columns of the source's frames, where a reader that applies no
+                rotation may give them smaller, whole; the crop goes by it.
+        """
+        self._geometry, self._source_size = geometry, source_size
         self._whole = VideoReformatter()
         self._part = VideoReformatter()
         self._alpha = VideoReformatter()
@@ -51,9 +58,10 @@ class Resizer:
         frame = self._opaque(frame)
         sideways = turns % 2 == 1
         height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
-        box = self._geometry.box(height, width)
-        target = (self._geometry.height, self._geometry.width)
-        if box.height * box.width < target[0] * target[1]:
+        height, width = self._source_size or (height, width)
+        whole = whole_size(self._geometry, height, width)
+        if whole is None:
+            box = self._geometry.box(height, width)
             # Enlarging: cut first, so that a thin part of a wide frame does not enlarge all of it.
             cut = _slice(
                 upright(self._rgb(frame, height=frame.height, width=frame.width), turns), box
@@ -61,7 +69,7 @@ class Resizer:
             return self._enlarge(cut)
         # Reducing: scale the whole to where the box has the target's size, then cut. One pass, few
         # pixels.
-        whole = (_scaled(height, target[0], box.height), _scaled(width, target[1], box.width))
+        target = (self._geometry.height, self._geometry.width)
         stored = whole[::-1] if sideways else whole
         small = upright(self._rgb(frame, height=stored[0], width=stored[1]), turns)
         top, left = (whole[0] - target[0]) // 2, (whole[1] - target[1]) // 2
@@ -84,6 +92,20 @@ class Resizer:
         return _reformat(
             self._part, frame, height=self._geometry.height, width=self._geometry.width
         )
+
+
+def whole_size(geometry: Geometry, height: int, width: int) -> tuple[int, int] | None:
+    """Returns rows and columns of a whole frame where its box has the target's size.
+
+    None where the box has fewer pixels than the target: frames are enlarged, and cut before.
+    """
+    box = geometry.box(height, width)
+    if box.height * box.width < geometry.height * geometry.width:
+        return None
+    return (
+        _scaled(height, geometry.height, box.height),
+        _scaled(width, geometry.width, box.width),
+    )
 
 
 def quarter_turns(rotation_degrees: int) -> int:
