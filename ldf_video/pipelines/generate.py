@@ -225,8 +225,8 @@ def _checked_geometry(model: Loaded[Any]) -> Geometry:
 def _last_latents(
     path: Path, model: FrameModel, *, geometry: Geometry, count: int, device: str
 ) -> Tensor:
-    """Latents (n, C, H, W) of the last `count` frames of a video file's first clip."""
-    if not path.is_file():
+    """Latents (n, C, H, W) of the last `count` frames of the first clip of a file or a folder."""
+    if not path.is_file() and not path.is_dir():
         raise UsageError(f"--from {path}: expected a video file")
     last: deque[Frames] = deque(maxlen=count)
     try:

@@ -10,6 +10,7 @@ from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.video.probe import probe
+from ldf_video.video.sources import folder_series
 
 
 def info(path: str | Path) -> dict[str, Any]:
@@ -27,8 +28,17 @@ def info(path: str | Path) -> dict[str, Any]:
     if parts:
         return {"what": "models", **{part: _checkpoint(path / part) for part in parts}}
     if path.is_dir():
-        raise UsageError(f"{path} is a directory, and neither a store nor a checkpoint")
+        _check_series(path)
     return _video(path)
+
+
+def _check_series(folder: Path) -> None:
+    try:
+        folder_series(folder)
+    except ReadError as error:
+        raise UsageError(
+            f"{folder} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
+        ) from None
 
 
 def _video(path: Path) -> dict[str, Any]:

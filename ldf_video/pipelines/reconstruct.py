@@ -60,10 +60,13 @@ def reconstruct(
     output = None if output is None else Path(output)
     if output is not None:
         check_output(output, source=Path(clips))
-        if Path(clips).is_dir():
-            raise UsageError(f"-o with the directory {clips}: expected one video file")
     device = choose_device(device)
     sources = find_sources(Path(clips))
+    if output is not None and Path(clips).is_dir() and not _is_one_series(sources):
+        raise UsageError(
+            f"-o with the directory {clips}: expected one video file, or a folder that holds one "
+            "series of numbered pictures and nothing else"
+        )
     directory, shipped = find_frame_model(frame_model)
     loaded = load_frame_model(directory, device=device)
     geometry = geometry_of(loaded.config)
@@ -87,6 +90,10 @@ def reconstruct(
     return Reconstructed(
         psnr_db(mean), work.num_frames, output, tuple(work.truncated), tuple(work.unreadable)
     )
+
+
+def _is_one_series(sources: list[Source]) -> bool:
+    return len(sources) == 1 and sources[0].series is not None
 
 
 class _Work:
