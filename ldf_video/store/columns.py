@@ -94,11 +94,13 @@ def read_columns(parts: Sequence[Path]) -> tuple[Columns, list[UsedShard]]:
         StoreError: a manifest is damaged or missing.
     """
     tables = [_read_tables(part) for part in parts]
-    wanted = np.unique(np.concatenate([table.source_clips for table in tables]))
+    wanted = tables[0].source_clips
+    if len(parts) > 1:
+        wanted = np.unique(np.concatenate([table.source_clips for table in tables]))
     pieces: list[Columns] = []
     shards: list[UsedShard] = []
-    for part, table in zip(parts, tables, strict=True):
-        piece = _held(table, wanted, part)
+    for part in parts:
+        piece = _held(tables.pop(0), wanted, part)  # nothing else keeps whole tables
         used, places = np.unique(piece.extent_shard, return_inverse=True)
         ends = np.zeros(len(used), np.int64)
         np.maximum.at(ends, places, piece.extent_row + piece.extent_end - piece.extent_frame)
@@ -125,9 +127,11 @@ def _read_tables(part: Path) -> _Tables:
 
 
 def _held(table: _Tables, wanted: npt.NDArray[np.bytes_], part: Path) -> Columns:
-    clips = table.clips[_find(table.clips["id"], wanted) >= 0]
-    clip = _find(table.extents["id"], clips["id"])
-    extents, clip = table.extents[clip >= 0], clip[clip >= 0]
+    _, clips, extents = table
+    del table
+    clips = clips[_find(clips["id"], wanted) >= 0]
+    clip = _find(extents["id"], clips["id"])
+    extents, clip = extents[clip >= 0], clip[clip >= 0]
     problem = _find_problem(clips, extents, clip)
     if problem:
         raise StoreError(f"{part} is damaged: its manifest has {problem}; use another store")
