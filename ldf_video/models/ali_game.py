@@ -35,7 +35,9 @@ class AliGameConfig:
     shortcut: float = 20.0
     shortcut_share: float = 0.25
     roth: RothConfig = field(
-        default_factory=lambda: RothConfig(gamma=2.0, gamma_floor=0.1, target=0.8)
+        default_factory=lambda: RothConfig(
+            gamma=2.0, gamma_floor=0.1, target=0.8, pressure_rate=0.02, pressure_limit=1e4
+        )
     )
 
     def __post_init__(self) -> None:

@@ -203,7 +203,7 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         model, game = build.frame_settings(preset, height=geometry.height, width=geometry.width)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
-    paper = {"beta2": 0.999, "learning_rate": 2e-4} if preset == "paper" else {}
+    paper = {"learning_rate": 2e-4} if preset == "paper" else {}
     training = training_config(options, device=device, ranks=ranks, defaults=paper)
     return {
         "model": model,

@@ -1,0 +1,162 @@
+"""Peak memory and time an update of train-frame with each option that saves memory, in one run.
+
+    python scripts/bench_training.py
+
+Every row is a process of its own that trains on random frames for a few updates. Memory is RssAnon
++ RssShmem, sampled every 10 ms (Linux only); on a GPU the most that torch had allocated is
+printed beside it. Times are means over the updates after the first four, whole rounds of lazy
+penalties. Ratios are to the first row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_memory import MIB, resident_bytes
+
+from ldf_video.models import build
+from ldf_video.pipelines.train_frame import FrameLevel
+from ldf_video.progress import Progress
+from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.optimizers import state_bytes
+
+ROWS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "--optimizer adam8bit": {"optimizer": "adam8bit"},
+    "--gradient-checkpointing": {"gradient_checkpointing": True},
+    "--accumulate 4": {"accumulate": 4},
+    "--mixed-precision bf16": {"mixed_precision": "bf16"},
+    "--mixed-precision fp16": {"mixed_precision": "fp16"},
+    "all but fp16": {
+        "optimizer": "adam8bit",
+        "gradient_checkpointing": True,
+        "accumulate": 4,
+        "mixed_precision": "bf16",
+    },
+}
+
+
+class RandomFrames:
+    """Frames as a store of them gives them."""
+
+    num_frames = 1024
+
+    def __init__(self, size: int) -> None:
+        shape = (self.num_frames, size, size, 3)
+        self._frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def frames_at(self, indices: np.ndarray) -> np.ndarray:
+        """Frames (B, H, W, 3)."""
+        return self._frames[indices]
+
+
+class TimedLevel(FrameLevel):
+    """Notes when each update begins."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.began: dict[int, float] = {}
+
+    def batch(self, step: int, part: Any, device: torch.device) -> Any:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        self.began.setdefault(step, time.perf_counter())
+        return super().batch(step, part, device)
+
+    def draw(self, model: Any, path: Path) -> None:
+        """No picture."""
+
+
+def child(options: argparse.Namespace) -> None:
+    """Train with one row's options and print what it took."""
+    model, game = build.frame_settings(options.preset, height=options.size, width=options.size)
+    torch.manual_seed(0)
+    level = TimedLevel(
+        build.frame_game(model, game),
+        RandomFrames(options.size),
+        batch_size=options.batch_size,
+        seed=0,
+    )
+    config = TrainConfig(steps=options.steps, batch_size=options.batch_size, **ROWS[options.child])
+    with tempfile.TemporaryDirectory() as name:
+        trainer = Trainer(
+            level,
+            Path(name),
+            config=config,
+            device=options.device,
+            cadence=Cadence(save_seconds=1e9, sheet_seconds=1e9),
+        )
+        trainer.save = lambda done=False: None  # type: ignore[method-assign]
+        trainer.run(Progress("bench", unit="steps", quiet=True))
+    marks = [level.began[step] for step in sorted(level.began)]
+    seconds = np.diff(marks)[4:]
+    print(
+        json.dumps(
+            {
+                "seconds": float(seconds.mean()),
+                "state_bytes": sum(state_bytes(o.optimizer) for o in trainer.optimizers),
+                "parameters": sum(p.numel() for p in level.game.parameters()),
+                "gpu_bytes": torch.cuda.max_memory_allocated() if options.device == "cuda" else 0,
+            }
+        )
+    )
+
+
+def measure(row: str, arguments: list[str]) -> dict[str, Any]:
+    """Run one row in a process of its own."""
+    command = [sys.executable, __file__, *arguments, "--child", row]
+    peak = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, resident_bytes(process.pid))
+            time.sleep(0.01)
+        assert process.stdout is not None
+        output = process.stdout.read()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {"peak_bytes": peak, **json.loads(output.splitlines()[-1])}
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="default", choices=build.PRESETS)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=13)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--child", choices=tuple(ROWS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        child(options)
+        return 0
+    first: dict[str, Any] = {}
+    print("| option | peak MiB | ratio | GPU MiB | s an update | ratio | state bytes a parameter |")
+    print("|---|---|---|---|---|---|---|")
+    for row, chosen in ROWS.items():
+        if "fp16" in chosen.values() and options.device == "cpu":
+            continue
+        found = measure(row, sys.argv[1:])
+        first = first or found
+        print(
+            f"| {row} | {found['peak_bytes'] / MIB:.0f} "
+            f"| {found['peak_bytes'] / first['peak_bytes']:.2f} "
+            f"| {found['gpu_bytes'] / MIB:.0f} | {found['seconds']:.2f} "
+            f"| {found['seconds'] / first['seconds']:.2f} "
+            f"| {found['state_bytes'] / found['parameters']:.2f} |",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
