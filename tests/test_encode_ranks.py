@@ -315,6 +315,15 @@ def test_one_that_cannot_open_its_part_ends_alone(root: Path) -> None:
     assert not errors[1].told
 
 
+def test_a_process_that_has_ended_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(values: list[Any], value: Any) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", closed)
+    with pytest.raises(LdfError, match="launched together has ended: see what it says"):
+        Ranks(0, 2).wait()
+
+
 # In processes of their own
 
 KILLED = """

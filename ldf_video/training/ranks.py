@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -59,11 +60,16 @@ class Ranks:
         self.gather(None)
 
     def gather(self, value: Value) -> list[Value]:
-        """The values (picklable) of all processes, in their order, in each of them."""
+        """The values (picklable) of all processes, in their order, in each of them.
+
+        Raises:
+            LdfError: another process has ended.
+        """
         if self.count == 1:
             return [value]
         values: list[Value] = [value] * self.count
-        dist.all_gather_object(values, value)
+        with _peers():
+            dist.all_gather_object(values, value)
         return values
 
     def of_first(self, make: Callable[[], Value]) -> Value:
@@ -90,8 +96,21 @@ class Ranks:
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
         if self.count > 1:
-            dist.all_reduce(tensor)
+            with _peers():
+                dist.all_reduce(tensor)
         return tensor
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Say in a line what a closed connection means; whoever ended has said why."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LdfError(
+            "another of the processes that were launched together has ended: see what it says;"
+            " the same command goes on"
+        ) from error
 
 
 def join_ranks(device: str) -> Ranks:
