@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -90,6 +91,29 @@ def test_without_a_crop_the_whole_is_squeezed(tmp_path: Path) -> None:
     means = images.reshape(2, 24, 2, 16, 4, 3).mean((2, 4))
     squeezed = np.stack(_frames(path, Geometry(24, 16, crop="none")))
     assert np.abs(squeezed - means).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "part"),
+    [
+        ((48, 64), np.s_[:, :, 8:56]),  # landscape: left and right go
+        ((64, 48), np.s_[:, 8:56, :]),  # portrait: top and bottom go
+        ((48, 48), np.s_[:, :, :]),
+    ],
+)
+def test_both_crops_of_landscape_and_portrait(
+    tmp_path: Path, size: tuple[int, int], part: tuple[slice, ...]
+) -> None:
+    images = _noise(2, *size, 3)
+    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
+    centre = images[part].reshape(2, 24, 2, 24, 2, 3).mean((2, 4))
+    cropped = np.stack(_frames(path, Geometry(24, 24, crop="centre")))
+    assert np.abs(cropped - centre).max() <= 1
+    assert np.array_equal(_frames(path, Geometry(48, 48, crop="centre")), images[part])
+    rows, columns = size[0] // 16, size[1] // 16
+    whole = images.reshape(2, 16, rows, 16, columns, 3).mean((2, 4))
+    squeezed = np.stack(_frames(path, Geometry(16, 16, crop="none")))
+    assert np.abs(squeezed - whole).max() <= 1
 
 
 def test_scaling_up_keeps_flat_areas(tmp_path: Path) -> None:
@@ -226,6 +250,66 @@ def test_animated_webp_says_its_rate_by_its_frames(
     (clip,) = open_clips(path, NATIVE)
     assert clip.fps == fps
     assert [read_barcode(image) for image in clip.frames] == [0, 1, 2, 3, 4]
+
+
+# Animations: parts of a picture, shown through, kept or cleared
+
+
+def _squares(count: int) -> list[Image.Image]:
+    """Two 8 x 8 squares a frame, each in its place and colour, on nothing at all."""
+    images = []
+    for k in range(count):
+        image = np.zeros((48, 64, 4), np.uint8)
+        image[8:16, 8 * k : 8 * k + 8] = (200, 50 * k, 0, 255)
+        image[24:32, 8 * k : 8 * k + 8] = (0, 50 * k, 200, 255)
+        images.append(Image.fromarray(image))
+    return images
+
+
+def _on_white(count: int, *, kept: bool) -> NDArray[np.uint8]:
+    frames = np.full((count, 48, 64, 3), 255, np.uint8)
+    for k in range(count):
+        for frame in frames[k : count if kept else k + 1]:
+            frame[8:16, 8 * k : 8 * k + 8] = (200, 50 * k, 0)
+            frame[24:32, 8 * k : 8 * k + 8] = (0, 50 * k, 200)
+    return frames
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("name", ["a.gif", "a.apng", "a.png", "a.webp"])
+def test_animations_show_white_where_they_show_nothing(
+    tmp_path: Path, name: str, kept: bool
+) -> None:
+    first, *others = _squares(5)
+    options: dict[str, object] = {"lossless": True, "exact": True}
+    if name == "a.gif":
+        options = {"disposal": 1 if kept else 2, "optimize": False}
+    elif name.endswith("png"):
+        options = {"disposal": 0 if kept else 1, "blend": 1, "format": "PNG"}
+    elif kept:  # a WebP file keeps what Pillow composes
+        for below, image in itertools.pairwise([first, *others]):
+            image.paste(Image.alpha_composite(below, image))
+    first.save(tmp_path / name, save_all=True, append_images=others, duration=100, **options)
+    (clip,) = open_clips(tmp_path / name, NATIVE)
+    assert clip.fps == 10
+    assert np.array_equal(list(clip.frames), _on_white(5, kept=kept))
+
+
+def test_half_transparent_videos_are_laid_over_white(tmp_path: Path) -> None:
+    colour = np.full((48, 64, 3), (0, 100, 255), np.uint8)
+    images = [np.dstack([colour, np.full((48, 64), alpha, np.uint8)]) for alpha in (255, 51, 0)]
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "rgba"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        container.mux(stream.encode())
+    frames = _frames(tmp_path / "a.mov")
+    assert [frame[0, 0].tolist() for frame in frames] == [
+        [0, 100, 255],
+        [204, 224, 255],
+        [255, 255, 255],
+    ]
 
 
 # How far
