@@ -19,7 +19,7 @@ from tiny_models import save_pair
 from typer.testing import CliRunner
 
 from ldf_video.cli import app
-from ldf_video.pipelines import train_top, zoo
+from ldf_video.pipelines import runs, zoo
 from ldf_video.pipelines.runs import Options
 from ldf_video.training import checkpoints
 
@@ -94,13 +94,13 @@ def test_the_three_lines_in_a_directory_that_holds_nothing_but_clips(
 ) -> None:
     pair = save_pair(tmp_path_factory.mktemp("shipped") / "pacman-32")
     monkeypatch.setattr(zoo, "shipped_models", lambda: {"pacman-32": pair})
-    whole_budget = train_top.budget
+    whole_budget = runs.budget
 
     def short(options: Options, *, device: str) -> Options:
         assert whole_budget(options, device=device)["minutes"] == 10.0
         return options | {"steps": 3}
 
-    monkeypatch.setattr(train_top, "budget", short)
+    monkeypatch.setattr(runs, "budget", short)
 
     ldf_video("encode clips/")
     ldf_video("train-top")

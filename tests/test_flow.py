@@ -9,6 +9,7 @@ import torch
 from tiny_models import FLOW, flow
 
 from ldf_video.models.flow import FlowConfig, FlowTop
+from ldf_video.models.noise import Noise
 
 SHAPE = FLOW.latent_shape
 
@@ -21,8 +22,8 @@ def generators(count: int, first: int = 0) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(first + i) for i in range(count)]
 
 
-def noise(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def noise(seed: int = 0) -> Noise:
+    return Noise(seed)
 
 
 # -- loss ----------------------------------------------------------------------------------------
@@ -65,12 +66,15 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
     mask = torch.ones(64, FLOW.window, dtype=torch.bool)
     drawn = noise(3)
     _, counted = top._levels(64, FLOW.window, drawn)
-    e = torch.randn(64, FLOW.window, 64, generator=drawn)
+    e = drawn.normal(64, FLOW.window, 64)
 
     loss, logs = top.loss(values, mask, noise=noise(3))
 
-    assert loss.item() == pytest.approx(e.square().mean(-1)[counted].mean().item(), rel=1e-5)
-    assert logs["velocity"].item() == loss.item()
+    error = e.square().mean(-1)[counted]
+    assert logs["velocity"].item() == pytest.approx(error.mean().item(), rel=1e-5)
+    # The loss is over all frames: the mean of the losses of any parts of the batch.
+    assert loss.item() == pytest.approx(error.sum().item() / counted.numel(), rel=1e-5)
+    assert loss.item() < logs["velocity"].item()
 
 
 def test_all_frames_masked_or_clean_gives_zero_and_no_nan() -> None:

@@ -70,7 +70,7 @@ def test_a_frame_is_encoded_and_decoded_alone() -> None:
 
 
 def test_the_discriminator_sees_both_parts_of_a_pair() -> None:
-    D = Discriminator(FRAME)
+    D = GridDiscriminator(FRAME)
     x, z = torch.randn(3, 3, 32, 32), torch.randn(3, *FRAME.latent_shape)
     with torch.no_grad():
         logits = D(x, z)

@@ -41,8 +41,13 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("bf16", device="cpu") == "bf16"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert choose_precision("auto", device="cuda") == "bf16"
-    with pytest.raises(UsageError, match="--mixed-precision fp4: expected auto, no or bf16"):
+    with pytest.raises(UsageError, match="--mixed-precision fp4: expected auto, no, bf16 or fp16"):
         choose_precision("fp4", device="cpu")
+    assert choose_precision("fp16", device="cuda") == "fp16"
+    for device in ("cpu", "mps"):
+        said = f"--mixed-precision fp16: expected a CUDA device, got {device}; use bf16 or no"
+        with pytest.raises(UsageError, match=said):
+            choose_precision("fp16", device=device)
 
 
 @pytest.mark.parametrize(

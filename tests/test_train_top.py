@@ -12,6 +12,8 @@ from tiny_cli import shrink
 from tiny_models import FLOW, flow, save_pair
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
+from ldf_video.models.flow import FlowGame
+from ldf_video.models.noise import Part
 from ldf_video.pipelines import train_top as room
 from ldf_video.pipelines.train_top import TopLevel, fit_window, latent_statistics, open_latents
 from ldf_video.store.format import StoreSpec
@@ -21,6 +23,8 @@ from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+CPU = torch.device("cpu")
 
 
 def write_latents(
@@ -88,8 +92,8 @@ def test_statistics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
     reader = write_latents(tmp_path, [3, 40])
-    level = TopLevel(flow(), reader, batch_size=64, seed=1, frame_model=None)
-    latents, mask = level.batch(0, torch.device("cpu"))
+    level = TopLevel(FlowGame(flow()), reader, batch_size=64, seed=1)
+    latents, mask = level.batch(0, Part(), CPU)
     assert latents.shape == (64, FLOW.window, 4, 4, 4)
     assert latents.dtype == torch.float32
     long = torch.from_numpy(reader.read(1, 0, 40).astype("f4"))
@@ -101,9 +105,12 @@ def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
         else:
             assert real.tolist() == [True] * 3 + [False] * 13
             assert torch.equal(window[:3], short)
-    again, _ = level.batch(0, torch.device("cpu"))
+    again, _ = level.batch(0, Part(), CPU)
     assert torch.equal(again, latents)
-    assert not torch.equal(level.batch(1, torch.device("cpu"))[0], latents)
+    assert not torch.equal(level.batch(1, Part(), CPU)[0], latents)
+    parts = [level.batch(0, Part(i, 4), CPU) for i in range(4)]
+    assert torch.equal(torch.cat([part[0] for part in parts]), latents)
+    assert torch.equal(torch.cat([part[1] for part in parts]), mask)
 
 
 def train(root: Path, latents: str = "latents", **options: Any) -> Path:

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ldf_video.models.ali import AliConfig, AliModel
+from ldf_video.models.ali_game import AliGame, AliGameConfig
 from ldf_video.models.flow import FlowConfig, FlowTop
-from ldf_video.models.frame import FrameModel
+from ldf_video.models.game import Tick
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridModel
-from ldf_video.models.grid_game import GridGame, GridGameConfig, build_grid_game
+from ldf_video.models.grid_game import GridGame, GridGameConfig
+from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
+from ldf_video.models.noise import Noise, Part
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 
@@ -20,27 +25,61 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from ldf_video.models.frame import FrameModel
+    from ldf_video.models.top import TopModel
+
 FRAME = GridConfig(base_width=8, critic_width=8, depth=1)
 FLOW = FlowConfig(width=32, depth=2, heads=2, sampling_steps=3)
+ALI = AliConfig(latent_channels=8, base_width=4)
+MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 
 
-def frame_model(seed: int = 0, config: GridConfig = FRAME) -> FrameModel:
+def tick(seed: int = 0, *, step: int = 0, progress: float = 0.0, part: Part | None = None) -> Tick:
+    """An update's place and chance."""
+    return Tick(step, progress, Noise(seed, part))
+
+
+def frame_model(seed: int = 0, config: GridConfig = FRAME) -> GridModel:
     """A frame model of which no part is the identity or zero, as after some training."""
     return _shaken(lambda: GridModel(config), seed)
 
 
 def frame_game(seed: int = 0, **changes: Any) -> GridGame:
     """A whole game of two players with every weight at work."""
-    return _shaken(lambda: build_grid_game(FRAME, GridGameConfig(**changes)), seed)
+    return _shaken(lambda: GridGame(GridModel(FRAME), GridGameConfig(**changes)), seed)
+
+
+def ali_model(seed: int = 0, config: AliConfig = ALI) -> AliModel:
+    """The paper's frame model, small."""
+    return _shaken(lambda: AliModel(config), seed)
+
+
+def ali_game(seed: int = 0, config: AliConfig = ALI, **changes: Any) -> AliGame:
+    """The paper's game, small, with every weight at work."""
+    return _shaken(lambda: AliGame(AliModel(config), AliGameConfig(**changes)), seed)
 
 
 def flow(seed: int = 0, config: FlowConfig = FLOW) -> FlowTop:
     """A flow whose velocities are not zero, with statistics that are not the standard ones."""
-    top = _shaken(lambda: FlowTop(config), seed)
+    return _with_statistics(_shaken(lambda: FlowTop(config), seed), seed)
+
+
+def mlp(seed: int = 0, config: MlpConfig = MLP) -> MlpTop:
+    """The paper's top model, small, with statistics that are not the standard ones."""
+    return _with_statistics(_shaken(lambda: MlpTop(config), seed), seed)
+
+
+def mlp_game(seed: int = 0, config: MlpConfig = MLP, **changes: Any) -> MlpGame:
+    """The paper's game of the upper level, small."""
+    top = mlp(seed, config)
+    return _shaken(lambda: MlpGame(top, GanConfig(**changes)), seed)
+
+
+def _with_statistics(top: Any, seed: int) -> Any:
     numbers = torch.Generator().manual_seed(seed)
+    shape = top.config.latent_shape
     top.set_statistics(
-        torch.randn(config.latent_shape, generator=numbers),
-        0.5 + torch.rand(config.latent_shape, generator=numbers),
+        torch.randn(shape, generator=numbers), 0.5 + torch.rand(shape, generator=numbers)
     )
     return top
 
@@ -69,12 +108,12 @@ def save_frame(directory: Path, *, seed: int = 0, fps: str | None = None) -> Pat
     return directory
 
 
-def save_top(directory: Path, frame: Path, *, seed: int = 0) -> Path:
+def save_top(directory: Path, frame: Path, *, seed: int = 0, kind: str = "flow") -> Path:
     """Write a finished top model that learned the latents of the frame model at `frame`."""
-    top = flow(seed)
+    top: TopModel = mlp(seed) if kind == "mlp" else flow(seed)
     config = {
         "kind": "top",
-        "model": {"kind": "flow", **asdict(top.config)},
+        "model": {"kind": kind, **asdict(top.config)},
         "fps": "12",
         "frame_model": {"fingerprint": checkpoints.fingerprint_of(frame), "path": str(frame)},
         "options": {},
@@ -84,9 +123,9 @@ def save_top(directory: Path, frame: Path, *, seed: int = 0) -> Path:
     return directory
 
 
-def save_pair(root: Path, *, seed: int = 0) -> Path:
+def save_pair(root: Path, *, seed: int = 0, kind: str = "flow") -> Path:
     """Write `frame/` and `top/` under `root`, as commands look for them."""
-    save_top(root / "top", save_frame(root / "frame", seed=seed), seed=seed)
+    save_top(root / "top", save_frame(root / "frame", seed=seed), seed=seed, kind=kind)
     return root
 
 
