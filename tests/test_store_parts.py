@@ -141,6 +141,19 @@ def test_damage_in_a_part_names_it(tmp_path) -> None:
         StoreReader(tmp_path)
 
 
+def test_a_part_that_lost_its_manifest_is_named(tmp_path) -> None:
+    write_parts(tmp_path, make_clips({"a": 4, "b": 5}), 2)
+    (tmp_path / "part-0001" / "manifest.sqlite").unlink()
+    with StoreWriter(tmp_path, SPEC, num_ranks=2) as writer:
+        for look in (lambda: writer.has_clip("b"), lambda: writer.owners(["b.mp4"])):
+            with pytest.raises(StoreError, match=r"part-0001/manifest.sqlite is damaged or miss"):
+                look()
+    with pytest.raises(StoreError, match=r"part-0001 has no manifest.sqlite"):
+        StoreWriter(tmp_path, SPEC)
+    with pytest.raises(StoreError, match=r"part-0001/manifest.sqlite is damaged or missing"):
+        StoreReader(tmp_path)
+
+
 # Who writes what
 
 

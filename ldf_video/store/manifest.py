@@ -246,6 +246,20 @@ class Manifest:
         execute("DROP TABLE present")
 
 
+def look_into(root: Path) -> Manifest:
+    """Open a manifest that another process writes, for look-ups alone.
+
+    Raises:
+        StoreError: the manifest is damaged or missing.
+    """
+    try:
+        return Manifest(root)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{root / MANIFEST} is damaged or missing ({error}): use another --out"
+        ) from error
+
+
 def source_names(root: Path) -> Iterator[str]:
     """All sources of a part, in quarantine or not.
 

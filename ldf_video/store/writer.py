@@ -18,6 +18,7 @@ from ldf_video.store.manifest import (
     Manifest,
     SourceRecord,
     count_quarantined,
+    look_into,
     source_names,
 )
 from ldf_video.store.part_writer import PartWriter, checked_id, write_error
@@ -204,7 +205,7 @@ class StoreWriter:
         # Not before the first look-up: by then every process has made its parts.
         if self._others is None:
             parts = find_parts(self._root).items()
-            self._others = [Manifest(path) for part, path in parts if part not in self._parts]
+            self._others = [look_into(path) for part, path in parts if part not in self._parts]
             for manifest in self._others:
                 self._opened.callback(manifest.close)
         return self._others
