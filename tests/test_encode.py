@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from clip_files import barcode, write_clip
 from tiny_models import make_frames, save_frame, write_array
 
-from ldf_video.errors import LdfError, StoreError
+from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.pipelines.encode import Encoded, encode, psnr_db
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
@@ -56,6 +57,20 @@ def test_latents_are_e_applied_to_each_frame(root: Path) -> None:
         for frame, latent in zip(make_frames(length, seed=seed), latents, strict=True):
             expected = model.encoder(to_model(frame[None]))[0]
             np.testing.assert_allclose(latent, expected.numpy(), rtol=2e-3, atol=1e-3)
+
+
+def test_the_store_says_which_reader_was_asked_for(root: Path) -> None:
+    write_clip(root / "clips" / "a.mp4", [barcode(k, height=32, width=32) for k in range(9)])
+    for reader in ("auto", "decord"):
+        encoded = run(out=reader, reader=reader)
+        assert encoded.report.not_by_decord == []
+        assert json.loads((root / reader / "store.json").read_text())["info"]["reader"] == reader
+    # The reader is no part of the fingerprint: either goes on with a store of the other.
+    assert run(out="decord", reader="pyav").report.num_unchanged == 4
+    first, second = (latents_of(root / reader)["a.mp4"] for reader in ("auto", "decord"))
+    assert np.abs(first.astype(float) - second).mean() < 0.02 * np.abs(first).mean()
+    with pytest.raises(UsageError, match="--reader opencv: expected auto, pyav or decord"):
+        run(reader="opencv")
 
 
 def test_neighbours_change_no_bit_of_a_clip(root: Path) -> None:

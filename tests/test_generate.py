@@ -247,6 +247,21 @@ def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:
     assert count_decoded(root / "out.mp4") == 3
 
 
+def test_a_folder_of_numbered_pictures_is_gone_on_from(root: Path) -> None:
+    images = [barcode(n) for n in range(12)]
+    (root / "walk").mkdir()
+    for n, image in enumerate(images):
+        Image.fromarray(image).save(root / "walk" / f"{n}.png")
+    np.save(root / "walk.npy", np.stack(images))
+    for name in ("walk", "walk.npy"):
+        make(f"from-{name}.mp4", start_from=name, num_frames=3)
+    assert (root / "from-walk.mp4").read_bytes() == (root / "from-walk.npy.mp4").read_bytes()
+    with pytest.raises(UsageError, match=r"walk.3\.png, a file of the input walk"):
+        make("walk/3.png", start_from="walk", num_frames=3)
+    with pytest.raises(ReadError, match="--from checkpoints: a directory with no series of"):
+        make("new.mp4", start_from="checkpoints")
+
+
 def test_a_clip_without_pictures_is_named(root: Path) -> None:
     write_sound(root / "sound.mp4")
     with pytest.raises(ReadError, match=r"--from sound\.mp4: no video stream"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clip_files import barcode, write_clip
+from PIL import Image
 from store_data import make_clips, write_parts
 from tiny_models import save_pair, write_array
 
@@ -36,6 +37,18 @@ def test_a_cut_video_says_so(tmp_path: Path) -> None:
     described = info(tmp_path / "cut.mkv")
     assert described["truncated"] is True
     assert 0 < described["num_frames"] < 60
+
+
+def test_a_folder_of_numbered_pictures(tmp_path: Path) -> None:
+    for k in range(6):
+        Image.fromarray(barcode(k)).save(tmp_path / f"{k}.png")
+    described = info(tmp_path)
+    assert (described["what"], described["container"]) == ("video", "pictures")
+    assert (described["num_frames"], described["width"]) == (6, 64)
+    Image.fromarray(barcode(9)).save(tmp_path / "b1.png")
+    Image.fromarray(barcode(9)).save(tmp_path / "b2.png")
+    with pytest.raises(UsageError, match="as a clip: a directory with 2 series of numbered"):
+        info(tmp_path)
 
 
 def test_a_store(tmp_path: Path) -> None:

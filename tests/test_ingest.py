@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from clip_files import barcode, read_barcode, write_clip
+from PIL import Image
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import UsageError
@@ -225,6 +227,75 @@ def test_what_was_stopped_goes_on_to_the_same_clips(
     found = frames_of(tmp_path / "store")
     for seed, (name, length) in enumerate(LENGTHS.items()):
         assert np.array_equal(found[name], make_frames(length, seed=seed))
+
+
+def _write_walk(folder: Path, numbers: range) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in numbers:
+        Image.fromarray(barcode(k, height=32, width=32)).save(folder / f"frame_{k:03}.png")
+
+
+def _numbers_of(store: Path) -> dict[str, list[int]]:
+    return {
+        name: [read_barcode(frame) for frame in frames] for name, frames in frames_of(store).items()
+    }
+
+
+def test_a_folder_of_numbered_pictures_is_one_clip(tmp_path: Path) -> None:
+    _write_walk(tmp_path / "clips" / "walk", range(7))
+    Image.fromarray(barcode(99, height=32, width=32)).save(tmp_path / "clips" / "still.png")
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert (report.num_sources, report.num_frames) == (2, 8)
+    whole = {"walk/frame_*.png": list(range(7)), "still.png": [99]}
+    assert _numbers_of(tmp_path / "store") == whole
+    assert bring(tmp_path / "clips", tmp_path / "store").num_unchanged == 2
+
+
+def test_a_folder_of_pictures_that_changes_is_read_again(tmp_path: Path) -> None:
+    walk = tmp_path / "clips" / "walk"
+    _write_walk(walk, range(7))
+    bring(tmp_path / "clips", tmp_path / "store")
+    (walk / "frame_006.png").rename(walk / "frame_007.png")  # the same pictures in order
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert (report.num_unchanged, report.num_frames) == (0, 0)
+    (walk / "frame_003.png").unlink()
+    assert bring(tmp_path / "clips", tmp_path / "store").num_frames == 6
+    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 4, 5, 6]}
+    _write_walk(walk, range(20, 22))
+    bring(tmp_path / "clips", tmp_path / "store")
+    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 4, 5, 6, 20, 21]}
+
+
+def test_a_broken_picture_leaves_those_before_it(tmp_path: Path) -> None:
+    _write_walk(tmp_path / "clips" / "walk", range(7))
+    (tmp_path / "clips" / "walk" / "frame_004.png").write_text("notes")
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    reason = "damaged after 4 frames: frame_004.png: not a PNG, JPEG, BMP, TIFF or WebP picture"
+    assert report.salvaged == [("walk/frame_*.png", reason)]
+    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 3]}
+
+
+def test_what_decord_must_not_read_is_said_in_one_line(tmp_path: Path) -> None:
+    images = [barcode(k, height=32, width=32) for k in range(9)]
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_clip(clips / "a.mp4", images)
+    write_clip(clips / "b.ts", images)
+    write_clip(clips / "c.ts", images[::-1])
+    write_clip(clips / "d.mkv", images[2:], codec="ffv1", pix_fmt="bgr0")
+    report = bring(clips, tmp_path / "store", reader="decord")
+    assert [name for name, _ in report.not_by_decord] == ["b.ts", "c.ts", "d.mkv"]
+    assert report.lines() == [
+        "  decord was not right for 3 of 4 sources (2 the container mpegts; 1 the codec ffv1): "
+        "read by PyAV",
+        "4 sources: 34 new frames, 0 sources unchanged, 0 salvaged, 0 unreadable",
+    ]
+    assert _numbers_of(tmp_path / "store") == {
+        "a.mp4": list(range(9)),
+        "b.ts": list(range(9)),
+        "c.ts": list(range(9))[::-1],
+        "d.mkv": list(range(2, 9)),
+    }
 
 
 def test_one_file_is_a_source_too(tmp_path: Path) -> None:

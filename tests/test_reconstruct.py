@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from clip_files import barcode, write_clip
+from PIL import Image
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.errors import ReadError, UsageError
@@ -53,6 +54,20 @@ def test_the_video_has_every_frame_at_its_own_rate(root: Path) -> None:
     info = probe(root / "deep" / "out.mp4")
     assert (info.num_frames, info.width, info.height, info.fps) == (70, 64, 64, 12)
     assert result.num_frames == 70
+
+
+def test_a_folder_of_numbered_pictures_is_one_video(root: Path) -> None:
+    (root / "walk").mkdir()
+    for k in range(5):
+        Image.fromarray(barcode(k)).save(root / "walk" / f"{k}.png")
+    assert run("walk", output="out.mp4").num_frames == 5
+    assert probe(root / "out.mp4").num_frames == 5
+    with pytest.raises(UsageError, match="a file of the input walk; give another file name"):
+        run("walk", output="walk/3.png")
+    (root / "walk" / "notes.txt").write_text("a walk")
+    assert run("walk").num_frames == 5
+    with pytest.raises(UsageError, match="-o with the directory walk: expected one video file"):
+        run("walk", output="out.mp4")
 
 
 def test_a_cut_video_gives_what_is_there(root: Path) -> None:
