@@ -15,7 +15,7 @@ from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
 from ldf_video.models.frame import FrameGame, every, pixel_loss
 from ldf_video.models.game import Logs, Tick
 from ldf_video.models.layers import recompute_statistics
-from ldf_video.models.losses import binary_loss
+from ldf_video.models.losses import binary_loss, moment_penalty
 from ldf_video.models.noise import Noise
 from ldf_video.models.roth import RothConfig, RothRegularizer
 
@@ -28,15 +28,21 @@ class AliGameConfig:
         reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
         shortcut: weight of the same around z, through E's last hidden layer.
         shortcut_share: share of the batch on which the shortcut is computed.
+        moments: weight of the distance of the latents' mean and covariance from those of the prior.
+        least_std: standard deviation that E's Gaussian has at least. Reconstruction drives it to
+            0, and D then tells thin, correlated latents from N(0, I) at a glance: with neither this
+            nor `moments` it ran away, whatever the weight of its regularizer.
         roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
     """
 
     reconstruction: float = 20.0
     shortcut: float = 20.0
     shortcut_share: float = 0.25
+    moments: float = 0.5
+    least_std: float = 0.2
     roth: RothConfig = field(
         default_factory=lambda: RothConfig(
-            gamma=2.0, gamma_floor=0.1, target=0.8, pressure_rate=0.02, pressure_limit=1e4
+            gamma=2.0, gamma_floor=0.1, target=0.8, pressure_rate=0.02, pressure_limit=1e3
         )
     )
 
@@ -89,11 +95,13 @@ class AliGame(FrameGame):
         pixels = pixel_loss(G(inferred), x)
         around = self.shortcut(every(hidden, c.shortcut_share), G)
         shortcut = pixel_loss(around, every(x, c.shortcut_share))
-        loss = game + c.reconstruction * pixels + c.shortcut * shortcut
+        moments = moment_penalty(inferred)
+        loss = game + c.reconstruction * pixels + c.shortcut * shortcut + c.moments * moments
         logs = {
             "encoder_generator": game,
             "pixels": pixels,
             "shortcut": shortcut,
+            "moments": moments,
             "latent_std": std.mean(),
         }
         return loss, {name: value.detach() for name, value in logs.items()}
@@ -115,4 +123,5 @@ class AliGame(FrameGame):
     def _infer(self, hidden: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """A draw from E's Gaussian, and its standard deviation."""
         mean, std = self.model.encoder.gaussian(hidden)
+        std = std.clamp_min(self.config.least_std)
         return mean + std * noise.normal(*mean.shape, device=mean.device), std

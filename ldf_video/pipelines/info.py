@@ -26,7 +26,8 @@ def info(path: str | Path) -> dict[str, Any]:
         return _checkpoint(path)
     parts = [part for part in ("frame", "top") if (path / part / checkpoints.CONFIG).is_file()]
     if parts:
-        return {"what": "models", **{part: _checkpoint(path / part) for part in parts}}
+        described = {part: _checkpoint(path / part) for part in parts}
+        return {"what": "models", **_card(path), **described}
     if path.is_dir():
         _check_series(path)
     return _video(path)
@@ -100,4 +101,32 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         described["steps_done"] = state["step"]
         described["minutes_trained"] = round(state["elapsed_seconds"] / 60, 1)
         described["finished"] = state["done"]
-    return described | {k: v for k, v in config.items() if k not in ("format_version", "kind")}
+    described |= _learned(path)
+    rest = {k: v for k, v in config.items() if k not in ("format_version", "kind", "best")}
+    return described | _card(path) | rest
+
+
+def _learned(path: Path) -> dict[str, Any]:
+    """How a model does on data that it was not trained on, as far as its run measured it."""
+    found: dict[str, Any] = {}
+    held_out = [
+        {k: v for k, v in line.items() if k == "step" or k.startswith("held_out/")}
+        for line in checkpoints.read_metrics(path)
+        if any(name.startswith("held_out/") for name in line)
+    ]
+    if held_out:
+        found["held_out"] = {k.removeprefix("held_out/"): v for k, v in held_out[-1].items()}
+    if (path / checkpoints.BEST / checkpoints.CONFIG).is_file():
+        found["best"] = {
+            "path": str(path / checkpoints.BEST),
+            **checkpoints.load_config(path / checkpoints.BEST).get("best", {}),
+        }
+    return found
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The model card beside a model: README.md, line by line."""
+    card = path / "README.md"
+    if not card.is_file():
+        return {}
+    return {"card": [line for line in card.read_text(errors="replace").splitlines() if line]}

@@ -213,16 +213,25 @@ def append_metrics(directory: Path, lines: Iterator[dict[str, Any]] | list[dict[
         ) from error
 
 
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, none where there are none; a torn one is left out."""
+    path = directory / METRICS
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # a line that a kill tore
+            lines.append(dict(json.loads(line)))
+    return lines
+
+
 def cut_metrics(directory: Path, *, after_step: int) -> None:
     """Drop the lines of updates that the saved state does not hold."""
     path = directory / METRICS
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(ValueError):  # a line that a kill tore
-            if json.loads(line)["step"] <= after_step:
-                kept.append(line + "\n")
+    lines = [line for line in read_metrics(directory) if line["step"] <= after_step]
+    kept = [json.dumps(line) + "\n" for line in lines]
     write_atomically(path, lambda partial: partial.write_text("".join(kept)))
 
 
