@@ -34,6 +34,12 @@ def test_lossless_pictures_come_out_bit_for_bit(tmp_path: Path, name: str) -> No
     assert np.array_equal(read_picture(_saved(tmp_path / name, Image.fromarray(COLOURS))), COLOURS)
 
 
+def test_a_big_tiff_is_a_tiff(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "a.tif", Image.fromarray(COLOURS), big_tiff=True)
+    assert path.read_bytes()[2] == 43
+    assert np.array_equal(read_picture(path), COLOURS)
+
+
 def test_webp_and_jpeg_are_read(tmp_path: Path) -> None:
     webp = _saved(tmp_path / "a.webp", Image.fromarray(COLOURS), lossless=True)
     assert np.array_equal(read_picture(webp), COLOURS)

@@ -31,6 +31,8 @@ _KINDS = {
     b"BM": "bmp",
     b"II*\0": "tiff",
     b"MM\0*": "tiff",
+    b"II+\0": "tiff",  # its large form, with 64-bit offsets
+    b"MM\0+": "tiff",
 }
 # How a picture with EXIF's tag 274 becomes upright: transposed first, then rows, columns reversed.
 _UPRIGHT = {
