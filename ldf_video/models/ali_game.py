@@ -6,7 +6,7 @@ regularizer over both inputs of D.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
 from ldf_video.models.frame import FrameGame, every, pixel_loss
 from ldf_video.models.game import Logs, Tick
+from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.losses import binary_loss, moment_penalty
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.roth import RothRegularizer
 
 
 @dataclass(frozen=True)
-class AliGameConfig:
-    """Weights of the game.
+class AliGameConfig(GanConfig):
+    """Weights of the game, beside those of any by binary cross-entropy.
 
     Attributes:
         reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
         shortcut: weight of the same around z, through E's last hidden layer.
         shortcut_share: share of the batch on which the shortcut is computed.
         moments: weight of the distance of the latents' mean and covariance from those of the prior.
-        least_std: standard deviation that E's Gaussian has at least. Reconstruction drives it to
-            0, and D then tells thin, correlated latents from N(0, I) at a glance: with neither this
-            nor `moments` it ran away, whatever the weight of its regularizer.
-        roth: of the regularizer on D; its target is in nats, 2 ln 2 being a D that cannot tell.
+        least_std: standard deviation that E's Gaussian has at least: reconstruction drives it to 0,
+            and D then tells thin latents from N(0, I) at a glance.
     """
 
     reconstruction: float = 20.0
@@ -40,15 +39,6 @@ class AliGameConfig:
     shortcut_share: float = 0.25
     moments: float = 0.5
     least_std: float = 0.2
-    roth: RothConfig = field(
-        default_factory=lambda: RothConfig(
-            gamma=2.0, gamma_floor=0.1, target=0.8, pressure_rate=0.02, pressure_limit=1e3
-        )
-    )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.roth, dict):  # as config.json has it
-            object.__setattr__(self, "roth", RothConfig(**self.roth))
 
 
 class AliGame(FrameGame):
@@ -64,6 +54,7 @@ class AliGame(FrameGame):
         self.discriminator = AliDiscriminator(model.config)
         self.shortcut = Shortcut(model.config)
         self.roth = RothRegularizer(config.roth)
+        self.rest = Rest(config.rest)
 
     @property
     def encoder_generator(self) -> list[nn.Module]:
@@ -77,9 +68,11 @@ class AliGame(FrameGame):
             z = tick.noise.normal(*inferred.shape, device=x.device)
             generated = self.model.generator(z)
         D = self.discriminator
-        loss = binary_loss(D(x, inferred), D(generated, z))
-        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
-        if self.roth.is_due(tick.step):
+        moves = not self.rest
+        with torch.set_grad_enabled(moves):
+            loss = binary_loss(D(x, inferred), D(generated, z))
+        logs = discriminator_logs(loss, self.roth, self.rest)
+        if moves and self.roth.is_due(tick.step):
             penalty = self.roth.penalty(D, real=(x, inferred), fake=(generated, z))
             loss = loss + self.roth.weight(tick.progress) * penalty
             logs["roth"] = penalty.detach()
@@ -107,8 +100,9 @@ class AliGame(FrameGame):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared."""
+        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
         self.roth.press(logs["discriminator"])
+        self.rest.note(logs["discriminator"])
 
     def calibrate(self, model: AliModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves.

@@ -36,7 +36,8 @@ class Player:
     Attributes:
         name: for logs.
         networks: those that move; gradients reach no others.
-        loss: from a batch and a tick to a scalar, a mean over items, and what to log.
+        loss: from a batch and a tick to a scalar, a mean over items, and what to log. A scalar
+            without a gradient means that the player sits this update out.
     """
 
     name: str

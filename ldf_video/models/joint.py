@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
 from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig
+from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.losses import binary_loss
 from ldf_video.models.noise import Noise
@@ -86,6 +86,7 @@ class JointGame(Game):
         self.model = model
         self.discriminator = JointDiscriminator(model.config)
         self.roth = RothRegularizer(config.roth)
+        self.rest = Rest(config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -99,9 +100,11 @@ class JointGame(Game):
         """D scores real clips high and generated ones low, within Roth's bound on its slope."""
         with torch.no_grad():
             fake = self._fake(clips, tick.noise)
-        loss = binary_loss(self.discriminator(clips), self.discriminator(fake))
-        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
-        if self.roth.is_due(tick.step):
+        moves = not self.rest
+        with torch.set_grad_enabled(moves):
+            loss = binary_loss(self.discriminator(clips), self.discriminator(fake))
+        logs = discriminator_logs(loss, self.roth, self.rest)
+        if moves and self.roth.is_due(tick.step):
             penalty = self.roth.penalty(self.discriminator, real=(clips,), fake=(fake,))
             loss = loss + self.roth.weight(tick.progress) * penalty
             logs["roth"] = penalty.detach()
@@ -114,8 +117,9 @@ class JointGame(Game):
         return loss, {"generator": loss.detach()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared."""
+        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
         self.roth.press(logs["discriminator"])
+        self.rest.note(logs["discriminator"])
 
     def calibrate(self, model: JointModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves."""

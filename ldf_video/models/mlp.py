@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig
+from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
 from ldf_video.models.losses import binary_loss
 from ldf_video.models.roth import RothRegularizer
 from ldf_video.models.top import TopModel
@@ -120,6 +120,7 @@ class MlpGame(Game):
         self.model = top
         self.discriminator = MlpDiscriminator(top.config)
         self.roth = RothRegularizer(config.roth)
+        self.rest = Rest(config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -135,9 +136,11 @@ class MlpGame(Game):
         with torch.no_grad():
             fake = self._fake(len(real), tick)
         D = self.discriminator
-        loss = binary_loss(D(real, mask), D(fake, mask))
-        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
-        if self.roth.is_due(tick.step):
+        moves = not self.rest
+        with torch.set_grad_enabled(moves):
+            loss = binary_loss(D(real, mask), D(fake, mask))
+        logs = discriminator_logs(loss, self.roth, self.rest)
+        if moves and self.roth.is_due(tick.step):
 
             def judge(tokens: Tensor) -> Tensor:
                 return D(tokens, mask)
@@ -155,8 +158,9 @@ class MlpGame(Game):
         return loss, {"generator": loss.detach()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared."""
+        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
         self.roth.press(logs["discriminator"])
+        self.rest.note(logs["discriminator"])
 
     def _fake(self, count: int, tick: Tick) -> Tensor:
         size, device = self.model.config.noise_size, self.model.latent_mean.device

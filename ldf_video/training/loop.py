@@ -262,8 +262,11 @@ class Trainer:
         for batch, tick in parts:
             with self.accelerator.autocast():
                 loss, logs = player.loss(batch, tick)
-            self.accelerator.backward(loss / len(parts))
+            if loss.requires_grad:
+                self.accelerator.backward(loss / len(parts))
             each.append(logs)
+        if not loss.requires_grad:  # the player sits this update out
+            return self._mean_logs(each)
         parameters = [p for network in player.networks for p in network.parameters()]
         self._average_gradients(parameters)
         norm = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_norm)
