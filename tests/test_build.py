@@ -1,0 +1,100 @@
+"""From what config.json says to networks: presets, kinds, and what older configs leave out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from ldf_video.models import build
+from ldf_video.models.ali import AliModel
+from ldf_video.models.ali_game import AliGame
+from ldf_video.models.flow import FlowGame, FlowTop
+from ldf_video.models.grid import GridModel
+from ldf_video.models.grid_game import GridGame
+from ldf_video.models.mlp import MlpGame, MlpTop
+
+
+def through_json(settings: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings))
+
+
+FRAMES = {"default": (GridModel, GridGame), "paper": (AliModel, AliGame)}
+TOPS = {"flow": (FlowTop, FlowGame), "mlp": (MlpTop, MlpGame)}
+
+
+def test_every_preset_and_kind_is_tested_here() -> None:
+    assert set(FRAMES) == set(build.PRESETS)
+    assert set(TOPS) == set(build.KINDS)
+
+
+@pytest.mark.parametrize("preset", build.PRESETS)
+def test_a_frame_models_settings_survive_json_and_build_the_same(preset: str) -> None:
+    model, game = build.frame_settings(preset, height=32, width=40)
+    models, games = FRAMES[preset]
+    made = [
+        build.frame_game(*settings)
+        for settings in ((model, game), (through_json(model), through_json(game)))
+        if torch.manual_seed(3)
+    ]
+    for one in made:
+        assert isinstance(one, games)
+        assert isinstance(one.model, models)
+    assert made[0].model.config == made[1].model.config
+    assert made[0].config == made[1].config
+    assert made[0].roth.config == made[1].roth.config
+    first, second = (one.state_dict() for one in made)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert made[0].model.config.latent_shape == ((64, 1, 1) if preset == "paper" else (4, 4, 5))
+
+
+@pytest.mark.parametrize("kind", build.KINDS)
+def test_a_top_models_settings_survive_json_and_build_the_same(kind: str) -> None:
+    model, game = build.top_settings(kind, latent_shape=(4, 4, 4), window=8, block=2)
+    assert model["kind"] == kind
+    models, games = TOPS[kind]
+    made = []
+    for settings, weights in ((model, game), (through_json(model), through_json(game))):
+        torch.manual_seed(3)
+        top = build.top_model(settings)
+        assert isinstance(top, models)
+        made.append(build.top_game(top, weights))
+        assert isinstance(made[-1], games)
+    assert made[0].model.config == made[1].model.config
+    assert made[0].model.config.latent_shape == (4, 4, 4)
+    assert made[0].model.config.window == 8
+    first, second = (one.state_dict() for one in made)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_config_without_a_preset_or_kind_is_the_default() -> None:
+    model, game = build.frame_settings("default", height=32, width=32)
+    assert "preset" not in model  # as shipped models have it: the fingerprint is of it
+    assert isinstance(build.frame_model(model), GridModel)
+    assert isinstance(build.frame_game(model, game), GridGame)
+    top, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2)
+    del top["kind"]
+    assert isinstance(build.top_model(top), FlowTop)
+    assert isinstance(build.top_game(build.top_model(top), {}), FlowGame)
+
+
+def test_no_game_settings_are_the_usual_ones() -> None:
+    for preset in build.PRESETS:
+        model, game = build.frame_settings(preset, height=32, width=32)
+        assert build.frame_game(model, {}).config == build.frame_game(model, game).config
+
+
+def test_what_is_unknown_is_named() -> None:
+    with pytest.raises(ValueError, match="preset 'cubist': expected default or paper"):
+        build.frame_model({"preset": "cubist"})
+    with pytest.raises(ValueError, match="kind 'gan': expected flow or mlp"):
+        build.top_model({"kind": "gan"})
+    with pytest.raises(TypeError, match="colour"):
+        build.frame_model({"colour": 3})
+    with pytest.raises(TypeError, match="colour"):
+        build.top_model({"kind": "mlp", "colour": 3})
+    with pytest.raises(ValueError, match="16x16: the paper's networks"):
+        build.frame_settings("paper", height=16, width=16)

@@ -1,0 +1,94 @@
+"""The joint baseline: all frames at once as channels."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from tiny_models import tick
+
+from ldf_video.models.gan import GanConfig
+from ldf_video.models.joint import JointConfig, JointGame, JointModel
+from ldf_video.models.layers import BatchNorm
+
+TINY = JointConfig(num_frames=3, noise_size=8, base_width=4)
+
+
+def game(config: JointConfig = TINY) -> JointGame:
+    torch.manual_seed(0)
+    made = JointGame(JointModel(config), GanConfig())
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return made
+
+
+def clips(count: int = 4) -> torch.Tensor:
+    return torch.rand(count, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_shapes_and_that_frames_are_channels() -> None:
+    made = game()
+    assert made.model(torch.randn(2, 8)).shape == (2, 3, 3, 32, 32)
+    assert made.discriminator(clips(2)).shape == (2,)
+    assert made.model.generator.trunk[-1].out_channels == 9
+    assert made.discriminator.features.layers[0].conv.in_channels == 9
+    # A frame is three channels next to each other: that is what D sees too.
+    x = clips(1)
+    torch.testing.assert_close(x.flatten(1, 2)[0, 3:6], x[0, 1])
+
+
+@pytest.mark.parametrize(("num_frames", "numbers"), [(1, 3), (5, 15), (20, 60)])
+def test_what_it_holds_grows_with_the_number_of_frames(num_frames: int, numbers: int) -> None:
+    config = JointConfig(num_frames=num_frames, base_width=4)
+    assert JointModel(config).generator.trunk[-1].out_channels == numbers
+
+
+def test_sizes_that_the_networks_cannot_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="16x32: .* multiples of 8 from 24 on"):
+        JointModel(JointConfig(height=16))
+
+
+def test_it_starts_undecided() -> None:
+    torch.manual_seed(0)
+    fresh = JointGame(JointModel(TINY), GanConfig())
+    loss, logs = fresh.discriminator_loss(clips(), tick(step=0))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    assert logs["roth"].item() == 0
+    assert fresh.generator_loss(clips(), tick())[0].item() == pytest.approx(math.log(2))
+
+
+def test_each_players_gradient_reaches_its_own_weights_alone() -> None:
+    made = game()
+    loss, logs = made.discriminator_loss(clips(), tick(step=0))
+    loss.backward()
+    assert logs["roth"] > 0
+    assert all(p.grad is None for p in made.model.parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().max() > 0 for p in made.discriminator.parameters()
+    )
+    made = game()
+    made.discriminator.requires_grad_(False)
+    made.generator_loss(clips(), tick())[0].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.model.parameters())
+
+
+def test_calibrated_averages_give_what_batch_statistics_give() -> None:
+    made = game()
+    average = copy.deepcopy(made.model).eval()
+    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))  # what calibrates
+    with torch.no_grad():
+        stale = average(noise)
+        made.calibrate(average, torch.zeros(64, 3, 3, 32, 32))
+        calibrated, by_batch = average(noise), copy.deepcopy(average).train()(noise)
+    assert not torch.allclose(calibrated, stale, rtol=0.1)
+    assert (calibrated - by_batch).abs().max() < 0.1 * by_batch.std()
+    assert sum(isinstance(part, BatchNorm) for part in average.modules()) == 6
+
+
+def test_pressure_answers_to_how_d_fared() -> None:
+    made = game()
+    made.after_update({"discriminator": torch.tensor(0.0)})
+    assert made.roth.pressure > 1
