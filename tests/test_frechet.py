@@ -27,13 +27,13 @@ def test_a_cloud_is_at_no_distance_from_itself(dimensions: int) -> None:
 
 def test_a_translation_costs_its_squared_length() -> None:
     points = cloud(40, 3)
-    assert frechet_distance(points, points + [3, 0, 4]) == pytest.approx(25)
+    assert frechet_distance(points, points + np.array([3, 0, 4])) == pytest.approx(25)
 
 
 def test_known_gaussians() -> None:
     a = whitened(cloud(60, 3))
     # Of diagonal covariances: the sum of squared differences of the standard deviations.
-    b = whitened(cloud(80, 3, seed=1)) * [2.0, 0.5, 1.0] + [1, 0, 0]
+    b = whitened(cloud(80, 3, seed=1)) * [2.0, 0.5, 1.0] + np.array([1, 0, 0])
     assert frechet_distance(a, b) == pytest.approx(1 + 1 + 0.25)
     assert frechet_distance(b, a) == pytest.approx(1 + 1 + 0.25)
 

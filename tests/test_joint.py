@@ -47,7 +47,7 @@ def test_what_it_holds_grows_with_the_number_of_frames(num_frames: int, numbers:
 
 
 def test_sizes_that_the_networks_cannot_have_are_refused() -> None:
-    with pytest.raises(ValueError, match="16x32: .* multiples of 8 from 24 on"):
+    with pytest.raises(ValueError, match=r"16x32: .* multiples of 8 from 24 on"):
         JointModel(JointConfig(height=16))
 
 

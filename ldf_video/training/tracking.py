@@ -42,7 +42,7 @@ class Tracker:
         check_tracker(name)
         self._tracker: TensorBoardTracker | None = None
         if name is not None and accelerator.is_main_process:
-            self._tracker = TensorBoardTracker(name, str(directory), purge_step=step)
+            self._tracker = TensorBoardTracker(name, str(directory), purge_step=step + 1)
             self._tracker.start()
 
     def log(self, values: dict[str, float], *, step: int) -> None:
