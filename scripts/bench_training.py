@@ -26,7 +26,8 @@ from bench_memory import MIB, resident_bytes
 from ldf_video.models import build
 from ldf_video.pipelines.train_frame import FrameLevel
 from ldf_video.progress import Progress
-from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.config import Cadence, TrainConfig
+from ldf_video.training.loop import Trainer
 from ldf_video.training.optimizers import state_bytes
 
 ROWS: dict[str, dict[str, Any]] = {

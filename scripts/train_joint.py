@@ -32,7 +32,8 @@ from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.runs import announce, check_data, open_run, training_config
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.loop import TrainConfig, Trainer
+from ldf_video.training.config import TrainConfig
+from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.samplers import windows
 from ldf_video.video.pixels import from_model, to_model

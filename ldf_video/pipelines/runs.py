@@ -15,7 +15,7 @@ from ldf_video.pipelines.devices import choose_precision
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.training.loop import TrainConfig, check_parts
+from ldf_video.training.config import TrainConfig, check_parts
 from ldf_video.training.optimizers import check_optimizer
 from ldf_video.training.ranks import Ranks
 

@@ -25,7 +25,8 @@ from ldf_video.pipelines.runs import Options, announce, check_data, open_run, tr
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.config import Cadence, TrainConfig
+from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
 from ldf_video.training.tracking import check_tracker

@@ -27,7 +27,8 @@ from ldf_video.pipelines.runs import Options, announce, check_data, open_run, tr
 from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.loop import TrainConfig, Trainer
+from ldf_video.training.config import TrainConfig
+from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import Integers, frame_indices, windows
 from ldf_video.training.tracking import check_tracker

@@ -7,11 +7,8 @@ bit for bit where the hardware does arithmetic that way.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,13 +18,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ldf_video.errors import CheckpointError, LdfError, UsageError
+from ldf_video.errors import CheckpointError, LdfError
 from ldf_video.models.game import Batch, Game, Logs, Player, Tick
 from ldf_video.models.layers import set_checkpointing
 from ldf_video.models.noise import Noise, Part
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
+from ldf_video.training.config import Cadence, TrainConfig, check_parts
 from ldf_video.training.ema import Average
+from ldf_video.training.interrupts import Interrupts, interrupts_held
 from ldf_video.training.optimizers import make_optimizer
 from ldf_video.training.ranks import Ranks, make_accelerator
 from ldf_video.training.tracking import Tracker
@@ -57,77 +56,6 @@ class Level(Protocol):
 
     def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
         """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a level is trained, beside what is trained.
-
-    Attributes:
-        steps: updates in all, or None where minutes rule.
-        minutes: time in all, or None where steps rule.
-        batch_size: items an update.
-        learning_rate: of Adam, after the warm-up.
-        beta1: of Adam.
-        beta2: of Adam.
-        warmup_steps: updates over which the learning rate rises.
-        cooldown: last share of the budget over which the learning rate falls to a twentieth.
-        average: decay of the averaged weights.
-        gradient_norm: largest norm of a player's gradient.
-        optimizer: "adam" or "adam8bit".
-        accumulate: parts of a batch that are taken one after the other, to save memory.
-        gradient_checkpointing: compute inner results twice instead of keeping them.
-        mixed_precision: "bf16", "fp16" or "no".
-        seed: of weights, batches and noise.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    beta1: float = 0.5
-    beta2: float = 0.99
-    warmup_steps: int = 100
-    cooldown: float = 0.4
-    average: float = 0.999
-    gradient_norm: float = 10.0
-    optimizer: str = "adam"
-    accumulate: int = 1
-    gradient_checkpointing: bool = False
-    mixed_precision: str = "no"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("expected either steps or minutes")
-
-    def progress(self, *, step: int, elapsed_seconds: float) -> float:
-        """Share of the budget used when update `step` starts, in [0, 1]."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        assert self.minutes is not None
-        return min(elapsed_seconds / (60 * self.minutes), 1.0)
-
-    def rate(self, *, step: int, progress: float) -> float:
-        """Learning rate of an update: warm-up, plateau, cosine cool-down."""
-        warm = min((step + 1) / self.warmup_steps, 1.0)
-        left = min((1 - progress) / self.cooldown, 1.0)
-        return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * left)))
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """When the loop does what is not training. Seconds, as runs differ in speed.
-
-    Attributes:
-        save_seconds: between saved states.
-        sheet_seconds: between pictures, and losses on held-out data.
-        log_steps: updates averaged in a line of metrics.jsonl.
-    """
-
-    save_seconds: float = 60.0
-    sheet_seconds: float = 120.0
-    log_steps: int = 20
 
 
 @dataclass
@@ -187,7 +115,7 @@ class Trainer:
         saved = drawn = time.monotonic()
         self.clock = _Clock(before=self.clock.before)
         try:
-            with _interrupts_held() as interrupts:
+            with interrupts_held() as interrupts:
                 while (share := self._share(interrupts)) < 1:
                     logs = self._update(share)
                     self._log(logs, share)
@@ -198,17 +126,17 @@ class Trainer:
                     if time.monotonic() - saved > self.cadence.save_seconds:
                         self.save()
                         saved = time.monotonic()
+            self.look()
+            self.save(done=True)
         except KeyboardInterrupt:
             if not self._midway:  # else what was saved last is what can be gone on from
                 self.save()
             raise
         finally:
             self.tracker.close()
-        self.look()
-        self.save(done=True)
         self.ranks.wait()
 
-    def _share(self, interrupts: _Interrupts) -> float:
+    def _share(self, interrupts: Interrupts) -> float:
         """Share of the budget that is used, the same in all processes.
 
         Raises:
@@ -269,9 +197,13 @@ class Trainer:
             return self._mean_logs(each)
         parameters = [p for network in player.networks for p in network.parameters()]
         self._average_gradients(parameters)
-        norm = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_norm)
+        self.accelerator.unscale_gradients(optimizer)  # fp16's; by itself it takes every player's
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.gradient_norm)
         optimizer.step()
-        return self._mean_logs(each) | {f"gradient_norm/{player.name}": norm.detach()}
+        logs = self._mean_logs(each)
+        if not optimizer.step_was_skipped:  # fp16: the loss was scaled too high, the next is lower
+            logs = logs | {f"gradient_norm/{player.name}": norm.detach()}
+        return logs
 
     def _average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Make the gradients those of the whole batch: one message a player and step."""
@@ -418,58 +350,6 @@ class Trainer:
         self.best = state.get("best")
         if self.ranks.is_first:
             checkpoints.cut_metrics(self.directory, after_step=self.step)
-
-
-def check_parts(config: TrainConfig, ranks: Ranks) -> None:
-    """See that a batch can be divided over the processes and into parts.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if config.accumulate < 1:
-        raise UsageError(f"--accumulate {config.accumulate}: expected 1 or more")
-    parts = ranks.count * config.accumulate
-    if config.batch_size % parts:
-        shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
-        raise UsageError(
-            f"--batch-size {config.batch_size} with --accumulate {config.accumulate}{shared}: "
-            f"expected a multiple of {parts}"
-        )
-
-
-@dataclass
-class _Interrupts:
-    """Whether Ctrl-C waits."""
-
-    waiting: bool = False
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[_Interrupts]:
-    """Hold Ctrl-C back, to be asked for between updates, so that it cuts none.
-
-    A second Ctrl-C comes through at once. Where Ctrl-C is not Python's own, nothing is held.
-    """
-    interrupts = _Interrupts()
-
-    def hold(number: int, frame: Any) -> None:
-        if interrupts.waiting:
-            raise KeyboardInterrupt
-        interrupts.waiting = True
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, hold)
-    try:
-        yield interrupts
-        if interrupts.waiting:
-            raise KeyboardInterrupt
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _mix(*numbers: int) -> int:

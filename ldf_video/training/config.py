@@ -1,0 +1,97 @@
+"""How a level is trained, beside what is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ldf_video.errors import UsageError
+from ldf_video.training.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a level is trained, beside what is trained.
+
+    Attributes:
+        steps: updates in all, or None where minutes rule.
+        minutes: time in all, or None where steps rule.
+        batch_size: items an update.
+        learning_rate: of Adam, after the warm-up.
+        beta1: of Adam.
+        beta2: of Adam.
+        warmup_steps: updates over which the learning rate rises.
+        cooldown: last share of the budget over which the learning rate falls to a twentieth.
+        average: decay of the averaged weights.
+        gradient_norm: largest norm of a player's gradient.
+        optimizer: "adam" or "adam8bit".
+        accumulate: parts of a batch that are taken one after the other, to save memory.
+        gradient_checkpointing: compute inner results twice instead of keeping them.
+        mixed_precision: "bf16", "fp16" or "no".
+        seed: of weights, batches and noise.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    beta1: float = 0.5
+    beta2: float = 0.99
+    warmup_steps: int = 100
+    cooldown: float = 0.4
+    average: float = 0.999
+    gradient_norm: float = 10.0
+    optimizer: str = "adam"
+    accumulate: int = 1
+    gradient_checkpointing: bool = False
+    mixed_precision: str = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("expected either steps or minutes")
+
+    def progress(self, *, step: int, elapsed_seconds: float) -> float:
+        """Share of the budget used when update `step` starts, in [0, 1]."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.minutes is not None
+        return min(elapsed_seconds / (60 * self.minutes), 1.0)
+
+    def rate(self, *, step: int, progress: float) -> float:
+        """Learning rate of an update: warm-up, plateau, cosine cool-down."""
+        warm = min((step + 1) / self.warmup_steps, 1.0)
+        left = min((1 - progress) / self.cooldown, 1.0)
+        return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * left)))
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When the loop does what is not training. Seconds, as runs differ in speed.
+
+    Attributes:
+        save_seconds: between saved states.
+        sheet_seconds: between pictures, and losses on held-out data.
+        log_steps: updates averaged in a line of metrics.jsonl.
+    """
+
+    save_seconds: float = 60.0
+    sheet_seconds: float = 120.0
+    log_steps: int = 20
+
+
+def check_parts(config: TrainConfig, ranks: Ranks) -> None:
+    """See that a batch can be divided over the processes and into parts.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if config.accumulate < 1:
+        raise UsageError(f"--accumulate {config.accumulate}: expected 1 or more")
+    parts = ranks.count * config.accumulate
+    if config.batch_size % parts:
+        shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
+        raise UsageError(
+            f"--batch-size {config.batch_size} with --accumulate {config.accumulate}{shared}: "
+            f"expected a multiple of {parts}"
+        )
