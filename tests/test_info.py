@@ -112,3 +112,33 @@ def test_what_is_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("no video")
     with pytest.raises(ReadError, match=r"text\.txt: not a video"):
         info(tmp_path / "text.txt")
+
+
+def test_a_model_says_what_is_on_its_card_and_how_it_does(tmp_path: Path) -> None:
+    save_pair(tmp_path)
+    frame = tmp_path / "frame"
+    assert not {"card", "held_out", "best"} & info(frame).keys()
+    (frame / "README.md").write_text("# a card\n\nTrained on nothing.\n")
+    checkpoints.append_metrics(
+        frame,
+        [
+            {"step": 20, "seconds": 1.0, "pixels": 0.5},
+            {"step": 30, "seconds": 2.0, "held_out/pixels": 0.4},
+            {"step": 60, "seconds": 3.0, "held_out/pixels": 0.3, "held_out/psnr_db": 20.0},
+            {"step": 80, "seconds": 4.0, "pixels": 0.2},
+        ],
+    )
+    weights = checkpoints.load_weights(frame)
+    checkpoints.save_best(frame, weights, known={"step": 60, "pixels": 0.3})
+    described = info(frame)
+    assert described["card"] == ["# a card", "Trained on nothing."]
+    assert described["held_out"] == {"step": 60, "pixels": 0.3, "psnr_db": 20.0}
+    assert described["best"] == {"path": str(frame / "best"), "step": 60, "pixels": 0.3}
+    best = info(frame / "best")
+    assert (best["what"], best["fingerprint"]) == ("frame model", described["fingerprint"])
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / checkpoints.METRICS).write_text('{"step": 20, "a": 1}\n{"step": 4')
+    assert checkpoints.read_metrics(tmp_path) == [{"step": 20, "a": 1}]
+    assert checkpoints.read_metrics(tmp_path / "none") == []
