@@ -7,7 +7,12 @@ import math
 import pytest
 import torch
 
-from ldf_video.models.losses import moment_penalty, relativistic_loss, roth_penalty
+from ldf_video.models.losses import (
+    binary_loss,
+    moment_penalty,
+    relativistic_loss,
+    roth_penalty,
+)
 
 
 def test_relativistic_loss_is_ln_2_where_nothing_wins() -> None:
@@ -25,6 +30,25 @@ def test_relativistic_loss_stays_finite_for_far_logits() -> None:
     far = torch.tensor([1e4])
     assert relativistic_loss(far, -far).item() == 0
     assert relativistic_loss(-far, far).item() == pytest.approx(2e4)
+
+
+def test_binary_loss_is_2_ln_2_where_d_cannot_tell() -> None:
+    zeros = torch.zeros(3)
+    assert binary_loss(zeros, zeros).item() == pytest.approx(2 * math.log(2))
+
+
+def test_binary_loss_of_two_pairs_by_hand() -> None:
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
+    confidence = [1 / (1 + math.exp(-logit)) for logit in (2.0, -1.0, 0.5, -3.0)]
+    expected = -(math.log(confidence[0]) + math.log(confidence[1])) / 2
+    expected -= (math.log(1 - confidence[2]) + math.log(1 - confidence[3])) / 2
+    assert binary_loss(real, fake).item() == pytest.approx(expected)
+
+
+def test_binary_loss_stays_finite_for_far_logits() -> None:
+    far = torch.tensor([1e4])
+    assert binary_loss(far, -far).item() == 0
+    assert binary_loss(-far, far).item() == pytest.approx(2e4)
 
 
 class Linear:

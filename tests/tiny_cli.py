@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ldf_video.cli import app
 from ldf_video.models import build
+from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
+from ldf_video.models.mlp import MlpConfig
 from ldf_video.pipelines import encode, ingest, train_frame
 from ldf_video.training import ema, loop
 
@@ -25,12 +27,16 @@ if TYPE_CHECKING:
 
 SMALL_FRAME = {"base_width": 8, "critic_width": 8, "depth": 1}
 SMALL_FLOW = {"width": 32, "depth": 2, "heads": 2, "sampling_steps": 3}
+SMALL_ALI = {"base_width": 4, "latent_channels": 8}
+SMALL_MLP = {"width": 32, "noise_size": 16}
 
 
 def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
     """Make fresh models tiny; what a config says still counts."""
     set_attribute(build, "GridConfig", partial(GridConfig, **SMALL_FRAME))
     set_attribute(build, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
+    set_attribute(build, "AliConfig", partial(AliConfig, **SMALL_ALI))
+    set_attribute(build, "MlpConfig", partial(MlpConfig, **SMALL_MLP))
     always = partial(loop.Cadence, save_seconds=-1.0)
     set_attribute(loop, "Cadence", always)
     set_attribute(train_frame, "Cadence", always)

@@ -76,5 +76,8 @@ def pixel_loss(x: Tensor, target: Tensor) -> Tensor:
 
 
 def every(items: Tensor, share: float) -> Tensor:
-    """About a share of a batch, evenly spread: the same items however the batch is split."""
+    """About a share of a batch, evenly spread: every (1 / share)th item.
+
+    They are the same ones where the batch is split into multiples of that.
+    """
     return items[:: max(1, round(1 / share))]

@@ -34,6 +34,8 @@ from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
 
+FEWEST_FRAMES = 4
+"""In each part of a batch: the moments of its latents are estimated from two halves."""
 MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
@@ -206,6 +208,12 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         raise UsageError(f"--size: {error}") from None
     paper = {"learning_rate": 2e-4} if preset == "paper" else {}
     training = training_config(options, device=device, ranks=ranks, defaults=paper)
+    if training.batch_size < FEWEST_FRAMES * training.accumulate:
+        accumulated = f" with --accumulate {training.accumulate}" * (training.accumulate > 1)
+        raise UsageError(
+            f"--batch-size {training.batch_size}{accumulated}: "
+            f"expected {FEWEST_FRAMES * training.accumulate} or more"
+        )
     return {
         "model": model,
         "game": game,

@@ -185,7 +185,8 @@ class Trainer:
         self.level.game.requires_grad_(False)
         for network in player.networks:
             network.requires_grad_(True)
-        optimizer.zero_grad(set_to_none=True)
+        for other in self.optimizers:  # the opponents' gradients too: they would only take memory
+            other.zero_grad(set_to_none=True)
         each: list[Logs] = []
         for batch, tick in parts:
             with self.accelerator.autocast():

@@ -1,0 +1,95 @@
+"""Blocks with a state: batch norm, its recomputed statistics, and stacks that compute twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics, set_checkpointing
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_batch_norm_is_torchs() -> None:
+    ours, theirs = BatchNorm(3), nn.BatchNorm2d(3)
+    assert {n: p.shape for n, p in ours.named_parameters()} == {
+        n: p.shape for n, p in theirs.named_parameters()
+    }
+    for step in range(3):
+        x, other = (2 * numbers(4, 3, 5, 5, seed=step) + 1).requires_grad_(), None
+        other = x.detach().clone().requires_grad_()
+        y, expected = ours(x), theirs(other)
+        assert torch.equal(y, expected)
+        y.square().sum().backward()
+        expected.square().sum().backward()
+        assert torch.equal(x.grad, other.grad)
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.running_var, theirs.running_var)
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+def test_recomputed_statistics_are_those_of_the_batch_at_each_depth() -> None:
+    network = nn.Sequential(BatchNorm(3), nn.Conv2d(3, 2, 1), BatchNorm(2)).eval()
+    x = 3 * numbers(64, 3, 2, 2) + 5
+    recompute_statistics(network, x)
+    assert not network.training
+    torch.testing.assert_close(network[0].running_mean, x.mean((0, 2, 3)))
+    torch.testing.assert_close(network[0].running_var, x.var((0, 2, 3)))
+    second = network.train()[:2](x)
+    torch.testing.assert_close(network[2].running_mean, second.mean((0, 2, 3)))
+    torch.testing.assert_close(network[2].running_var, second.var((0, 2, 3)))
+    assert (network[0].momentum, network[2].momentum) == (0.1, 0.1)
+
+
+def test_without_batch_norm_nothing_is_computed() -> None:
+    def fail(*arguments: Any) -> None:
+        raise AssertionError("it was called")
+
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    network.forward = fail  # type: ignore[method-assign]
+    recompute_statistics(network, torch.zeros(1))
+
+
+class Noticed(nn.Module):
+    """Counts how often it is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.count = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        return (self.weight * x).tanh()
+
+
+@pytest.mark.parametrize(("on", "count"), [(False, 1), (True, 2)])
+def test_a_stack_computes_its_layers_twice_while_checkpointing(on: bool, count: int) -> None:
+    stack = Stack(Noticed(), Noticed())
+    set_checkpointing(nn.ModuleList([stack]), on=on)
+    stack(numbers(3)).sum().backward()
+    # The backward pass may stop the second time as soon as it has what it needs.
+    assert [layer.count for layer in stack] == [count, count]
+    with torch.no_grad():
+        stack(numbers(3))
+    assert [layer.count for layer in stack] == [count + 1, count + 1]  # nothing to save here
+
+
+def test_a_stack_gives_the_same_values_and_gradients_of_gradients() -> None:
+    found = []
+    for on in (False, True):
+        stack = Stack(Noticed(), Noticed())
+        set_checkpointing(stack, on=on)
+        x = numbers(5).requires_grad_()
+        y = stack(x)
+        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        found.append([y, gradient, *(layer.weight.grad for layer in stack)])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    assert found[0][2].abs() > 0

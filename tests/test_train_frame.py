@@ -1,0 +1,253 @@
+"""train-frame: batches, what is measured on held-out clips, presets, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_cli import shrink
+from tiny_models import frame_game, make_frames
+
+from ldf_video.errors import UsageError
+from ldf_video.models.ali import AliModel
+from ldf_video.models.ali_game import AliGame
+from ldf_video.models.frame import every, pixel_loss
+from ldf_video.models.noise import Part
+from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.train_frame import FrameLevel, train_frame
+from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.reader import StoreReader
+from ldf_video.store.writer import StoreWriter
+from ldf_video.training import checkpoints
+from ldf_video.video.pixels import from_model, to_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+
+
+def store_of(path: Path, lengths: list[int], *, first_seed: int = 0) -> StoreReader:
+    with StoreWriter(path, StoreSpec("frames", (32, 32, 3), "uint8", {})) as writer:
+        for number, length in enumerate(lengths):
+            name = f"{number:03}"
+            writer.append(name, make_frames(length, seed=first_seed + number), fps=Fraction(12))
+            writer.finish_clip(name, fps=Fraction(12))
+            writer.set_source(name, size=1, mtime_ns=1, clip_ids=[name])
+    return StoreReader(path)
+
+
+def level_of(path: Path, **options: Any) -> FrameLevel:
+    known = store_of(path / "known", [30, 12])
+    return FrameLevel(frame_game(), known, batch_size=8, seed=1, **options)
+
+
+# -- the level -----------------------------------------------------------------------------------
+
+
+def test_batches_are_random_frames_and_parts_of_them(tmp_path: Path) -> None:
+    level = level_of(tmp_path)
+    whole = level.batch(3, Part(), CPU)
+    assert whole.shape == (8, 3, 32, 32)
+    every_frame = {frame.tobytes() for frame in level.frames.frames_at(np.arange(42))}
+    assert {frame.tobytes() for frame in from_model(whole)} <= every_frame
+    parts = [level.batch(3, Part(i, 4), CPU) for i in range(4)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(level.batch(3, Part(), CPU), whole)
+    assert not torch.equal(level.batch(4, Part(), CPU), whole)
+
+
+def test_without_held_out_clips_nothing_is_measured(tmp_path: Path) -> None:
+    level = level_of(tmp_path)
+    assert level.evaluate(level.game.model) == {}
+    assert torch.equal(level.calibration(CPU), level.calibration(CPU))
+    assert len(level.calibration(CPU)) == 256
+
+
+def test_measures_are_those_of_held_out_frames_by_hand(tmp_path: Path) -> None:
+    held_out = store_of(tmp_path / "held_out", [3], first_seed=50)
+    level = level_of(tmp_path, held_out=held_out)
+    model = level.game.model
+    found = level.evaluate(model)
+    frames = level._held_out
+    assert {frame.tobytes() for frame in frames} == {f.tobytes() for f in held_out.read(0, 0, 3)}
+    with torch.no_grad():
+        x = to_model(frames, device="cpu")
+        y = model.generator(model.encoder(x))
+        error = from_model(y).astype(float) - frames
+    assert found.keys() == {"pixels", "psnr_db"}
+    assert found["pixels"] == pytest.approx(pixel_loss(y, x).item(), rel=1e-4)
+    expected = 10 * np.log10(255**2 / np.square(error).mean())
+    assert found["psnr_db"] == pytest.approx(expected, abs=1e-3)
+    assert level.score in found
+    assert level.evaluate(model) == found
+
+
+def test_a_sheet_has_frames_their_reconstructions_and_samples(tmp_path: Path) -> None:
+    level = level_of(tmp_path)
+    picture = level.draw(level.game.model, tmp_path / "samples" / "step-1")
+    with Image.open(tmp_path / "samples" / "step-1.png") as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), picture)
+    assert picture.shape[0] < picture.shape[1]  # 3 rows of 16
+
+
+def test_a_share_of_a_batch_is_the_same_however_it_is_split() -> None:
+    rows = torch.arange(16)
+    assert every(rows, 0.25).tolist() == [0, 4, 8, 12]
+    assert torch.equal(torch.cat([every(part, 0.25) for part in rows.split(4)]), every(rows, 0.25))
+    assert torch.equal(every(rows, 1.0), rows)
+    assert every(rows[:1], 0.25).tolist() == [0]
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with clips/, 21 of them; fresh models are tiny."""
+    monkeypatch.chdir(tmp_path)
+    shrink(monkeypatch.setattr)
+    (tmp_path / "clips").mkdir()
+    np.save(tmp_path / "clips" / "all.npy", np.stack([make_frames(2, seed=i) for i in range(21)]))
+    return tmp_path
+
+
+def train(root: Path, out: str = "run", **options: Any) -> Path:
+    asked = {"steps": 2, "batch_size": 4, "seed": 1, "quiet": True} | options
+    return train_frame(root / "clips", out=root / out, **asked)
+
+
+def held_out_lines(run: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / checkpoints.METRICS).read_text().splitlines())
+    return [line for line in lines if any(name.startswith("held_out/") for name in line)]
+
+
+def test_held_out_losses_and_the_best_weights_are_kept(root: Path) -> None:
+    run = train(root)
+    (line,) = held_out_lines(run)
+    assert line["step"] == 2
+    assert line["held_out/pixels"] > 0
+    assert line["held_out/psnr_db"] > 0
+    best = load_frame_model(run / "best", device="cpu")
+    assert best.config["best"] == {"step": 2, "pixels": line["held_out/pixels"]}
+    assert best.fingerprint == checkpoints.fingerprint_of(run)  # the only ones measured
+    picture = Image.open(run / "samples" / "step-0000002.png")
+    picture.close()
+
+
+@pytest.mark.parametrize(
+    ("clips", "told"),
+    [
+        (21, "38 frames of 19 clips, 32x32, 2 more clips held out"),
+        (19, "38 frames of 19 clips, 32x32, 1 steps"),
+    ],
+)
+def test_the_number_of_clips_held_out_is_told(
+    root: Path, clips: int, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arrays = [make_frames(2, seed=i) for i in range(clips)]
+    np.save(root / "clips" / "all.npy", np.stack(arrays))
+    train(root, quiet=False, steps=1)
+    assert told in capfd.readouterr().err
+    assert (root / "run" / "best").exists() is (clips == 21)
+
+
+def test_the_papers_preset_trains_and_loads(root: Path) -> None:
+    run = train(root, preset="paper", size="24x32")
+    config = checkpoints.load_config(run)
+    assert config["model"]["preset"] == "paper"
+    assert config["training"]["learning_rate"] == 2e-4
+    loaded = load_frame_model(run, device="cpu").model
+    assert isinstance(loaded, AliModel)
+    assert loaded.config.latent_shape == (8, 1, 1)
+    with torch.no_grad():
+        x = torch.zeros(1, 3, 32, 24)
+        assert loaded.generator(loaded.encoder(x)).shape == x.shape
+    assert all(value.isfinite().all() for value in loaded.state_dict().values())
+    # Its batch statistics were taken for the averaged weights: they are not the initial ones.
+    assert not torch.equal(loaded.encoder.trunk[0][1].running_mean, torch.zeros(4))
+
+
+def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> None:
+    prints = [
+        checkpoints.fingerprint_of(train(root, name, preset=preset, seed=seed, steps=1))
+        for name, preset, seed in (
+            ("a", "paper", 1),
+            ("b", "paper", 1),
+            ("c", "paper", 2),
+            ("d", "default", 1),
+        )
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "cubist"}, "--preset cubist: expected default or paper"),
+        ({"preset": "paper", "size": "16"}, "--size: frame size 16x16: the paper's networks"),
+        ({"accumulate": 0}, "--accumulate 0: expected 1 or more"),
+        ({"accumulate": 3}, "--batch-size 4 with --accumulate 3: expected a multiple of 3"),
+        ({"accumulate": 2}, "--batch-size 4 with --accumulate 2: expected 8 or more"),
+        ({"batch_size": 3}, "--batch-size 3: expected 4 or more"),
+        ({"optimizer": "sgd"}, "--optimizer sgd: expected adam or adam8bit"),
+        ({"tracker": "wandb"}, "--tracker wandb: expected tensorboard"),
+        ({"mixed_precision": "fp16", "device": "cpu"}, "--mixed-precision fp16: expected a CUDA"),
+    ],
+)
+def test_options_that_mean_nothing_leave_no_trace(
+    root: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        train(root, **options)
+    assert str(error.value).startswith(said)
+    assert [path.name for path in root.iterdir()] == ["clips"]
+
+
+def test_all_that_saves_memory_at_once(root: Path) -> None:
+    options = {
+        "batch_size": 16,
+        "accumulate": 4,
+        "gradient_checkpointing": True,
+        "optimizer": "adam8bit",
+        "mixed_precision": "bf16",
+    }
+    for preset in ("default", "paper"):
+        run = train(root, preset, preset=preset, **options)
+        training = checkpoints.load_config(run)["training"]
+        assert {name: training[name] for name in options} == options
+        assert all(w.isfinite().all() for w in checkpoints.load_weights(run).values())
+
+
+def test_a_tracker_gets_curves_and_pictures(root: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(root, tracker="tensorboard")
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("held_out/psnr_db")] == [2]
+    assert [event.step for event in events.Images("samples")] == [2]
+
+
+def test_held_out_clips_are_never_trained_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[bytes] = set()
+    whole_loss = AliGame.discriminator_loss
+
+    def look(game: AliGame, x: torch.Tensor, tick: Any) -> Any:
+        seen.update(frame.tobytes() for frame in from_model(x))
+        return whole_loss(game, x, tick)
+
+    monkeypatch.setattr(AliGame, "discriminator_loss", look)
+    train(root, preset="paper", batch_size=64, steps=9)
+    _, held_out = split(StoreReader(root / "run" / "frames"))
+    held = {frame.tobytes() for frame in held_out.frames_at(np.arange(4))}
+    frames = np.load(root / "clips" / "all.npy").reshape(-1, 32, 32, 3)
+    assert len(held) == 4
+    assert seen == {frame.tobytes() for frame in frames} - held
