@@ -8,22 +8,22 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import FRAME, frame_game
+from tiny_models import FRAME, ali_game, flow, frame_game, mlp_game
 from torch import nn
 
-from ldf_video.errors import CheckpointError, LdfError
+from ldf_video.errors import CheckpointError, LdfError, UsageError
+from ldf_video.models.flow import FlowGame
 from ldf_video.models.game import Game, Player, Tick
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, TrainConfig, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import numpy as np
 
     from ldf_video.models.noise import Part
 
@@ -63,8 +63,9 @@ class SmallLevel:
 class FrameGameLevel(SmallLevel):
     """The real game of two players on frames that are a function of the step."""
 
-    def __init__(self) -> None:
-        super().__init__(frame_game())
+    def __init__(self, game: Any = None, *, count: int = 4) -> None:
+        super().__init__(game or frame_game())
+        self.count = count
         self.on_second_player: Callable[[int], None] = lambda step: None
         whole_loss = self.game.encoder_generator_loss
 
@@ -76,7 +77,7 @@ class FrameGameLevel(SmallLevel):
 
     def whole_batch(self, step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step)
-        return torch.rand(4, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
+        return torch.rand(self.count, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
 
 
 def trainer_in(
@@ -418,3 +419,226 @@ def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, OneNumber([1.0] * 2), steps=2)
     trainer.run(Listening("test", unit="steps", stream=io.StringIO()))
     assert told == [(1, 0.0), (2, 0.5)]
+
+
+# -- parts of a batch ----------------------------------------------------------------------------
+
+
+class LatentLevel(SmallLevel):
+    """Windows of random latents, some of them padded."""
+
+    def __init__(self, game: Game) -> None:
+        super().__init__(game)
+        self.config = game.model.config
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Any:
+        shape, t = self.config.latent_shape, self.config.window
+        generator = torch.Generator().manual_seed(step)
+        mask = torch.arange(t) < torch.randint(1, t + 1, (16, 1), generator=generator)
+        return part.of(torch.randn(16, t, *shape, generator=generator)), part.of(mask)
+
+
+LEVELS: dict[str, Callable[[], SmallLevel]] = {
+    "grid": lambda: FrameGameLevel(frame_game(moments=0.0), count=16),
+    "flow": lambda: LatentLevel(FlowGame(flow())),
+    "mlp": lambda: LatentLevel(mlp_game()),
+    "paper": lambda: FrameGameLevel(ali_game(), count=16),
+}
+
+
+def gradients_of(
+    directory: Path, level: SmallLevel, monkeypatch: pytest.MonkeyPatch, **config: Any
+) -> tuple[list[list[torch.Tensor]], dict[str, torch.Tensor]]:
+    """Each player's gradient in the first update, in which no weight moves, and what is logged."""
+    found = []
+    whole = nn.utils.clip_grad_norm_
+
+    def look(parameters: list[nn.Parameter], norm: float) -> torch.Tensor:
+        found.append([p.grad.clone() for p in parameters])
+        return whole(parameters, norm)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nn.utils, "clip_grad_norm_", look)
+        chosen = {"batch_size": 16, "learning_rate": 0.0, **config}
+        logs = trainer_in(directory, level, **chosen)._update(0.25)
+    return found, logs
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("name", ["grid", "flow", "mlp"])
+def test_gradients_of_parts_are_those_of_the_whole_batch(
+    tmp_path: Path, name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same sums in another order: float32 rounding apart, 1e-5 of a tensor's largest."""
+    whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
+    parts, part_logs = gradients_of(
+        tmp_path / "b", LEVELS[name](), monkeypatch, accumulate=accumulate
+    )
+    assert "roth" in logs or name == "flow"
+    for mine, theirs in zip(whole, parts, strict=True):
+        largest = max(g.abs().max() for g in mine)
+        assert largest > 0
+        for one, other in zip(mine, theirs, strict=True):
+            assert (one - other).abs().max() <= 1e-5 * largest
+    assert logs.keys() == part_logs.keys()
+    for value in logs.keys() - {"velocity", "moments"}:  # these are of each part's own
+        assert part_logs[value].item() == pytest.approx(logs[value].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["grid", "paper"])
+def test_computing_inner_results_twice_changes_no_bit_of_a_gradient(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
+    twice, other_logs = gradients_of(
+        tmp_path / "b", LEVELS[name](), monkeypatch, gradient_checkpointing=True
+    )
+    assert_same(kept, twice)
+    assert_same(logs, other_logs)
+    assert logs["roth"] > 0  # a gradient of a gradient is among them
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "said"),
+    [
+        (3, "--batch-size 16 with --accumulate 3: expected a multiple of 3"),
+        (32, "--batch-size 16 with --accumulate 32: expected a multiple of 32"),
+        (0, "--accumulate 0: expected 1 or more"),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_is_wrong_usage(
+    tmp_path: Path, accumulate: int, said: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        trainer_in(tmp_path, batch_size=16, accumulate=accumulate)
+    assert str(error.value) == said
+
+
+def test_an_opponents_gradient_is_freed(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path)
+    held: list[bool] = []
+    game = trainer.level.game
+    trainer.level.on_second_player = lambda step: held.extend(
+        p.grad is not None for p in game.parameters()
+    )
+    trainer._update(0.0)
+    assert not any(held)
+    assert held
+
+
+def test_a_run_with_8_bit_state_resumes_bit_for_bit(tmp_path: Path) -> None:
+    run(trainer_in(tmp_path / "straight", optimizer="adam8bit"))
+    first = trainer_in(tmp_path / "cut", optimizer="adam8bit")
+    while first.step < 3:
+        first._update(first.step / STEPS)
+    first.save()
+    run(trainer_in(tmp_path / "cut", optimizer="adam8bit"))
+    assert_same_state(tmp_path / "cut", tmp_path / "straight")
+    state = checkpoints.load_state(tmp_path / "cut")
+    assert state is not None
+    assert torch.uint8 in set(dtypes_in(state["optimizers"]))
+
+
+def dtypes_in(value: Any) -> Iterator[torch.dtype]:
+    if isinstance(value, torch.Tensor):
+        yield value.dtype
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from dtypes_in(part)
+
+
+# -- the best weights, curves and pictures -------------------------------------------------------
+
+CONFIG = {"kind": "frame", "model": {}, "options": {}} | {
+    "frames": dict.fromkeys(("height", "width", "crop", "fps"))
+}
+ALWAYS = Cadence(log_steps=1, sheet_seconds=-1.0, save_seconds=-1.0)
+
+
+def measured(directory: Path, errors: list[float], **options: Any) -> Trainer:
+    """A trainer whose averaged weight is worth these errors, in turn."""
+    directory.mkdir(exist_ok=True)
+    checkpoints.save_config(directory, CONFIG)
+    level = OneNumber([1.0] * 9)
+    level.errors = errors
+    return trainer_in(directory, level, cadence=ALWAYS, **options)
+
+
+def test_the_weights_of_the_lowest_score_are_kept_as_a_checkpoint(tmp_path: Path) -> None:
+    trainer = measured(tmp_path, [3.0, 1.0, 2.0, 1.0], steps=3)
+    averages: list[torch.Tensor] = []
+    whole = trainer.average.update
+
+    def note(module: nn.Module, *, step: int) -> None:
+        whole(module, step=step)
+        averages.append(trainer.average.module.weight.clone())
+
+    trainer.average.update = note  # type: ignore[method-assign]
+    run(trainer)
+    best = tmp_path / "best"
+    assert checkpoints.load_config(best, kind="frame")["best"] == {"step": 2, "error": 1.0}
+    assert torch.equal(checkpoints.load_weights(best)["weight"], averages[1])
+    assert not torch.equal(averages[1], averages[2])
+    assert torch.equal(checkpoints.load_weights(tmp_path)["weight"], averages[2])
+    lines = [(m["step"], m["held_out/error"]) for m in metrics(tmp_path) if "held_out/error" in m]
+    assert lines == [(1, 3.0), (2, 1.0), (3, 2.0), (3, 1.0)]
+
+
+def test_the_best_score_survives_a_resume(tmp_path: Path) -> None:
+    first = measured(tmp_path, [1.0, 2.0], steps=4)
+    first.level.on_batch = raise_at(2, Killed())
+    with pytest.raises(Killed):
+        run(first)
+    before = (tmp_path / "best" / checkpoints.WEIGHTS).read_bytes()
+    second = measured(tmp_path, [1.5, 2.0, 3.0], steps=4)
+    assert (second.step, second.best) == (2, 1.0)
+    run(second)
+    assert (tmp_path / "best" / checkpoints.WEIGHTS).read_bytes() == before
+    third = measured(tmp_path, [0.5], steps=5)
+    run(third)
+    assert checkpoints.load_config(tmp_path / "best")["best"] == {"step": 5, "error": 0.5}
+
+
+@pytest.mark.parametrize("errors", [[], [NAN], [float("inf")]])
+def test_without_a_score_there_is_no_best(tmp_path: Path, errors: list[float]) -> None:
+    run(measured(tmp_path, errors, steps=1))
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_tracker_gets_every_line_and_every_picture(tmp_path: Path) -> None:
+    trainer = measured(tmp_path, [3.0, 1.0, 1.0], steps=2)
+    told: list[tuple[int, set[str]]] = []
+    shown: list[int] = []
+
+    class Listening:
+        def log(self, values: dict[str, float], *, step: int) -> None:
+            told.append((step, set(values)))
+
+        def show(self, name: str, picture: Any, *, step: int) -> None:
+            shown.append(step)
+
+        def close(self) -> None:
+            shown.append(-1)
+
+    trainer.tracker = Listening()
+    trainer.level.draw = lambda model, path: np.zeros((2, 2, 3), np.uint8)
+    run(trainer)
+    trained = {"loss", "gradient_norm/one"}
+    held_out = {"held_out/error"}
+    assert told == [(1, trained), (1, held_out), (2, trained), (2, held_out), (2, held_out)]
+    assert shown == [1, 2, 2, -1]
+
+
+def test_averaged_weights_are_calibrated_before_they_are_measured_drawn_or_kept(
+    tmp_path: Path,
+) -> None:
+    game = ali_game()
+    level = FrameGameLevel(game)
+    x = level.whole_batch(0)
+    level.calibration = lambda device: x
+    run(trainer_in(tmp_path, level, steps=2))
+    trainer = trainer_in(tmp_path, level, steps=2)
+    weights = checkpoints.load_weights(tmp_path)
+    game.calibrate(trainer.average.module, x)
+    assert_same(weights, trainer.average.module.state_dict())
+    assert not torch.equal(weights["encoder.trunk.0.1.running_mean"], torch.zeros(4))

@@ -47,7 +47,7 @@ class JointConfig:
 
 
 class JointModel(nn.Module):
-    """G: noise (N, noise_size) -> clips (N, T, 3, H, W), about [-1, 1], not clamped."""
+    """G: noise (N, noise_size) -> clips (N, T, 3, H, W) in [-1, 1]."""
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
@@ -55,7 +55,8 @@ class JointModel(nn.Module):
         self.generator = AliGenerator(config.networks, channels=3 * config.num_frames)
 
     def forward(self, noise: Tensor) -> Tensor:
-        stacked = self.generator(noise[:, :, None, None])
+        # Bounded, as nothing but D would hold the pixels in their range.
+        stacked = torch.tanh(self.generator(noise[:, :, None, None]))
         return stacked.unflatten(1, (self.config.num_frames, 3))
 
 
