@@ -367,3 +367,21 @@ def test_weights_may_be_read_by_whom_the_directory_lets_in(tmp_path: Path) -> No
     tmp_path.chmod(0o755)
     checkpoints.save_weights(tmp_path, {"w": torch.zeros(2)})
     assert (tmp_path / checkpoints.WEIGHTS).stat().st_mode & 0o777 == 0o644
+
+
+def test_the_best_weights_are_a_checkpoint_inside_the_checkpoint(tmp_path: Path) -> None:
+    save_frame(tmp_path)
+    tensors = {name: t + 1 for name, t in frame_model().state_dict().items()}
+    for step, score in ((5, 0.5), (9, 0.25)):
+        checkpoints.save_best(tmp_path, tensors, known={"step": step, "pixels": score})
+    best = load_frame_model(tmp_path / "best", device="cpu")
+    assert best.config["best"] == {"step": 9, "pixels": 0.25}
+    assert all(torch.equal(t, tensors[name]) for name, t in best.model.state_dict().items())
+    assert "best" not in checkpoints.load_config(tmp_path)
+    assert load_frame_model(tmp_path, device="cpu").fingerprint != best.fingerprint
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
+    assert checkpoints.read_metrics(tmp_path) == []
+    (tmp_path / checkpoints.METRICS).write_text('{"step": 1}\n{"step": 2, "a": 0.5}\n{"st')
+    assert checkpoints.read_metrics(tmp_path) == [{"step": 1}, {"step": 2, "a": 0.5}]

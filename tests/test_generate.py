@@ -367,3 +367,43 @@ def test_generators_of_videos_are_unlike() -> None:
         for video in range(3)
     }
     assert len(drawn) == 9
+
+
+# -- a top model of the kind mlp -----------------------------------------------------------------
+
+
+@pytest.fixture
+def mlp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `root`, the top model being one that makes 5 frames."""
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints", kind="mlp")
+    return tmp_path
+
+
+@pytest.mark.parametrize("num_frames", [None, 5])
+def test_an_mlp_makes_its_own_number_of_frames(mlp_root: Path, num_frames: int | None) -> None:
+    made = make(num_frames=num_frames)
+    assert made.num_frames == 5
+    assert count_decoded(mlp_root / "out.mp4") == 5
+
+
+def test_a_flow_makes_16_frames_unless_told_otherwise(root: Path) -> None:
+    assert make().num_frames == 16
+    assert count_decoded(root / "out.mp4") == 16
+
+
+def test_an_mlp_makes_no_other_number_and_goes_on_from_nothing(mlp_root: Path) -> None:
+    write_array(mlp_root / "a.npy", 9)
+    with pytest.raises(UsageError) as error:
+        make(num_frames=7)
+    assert str(error.value) == (
+        "--frames 7: checkpoints/top is of the kind mlp and makes 5 frames, always; "
+        "train-top --kind flow makes any number"
+    )
+    with pytest.raises(UsageError) as error:
+        make(start_from="a.npy")
+    assert str(error.value) == (
+        "--from: checkpoints/top is of the kind mlp and cannot go on from a clip; "
+        "train-top --kind flow can"
+    )
+    assert not (mlp_root / "out.mp4").exists()

@@ -5,17 +5,21 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 import pytest
 import torch
 from tiny_cli import shrink
-from tiny_models import FLOW, flow, save_pair
+from tiny_models import FLOW, MLP, flow, mlp_game, save_frame, save_pair
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.models.flow import FlowGame
-from ldf_video.models.noise import Part
+from ldf_video.models.mlp import MlpTop
+from ldf_video.models.noise import Noise, Part
 from ldf_video.pipelines import train_top as room
+from ldf_video.pipelines.frechet import frechet_distance
 from ldf_video.pipelines.train_top import TopLevel, fit_window, latent_statistics, open_latents
+from ldf_video.pipelines.zoo import load_top_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
@@ -158,6 +162,9 @@ def test_a_sheet_is_drawn_where_the_frame_model_is_at_hand(root: Path) -> None:
     write_latents(root / "latents", [20], weights=checkpoints.fingerprint_of(frame))
     train(root)
     assert (root / "top" / "samples" / "step-0000002.png").is_file()
+    with av.open(str(root / "top" / "samples" / "step-0000002.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 16
+        assert container.streams.video[0].average_rate == 12
 
 
 def test_what_is_no_store_of_latents(root: Path) -> None:
@@ -194,3 +201,97 @@ def test_memory_that_runs_out_is_told_in_one_line(
     monkeypatch.setattr(room, "latent_statistics", exhaust)
     with pytest.raises(LdfError, match=r"out of memory: .* 2 TiB; try a smaller --batch-size"):
         train(root)
+
+
+# -- held-out clips, and the kind mlp ------------------------------------------------------------
+
+
+def test_the_flows_loss_on_held_out_windows_by_hand(tmp_path: Path) -> None:
+    held_out = write_latents(tmp_path / "held", [1, 16])
+    known = write_latents(tmp_path / "known", [20])
+    level = TopLevel(FlowGame(flow()), known, batch_size=4, seed=1, held_out=held_out)
+    assert level.score == "velocity"
+    model = level.game.model
+    found = level.evaluate(model)
+    clips, starts = room.windows(
+        0, 0, lengths=held_out.lengths, window=16, batch_size=8 * held_out.num_frames
+    )
+    latents, mask = held_out.windows(clips, starts, length=16)
+    parts = [
+        (torch.from_numpy(latents[i : i + 64]).float(), torch.from_numpy(mask[i : i + 64]))
+        for i in range(0, len(clips), 64)
+    ]
+    with torch.no_grad():
+        errors = [
+            model.loss(x, m, noise=Noise(i))[1]["velocity"] * len(x)
+            for i, (x, m) in enumerate(parts)
+        ]
+    assert found == {"velocity": pytest.approx(sum(errors).item() / len(clips), rel=1e-5)}
+    assert level.evaluate(model) == found
+
+
+def test_an_mlps_distance_from_held_out_sequences_by_hand(tmp_path: Path) -> None:
+    held_out = write_latents(tmp_path / "held", [3, 5, 9])
+    known = write_latents(tmp_path / "known", [20])
+    level = TopLevel(mlp_game(), known, batch_size=4, seed=1, held_out=held_out)
+    assert level.score == "latent_frechet"
+    model = level.game.model
+    clips, starts = room.windows(
+        0, 0, lengths=held_out.lengths, window=5, batch_size=8 * held_out.num_frames
+    )
+    latents, mask = held_out.windows(clips, starts, length=5)
+    whole = torch.from_numpy(latents[mask.all(1)]).float()  # those of the clip of 3 are not
+    assert 2 <= len(whole) < len(clips)
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(whole))]
+    clouds = [
+        model.standardise(x).flatten(1).double().numpy()
+        for x in (whole, next(model.sample(5, seeds)))
+    ]
+    found = level.evaluate(model)
+    assert found == {"latent_frechet": pytest.approx(frechet_distance(*clouds), rel=1e-6)}
+
+
+def test_nothing_is_measured_where_there_is_nothing_to_measure_on(tmp_path: Path) -> None:
+    known = write_latents(tmp_path / "known", [20])
+    short = write_latents(tmp_path / "short", [4, 4])  # no whole window of 5 frames
+    for held_out in (None, short):
+        level = TopLevel(mlp_game(), known, batch_size=4, seed=1, held_out=held_out)
+        assert level.evaluate(level.game.model) == {}
+    assert TopLevel(mlp_game(), known, batch_size=4, seed=1).calibration(CPU) is None
+
+
+def test_an_mlp_trains_on_clips_of_any_length_and_is_drawn(root: Path) -> None:
+    frame = save_frame(root / "checkpoints" / "frame")
+    weights = checkpoints.fingerprint_of(frame)
+    write_latents(root / "latents", [1, 2, 7, 40], weights=weights)
+    train(root, kind="mlp")
+    config = checkpoints.load_config(root / "top", kind="top")
+    assert config["model"]["kind"] == "mlp"
+    assert config["model"]["window"] == 5
+    training = config["training"]
+    assert (training["learning_rate"], training["beta1"]) == (2e-4, 0.5)
+    top = load_top_model(root / "top", device="cpu").model
+    assert isinstance(top, MlpTop)
+    assert top.fixed_frames == 5
+    assert all(value.isfinite().all() for value in top.state_dict().values())
+    assert not torch.equal(top.latent_mean, torch.zeros(MLP.latent_shape))
+    with av.open(str(root / "top" / "samples" / "step-0000002.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+
+
+@pytest.mark.parametrize("kind", ["flow", "mlp"])
+def test_held_out_losses_and_the_best_weights_are_kept(root: Path, kind: str) -> None:
+    write_latents(root / "latents", [20] * 20)
+    train(root, kind=kind)
+    score = {"flow": "velocity", "mlp": "latent_frechet"}[kind]
+    (line,) = [m for m in checkpoints.read_metrics(root / "top") if f"held_out/{score}" in m]
+    best = load_top_model(root / "top" / "best", device="cpu")
+    assert best.config["best"] == {"step": 2, score: line[f"held_out/{score}"]}
+    assert best.fingerprint == checkpoints.fingerprint_of(root / "top")
+
+
+def test_an_unknown_kind_leaves_no_trace(root: Path) -> None:
+    write_latents(root / "latents", [20])
+    with pytest.raises(UsageError, match="--kind gru: expected flow or mlp"):
+        train(root, kind="gru")
+    assert [path.name for path in root.iterdir()] == ["latents"]

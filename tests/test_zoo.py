@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_models import save_frame, save_top
+import torch
+from tiny_models import ali_model, frame_config, mlp, save_frame, save_pair, save_top
 
 from ldf_video.errors import CheckpointError
-from ldf_video.pipelines.zoo import find_frame_model, find_top_model, shipped_models
+from ldf_video.models.ali import AliModel
+from ldf_video.models.mlp import MlpTop
+from ldf_video.pipelines.zoo import (
+    find_frame_model,
+    find_top_model,
+    frame_model_of,
+    load_frame_model,
+    load_top_model,
+    shipped_models,
+)
+from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +55,38 @@ def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     del pair
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
         find_frame_model("tetris")
+
+
+def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:
+    model = ali_model()
+    config = frame_config(model)
+    config["model"] = {"preset": "paper", **config["model"]}
+    checkpoints.save_config(tmp_path / "frame", config)
+    checkpoints.save_weights(tmp_path / "frame", model.state_dict())
+    save_top(tmp_path / "top", tmp_path / "frame", kind="mlp")
+
+    frame = load_frame_model(tmp_path / "frame", device="cpu").model
+    top = load_top_model(tmp_path / "top", device="cpu")
+
+    assert isinstance(frame, AliModel)
+    assert not frame.training  # running statistics, not those of a batch
+    x = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(frame.encoder(x)[:1], frame.encoder(x[:1]))
+        assert torch.equal(frame.encoder(x), model.eval().encoder(x))
+    assert isinstance(top.model, MlpTop)
+    assert frame_model_of(top, device="cpu").directory == tmp_path / "frame"
+    expected = mlp().state_dict()
+    assert all(torch.equal(v, expected[name]) for name, v in top.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("part", "key"), [("frame", "preset"), ("top", "kind")])
+def test_a_model_of_an_unknown_kind_is_refused_in_one_line(
+    tmp_path: Path, part: str, key: str
+) -> None:
+    directory = save_pair(tmp_path) / part
+    config = checkpoints.load_config(directory)
+    checkpoints.save_config(directory, config | {"model": config["model"] | {key: "cubist"}})
+    load = {"frame": load_frame_model, "top": load_top_model}[part]
+    with pytest.raises(CheckpointError, match=rf"config\.json: {key} 'cubist': expected"):
+        load(directory, device="cpu")
