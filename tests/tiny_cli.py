@@ -3,7 +3,8 @@
     python tiny_cli.py ARGUMENTS...
 
 `TINY_SIGNAL=SIGKILL:3` sends the signal once three batches are encoded, or in the middle of the
-fourth update of a training. States are saved after every update, and rows after every batch.
+fourth update of a training. States are saved after every update, and rows after every batch. Of
+several processes it goes to that of the rank `TINY_RANK`, 0 by default.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
     set_attribute(build, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
     set_attribute(build, "AliConfig", partial(AliConfig, **SMALL_ALI))
     set_attribute(build, "MlpConfig", partial(MlpConfig, **SMALL_MLP))
-    always = partial(loop.Cadence, save_seconds=-1.0)
+    always = partial(loop.Cadence, save_seconds=-1.0, log_steps=1)
     set_attribute(loop, "Cadence", always)
     set_attribute(train_frame, "Cadence", always)
 
@@ -62,7 +63,8 @@ def signal_after(number: int, count: int) -> None:
 
 if __name__ == "__main__":
     shrink(setattr)
-    if "TINY_SIGNAL" in os.environ:
+    ours = os.environ.get("TINY_RANK", "0") == os.environ.get("RANK", "0")
+    if ours and "TINY_SIGNAL" in os.environ:
         name, _, count = os.environ["TINY_SIGNAL"].partition(":")
         signal_after(signal.Signals[name], int(count))
     app()

@@ -67,16 +67,15 @@ class BatchNorm(nn.Module):
                 momentum=self.momentum,
                 eps=self.epsilon,
             )
-        both = torch.stack([x.float().mean((0, 2, 3)), x.float().square().mean((0, 2, 3))])
-        mean, square = mean_over_processes(both)
-        var = (square - mean.square()).clamp_min(0)
+        mean = mean_over_processes(x.float().mean((0, 2, 3)))
+        centred = x.float() - mean[:, None, None]
+        var = mean_over_processes(centred.square().mean((0, 2, 3)))
         with torch.no_grad():
             count = joined() * x.numel() / x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / max(count - 1, 1), self.momentum)
         scale = self.weight * torch.rsqrt(var + self.epsilon)
-        shift = self.bias - mean * scale
-        return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 @torch.no_grad()
