@@ -1,6 +1,6 @@
 """`ldf-video` with tiny networks, and a signal to itself at a chosen moment.
 
-    python tiny_cli.py ARGUMENTS...
+    python tiny_cli.py ARGUMENTS... [+ ARGUMENTS...]
 
 `TINY_SIGNAL=SIGKILL:3` sends the signal once three batches are encoded, or in the middle of the
 fourth update of a training. States are saved after every update, and rows after every batch. Of
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from ldf_video.pipelines import encode, ingest, train_frame
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SMALL_FRAME = {"base_width": 8, "critic_width": 8, "depth": 1}
 SMALL_FLOW = {"width": 32, "depth": 2, "heads": 2, "sampling_steps": 3}
@@ -61,10 +62,24 @@ def signal_after(number: int, count: int) -> None:
     ingest.StoreWriter = partial(ingest.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
 
 
+def commands(arguments: list[str]) -> Iterator[list[str]]:
+    """What stands between each two `+`."""
+    while "+" in arguments:
+        at = arguments.index("+")
+        yield arguments[:at]
+        arguments = arguments[at + 1 :]
+    yield arguments
+
+
 if __name__ == "__main__":
     shrink(setattr)
     ours = os.environ.get("TINY_RANK", "0") == os.environ.get("RANK", "0")
     if ours and "TINY_SIGNAL" in os.environ:
         name, _, count = os.environ["TINY_SIGNAL"].partition(":")
         signal_after(signal.Signals[name], int(count))
-    app()
+    for command in commands(sys.argv[1:]):
+        try:
+            app(command)
+        except SystemExit as end:
+            if end.code:
+                raise

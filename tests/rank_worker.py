@@ -1,0 +1,147 @@
+"""What one process of several computes, for test_processes.py to compare with one process alone.
+
+    python rank_worker.py DIRECTORY
+
+Launched with two processes, or run alone. Each writes `DIRECTORY/COUNT-RANK.pt`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tiny_models import ali_game, flow, frame_game, mlp_game
+from torch import Tensor, nn
+
+from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
+from ldf_video.models.flow import FlowGame
+from ldf_video.models.layers import BatchNorm, recompute_statistics
+from ldf_video.models.losses import moment_penalty
+from ldf_video.models.noise import Part
+from ldf_video.training.config import TrainConfig
+from ldf_video.training.loop import Trainer
+from ldf_video.training.ranks import Ranks, join_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ldf_video.models.game import Game
+
+COUNT = 8
+"""Items in the whole batch."""
+
+GAMES: dict[str, tuple[Callable[[], Game], dict[str, Any]]] = {
+    "grid": (frame_game, {}),
+    "paper": (ali_game, {}),
+    "paper checkpointed": (ali_game, {"gradient_checkpointing": True}),
+    "flow": (lambda: FlowGame(flow()), {}),
+    "mlp": (mlp_game, {}),
+    "mlp accumulated": (mlp_game, {"accumulate": 2}),
+}
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Level:
+    """A function of the step for a game of either level."""
+
+    score = "none"
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Any:
+        config = self.game.model.config
+        if hasattr(config, "window"):
+            t = config.window
+            mask = torch.arange(t) < 1 + torch.arange(COUNT)[:, None] % t
+            return part.of(numbers(COUNT, t, *config.latent_shape, seed=step)), part.of(mask)
+        return part.of(numbers(COUNT, 3, 32, 32, seed=step).tanh())
+
+
+def statistics(ranks: Ranks) -> dict[str, Tensor]:
+    """Values and gradients, these as they are after their mean over the processes."""
+    part = Part(ranks.index, ranks.count)
+    found: dict[str, Tensor] = {"joined": torch.tensor(joined())}
+    with apart():
+        found["apart"] = torch.tensor(joined())
+
+    x = part.of(numbers(COUNT, 3)).clone().requires_grad_()
+    rows = gathered(x)
+    found["gathered"] = rows
+    (rows.prod(1) * torch.arange(1.0, COUNT + 1)).sum().backward()
+    found["gathered gradient"] = ranks.sum(whole(x.grad, part)) / ranks.count
+
+    x = part.of(numbers(COUNT, 3)).clone().requires_grad_()
+    mean = mean_over_processes(x.square().mean(0))
+    found["mean"] = mean
+    # Each process has a loss of its own, the mean of which is the loss of the whole batch.
+    (mean.prod() * part.of(numbers(COUNT, 3)).mean()).backward()
+    found["mean gradient"] = ranks.sum(whole(x.grad, part)) / ranks.count
+
+    z = part.of(numbers(COUNT, 2, 3)).clone().requires_grad_()
+    found["moments"] = moment_penalty(z)
+    found["moments"].backward()
+    found["moments gradient"] = ranks.sum(whole(z.grad, part)) / ranks.count
+    return {**found, **batch_norm(ranks, part)}
+
+
+def batch_norm(ranks: Ranks, part: Part) -> dict[str, Tensor]:
+    norm = BatchNorm(3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
+        norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    shift = 100 * torch.arange(3.0).view(3, 1, 1)
+    x = (part.of(numbers(COUNT, 3, 4, 4)) + shift).requires_grad_()
+    y = norm(x)
+    (y.pow(3) * part.of(numbers(COUNT, 3, 4, 4, seed=1))).mean().backward()
+    found = {
+        "norm": ranks.sum(whole(y.detach(), part)),
+        "norm mean": norm.running_mean.clone(),
+        "norm var": norm.running_var.clone(),
+        "norm gradient": ranks.sum(whole(x.grad, part)) / ranks.count,
+        "norm weight gradient": ranks.sum(norm.weight.grad) / ranks.count,
+        "norm bias gradient": ranks.sum(norm.bias.grad) / ranks.count,
+    }
+    if ranks.is_first:  # one alone need not wait for the others
+        recompute_statistics(norm, numbers(COUNT, 3, 4, 4))
+    return found
+
+
+def whole(rows: Tensor, part: Part) -> Tensor:
+    """The rows at their place in a batch of zeros."""
+    filled = torch.zeros(len(rows) * part.count, *rows.shape[1:])
+    part.of(filled).copy_(rows)
+    return filled
+
+
+def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
+    """The first gradients of both players, and weights after two updates."""
+    make, options = GAMES[name]
+    config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1, **options)
+    trainer = Trainer(Level(make()), directory, config=config, ranks=ranks)
+    gradients: list[Tensor] = []
+    whole_clip = nn.utils.clip_grad_norm_
+
+    def look(parameters: list[nn.Parameter], norm: float) -> Tensor:
+        gradients.append(torch.cat([p.grad.flatten() for p in parameters]))
+        return whole_clip(parameters, norm)
+
+    nn.utils.clip_grad_norm_ = look
+    logs = [trainer._update(0.0) for _ in range(2)]
+    nn.utils.clip_grad_norm_ = whole_clip
+    weights = {n: p.detach().clone() for n, p in trainer.level.game.named_parameters()}
+    return {"gradients": gradients, "weights": weights, "logs": logs}
+
+
+if __name__ == "__main__":
+    directory, ranks = Path(sys.argv[1]), join_ranks("cpu")
+    found: dict[str, Any] = statistics(ranks)
+    for name in GAMES:
+        found[name] = updates(name, ranks, directory)
+    torch.save(found, directory / f"{ranks.count}-{ranks.index}.pt")
+    ranks.wait()
