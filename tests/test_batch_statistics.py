@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ldf_video.models import batch_statistics
 from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
 
 
@@ -32,7 +31,3 @@ def test_apart_a_process_is_alone_and_joined_again_after_it(
     with pytest.raises(RuntimeError, match="on the way"), apart():
         raise RuntimeError("on the way")
     assert joined() == 3
-
-
-def test_it_has_no_state_but_whether_it_is_apart() -> None:
-    assert batch_statistics._apart is False
