@@ -385,3 +385,16 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
     assert checkpoints.read_metrics(tmp_path) == []
     (tmp_path / checkpoints.METRICS).write_text('{"step": 1}\n{"step": 2, "a": 0.5}\n{"st')
     assert checkpoints.read_metrics(tmp_path) == [{"step": 1}, {"step": 2, "a": 0.5}]
+
+
+def test_the_best_score_is_the_lower_of_what_best_and_the_state_say(tmp_path: Path) -> None:
+    save_pair(tmp_path)
+    frame = tmp_path / "frame"
+    assert checkpoints.best_score(frame, "pixels", None) is None
+    assert checkpoints.best_score(frame, "pixels", 0.5) == 0.5
+    weights = checkpoints.load_weights(frame)
+    checkpoints.save_best(frame, weights, known={"step": 60, "pixels": 0.3})
+    assert checkpoints.best_score(frame, "pixels", None) == 0.3
+    assert checkpoints.best_score(frame, "pixels", 0.5) == 0.3
+    assert checkpoints.best_score(frame, "pixels", 0.2) == 0.2
+    assert checkpoints.best_score(frame, "another", 0.2) == 0.2

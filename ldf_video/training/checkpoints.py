@@ -129,6 +129,14 @@ def save_best(
     save_config(best, {**load_config(directory), "best": dict(known)})
 
 
+def best_score(directory: Path, name: str, known: float | None) -> float | None:
+    """The lowest score so far: a kill may have come between best/ and the state that knows it."""
+    if not (directory / BEST / CONFIG).is_file():
+        return known
+    scores = [load_config(directory / BEST).get("best", {}).get(name), known]
+    return min((score for score in scores if score is not None), default=None)
+
+
 def load_weights(directory: Path) -> dict[str, Tensor]:
     """Read model.safetensors, on the CPU, as it was stored.
 

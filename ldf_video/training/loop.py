@@ -348,7 +348,7 @@ class Trainer:
             ) from None
         self.step = state["step"]
         self.clock = _Clock(before=state["elapsed_seconds"])
-        self.best = state.get("best")
+        self.best = checkpoints.best_score(self.directory, self.level.score, state.get("best"))
         if self.ranks.is_first:
             checkpoints.cut_metrics(self.directory, after_step=self.step)
 
