@@ -133,6 +133,15 @@ def test_pixels_agree_with_those_of_pyav(
     assert np.abs(difference).max() <= 16
 
 
+@pytest.mark.parametrize("width", range(8, 68, 4))
+def test_padded_rows_are_no_channels(tmp_path: Path, width: int) -> None:
+    path = write_clip(tmp_path / "a.mp4", _natural(3, 24, width))
+    (by_pyav,) = open_clips(path, Geometry(24, width))
+    (by_decord,) = open_clips(path, Geometry(24, width), reader="decord")
+    assert by_decord.why_pyav == ""
+    np.testing.assert_array_equal(list(by_decord.frames), list(by_pyav.frames))
+
+
 def test_what_is_decoded_ahead_stays_small(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", _images(3, height=360, width=640))
     for geometry in (Geometry(32, 32), Geometry(32, 32, crop="none"), Geometry(20, 50)):

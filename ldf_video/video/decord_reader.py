@@ -274,7 +274,10 @@ def _next_image(reader: Any) -> NDArray[np.uint8] | None:
         image: NDArray[np.uint8] = reader.next().asnumpy()
     except (StopIteration, RuntimeError, decord.DECORDError, DECORDLimitReachedError):
         return None
-    return np.ascontiguousarray(image)
+    # At some widths, 48 among them, it takes what pads a row of memory for further channels.
+    height, width = image.shape[:2]
+    rows = image.reshape(height, -1)[:, : 3 * width]
+    return np.ascontiguousarray(rows.reshape(height, width, 3))
 
 
 def _require(holds: bool, reason: str) -> None:
