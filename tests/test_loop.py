@@ -18,8 +18,9 @@ from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.models.flow import FlowGame
 from ldf_video.models.game import Game, Player, Tick
 from ldf_video.progress import Progress
-from ldf_video.training import checkpoints
+from ldf_video.training import checkpoints, loop
 from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.ranks import make_accelerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -407,6 +408,26 @@ def test_a_players_gradient_is_clipped(tmp_path: Path) -> None:
     run(trainer)
     assert metrics(tmp_path)[0]["gradient_norm/one"] == pytest.approx(1000)
     assert level.weight.grad.item() == pytest.approx(10)
+
+
+def test_an_overflow_of_fp16_moves_no_weight_and_is_no_breakdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scaling(device: str, *, mixed_precision: str) -> Any:
+        accelerator = make_accelerator(device)  # fp16's, but for where it runs
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+        accelerator.native_amp = True
+        accelerator.state._mixed_precision = "fp16"
+        return accelerator
+
+    monkeypatch.setattr(loop, "make_accelerator", scaling)
+    level = OneNumber([8.0] * 4)
+    weights = [level.weight.item()]
+    level.on_batch = lambda step: weights.append(level.weight.item())
+    run(trainer_in(tmp_path, level, cadence=Cadence(log_steps=1), steps=4))
+    norms = [line.get("gradient_norm/one") for line in metrics(tmp_path) if "loss" in line]
+    assert norms == [None, None, 8.0, 8.0]  # 8 * 2**124 is the first that float32 can hold
+    assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4]
 
 
 def test_progress_is_told_of_every_step(tmp_path: Path) -> None:

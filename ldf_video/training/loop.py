@@ -202,7 +202,9 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(parameters, self.config.gradient_norm)
         optimizer.step()
         logs = self._mean_logs(each)
-        if not optimizer.step_was_skipped:  # fp16: the loss was scaled too high, the next is lower
+        # fp16: where the loss was scaled too high the weights stay, and the next scale is lower. A
+        # fused Adam sees to that itself, so that `step_was_skipped` does not tell.
+        if self.accelerator.scaler is None or bool(norm.isfinite()):
             logs = logs | {f"gradient_norm/{player.name}": norm.detach()}
         return logs
 
