@@ -276,6 +276,16 @@ def test_a_loss_that_is_no_number_ends_the_run_and_what_was_saved_stays_good(
 # -- Ctrl-C --------------------------------------------------------------------------------------
 
 
+def test_a_model_of_no_numbers_is_not_measured(tmp_path: Path) -> None:
+    level = OneNumber([1.0, NAN])
+    level.errors = [0.5, 0.5]
+    checkpoints.save_config(tmp_path, CONFIG)
+    cadence = Cadence(sheet_seconds=-1, log_steps=100)
+    with pytest.raises(LdfError, match=r"^training broke down at step 2: "):
+        run(trainer_in(tmp_path, level, cadence=cadence))
+    assert level.errors == [0.5]  # one look, before it broke
+
+
 def test_an_interrupt_between_updates_saves_what_was_done(tmp_path: Path, straight: Path) -> None:
     first = trainer_in(tmp_path)
     first.level.on_batch = raise_at(4, KeyboardInterrupt())

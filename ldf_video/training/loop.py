@@ -310,7 +310,11 @@ class Trainer:
         """See how the averaged model does: losses on held-out data, a picture in samples/.
 
         The best so far by the level's score is kept in best/, a checkpoint of its own.
+
+        Raises:
+            LdfError: the weights are not finite.
         """
+        self._means()
         if not self.ranks.is_first:
             return
         self._calibrate()
