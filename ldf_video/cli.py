@@ -72,7 +72,7 @@ def _errors() -> Iterator[None]:
     except LdfError as error:
         _fail(error, code=1)
     except KeyboardInterrupt:
-        typer.echo("interrupted: what was done is kept, the same command goes on", err=True)
+        _echo_once("interrupted: what was done is kept, the same command goes on", err=True)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,10 +88,10 @@ def _fail(error: Exception, *, code: int) -> None:
     raise typer.Exit(code) from None
 
 
-def _echo_once(path: Path) -> None:
-    """Print a result from the first of the processes that were launched together, or the only."""
+def _echo_once(said: object, *, err: bool = False) -> None:
+    """Print from the first of the processes that were launched together, or the only one."""
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(path)
+        typer.echo(said, err=err)
 
 
 @app.callback(invoke_without_command=True)

@@ -289,6 +289,16 @@ def test_ctrl_c_while_encoding_exits_130_and_keeps_what_was_done(root: Path) -> 
     assert StoreReader(root / "latents").num_frames == 9
 
 
+def test_of_several_processes_the_first_says_that_it_was_interrupted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("TINY_RANK", "1")
+    done = interrupted("encode", "clips", "--batch-size", "4", after=1)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" not in done.stderr
+
+
 def test_ctrl_c_while_training_exits_130_and_keeps_what_was_done(root: Path) -> None:
     line = "train-frame clips --steps 50 --batch-size 4 --out run"
     done = interrupted(*line.split(), after=2)

@@ -18,6 +18,7 @@ from ldf_video.models.ali import AliModel
 from ldf_video.models.ali_game import AliGame
 from ldf_video.models.frame import every, pixel_loss
 from ldf_video.models.noise import Part
+from ldf_video.pipelines import train_frame as pipeline
 from ldf_video.pipelines.held_out import split
 from ldf_video.pipelines.train_frame import FrameLevel, train_frame
 from ldf_video.pipelines.zoo import load_frame_model
@@ -25,6 +26,7 @@ from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
+from ldf_video.training.ranks import Ranks
 from ldf_video.video.pixels import from_model, to_model
 
 if TYPE_CHECKING:
@@ -251,3 +253,15 @@ def test_held_out_clips_are_never_trained_on(root: Path, monkeypatch: pytest.Mon
     frames = np.load(root / "clips" / "all.npy").reshape(-1, 32, 32, 3)
     assert len(held) == 4
     assert seen == {frame.tobytes() for frame in frames} - held
+
+
+def test_of_several_processes_the_first_looks_at_the_input_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Second(Ranks):
+        def of_first(self, make: Any) -> Any:
+            raise UsageError("what the first process says")
+
+    monkeypatch.setattr(pipeline, "join_ranks", lambda device: Second(1, 2))
+    with pytest.raises(UsageError, match=r"^what the first process says$"):
+        pipeline.train_frame(tmp_path / "nowhere", out=tmp_path / "run")

@@ -144,9 +144,13 @@ def train_frame(
         "crop": crop,
         "seed": seed,
     }
-    find_sources(Path(clips))  # a mistyped path fails before anything is written
-    check_tracker(tracker)
     ranks = join_ranks(device)
+
+    def check_input() -> None:  # a mistyped path fails before anything is written
+        find_sources(Path(clips))
+        check_tracker(tracker)
+
+    ranks.of_first(check_input)
 
     def build_config(options: Options) -> dict[str, Any]:
         config = frame_run_config(options, device=device, ranks=ranks)
