@@ -4,9 +4,9 @@
 
 Reads checkpoints/frame and checkpoints/top (`--preset paper`, `--kind mlp`) and checkpoints/joint
 (scripts/train_joint.py), where other options do not name others. Writes paper-curves.png, which
-needs matplotlib (pip install ".[figures]"), and paper-clips.png: 24 real clips, 24 of the two levels
-and 24 of the baseline side by side, drawn without choosing. Prints how each kind changes from frame
-to frame, as scripts/pacman_sheet.py does.
+needs matplotlib (pip install ".[figures]"), and paper-clips.png: 24 real clips, 24 of the two
+levels and 24 of the baseline side by side, drawn without choosing. Prints how each kind changes
+from frame to frame, as scripts/pacman_sheet.py does.
 """
 
 from __future__ import annotations

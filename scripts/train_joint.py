@@ -34,7 +34,7 @@ from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
-from ldf_video.training.ranks import Ranks
+from ldf_video.training.ranks import Ranks, check_alone
 from ldf_video.training.samplers import windows
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.write import write_sheet
@@ -92,6 +92,7 @@ def generate_clips(model: JointModel, count: int, *, seed: int) -> npt.NDArray[n
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, or go on with training."""
+    check_alone("train_joint")
     device = choose_device(arguments.device)
     names = ("size", "num_frames", "steps", "minutes", "batch_size", "learning_rate", "seed")
     given = {name: getattr(arguments, name) for name in (*names, "mixed_precision", "fps")}

@@ -134,10 +134,10 @@ def test_the_same_noise_gives_the_same_losses() -> None:
 def test_pressure_answers_to_how_d_fared() -> None:
     game = ali_game()
     game.after_update({"discriminator": torch.tensor(0.1)})
-    pressed = game.roth.pressure.item()
+    pressed = game.restraint.roth.pressure.item()
     assert pressed > 1
     game.after_update({"discriminator": torch.tensor(1.3)})
-    assert game.roth.pressure.item() < pressed
+    assert game.restraint.roth.pressure.item() < pressed
 
 
 def test_calibrated_averages_give_what_batch_statistics_give() -> None:

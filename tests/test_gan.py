@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ldf_video.models.game import Tick
-from ldf_video.models.gan import GanConfig, Rest
+from ldf_video.models.gan import GanConfig, Restraint
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.models.noise import Noise, Part
 from ldf_video.models.roth import RothConfig
@@ -59,11 +59,11 @@ def weights_after(steps: int, *, rest: float, path: Path, accumulate: int = 1) -
 
 
 def test_d_rests_the_update_after_a_loss_under_the_bound() -> None:
-    rest = Rest(0.4)
+    restraint = Restraint(GanConfig(rest=0.4))
     decisions = []
     for loss in (0.5, 0.39, 0.41):
-        rest.note(torch.tensor(loss))
-        decisions.append(bool(rest))
+        restraint.note({"discriminator": torch.tensor(loss)})
+        decisions.append(restraint.resting.item())
     assert decisions == [False, True, False]
 
 

@@ -17,6 +17,7 @@ from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.pipelines import generate as room
 from ldf_video.pipelines.generate import Generated, generate, video_generator
+from ldf_video.pipelines.reconstruct import reconstruct
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
@@ -407,3 +408,17 @@ def test_an_mlp_makes_no_other_number_and_goes_on_from_nothing(mlp_root: Path) -
         "train-top --kind flow can"
     )
     assert not (mlp_root / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_several_processes_are_refused_and_one_of_them_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(UsageError, match="generate takes one process") as caught:
+        generate(tmp_path / "a.mp4", num_frames=2)
+    assert caught.value.told == (rank == "1")
+    with pytest.raises(UsageError, match="reconstruct takes one process"):
+        reconstruct(tmp_path)
+    assert not list(tmp_path.iterdir())

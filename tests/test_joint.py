@@ -91,4 +91,4 @@ def test_calibrated_averages_give_what_batch_statistics_give() -> None:
 def test_pressure_answers_to_how_d_fared() -> None:
     made = game()
     made.after_update({"discriminator": torch.tensor(0.0)})
-    assert made.roth.pressure > 1
+    assert made.restraint.roth.pressure > 1

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
 from ldf_video.models.frame import FrameGame, every, pixel_loss
 from ldf_video.models.game import Logs, Tick
-from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
+from ldf_video.models.gan import GanConfig, Restraint
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.losses import binary_loss, moment_penalty
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothRegularizer
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class AliGame(FrameGame):
         self.model = model
         self.discriminator = AliDiscriminator(model.config)
         self.shortcut = Shortcut(model.config)
-        self.roth = RothRegularizer(config.roth)
-        self.rest = Rest(config.rest)
+        self.restraint = Restraint(config)
 
     @property
     def encoder_generator(self) -> list[nn.Module]:
@@ -67,16 +65,9 @@ class AliGame(FrameGame):
             inferred, _ = self._infer(self.model.encoder.hidden(x), tick.noise)
             z = tick.noise.normal(*inferred.shape, device=x.device)
             generated = self.model.generator(z)
-        D = self.discriminator
-        moves = not self.rest
-        with torch.set_grad_enabled(moves):
-            loss = binary_loss(D(x, inferred), D(generated, z))
-        logs = discriminator_logs(loss, self.roth, self.rest)
-        if moves and self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(D, real=(x, inferred), fake=(generated, z))
-            loss = loss + self.roth.weight(tick.progress) * penalty
-            logs["roth"] = penalty.detach()
-        return loss, logs
+        return self.restraint.loss(
+            self.discriminator, real=(x, inferred), fake=(generated, z), tick=tick
+        )
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """E and G make D exchange the two kinds of pair, and G undo E."""
@@ -100,9 +91,8 @@ class AliGame(FrameGame):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
-        self.roth.press(logs["discriminator"])
-        self.rest.note(logs["discriminator"])
+        """Hold D back by how it fared."""
+        self.restraint.note(logs)
 
     def calibrate(self, model: AliModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves.

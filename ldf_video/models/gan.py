@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.game import Logs
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.game import Logs, Tick
+from ldf_video.models.losses import binary_loss
+from ldf_video.models.roth import RothConfig, RothRegularizer, as_roth
 
 TARGET = 0.8
 """Loss of D in nats that the regularizer's weight aims at; 2 ln 2 is a D that cannot tell."""
@@ -29,40 +31,59 @@ class GanConfig:
     rest: float = 0.5 * TARGET
 
     def __post_init__(self) -> None:
-        if isinstance(self.roth, dict):  # as config.json has it
-            object.__setattr__(self, "roth", RothConfig(**self.roth))
+        object.__setattr__(self, "roth", as_roth(self.roth))
 
 
-class Rest(nn.Module):
-    """Keeps a D from moving while it wins too easily.
+class Restraint(nn.Module):
+    """What keeps a D by binary cross-entropy from running away: Roth's regularizer, and rest.
 
     Roth's penalty is weighted by D's own error, so that it vanishes for a D that is sure of
-    everything: no weight brings such a D back. Larsen et al. (2016), arXiv:1512.09300, stop D's
-    updates likewise while its loss is low.
+    everything: no weight brings such a D back. So D sits updates out while its loss is low, as in
+    Larsen et al. (2016), arXiv:1512.09300.
 
     The buffer `resting` says whether D sits the next update out.
     """
 
     resting: Tensor
 
-    def __init__(self, least_loss: float) -> None:
+    def __init__(self, config: GanConfig) -> None:
         super().__init__()
-        self.least_loss = least_loss
+        self.least_loss = config.rest
+        self.roth = RothRegularizer(config.roth)
         self.register_buffer("resting", torch.zeros((), dtype=torch.bool))
 
-    def __bool__(self) -> bool:
-        return bool(self.resting)
+    def loss(
+        self,
+        discriminator: Callable[..., Tensor],
+        *,
+        real: Sequence[Tensor],
+        fake: Sequence[Tensor],
+        tick: Tick,
+    ) -> tuple[Tensor, Logs]:
+        """What D minimises, and what to log; without a gradient while D rests.
+
+        Args:
+            discriminator: from inputs to logits (B,).
+            real: what it is to score high, each (B, ...).
+            fake: what it is to score low.
+            tick: of the update.
+        """
+        moves = not bool(self.resting)
+        with torch.set_grad_enabled(moves):
+            loss = binary_loss(discriminator(*real), discriminator(*fake))
+        logs = {
+            "discriminator": loss.detach(),
+            "pressure": self.roth.pressure.clone(),
+            "resting": self.resting.float(),
+        }
+        if moves and self.roth.is_due(tick.step):
+            penalty = self.roth.penalty(discriminator, real=real, fake=fake)
+            loss = loss + self.roth.weight(tick.progress) * penalty
+            logs["roth"] = penalty.detach()
+        return loss, logs
 
     @torch.no_grad()
-    def note(self, discriminator_loss: Tensor) -> None:
-        """Decide by the loss of an update about the next one."""
-        self.resting.copy_(discriminator_loss < self.least_loss)
-
-
-def discriminator_logs(loss: Tensor, roth: RothRegularizer, rest: Rest) -> Logs:
-    """What D's side logs: its loss, its regularizer's pressure, and whether it rested."""
-    return {
-        "discriminator": loss.detach(),
-        "pressure": roth.pressure.clone(),
-        "resting": rest.resting.float(),
-    }
+    def note(self, logs: Logs) -> None:
+        """Decide by an update's logs about the next one."""
+        self.roth.press(logs["discriminator"])
+        self.resting.copy_(logs["discriminator"] < self.least_loss)

@@ -16,7 +16,7 @@ from ldf_video.models.game import Logs, Tick
 from ldf_video.models.grid import GridDiscriminator, GridModel
 from ldf_video.models.losses import moment_penalty, relativistic_loss
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.roth import RothConfig, RothRegularizer, as_roth
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class GridGameConfig:
     roth: RothConfig = field(default_factory=RothConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.roth, dict):  # as config.json has it
-            object.__setattr__(self, "roth", RothConfig(**self.roth))
+        object.__setattr__(self, "roth", as_roth(self.roth))
 
 
 class GridGame(FrameGame):

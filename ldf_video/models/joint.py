@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
 from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
+from ldf_video.models.gan import GanConfig, Restraint
 from ldf_video.models.layers import recompute_statistics
-from ldf_video.models.losses import binary_loss
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothRegularizer
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class JointGame(Game):
         self.config = config
         self.model = model
         self.discriminator = JointDiscriminator(model.config)
-        self.roth = RothRegularizer(config.roth)
-        self.rest = Rest(config.rest)
+        self.restraint = Restraint(config)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -101,15 +98,7 @@ class JointGame(Game):
         """D scores real clips high and generated ones low, within Roth's bound on its slope."""
         with torch.no_grad():
             fake = self._fake(clips, tick.noise)
-        moves = not self.rest
-        with torch.set_grad_enabled(moves):
-            loss = binary_loss(self.discriminator(clips), self.discriminator(fake))
-        logs = discriminator_logs(loss, self.roth, self.rest)
-        if moves and self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(self.discriminator, real=(clips,), fake=(fake,))
-            loss = loss + self.roth.weight(tick.progress) * penalty
-            logs["roth"] = penalty.detach()
-        return loss, logs
+        return self.restraint.loss(self.discriminator, real=(clips,), fake=(fake,), tick=tick)
 
     def generator_loss(self, clips: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G makes D score its clips high."""
@@ -118,9 +107,8 @@ class JointGame(Game):
         return loss, {"generator": loss.detach()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
-        self.roth.press(logs["discriminator"])
-        self.rest.note(logs["discriminator"])
+        """Hold D back by how it fared."""
+        self.restraint.note(logs)
 
     def calibrate(self, model: JointModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves."""

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, Rest, discriminator_logs
-from ldf_video.models.losses import binary_loss
-from ldf_video.models.roth import RothRegularizer
+from ldf_video.models.gan import GanConfig, Restraint
 from ldf_video.models.top import TopModel
 
 
@@ -119,8 +117,7 @@ class MlpGame(Game):
         self.config = config
         self.model = top
         self.discriminator = MlpDiscriminator(top.config)
-        self.roth = RothRegularizer(config.roth)
-        self.rest = Rest(config.rest)
+        self.restraint = Restraint(config)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -135,20 +132,9 @@ class MlpGame(Game):
         real, mask = self._real(*batch)
         with torch.no_grad():
             fake = self._fake(len(real), tick)
-        D = self.discriminator
-        moves = not self.rest
-        with torch.set_grad_enabled(moves):
-            loss = binary_loss(D(real, mask), D(fake, mask))
-        logs = discriminator_logs(loss, self.roth, self.rest)
-        if moves and self.roth.is_due(tick.step):
-
-            def judge(tokens: Tensor) -> Tensor:
-                return D(tokens, mask)
-
-            penalty = self.roth.penalty(judge, real=(real,), fake=(fake,))
-            loss = loss + self.roth.weight(tick.progress) * penalty
-            logs["roth"] = penalty.detach()
-        return loss, logs
+        return self.restraint.loss(
+            lambda tokens: self.discriminator(tokens, mask), real=(real,), fake=(fake,), tick=tick
+        )
 
     def generator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
         """G makes D score its sequences high, cut to the lengths of the real ones."""
@@ -158,9 +144,8 @@ class MlpGame(Game):
         return loss, {"generator": loss.detach()}
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared, and D rest if it fared too well."""
-        self.roth.press(logs["discriminator"])
-        self.rest.note(logs["discriminator"])
+        """Hold D back by how it fared."""
+        self.restraint.note(logs)
 
     def _fake(self, count: int, tick: Tick) -> Tensor:
         size, device = self.model.config.noise_size, self.model.latent_mean.device

@@ -5,8 +5,9 @@ Roth et al. (2017), arXiv:1705.09367. Every discriminator here has it, as in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class RothConfig:
     pressure_rate: float = 0.01
     pressure_limit: float = 100.0
     interval: int = 4
+
+
+def as_roth(config: RothConfig | Mapping[str, Any]) -> RothConfig:
+    """A config, also from what config.json has in its place."""
+    return config if isinstance(config, RothConfig) else RothConfig(**config)
 
 
 class RothRegularizer(nn.Module):

@@ -25,6 +25,7 @@ from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
+from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
@@ -66,6 +67,7 @@ def generate(
     quiet: bool = False,
 ) -> Generated:
     """Generate videos; see `ldf_video.api.generate`."""
+    check_alone("generate")
     output = Path(output)
     _check_counts(num_frames=num_frames, num_videos=num_videos, upscale=upscale)
     rate = None if fps is None else parse_fps(fps)

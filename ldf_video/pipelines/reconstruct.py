@@ -19,6 +19,7 @@ from ldf_video.pipelines.ingest import Reach
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
+from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import ClipStream, open_clips
@@ -57,6 +58,7 @@ def reconstruct(
     quiet: bool = False,
 ) -> Reconstructed:
     """Encode and decode every frame; see `ldf_video.api.reconstruct`."""
+    check_alone("reconstruct")
     output = None if output is None else Path(output)
     if output is not None:
         check_output(output, source=Path(clips))

@@ -160,6 +160,9 @@ def train_top(
 ) -> Path:
     """Train a top model on a store of latents; see `ldf_video.api.train_top`."""
     device = choose_device(device)
+    check_tracker(tracker)
+    ranks = join_ranks(device)
+    ranks.of_first(lambda: open_latents(Path(latents)).num_clips)  # what is wrong is said once
     reader = open_latents(Path(latents))
     given = {
         "kind": kind,
@@ -172,9 +175,6 @@ def train_top(
         "mixed_precision": mixed_precision,
         "seed": seed,
     }
-
-    check_tracker(tracker)
-    ranks = join_ranks(device)
 
     def build_config(options: Options) -> dict[str, Any]:
         return top_run_config(options, reader, device=device, ranks=ranks)
@@ -213,7 +213,9 @@ def train_top(
             batch_size=training.batch_size,
             seed=training.seed,
             held_out=held_out,
-            frame_model=_frame_model_for_pictures(config, device=device),
+            frame_model=_frame_model_for_pictures(config, device=device)
+            if ranks.is_first
+            else None,
             fps=Fraction(config["fps"]),
         )
         trainer = Trainer(

@@ -96,7 +96,7 @@ class Trainer:
         """
         self.level, self.directory, self.config = level, directory, config
         self.cadence, self.ranks = cadence or Cadence(), ranks or Ranks()
-        check_parts(config, self.ranks)
+        self.ranks.of_first(lambda: check_parts(config, self.ranks))
         self.accelerator = make_accelerator(device, mixed_precision=config.mixed_precision)
         level.game.to(self.accelerator.device)
         set_checkpointing(level.game, on=config.gradient_checkpointing)
@@ -303,6 +303,8 @@ class Trainer:
             "average": self.average.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
+        if self.accelerator.scaler is not None:  # fp16: how far the loss may be scaled
+            state["scaler"] = self.accelerator.scaler.state_dict()
         checkpoints.save_weights(self.directory, self.average.module.state_dict())
         checkpoints.save_state(self.directory, state)
 
@@ -346,6 +348,8 @@ class Trainer:
             self.average.module.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
+            if self.accelerator.scaler is not None and state.get("scaler"):
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise CheckpointError(

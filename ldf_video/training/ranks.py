@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
-from ldf_video.errors import LdfError
+from ldf_video.errors import LdfError, UsageError
 
 Value = TypeVar("Value")
 
@@ -124,6 +124,18 @@ def join_ranks(device: str) -> Ranks:
     accelerator = make_accelerator(device)
     atexit.register(_leave)
     return Ranks(accelerator.process_index, accelerator.num_processes)
+
+
+def check_alone(work: str) -> None:
+    """See that work which one process does was not launched as several.
+
+    Raises:
+        UsageError: it was.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        error = UsageError(f"{work} takes one process: start it without a launcher")
+        error.told = os.environ.get("RANK", "0") != "0"
+        raise error
 
 
 def _leave() -> None:
