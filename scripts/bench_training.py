@@ -114,7 +114,7 @@ def child(options: argparse.Namespace) -> None:
 
 def measure(row: str, arguments: list[str]) -> dict[str, Any]:
     """Run one row in a process of its own."""
-    command = [sys.executable, __file__, *arguments, "--child", row]
+    command = [sys.executable, __file__, *arguments, f"--child={row}"]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
