@@ -40,9 +40,6 @@ from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.write import write_sheet
 
 SHOWN = 9
-REST = 0.1
-"""D rests under this loss in nats: nothing but D holds G here, and against a D that rests often it
-makes one clip for every noise."""
 
 
 class JointLevel:
@@ -112,7 +109,7 @@ def main(arguments: argparse.Namespace) -> None:
         training = training_config(options, device=device, ranks=Ranks(), defaults=defaults)
         return {
             "model": asdict(model),
-            "game": asdict(GanConfig(rest=REST)),
+            "game": asdict(GanConfig()),
             "training": asdict(training),
             "frames": geometry.settings(),
         }
