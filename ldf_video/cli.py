@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -339,4 +339,20 @@ def _lines(described: dict[str, Any], *, indent: str = "") -> str:
 
 def main() -> None:
     """Entry point."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def leave(code: int) -> NoReturn:
+    """End this process; one of several at once.
+
+    An interpreter that takes down the threads of a process group is aborted now and then, and the
+    launcher then takes finished work for failed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -15,6 +15,7 @@ import torch
 from tiny_models import ali_game, flow, frame_game, mlp_game
 from torch import Tensor, nn
 
+from ldf_video.cli import leave
 from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
 from ldf_video.models.flow import FlowGame
 from ldf_video.models.layers import BatchNorm, recompute_statistics
@@ -145,3 +146,4 @@ if __name__ == "__main__":
         found[name] = updates(name, ranks, directory)
     torch.save(found, directory / f"{ranks.count}-{ranks.index}.pt")
     ranks.wait()
+    leave(0)

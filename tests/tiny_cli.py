@@ -15,7 +15,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ldf_video.cli import app
+from ldf_video.cli import app, leave
 from ldf_video.models import build
 from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
@@ -82,4 +82,5 @@ if __name__ == "__main__":
             app(command)
         except SystemExit as end:
             if end.code:
-                raise
+                leave(int(end.code))
+    leave(0)

@@ -6,7 +6,6 @@ one process, and everything here costs nothing.
 
 from __future__ import annotations
 
-import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,7 +121,6 @@ def join_ranks(device: str) -> Ranks:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Ranks()
     accelerator = make_accelerator(device)
-    atexit.register(_leave)
     return Ranks(accelerator.process_index, accelerator.num_processes)
 
 
@@ -136,10 +134,3 @@ def check_alone(work: str) -> None:
         error = UsageError(f"{work} takes one process: start it without a launcher")
         error.told = os.environ.get("RANK", "0") != "0"
         raise error
-
-
-def _leave() -> None:
-    # An interpreter that ends with the group's threads still alive is aborted now and then, and the
-    # launcher takes finished work for failed.
-    if dist.is_initialized():
-        dist.destroy_process_group()
