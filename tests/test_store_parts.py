@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +25,7 @@ from store_data import (
 from ldf_video.errors import StoreError
 from ldf_video.store import Source, StoreReader, StoreSpec, StoreWriter, verify_store
 from ldf_video.store.parts import find_parts, part_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from ldf_video.store.shares import share_sources
 
 OTHER = StoreSpec("latents", (3, 2), "float16", {**SPEC.settings, "size": [64, 64]})
 STAMP = {"size": 10, "mtime_ns": 20}
@@ -145,7 +143,7 @@ def test_a_part_that_lost_its_manifest_is_named(tmp_path) -> None:
     write_parts(tmp_path, make_clips({"a": 4, "b": 5}), 2)
     (tmp_path / "part-0001" / "manifest.sqlite").unlink()
     with StoreWriter(tmp_path, SPEC, num_ranks=2) as writer:
-        for look in (lambda: writer.has_clip("b"), lambda: writer.owners(["b.mp4"])):
+        for look in (lambda: writer.has_clip("b"), lambda: writer.owners(["b.mp4"], [1])):
             with pytest.raises(StoreError, match=r"part-0001/manifest.sqlite is damaged or miss"):
                 look()
     with pytest.raises(StoreError, match=r"part-0001 has no manifest.sqlite"):
@@ -157,17 +155,62 @@ def test_a_part_that_lost_its_manifest_is_named(tmp_path) -> None:
 # Who writes what
 
 
-def test_a_known_source_stays_with_its_part_and_new_ones_go_in_turn(tmp_path) -> None:
+def test_a_known_source_stays_with_its_part_and_equal_ones_go_in_turn(tmp_path) -> None:
     with opened(tmp_path, 3) as writers:
         for writer in writers:
-            assert writer.owners(["a", "b", "c", "d"]) == [0, 1, 2, 0]
+            assert writer.owners(["a", "b", "c", "d"], [5] * 4) == [0, 1, 2, 0]
+            assert writer.owners(["a", "b", "c", "d"], [0, -1, 1, 0]) == [0, 1, 2, 0]
         writers[2].set_source("a", **STAMP, clip_ids=["x"])
         writers[1].quarantine("\udcff", **STAMP, reason="empty")
     sources = ["\udcff", "a", "b", "c", "d"]
-    for num_ranks, expected in ((1, [0] * 5), (2, [1, 0, 0, 1, 0]), (4, [1, 2, 2, 3, 0])):
+    for num_ranks, expected in ((1, [0] * 5), (2, [1, 0, 0, 1, 0]), (4, [1, 2, 0, 3, 0])):
         with opened(tmp_path, num_ranks) as writers:
             for writer in writers:
-                assert writer.owners(sources) == expected
+                assert writer.owners(sources, [1] * 5) == expected
+
+
+def test_new_sources_go_largest_first_to_whom_has_the_fewest_bytes(tmp_path) -> None:
+    with opened(tmp_path, 3) as writers:
+        for writer in writers:
+            # 9 to 0, 8 to 1, 7 to 2; 3 to 2 (10), 2 to 1 (10), 1 to 0 (10)
+            assert writer.owners(list("abcdef"), [1, 2, 3, 7, 8, 9]) == [0, 1, 2, 2, 1, 0]
+        writers[1].set_source("big", **STAMP, clip_ids=["x"])
+    with opened(tmp_path, 2) as writers:
+        for writer in writers:
+            # what part 1 has counts at its size now; what is gone from CLIPS does not
+            assert writer.owners(["big", "a", "b", "c"], [10, 3, 4, 5]) == [1, 0, 0, 0]
+            assert writer.owners(["a", "b", "c"], [3, 4, 5]) == [1, 1, 0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=30), num_ranks=st.integers(2, 5))
+def test_no_share_exceeds_the_mean_by_more_than_one_source(sizes, num_ranks) -> None:
+    owners = share_sources(
+        Path("nowhere"), [str(n) for n in range(len(sizes))], sizes, num_ranks=num_ranks
+    )
+    loads = np.bincount(owners, weights=sizes, minlength=num_ranks)
+    assert loads.max() <= sum(sizes) / num_ranks + max(sizes)
+    assert len(set(owners)) == min(num_ranks, len(sizes))
+
+
+def test_a_source_that_was_begun_stays_with_its_part(tmp_path) -> None:
+    rows = make_rows(0, 9)
+    with opened(tmp_path, 3) as writers:
+        writers[2].set_source("long", **STAMP, clip_ids=["x"])
+        writers[2].append("x", rows[:5], fps=FPS)
+        writers[2].commit()
+        assert not writers[2].is_current("long", **STAMP)
+    assert StoreReader(tmp_path).num_clips == 0
+    for num_ranks, owner in ((2, 0), (3, 2), (4, 2)):
+        with opened(tmp_path, num_ranks) as writers:
+            assert writers[0].owners(["new", "long"], [50, 1])[1] == owner
+            assert writers[owner].committed_frames("x") == 5
+            assert not writers[owner].is_current("long", **STAMP)
+    with StoreWriter(tmp_path, SPEC) as writer:
+        writer.append("x", rows[5:], fps=FPS)
+        writer.finish_clip("x", fps=FPS)
+        assert writer.is_current("long", **STAMP)
+    assert_holds(StoreReader(tmp_path), {"x": rows})
 
 
 def test_what_another_process_has_finished_is_had(tmp_path) -> None:
@@ -208,7 +251,7 @@ def test_one_process_goes_on_with_the_parts_of_several(tmp_path) -> None:
     assert len(np.load(tmp_path / "part-0001" / "data-00000.npy")) == 2 + 9  # where it was begun
     assert len(np.load(tmp_path / "data-00000.npy")) == 4 + 9
     with opened(tmp_path, 2) as writers:  # and each source is still where it was
-        assert writers[0].owners(["b.mp4", "bad", "new.mp4"]) == [1, 1, 0]
+        assert writers[0].owners(["b.mp4", "bad", "new.mp4"], [1, 1, 1]) == [1, 1, 0]
 
 
 def test_more_processes_share_the_parts_of_fewer(tmp_path) -> None:

@@ -19,7 +19,6 @@ from ldf_video.store.manifest import (
     SourceRecord,
     count_quarantined,
     look_into,
-    source_names,
 )
 from ldf_video.store.part_writer import PartWriter, checked_id, write_error
 from ldf_video.store.parts import (
@@ -30,6 +29,7 @@ from ldf_video.store.parts import (
     part_path,
 )
 from ldf_video.store.shards import Rows
+from ldf_video.store.shares import share_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,14 +143,16 @@ class StoreWriter:
 
     # What is there
 
-    def owners(self, sources: Sequence[str]) -> list[int]:
+    def owners(self, sources: Sequence[str], sizes: Sequence[int]) -> list[int]:
         """Which process is to bring each source in, the same answer in every process.
 
-        A source that is known, in quarantine or not, stays with its part; new ones go in turn. Ask
+        A source that is known, begun or in quarantine stays with its part; new ones go, largest
+        first, to the process with the fewest bytes so far, those of known sources included. Ask
         when all processes have opened the store and none has written yet.
 
         Args:
             sources: all paths relative to CLIPS, POSIX, in one order that all processes share.
+            sizes: bytes of each.
 
         Returns:
             A rank for each.
@@ -158,15 +160,7 @@ class StoreWriter:
         Raises:
             StoreError: a manifest is damaged.
         """
-        owners = [place % self._num_ranks for place in range(len(sources))]
-        if self._num_ranks == 1:
-            return owners
-        places = {source: place for place, source in enumerate(sources)}
-        for part, path in reversed(find_parts(self._root).items()):  # the lowest part has it
-            for source in source_names(path):
-                if source in places:
-                    owners[places[source]] = part % self._num_ranks
-        return owners
+        return share_sources(self._root, sources, sizes, num_ranks=self._num_ranks)
 
     def is_current(self, source: str, *, size: int, mtime_ns: int) -> bool:
         """Whether a source need not be read: unchanged, and its clips finished or it in quarantine.
@@ -318,7 +312,8 @@ class StoreWriter:
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
         """Replace what a source points at, and lift its quarantine.
 
-        Its clips may be finished before or after, in any part. A source is current once all are.
+        Its clips may be finished before or after, in any part. A source is current once all are;
+        one that is set when it is begun stays with its part whoever goes on with it.
 
         Raises:
             ValueError: no clips.
