@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import tracemalloc
 from fractions import Fraction
@@ -13,15 +14,20 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
+from ldf_video.video.read import SKIP, count_clips, open_clips
 from ldf_video.video.resize import quarter_turns, upright
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ldf_video.video.read import Reader
+
 NATIVE = Geometry(48, 64)
+# decord is not made for every platform
+READERS = ["pyav", "decord"] if importlib.util.find_spec("decord") else ["pyav"]
 
 
 def _frames(path: Path, geometry: Geometry = NATIVE) -> list[NDArray[np.uint8]]:
@@ -485,6 +491,106 @@ def test_frames_are_made_as_they_are_asked_for(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert num_frames == 250
     assert peak_bytes < 20 * barcode(0).nbytes
+
+
+# From a frame on
+
+
+def _gif(path: Path) -> None:
+    write_clip(path / "a.gif", [barcode(k) for k in range(40)], codec="gif", pix_fmt="rgb8")
+
+
+def _webp(path: Path) -> None:
+    first, *others = [Image.fromarray(barcode(k)) for k in range(40)]
+    first.save(path / "a.webp", save_all=True, append_images=others, duration=40, lossless=True)
+
+
+def _series(path: Path) -> None:
+    for k in range(40):
+        Image.fromarray(barcode(k)).save(path / f"{k}.png")
+
+
+def _array(path: Path) -> None:
+    np.save(path / "a.npy", np.stack([barcode(k) for k in range(40)]))
+
+
+def _mp4(path: Path) -> None:
+    write_clip(path / "a.mp4", [barcode(k) for k in range(40)])
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("fps", [None, Fraction(25), Fraction(10), Fraction(60)])
+@pytest.mark.parametrize("make", [_mp4, _gif, _webp, _series, _array])
+def test_frames_come_from_the_one_that_is_wanted(
+    tmp_path: Path, make: Callable[[Path], None], fps: Fraction | None, reader: Reader
+) -> None:
+    make(tmp_path)
+    source = tmp_path if make is _series else next(tmp_path.iterdir())
+    geometry = Geometry(48, 64, fps=fps)
+    (whole,) = open_clips(source, geometry, reader=reader)
+    expected = [read_barcode(image) for image in whole.frames]
+    assert (whole.first_frame, whole.sought) == (0, False)
+    for first in (0, 1, 7, len(expected) - 1, len(expected), len(expected) + 9):
+        (clip,) = open_clips(source, geometry, reader=reader, first_frames=[first])
+        assert (clip.first_frame, clip.fps, clip.index) == (first, whole.fps, None)
+        assert [read_barcode(image) for image in clip.frames] == expected[first:]
+        assert clip.position() <= 1
+    assert list(open_clips(source, geometry, reader=reader, first_frames=[SKIP])) == []
+
+
+def test_each_clip_of_an_array_has_its_own_first_frame(tmp_path: Path) -> None:
+    images = _noise(4, 5, 48, 64, 3)
+    np.save(tmp_path / "a.npy", images)
+    clips = list(open_clips(tmp_path / "a.npy", NATIVE, first_frames=[2, SKIP, 5, 0]))
+    assert [(clip.index, clip.first_frame) for clip in clips] == [(0, 2), (2, 5), (3, 0)]
+    frames = [list(clip.frames) for clip in clips]
+    assert np.array_equal(frames[0], images[0, 2:])
+    assert frames[1] == []
+    assert np.array_equal(frames[2], images[3])
+    assert [clip.position() for clip in clips] == [0.25, 0.75, 1]
+
+
+def test_clips_are_counted_where_there_are_several(tmp_path: Path) -> None:
+    _array(tmp_path)
+    np.save(tmp_path / "several.npy", _noise(3, 2, 8, 8, 3))
+    (tmp_path / "broken.npy").write_text("notes")
+    assert count_clips(tmp_path / "several.npy") == 3
+    assert count_clips(tmp_path / "a.npy") is None
+    assert count_clips(tmp_path / "no-video.mp4") is None
+    with pytest.raises(ReadError, match=r"^not a .npy array: "):
+        count_clips(tmp_path / "broken.npy")
+
+
+def test_first_frames_must_fit_the_clips(tmp_path: Path) -> None:
+    _mp4(tmp_path)
+    np.save(tmp_path / "a.npy", _noise(3, 2, 8, 8, 3))
+    for name, firsts in (("a.mp4", []), ("a.mp4", [-2]), ("a.mp4", [0, 0]), ("a.npy", [0])):
+        with pytest.raises(ValueError, match="first frames"):
+            next(open_clips(tmp_path / name, NATIVE, first_frames=firsts))
+
+
+def test_a_file_without_a_frame_says_so_wherever_one_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    for first in (0, 5, 500):
+        with pytest.raises(ReadError, match=r"^empty file$"):
+            next(open_clips(tmp_path / "a.mp4", NATIVE, first_frames=[first]))
+
+
+def test_who_waits_hears_that_frames_are_decoded(tmp_path: Path) -> None:
+    _mp4(tmp_path)
+    beats: list[int] = []
+    (clip,) = open_clips(
+        tmp_path / "a.mp4", NATIVE, first_frames=[39], alive=lambda: beats.append(0)
+    )
+    assert len(list(clip.frames)) == 1
+    assert len(beats) == 3  # at frames 0, 16 and 32
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_frames_do_not_depend_on_the_decoder_s_threads(tmp_path: Path, threads: int) -> None:
+    _mp4(tmp_path)
+    (clip,) = open_clips(tmp_path / "a.mp4", NATIVE, threads=threads)
+    assert np.array_equal(list(clip.frames), _frames(tmp_path / "a.mp4"))
 
 
 # Arrays

@@ -64,8 +64,12 @@ class Media(Protocol):
 
 
 @contextlib.contextmanager
-def open_media(path: Path) -> Iterator[Media]:
+def open_media(path: Path, *, threads: int = 0) -> Iterator[Media]:
     """Opens a video, an animation or a still picture for decoding.
+
+    Args:
+        path: of the file.
+        threads: of the decoder, 0 for FFmpeg's choice.
 
     Raises:
         ReadError: if it is none of them; the message says what it is instead.
@@ -93,7 +97,8 @@ def open_media(path: Path) -> Iterator[Media]:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PicturesMedia(path.parent, [path.name])
                 return
-            yield _AvMedia(container, num_bytes=num_bytes, cut_short=cut_short)
+            media = _AvMedia(container, num_bytes=num_bytes, cut_short=cut_short, threads=threads)
+            yield media
 
 
 class _Bytes:
@@ -117,11 +122,14 @@ def open_container(file: BinaryIO) -> InputContainer:
 
 
 class _AvMedia:
-    def __init__(self, container: InputContainer, *, num_bytes: int, cut_short: bool) -> None:
+    def __init__(
+        self, container: InputContainer, *, num_bytes: int, cut_short: bool, threads: int
+    ) -> None:
         self._container = container
         self._num_bytes, self._num_read = max(num_bytes, 1), 0
         self._stream = picture_stream(container)
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
         self._damage = "the file ends early" if cut_short else ""
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name

@@ -52,19 +52,20 @@ class PicturesMedia:
     container_name = "pictures"
     fps = DEFAULT_FPS
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], *, first: int = 0) -> None:
         """Reads nothing yet.
 
         Args:
             folder: where they are.
             names: of the files, at least one, in order.
+            first: number of the first picture to give.
         """
-        self._folder, self._names, self._num_read = folder, names, 0
+        self._folder, self._names, self._num_read = folder, names, first
         self.codec_name = Path(names[0]).suffix.lower().lstrip(".")
 
     def position(self) -> float:
         """Returns the share of the pictures that were read."""
-        return self._num_read / len(self._names)
+        return min(self._num_read / len(self._names), 1.0)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields the pictures, one in memory at a time.
@@ -73,7 +74,7 @@ class PicturesMedia:
             ReadError: if the first cannot be read.
             TruncatedError: at a later one.
         """
-        for name in self._names:
+        for name in self._names[self._num_read :]:
             try:
                 image = read_picture(self._folder / name)
             except ReadError as error:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import TruncatedError
+from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
-from ldf_video.video.read import ARRAY_SUFFIX, open_array
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import Clock
 

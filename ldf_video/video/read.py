@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import av
-import numpy as np
-
-from ldf_video.errors import ReadError, UsageError
+from ldf_video.errors import UsageError
+from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, open_array
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
@@ -19,17 +17,23 @@ from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.timing import resample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from fractions import Fraction
     from pathlib import Path
 
+    import av
+    import numpy as np
     from numpy.typing import NDArray
 
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.series import Series
 
-ARRAY_SUFFIX = ".npy"
 Reader = Literal["auto", "pyav", "decord"]
+SKIP = -1
+"""Instead of a first frame: leave the clip out."""
+
+_T = TypeVar("_T")
+_BEAT_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class ClipStream:
         position: returns how much of the source, other clips included, has been read, in [0, 1]; it
             never goes back, and is for showing progress only.
         why_pyav: why a video was not read by decord as asked, else empty.
+        first_frame: number of the first frame that `frames` gives, as asked. Where the clip has no
+            such frame, `frames` gives none and ends.
+        sought: whether the reader came to that frame by seeking in the file, not by decoding all
+            before it.
     """
 
     index: int | None
@@ -53,6 +61,18 @@ class ClipStream:
     frames: Iterator[NDArray[np.uint8]]
     position: Callable[[], float]
     why_pyav: str = ""
+    first_frame: int = 0
+    sought: bool = False
+
+
+@dataclass(frozen=True)
+class _How:
+    """How videos are read, see `open_clips`."""
+
+    reader: Reader
+    seek: bool
+    threads: int
+    alive: Callable[[], None]
 
 
 def check_reader(reader: str) -> None:
@@ -67,8 +87,19 @@ def check_reader(reader: str) -> None:
         check_decord()
 
 
+def _nothing() -> None:
+    pass
+
+
 def open_clips(
-    source: Source | Path, geometry: Geometry, *, reader: Reader = "auto"
+    source: Source | Path,
+    geometry: Geometry,
+    *,
+    reader: Reader = "auto",
+    first_frames: Sequence[int] | None = None,
+    seek: bool = True,
+    threads: int = 0,
+    alive: Callable[[], None] = _nothing,
 ) -> Iterator[ClipStream]:
     """Yields the clips of one source; memory stays flat however long they are.
 
@@ -83,108 +114,127 @@ def open_clips(
         geometry: what the frames are brought to.
         reader: of videos. "auto" is PyAV, which is the faster from first to last frame; "decord"
             reads what it reads right, PyAV the rest.
+        first_frames: for each clip of the source (one where it is one clip) the number of the first
+            frame wanted, counted as frames are given, after resampling; SKIP leaves the clip out.
+            None gives all from frame 0. Frames before it are taken to be sound: they are neither
+            looked at nor reported where seeking passes over them.
+        seek: whether a video may be sought in. The frames are the same either way.
+        threads: of PyAV's decoder, 0 for FFmpeg's choice.
+        alive: called every few frames and packets, given or not, so that who waits for a far frame
+            knows that work goes on.
 
     Raises:
         ReadError: if not one frame can be read; the message is a short reason without the path.
         UsageError: if the reader does not exist here.
+        ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
     check_reader(reader)
-    path = source.path if isinstance(source, Source) else source
-    series = source.series if isinstance(source, Source) else None
-    if path.is_dir() and series is None:
-        series = folder_series(path)
+    path, series = _place(source)
+    if path.suffix.lower() == ARRAY_SUFFIX and series is None:
+        yield from _array_clips(open_array(path), geometry, first_frames)
+        return
+    (first,) = _checked(first_frames, num_clips=1)
+    if first == SKIP:
+        return
     if series is not None:
-        yield _series_clip(series, geometry)
-    elif path.suffix.lower() == ARRAY_SUFFIX:
-        yield from _array_clips(open_array(path), geometry)
+        yield _series_clip(series, geometry, first)
     else:
-        yield _video_clip(path, geometry, reader)
+        yield _video_clip(path, geometry, first, _How(reader, seek, threads, alive))
 
 
-def open_array(path: Path) -> NDArray[np.uint8]:
-    """Maps a .npy array of clips into memory, read-only, without loading it.
+def count_clips(source: Source | Path) -> int | None:
+    """Returns how many clips an array (N, T, H, W, 3) holds; None where a source is one clip.
 
     Raises:
-        ReadError: if it is no uint8 array (T, H, W, 3) or (N, T, H, W, 3) with at least one frame.
+        ReadError: if it is a .npy file without such an array; other files are not looked at.
     """
-    try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise ReadError(f"not a .npy array: {str(error).splitlines()[0]}") from error
-    expected = "expected uint8 (T, H, W, 3) or (N, T, H, W, 3)"
-    if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3:
-        raise ReadError(f"an array of {array.dtype} {array.shape}; {expected}")
-    if array.size == 0:
-        raise ReadError(f"an array of shape {array.shape} holds no frame; {expected}")
-    return array
+    path, series = _place(source)
+    if path.suffix.lower() != ARRAY_SUFFIX or series is not None:
+        return None
+    array = open_array(path)
+    return len(array) if array.ndim == 5 else None
 
 
-def _array_clips(array: NDArray[np.uint8], geometry: Geometry) -> Iterator[ClipStream]:
+def _place(source: Source | Path) -> tuple[Path, Series | None]:
+    path = source.path if isinstance(source, Source) else source
+    series = source.series if isinstance(source, Source) else None
+    if series is None and path.is_dir():
+        series = folder_series(path)
+    return path, series
+
+
+def _checked(first_frames: Sequence[int] | None, *, num_clips: int) -> Sequence[int]:
+    if first_frames is None:
+        return [0] * num_clips
+    if len(first_frames) != num_clips or min(first_frames) < SKIP:
+        raise ValueError(
+            f"got first frames {first_frames}, expected {num_clips} numbers of frames or SKIP"
+        )
+    return first_frames
+
+
+def _array_clips(
+    array: NDArray[np.uint8], geometry: Geometry, first_frames: Sequence[int] | None
+) -> Iterator[ClipStream]:
     fps = geometry.fps or DEFAULT_FPS
     clips = array[None] if array.ndim == 4 else array
-    for number, clip in enumerate(clips):
-        media = _ArrayClip(clip, first=number / len(clips), share=1 / len(clips))
+    for number, first in enumerate(_checked(first_frames, num_clips=len(clips))):
+        if first == SKIP:
+            continue
+        offset, share = number / len(clips), 1 / len(clips)
+        media = ArrayClip(clips[number], first=first, offset=offset, share=share)
         index = None if array.ndim == 4 else number
-        yield ClipStream(index, fps, _resized(media.frames(), geometry), media.position)
+        frames = _resized(media.frames(), geometry)
+        yield ClipStream(index, fps, frames, media.position, first_frame=first)
 
 
-class _ArrayClip:
-    """A clip that is the `share` of an array from `first` on."""
-
-    def __init__(self, clip: NDArray[np.uint8], *, first: float, share: float) -> None:
-        self._clip, self._first, self._share = clip, first, share
-        self._num_read = 0
-
-    def position(self) -> float:
-        return min(self._first + self._share * self._num_read / len(self._clip), 1.0)
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        for image in self._clip:
-            self._num_read += 1
-            yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-
-
-def _series_clip(series: Series, geometry: Geometry) -> ClipStream:
-    media = PicturesMedia(series.folder, series.names)
-    frames = _resized(media.frames(), geometry)
-    first = next(frames)
+def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
+    media = PicturesMedia(series.folder, series.names, first=first)
+    frames = _resized(_begun(media.frames()), geometry)
     fps = geometry.fps or media.fps
-    return ClipStream(None, fps, itertools.chain([first], frames), media.position)
+    return ClipStream(None, fps, frames, media.position, first_frame=first)
 
 
-def _video_clip(path: Path, geometry: Geometry, reader: Reader) -> ClipStream:
+def _video_clip(path: Path, geometry: Geometry, first: int, how: _How) -> ClipStream:
     with contextlib.ExitStack() as stack:
-        media, why_pyav = _open_by(reader, path, geometry, stack)
-        decoded = media.frames()
-        if geometry.fps is not None:
-            decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
-        source_size = media.source_size if isinstance(media, DecordMedia) else None
-        resized = _resized(decoded, geometry, source_size=source_size)
+        media, why_pyav = _open_by(path, geometry, how, stack)
         # From here on the frames own the open file: they close it when read to the end or dropped.
-        frames = _owning(resized, stack.pop_all())
-    first = next(frames)
+        decoded = _begun(_owning(_beating(media.frames(), how.alive), stack.pop_all()))
+    if geometry.fps is not None:
+        decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
+    source_size = media.source_size if isinstance(media, DecordMedia) else None
+    frames = _resized(itertools.islice(decoded, first, None), geometry, source_size=source_size)
     fps = geometry.fps or media.fps
-    return ClipStream(None, fps, itertools.chain([first], frames), media.position, why_pyav)
+    return ClipStream(None, fps, frames, media.position, why_pyav, first)
 
 
 def _open_by(
-    reader: Reader, path: Path, geometry: Geometry, stack: contextlib.ExitStack
+    path: Path, geometry: Geometry, how: _How, stack: contextlib.ExitStack
 ) -> tuple[Media, str]:
     why_pyav = ""
-    if reader == "decord":
+    if how.reader == "decord":
         try:
             return DecordMedia(path, geometry), ""
         except NotForDecordError as error:
             why_pyav = str(error)
-    media = stack.enter_context(open_media(path))
+    media = stack.enter_context(open_media(path, threads=how.threads))
     return media, "" if isinstance(media, PicturesMedia) else why_pyav
 
 
-def _owning(
-    frames: Iterator[NDArray[np.uint8]], resources: contextlib.ExitStack
-) -> Iterator[NDArray[np.uint8]]:
+def _begun(items: Iterator[_T]) -> Iterator[_T]:
+    """Makes the first of `items` now, so that its errors come now."""
+    first = list(itertools.islice(items, 1))
+    return itertools.chain(first, items)
+
+
+def _beating(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
+    for number, frame in enumerate(frames):
+        if number % _BEAT_FRAMES == 0:
+            alive()
+        yield frame
+
+
+def _owning(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
     with resources:
         yield from frames
 
