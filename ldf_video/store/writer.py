@@ -285,7 +285,7 @@ class StoreWriter:
         """
         self._check_usable()
         self._part_of_clip(clip_id).append(clip_id, rows, fps=fps)
-        self._commit_if_due()
+        self.commit_if_due()
 
     def finish_clip(
         self,
@@ -307,7 +307,7 @@ class StoreWriter:
         """
         self._check_usable()
         self._part_of_clip(clip_id).finish_clip(clip_id, fps=fps, status=status)
-        self._commit_if_due()
+        self.commit_if_due()
 
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
         """Replace what a source points at, and lift its quarantine.
@@ -337,7 +337,7 @@ class StoreWriter:
     def _put_source(self, source: str, record: SourceRecord) -> None:
         self._check_usable()
         self._part_of_source(source).put_source(source, record)
-        self._commit_if_due()
+        self.commit_if_due()
 
     def forget_missing(self, present: Sequence[str]) -> None:
         """Commit, then forget every source and quarantine of this process that is not `present`.
@@ -366,7 +366,14 @@ class StoreWriter:
             part.commit()
         self._last_commit = time.monotonic()
 
-    def _commit_if_due(self) -> None:
+    def commit_if_due(self) -> None:
+        """Commit where the last time is `commit_seconds` ago, or `commit_bytes` are held.
+
+        Each call that adds something does so; who adds seldom calls this now and then.
+
+        Raises:
+            StoreError: the disk is full, or the writer has failed or is closed.
+        """
         late = time.monotonic() - self._last_commit >= self._commit_seconds
         pending_bytes = sum(part.pending_bytes for part in self._parts.values())
         if late or pending_bytes >= self._commit_bytes:
