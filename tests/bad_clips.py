@@ -1,0 +1,511 @@
+"""Files that break video tools, each with what is right for it; `scripts/torture.py` runs them all.
+
+Frames carry their numbers as bars (`clip_files.barcode`), and every file differs from every other
+but for those that shall not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import av
+import numpy as np
+from clip_files import LOSSLESS, barcode, write_clip, write_sound
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NUM_FRAMES = 40
+ALL = tuple(range(NUM_FRAMES))
+CUT = r"^damaged after \d+ frames: "
+NO_VIDEO = r"^not a video: Invalid data found when processing input$"
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """One file, with what belongs to it, and what must become of it.
+
+    Attributes:
+        name: its path below CLIPS.
+        make: writes it there.
+        outcome: "any" is stored, salvaged or in quarantine: what a flipped bit does is chance.
+        numbers: on the bars of its frames; of an array's clips one after the other. Of one that is
+            salvaged those of the whole file.
+        at_least: frames to be salvaged.
+        reason: pattern of why it was salvaged, or is in quarantine.
+        source: what the store calls it, where that is not `name`.
+        at_10_fps: the numbers after resampling to 10 frames a second; empty: not looked at.
+    """
+
+    name: str
+    make: Callable[[Path], object]
+    outcome: Literal["stored", "salvaged", "quarantined", "any", "ignored"]
+    numbers: Sequence[int] = ()
+    at_least: int = 1
+    reason: str = ""
+    source: str = ""
+    at_10_fps: Sequence[int] = ()
+
+
+def bad_clips() -> list[BadClip]:
+    """All of them, in the order in which they are to be made."""
+    return [
+        *_codecs(),
+        *_shapes(),
+        *_times(),
+        *_pictures(),
+        *_arrays(),
+        *_cut(),
+        *_flipped(),
+        *_no_videos(),
+        *_too_large(),
+        *_names(),
+    ]
+
+
+def write_bad_clips(folder: Path, clips: Sequence[BadClip]) -> None:
+    """Writes them below `folder`, which may exist."""
+    for clip in clips:
+        path = folder / clip.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clip.make(path)
+
+
+# What is right, but rare
+
+
+def _codecs() -> Iterator[BadClip]:
+    def stored(name: str, codec: str, pix_fmt: str = "yuv420p", **options: str) -> BadClip:
+        make = _clip(codec=codec, pix_fmt=pix_fmt, codec_options=options)
+        return BadClip(name, make, "stored", ALL)
+
+    yield stored("h264-b-frames.mp4", "libx264", bf="3")
+    yield stored("h264.mkv", "libx264")
+    yield stored("h264.flv", "libx264")
+    yield stored("h265.mp4", "libx265", **{"x265-params": "log-level=none"})
+    yield stored("vp8.webm", "libvpx")
+    yield stored("vp9.webm", "libvpx-vp9")
+    os.environ.setdefault("SVT_LOG", "1")  # else the encoder tells its life
+    yield stored("av1.mp4", "libsvtav1", preset="11")
+    yield stored("mpeg2.ts", "mpeg2video", bf="2", g="10")
+    yield stored("b-frames.avi", "mpeg4", bf="2")
+    yield stored("mjpeg.avi", "mjpeg", "yuvj420p")
+    yield stored("raw.h264", "libx264", bf="3")
+    yield stored("ten-bit.mkv", "libx264", "yuv420p10le")
+    yield stored("grey.mkv", "ffv1", "gray")
+    yield stored("grey-sixteen-bit.mkv", "ffv1", "gray16le")
+    yield stored("planar-rgb.mkv", "ffv1", "gbrp10le")
+    yield stored("interlaced.mp4", "libx264", flags="+ildct+ilme")
+    yield stored("interlaced.ts", "mpeg2video", flags="+ildct+ilme")
+    open_gop = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0"}
+    yield stored("open-gop.mp4", "libx264", **open_gop)
+    yield BadClip("alpha.mov", _holes, "stored", ALL)
+
+
+def _shapes() -> Iterator[BadClip]:
+    yield BadClip("odd-63x47.mkv", _clip(ALL, 47, 63, **LOSSLESS), "stored", ALL)
+    yield BadClip("odd-17x241.mkv", _clip(ALL, 241, 17, **LOSSLESS), "stored", ALL)
+    # The crop leaves the two bars in the middle, bits 3 and 4.
+    wide = _clip([0, 8, 16, 24], 17, 241, **LOSSLESS)
+    yield BadClip("odd-241x17.mkv", wide, "stored", [0, 15, 240, 255])
+    yield BadClip("one-pixel.mkv", _one_pixel, "stored", [255] * 3)
+    yield BadClip("one-frame.mp4", _clip([77]), "stored", [77])
+    for degrees in (0, 90, 180, 270):
+        yield BadClip(f"turned-{degrees}.mp4", partial(_turned, degrees), "stored", ALL)
+    tall = {"x264-params": "sar=1/2"}  # shown at half its width: the crop must leave all of it
+    yield BadClip("narrow-pixels.mp4", _clip(ALL, 48, 128, codec_options=tall), "stored", ALL)
+    yield BadClip("size-changes.h264", _two_sizes, "stored", [*range(20), *range(20)])
+    yield BadClip("size-changes.ts", _two_sizes, "stored", [*range(20), *range(20)])
+
+
+def _times() -> Iterator[BadClip]:
+    gaps = [*range(10), *range(100, 110), *range(1000, 1020)]
+    yield BadClip(
+        "gaps.mkv", _clip(fps=10, pts=gaps, **LOSSLESS), "stored", ALL,
+        at_10_fps=[*range(9), *[9] * 91, *range(10, 19), *[19] * 891, *range(20, 40)],
+    )  # fmt: skip
+    uneven = [k + k // 2 for k in range(NUM_FRAMES)]  # 0 1 3 4 6 7 ...
+    held = [n for k in range(0, NUM_FRAMES, 2) for n in (k, k + 1, k + 1)]
+    yield BadClip(
+        "uneven.mkv", _clip(fps=10, pts=uneven, **LOSSLESS), "stored", ALL, at_10_fps=held[:-1]
+    )
+    hour = range(36_000, 36_040)
+    for name in ("late.ts", "late.mkv", "late.mp4"):
+        yield BadClip(name, _clip(fps=10, pts=hour), "stored", ALL, at_10_fps=ALL)
+    early = range(-10, 30)
+    kept = {"avoid_negative_ts": "disabled"}
+    for name in ("early.mkv", "early.ts"):
+        make = _clip(fps=10, pts=early, container_options=kept)
+        yield BadClip(name, make, "stored", ALL, at_10_fps=ALL)
+    yield BadClip("clock-jumps-back.ts", _two_streams, "stored", [*range(20), *range(20, 40)])
+    yield BadClip("edit-list.mp4", _edit_list, "stored", range(15, 40), at_10_fps=range(15, 40))
+    yield BadClip("starts-between-key-frames.mkv", _late_join, "stored", range(10, 40))
+
+
+def _pictures() -> Iterator[BadClip]:
+    yield BadClip("still.png", _picture, "stored", [5])
+    yield BadClip("still.jpg", _picture, "stored", [5])
+    yield BadClip("still.webp", _picture, "stored", [5])
+    yield BadClip("lying.jpg", _lying, "stored", [6])
+    yield BadClip("animated.gif", _clip(codec="gif", pix_fmt="rgb8"), "stored", ALL)
+    yield BadClip("animated.apng", partial(_animation, kind="PNG"), "stored", ALL)
+    yield BadClip("animated.png", partial(_animation, kind="PNG", first=1), "stored", range(1, 41))
+    yield BadClip("animated.webp", partial(_animation, kind="WEBP"), "stored", ALL)
+    yield BadClip("walk", _series, "stored", range(12), source="walk/step_*.png")
+    yield BadClip(
+        "fall", partial(_series, broken=7), "salvaged", range(12), at_least=7,
+        reason=CUT + "step_7.png: ", source="fall/step_*.png",
+    )  # fmt: skip
+
+
+def _arrays() -> Iterator[BadClip]:
+    def array(name: str, pixels: NDArray[Any], outcome: str, **expected: Any) -> BadClip:
+        make = partial(_save, pixels)
+        return BadClip(name, make, outcome, **expected)  # type: ignore[arg-type]
+
+    pixels = np.stack([barcode(k) for k in range(60, 80)])
+    yield array("clip.npy", pixels, "stored", numbers=range(60, 80))
+    clips = pixels.reshape(4, 5, *pixels.shape[1:])[::-1]
+    numbers = [*range(75, 80), *range(70, 75), *range(65, 70), *range(60, 65)]
+    yield array("clips.npy", clips, "stored", numbers=numbers)
+    shape = r"expected uint8 \(T, H, W, 3\)"
+    yield array("floats.npy", pixels / 255, "quarantined", reason=f"^an array of float64 .*{shape}")
+    yield array("no-frames.npy", pixels[:0], "quarantined", reason="holds no frame")
+    yield array("objects.npy", np.array([{}]), "quarantined", reason="^not a .npy array: ")
+    yield BadClip("cut.npy", _cut_array, "quarantined", reason="^not a .npy array: ")
+    yield BadClip("huge.npy", _huge_array, "quarantined", reason="^not a .npy array: ")
+
+
+# Damage
+
+
+def _cut() -> Iterator[BadClip]:
+    def cut(name: str, share: float, at_least: int, **options: Any) -> BadClip:
+        make = partial(_cut_file, make=_clip(ALL, **options), share=share)
+        return BadClip(name, make, "salvaged", ALL, at_least, CUT)
+
+    index_first = {"movflags": "faststart"}
+    fragments = {"movflags": "frag_every_frame+empty_moov"}
+    yield cut("cut-60.mp4", 0.6, 15, container_options=index_first)
+    yield cut("cut-99.mp4", 0.99, 37, container_options=index_first)
+    yield cut("cut-fragments.mp4", 0.6, 15, container_options=fragments)
+    yield cut("cut.mkv", 0.6, 15)
+    yield cut("cut-lossless.mkv", 0.9, 30, **LOSSLESS)
+    yield cut("cut.webm", 0.6, 15, codec="libvpx-vp9")
+    yield cut("cut.gif", 0.6, 15, codec="gif", pix_fmt="rgb8")
+    yield cut("cut.avi", 0.6, 15, codec="mpeg4")
+    yield cut("cut.ts", 0.6, 15, codec="mpeg2video")
+    yield cut("cut.flv", 0.6, 15)
+    yield cut("cut.h264", 0.6, 15)
+    yield cut("cut.mov", 0.6, 15, codec="png", pix_fmt="rgb24", container_options=index_first)
+    yield cut("cut.apng", 0.6, 15, codec="apng", pix_fmt="rgb24")
+    no_index = partial(_cut_file, make=_clip(), share=0.6)
+    yield BadClip("no-moov.mp4", no_index, "quarantined", reason=NO_VIDEO)
+    yield BadClip("moov-alone.mp4", _moov_alone, "quarantined", reason="^no frame could be decoded")
+    header = partial(_cut_file, make=_clip(), share=0.02)
+    yield BadClip("header-alone.mkv", header, "quarantined", reason="^no(t a| frame| video)")
+    animation = partial(_cut_file, make=partial(_animation, kind="WEBP"), share=0.6)
+    yield BadClip("cut.webp", animation, "quarantined", reason="^not a video: ")
+    still = partial(_cut_file, make=_picture, share=0.6)
+    yield BadClip("cut.png", still, "quarantined", reason="^cannot be read: ")
+    yield BadClip("cut.jpg", still, "quarantined", reason="^cannot be read: ")
+    yield BadClip("corrupt-still.webp", _corrupt_webp, "quarantined", reason="^cannot be read: ")
+    yield BadClip("with-more-behind.mp4", _more_behind, "stored", ALL)
+
+
+def _flipped() -> Iterator[BadClip]:
+    for suffix, options in {
+        "mp4": {},
+        "mkv": {},
+        "avi": {"codec": "mpeg4"},
+        "ts": {"codec": "mpeg2video"},
+        "gif": {"codec": "gif", "pix_fmt": "rgb8"},
+    }.items():
+        for seed in range(3):
+            make = partial(_flip, make=_clip(**options), seed=seed)
+            yield BadClip(f"flipped-{seed}.{suffix}", make, "any", ALL)
+
+
+def _no_videos() -> Iterator[BadClip]:
+    def quarantined(name: str, make: Callable[[Path], object], reason: str) -> BadClip:
+        return BadClip(name, make, "quarantined", reason=reason)
+
+    yield quarantined("zero-bytes.mp4", lambda path: path.touch(), "^empty file$")
+    yield quarantined("zeros.mp4", lambda path: path.write_bytes(bytes(1 << 20)), "^not a video: ")
+    text = "these are the notes on my clips\n" * 20
+    yield quarantined("text.mp4", lambda path: path.write_text(text), NO_VIDEO)
+    yield quarantined("notes.txt", lambda path: path.write_text("# " + text), NO_VIDEO)
+    for seed in range(3):
+        noise = random.Random(seed).randbytes(100_000)
+        yield quarantined(
+            f"noise-{seed}.mp4",
+            partial(_write, noise),
+            "^(not a video|no video stream|no frame could be decoded)",
+        )
+    yield quarantined("sound.m4a", write_sound, r"^no video stream \(audio only\)$")
+    yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
+    yield quarantined("list.m3u8", _playlist, "^not a video: ")
+    yield quarantined("list.ffconcat", _concat_script, "^not a video: ")
+
+
+def _too_large() -> Iterator[BadClip]:
+    reason = r"^a frame of \d+x\d+ pixels; at most"
+    huge = Image.new("1", (2**14, 2**13))
+    yield BadClip("huge.png", huge.save, "quarantined", reason=reason)
+    yield BadClip("huge-said.gif", _huge_gif, "quarantined", reason=reason)
+    yield BadClip("huge-said.avi", _huge_avi, "quarantined", reason=reason)
+
+
+# Names, links and rights
+
+
+def _names() -> Iterator[BadClip]:
+    def stored(name: str, first: int) -> BadClip:
+        numbers = range(first, first + 20)
+        return BadClip(name, partial(_renamed, _clip(numbers)), "stored", numbers)
+
+    yield stored("directory.mp4/inside.mp4", 80)
+    yield stored("\u00fcn\u00ef\u4f60\u597d \U0001f39e.mp4", 81)
+    yield stored("new\nline.mp4", 82)
+    yield stored("-dash 'quote\" %d.mp4", 83)
+    yield stored("no_suffix", 84)
+    if _takes_any_bytes():
+        yield stored(os.fsdecode(b"latin-\xe9.mp4"), 85)
+    yield BadClip(
+        "circle-a.mp4", lambda path: path.symlink_to("circle-b.mp4"), "quarantined",
+        reason="^cannot be read: Too many levels of symbolic links$",
+    )  # fmt: skip
+    yield BadClip(
+        "circle-b.mp4", lambda path: path.symlink_to("circle-a.mp4"), "quarantined",
+        reason="^cannot be read: Too many levels of symbolic links$",
+    )  # fmt: skip
+    yield BadClip(
+        "leads-nowhere.mp4", lambda path: path.symlink_to("gone.mp4"), "quarantined",
+        reason="^cannot be read: No such file or directory$",
+    )  # fmt: skip
+    yield BadClip("down/up", lambda path: path.symlink_to(".."), "ignored")
+    yield BadClip("pipe.mp4", os.mkfifo, "ignored")
+    yield BadClip(".hidden.mp4", _clip([1]), "ignored")
+    yield BadClip("original.mp4", _clip(range(90, 110)), "stored", range(90, 110))
+    yield BadClip("duplicate.mp4", _duplicate, "stored", range(90, 110))
+
+
+LOCKED = BadClip(
+    "locked.mp4",
+    lambda path: write_clip(path, [barcode(3)]).chmod(0),
+    "quarantined",
+    reason="^cannot be read: Permission denied$",
+)
+"""A file that its user may not read; means nothing to root."""
+
+
+# How they are made
+
+
+def _images(numbers: Sequence[int], height: int, width: int) -> list[NDArray[np.uint8]]:
+    """Bars with noise above them, which gives every frame some weight in the file."""
+    images = [barcode(k, height=height, width=width) for k in numbers]
+    for k, image in zip(numbers, images, strict=True):
+        top = image[: height // 4]
+        top[:] = np.random.default_rng(k).integers(0, 256, top.shape)
+    return images
+
+
+def _clip(
+    numbers: Sequence[int] = ALL, height: int = 48, width: int = 64, **options: Any
+) -> Callable[[Path], Path]:
+    return lambda path: write_clip(path, _images(numbers, height, width), **options)
+
+
+def _holes(path: Path) -> None:
+    """Bars that are nothing at all, so that white shows, in black."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "rgba"
+        for k in ALL:
+            image = np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - barcode(k)[..., 0]])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        container.mux(stream.encode())
+
+
+def _turned(degrees: int, path: Path) -> None:
+    """Frames that must be turned `degrees` counter-clockwise to stand upright."""
+    images = [np.rot90(image, -degrees // 90) for image in _images(ALL, 48, 64)]
+    write_clip(path, [np.ascontiguousarray(image) for image in images], rotation=degrees)
+
+
+def _one_pixel(path: Path) -> None:
+    write_clip(path, [np.full((1, 1, 3), 255, np.uint8)] * 3, **LOSSLESS)
+
+
+def _two_sizes(path: Path) -> None:
+    _join(path, [_clip(range(20)), _clip(range(20), 96, 128)])
+
+
+def _two_streams(path: Path) -> None:
+    _join(path, [_clip(range(20)), _clip(range(20, 40))])
+
+
+def _join(path: Path, makers: Sequence[Callable[[Path], Path]]) -> None:
+    part = path.with_name(f".part{path.suffix}")
+    path.write_bytes(b"".join(make(part).read_bytes() for make in makers))
+    part.unlink()
+
+
+def _edit_list(path: Path) -> None:
+    """Shows frames 15 to 40, which begin between two key frames."""
+    options = {"x264-params": "keyint=10:min-keyint=10:bframes=0:scenecut=0"}
+    content = bytearray(_clip(fps=10, codec_options=options)(path).read_bytes())
+    # ISO/IEC 14496-12, 8.6.6: after the name version and flags, number of edits, then of the first
+    # its length in units of the movie, and where it begins in units of the track.
+    with av.open(str(path)) as container:
+        ticks = 1 / (10 * container.streams.video[0].time_base)
+    struct.pack_into(">II", content, content.index(b"elst") + 12, 2500, int(15 * ticks))
+    path.write_bytes(content)
+
+
+def _late_join(path: Path) -> None:
+    """A recording without its first 5 packets: nothing can be shown before frame 10."""
+    options = {"x264-params": "keyint=10:min-keyint=10:bframes=0:scenecut=0"}
+    whole = _clip(codec_options=options)(path.with_name(f".whole{path.suffix}"))
+    with av.open(str(whole)) as given, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(given.demux(given.streams.video[0])):
+            if number >= 5 and packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    whole.unlink()
+
+
+def _picture(path: Path) -> None:
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    Image.fromarray(barcode(5)).save(path, **options)
+
+
+def _lying(path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned a quarter clockwise
+    Image.fromarray(np.ascontiguousarray(np.rot90(barcode(6), 1))).save(path, exif=exif)
+
+
+def _animation(path: Path, *, kind: str, first: int = 0) -> None:
+    images = [Image.fromarray(barcode(k)) for k in range(first, first + NUM_FRAMES)]
+    images[0].save(
+        path, kind, save_all=True, append_images=images[1:], duration=100, lossless=True
+    )
+
+
+def _series(folder: Path, *, broken: int | None = None) -> None:
+    folder.mkdir()
+    for k in range(12):
+        image = Image.fromarray(barcode(k, height=48 + 12 * (k % 2), width=64 + 16 * (k % 2)))
+        image.save(folder / f"step_{k}.png")
+    if broken is not None:
+        path = folder / f"step_{broken}.png"
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def _save(pixels: NDArray[Any], path: Path) -> None:
+    np.save(path, pixels, allow_pickle=True)
+
+
+def _cut_array(path: Path) -> None:
+    np.save(path, np.stack([barcode(k) for k in ALL]))
+    path.write_bytes(path.read_bytes()[:50_000])
+
+
+def _huge_array(path: Path) -> None:
+    """A header that says 2**40 frames, and then 40 of them."""
+    with path.open("wb") as file:
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (2**40, 48, 64, 3)}
+        np.lib.format.write_array_header_1_0(file, shape)
+        file.write(b"".join(barcode(k).tobytes() for k in ALL))
+
+
+def _cut_file(path: Path, *, make: Callable[[Path], object], share: float) -> None:
+    make(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def _moov_alone(path: Path) -> None:
+    _clip(container_options={"movflags": "faststart"})(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4])
+
+
+def _more_behind(path: Path) -> None:
+    _clip()(path)
+    with path.open("ab") as file:
+        file.write(random.Random(9).randbytes(5000))
+
+
+def _corrupt_webp(path: Path) -> None:
+    _picture(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + b"\xff" * (len(content) - 40))
+
+
+def _flip(path: Path, *, make: Callable[[Path], object], seed: int) -> None:
+    """Flips a bit in about one of 500 bytes, the headers among them."""
+    make(path)
+    content, chance = bytearray(path.read_bytes()), random.Random(seed)
+    for _ in range(len(content) // 500 + 1):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _playlist(path: Path) -> None:
+    """Names a clip that is not below CLIPS and could be read."""
+    other = _clip([1])(path.parent.parent / "not-below-clips.ts")
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n")
+
+
+def _concat_script(path: Path) -> None:
+    _clip([2])(path.parent.parent / "neither-below-clips.mp4")
+    path.write_text("ffconcat version 1.0\nfile ../neither-below-clips.mp4\n")
+
+
+def _huge_gif(path: Path) -> None:
+    content = bytearray(_clip([1], codec="gif", pix_fmt="rgb8")(path).read_bytes())
+    struct.pack_into("<HH", content, 6, 65535, 65535)
+    path.write_bytes(content)
+
+
+def _huge_avi(path: Path) -> None:
+    """Raw pictures, whose size stands nowhere but in the header."""
+    content = bytearray(_clip([1], codec="rawvideo", pix_fmt="bgr24")(path).read_bytes())
+    place = content.index(b"strf") + 12  # BITMAPINFOHEADER: after its own size, width and height
+    struct.pack_into("<ii", content, place, 60_000, 60_000)
+    path.write_bytes(content)
+
+
+def _renamed(make: Callable[[Path], object], path: Path) -> None:
+    """For names that FFmpeg would not write to."""
+    plain = path.with_name(".part.mp4")
+    make(plain)
+    plain.rename(path)
+
+
+def _duplicate(path: Path) -> None:
+    shutil.copy(path.with_name("original.mp4"), path)
+
+
+def _takes_any_bytes() -> bool:
+    """Whether names may be other than UTF-8: not on macOS."""
+    return os.name == "posix" and os.uname().sysname == "Linux"
