@@ -37,6 +37,7 @@ ALLOWED = {
     "av": {"video"},
     "decord": {"video"},
     "imageio": {"video"},
+    "fsspec": {"video/files.py"},
     "PIL": {"video"},
     "typer": {"cli.py"},
     "tqdm": {"progress.py"},

@@ -15,12 +15,15 @@ from imageio.core.request import InitializationError
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.files import is_remote_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
+
+    from ldf_video.video.files import Location
 
 DEFAULT_FPS = Fraction(25)
 MAX_PIXELS = 2**26  # 8192 x 8192: a larger size is a broken header, and would not fit small memory
@@ -52,7 +55,7 @@ class PicturesMedia:
     container_name = "pictures"
     fps = DEFAULT_FPS
 
-    def __init__(self, folder: Path, names: Sequence[str], *, first: int = 0) -> None:
+    def __init__(self, folder: Location, names: Sequence[str], *, first: int = 0) -> None:
         """Reads nothing yet.
 
         Args:
@@ -79,7 +82,8 @@ class PicturesMedia:
                 image = read_picture(self._folder / name)
             except ReadError as error:
                 reason = f"{name}: {error}" if len(self._names) > 1 else str(error)
-                if self._num_read == 0:
+                # Where it is the network that failed, nothing is known to be wrong with the clip.
+                if self._num_read == 0 or is_remote_failure(error):
                     raise ReadError(reason) from error
                 raise TruncatedError(f"damaged after {self._num_read} frames: {reason}") from error
             self._num_read += 1
@@ -93,7 +97,7 @@ def picture_kind(head: bytes) -> str | None:
     return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
 
 
-def is_animated(path: Path) -> bool:
+def is_animated(path: Location) -> bool:
     """Returns whether a file is an APNG or an animated WebP; False if it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -115,7 +119,7 @@ def is_animated_webp(head: bytes) -> bool:
     )
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Location) -> NDArray[np.uint8]:
     """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page) or WebP, by its content.
 
     EXIF's orientation is applied. Grey is repeated, 16 bits are brought to 8, and what is

@@ -10,9 +10,11 @@ from ldf_video.video.pictures import is_animated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+
+    from ldf_video.video.files import Location
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_SUFFIXES = tuple(PICTURE_SUFFIXES)
 _NUMBERED = re.compile(r"(?s)(.*?)([0-9]+)(\.[^.]*)")
 
 
@@ -26,16 +28,16 @@ class Series:
         pattern: their names with a star in place of the number: `frame_*.png`.
     """
 
-    folder: Path
+    folder: Location
     names: tuple[str, ...]
     pattern: str
 
-    def paths(self) -> Iterator[Path]:
+    def paths(self) -> Iterator[Location]:
         """Yields the files in order."""
         return (self.folder / name for name in self.names)
 
 
-def find_series(folder: Path, names: Iterable[str]) -> list[Series]:
+def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     """Groups the files of a folder into series; gaps between numbers are none of its business.
 
     A group is all names of one stem and one suffix (that of a still picture), at least two. Where
@@ -45,13 +47,14 @@ def find_series(folder: Path, names: Iterable[str]) -> list[Series]:
         folder: where the files are.
         names: of the regular files in it.
     """
-    names = list(names)
     taken, groups = set(), dict[tuple[str, str], list[tuple[int, str]]]()
     for name in names:
+        if not name.lower().endswith(_SUFFIXES):
+            continue
         parts = _NUMBERED.fullmatch(name)
         if parts is None:
             taken.add(name)
-        elif parts[3].lower() in PICTURE_SUFFIXES:
+        else:
             groups.setdefault((parts[1], parts[3]), []).append((int(parts[2]), name))
     series = []
     for (stem, suffix), members in groups.items():

@@ -2,65 +2,121 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.files import (
+    UNKNOWN,
+    Entry,
+    Location,
+    RemoteError,
+    RemotePath,
+    locate,
+    reason_of,
+)
 from ldf_video.video.series import Series, find_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-UNKNOWN = -1
+_BLOCK_BYTES = 2**18
+_GONE_OR_CLOSED = (errno.ENOENT, errno.EACCES)
+_DIGITS = re.compile(r"([0-9]+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One file that may hold clips, or one series of numbered pictures.
 
+    There may be a million of them, so none keeps a path of its own.
+
     Attributes:
-        path: where it is; of a series, its folder.
-        name: POSIX path relative to CLIPS, or the file's own name when CLIPS is a file. A series is
-            named by the path of its folder and its pattern, such as `walk/frame_*.png`.
+        root: CLIPS, or its folder where CLIPS is a file.
+        name: POSIX path relative to `root`. A series is named by the path of its folder and its
+            pattern, such as `walk/frame_*.png`.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
-        mtime_ns: time of the last change in nanoseconds; -1 if the file could not be looked at. A
-            series has a number in its place that changes with any picture's name, size or time.
+        mtime_ns: time of the last change in nanoseconds, or what a file system has in its place;
+            -1 if the file could not be looked at. A series has a number there that changes with any
+            picture's name, size or time.
         series: the pictures, None for a file.
     """
 
-    path: Path
+    root: Location
     name: str
     size: int
     mtime_ns: int
     series: Series | None = None
 
+    @property
+    def path(self) -> Location:
+        """Where it is; of a series, its folder."""
+        return self.root / self.name if self.series is None else self.series.folder
 
-def find_sources(clips: Path) -> list[Source]:
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values of which `from_json` makes the same source, in any process."""
+        series = None
+        if self.series is not None:
+            series = {"names": list(self.series.names), "pattern": self.series.pattern}
+        return {
+            "root": str(self.root),
+            "name": self.name,
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+            "series": series,
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Source:
+        """Returns the source that `to_json` told of."""
+        root, name, series = locate(fields["root"]), fields["name"], None
+        if fields["series"] is not None:
+            names, pattern = fields["series"]["names"], fields["series"]["pattern"]
+            folder = root / name.removesuffix(pattern).rstrip("/")
+            series = Series(folder, tuple(names), pattern)
+        return cls(root, name, fields["size"], fields["mtime_ns"], series)
+
+
+def find_sources(clips: str | Location) -> list[Source]:
     """Lists all that may be read under `clips` (or `clips` itself) in natural order of names.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, and so is all below a hidden directory. Links are
-    followed, each real directory once, so loops end. A file that cannot be looked at is listed all
-    the same (size and time -1): reading it will say why.
+    followed, each real directory once, so loops end; behind a URL links to directories are not. A
+    file that cannot be looked at is listed all the same (size and time -1): reading it will say
+    why.
+
+    Args:
+        clips: a file or a directory: a path, or a URL that fsspec knows.
 
     Raises:
-        UsageError: if `clips` does not exist, is neither file nor directory, or holds no file.
+        UsageError: if `clips` does not exist, is neither file nor directory, or holds no file; if
+            fsspec does not know the URL or lacks the package for it.
+        ReadError: if what is behind a URL cannot be listed.
     """
-    if clips.is_file():
-        return [_file_source(clips, clips.name)]
-    if not clips.is_dir():
-        state = "is neither a file nor a directory" if clips.exists() else "does not exist"
+    clips = locate(clips)
+    try:
+        entry = _look(clips)
+        if entry is not None and not entry.is_folder:
+            return [Source(clips.parent, entry.name, entry.size, entry.mtime_ns)]
+        found = [] if entry is None else list(_sources_under(clips))
+    except RemoteError as error:
+        raise ReadError(
+            f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
+            "network, then try again"
+        ) from error
+    if entry is None:
+        special = isinstance(clips, Path) and clips.exists()
+        state = "is neither a file nor a directory" if special else "does not exist"
         raise UsageError(
             f"{clips} {state}; expected a video or a directory of videos; check the path"
         )
-    found = [
-        source for folder, names in _walk(clips) for source in _sources_in(folder, names, clips)
-    ]
     if not found:
         raise UsageError(
             f"{clips} holds no file; expected at least one video; put your clips there"
@@ -68,118 +124,158 @@ def find_sources(clips: Path) -> list[Source]:
     return sorted(found, key=lambda source: natural_key(source.name))
 
 
-def folder_series(folder: Path) -> Series:
+def folder_series(folder: Location) -> Series:
     """Returns the only series of numbered pictures in a folder, for who names the folder itself.
 
     Raises:
         ReadError: if there is none, or more than one.
     """
     try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+        names = [entry.name for entry in _entries(folder) if not entry.is_folder]
     except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or error}") from error
-    series = find_series(folder, [n for n in names if _is_regular_or_unknown(folder / n)])
+        raise ReadError(f"cannot be read: {reason_of(error)}") from error
+    series = find_series(folder, names)
     if len(series) != 1:
         found = f"{len(series):,} series" if series else "no series"
         raise ReadError(f"a directory with {found} of numbered pictures, expected one")
     return series[0]
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def natural_key(name: str) -> tuple[str, str]:
     """Returns a sort key that puts clip2 before clip10; ties fall back to code points."""
-    parts = re.split(r"([0-9]+)", name.casefold())
-    return [
-        (1, 0, part) if i % 2 == 0 else (0, int(part), "") for i, part in enumerate(parts)
-    ], name
+    parts = _DIGITS.split(name.casefold())
+    # A number counts by its value: first by how many digits it has, then by these. The zero ends
+    # the text before it, so that text which goes on comes later.
+    for index in range(1, len(parts), 2):
+        digits = parts[index].lstrip("0")
+        parts[index] = f"\0{chr(1 + len(digits))}{digits}"
+    return "".join(parts), name
 
 
-def source_digest(source: Source) -> str:
+def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
     """Returns what identifies a source's content, 64 hex digits; files are read in blocks.
 
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
     bytes each, in order.
 
+    Args:
+        source: what `find_sources` found.
+        alive: called after every block, so that who waits for a large file knows that work goes on.
+
     Raises:
         ReadError: if a file cannot be read.
     """
     if source.series is None:
-        return _file_digest(source.path).hex()
+        return _file_digest(source.path, alive).hex()
     digest = hashlib.sha256()
     for path in source.series.paths():
         try:
-            digest.update(_file_digest(path))
+            digest.update(_file_digest(path, alive))
         except ReadError as error:
             raise ReadError(f"{path.name}: {error}") from error
     return digest.hexdigest()
 
 
-def _file_digest(path: Path) -> bytes:
+def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
+    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            while num_bytes := file.readinto(block):
+                digest.update(block[:num_bytes])
+                alive()
     except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or error}") from error
+        raise ReadError(f"cannot be read: {reason_of(error)}") from error
+    return digest.digest()
 
 
-def _sources_in(folder: Path, names: list[str], clips: Path) -> Iterator[Source]:
-    all_series = find_series(folder, names)
-    in_series = {name for series in all_series for name in series.names}
-    place = folder.relative_to(clips)
-    for series in all_series:
-        yield _series_source(series, (place / series.pattern).as_posix())
-    for name in names:
-        if name not in in_series:
-            yield _file_source(folder / name, (place / name).as_posix())
+def _sources_under(clips: Location) -> Iterator[Source]:
+    for place, files in _walk(clips):
+        prefix = f"{place}/" if place else ""
+        all_series = find_series(clips / place, [entry.name for entry in files])
+        in_series = {name for series in all_series for name in series.names}
+        if all_series:
+            by_name = {entry.name: entry for entry in files if entry.name in in_series}
+            for series in all_series:
+                size, stamp = _series_stamp([by_name[name] for name in series.names])
+                yield Source(clips, prefix + series.pattern, size, stamp, series)
+        for entry in files:
+            if entry.name not in in_series:
+                yield Source(clips, prefix + entry.name, entry.size, entry.mtime_ns)
 
 
-def _file_source(path: Path, name: str) -> Source:
-    return Source(path, name, *_size_and_time(path))
-
-
-def _series_source(series: Series, name: str) -> Source:
+def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
+    """Bytes of all pictures, and the number that stands for their times."""
     total_bytes, listing = 0, hashlib.sha256()
-    for path in series.paths():
-        num_bytes, mtime_ns = _size_and_time(path)
-        total_bytes += max(num_bytes, 0)
-        listing.update(f"{path.name}/{num_bytes}/{mtime_ns}/".encode(errors="surrogateescape"))
+    for name, size, mtime_ns, *_ in pictures:
+        total_bytes += max(size, 0)
+        listing.update(f"{name}/{size}/{mtime_ns}/".encode(errors="surrogateescape"))
     # Of the latest time alone a swap of two pictures, or an older one in place of another, is not
     # seen. 63 bits: SQLite's integers have a sign.
-    stamp = int.from_bytes(listing.digest()[:8], "big") >> 1
-    return Source(series.folder, name, total_bytes, stamp, series)
+    return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return UNKNOWN, UNKNOWN
-    return status.st_size, status.st_mtime_ns
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yields each directory, once, with the names of its regular files."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
+def _walk(root: Location) -> Iterator[tuple[str, list[Entry]]]:
+    """Yields each directory, once, by its path relative to `root`, with its regular files."""
+    start = _look(root)
+    waiting = [] if start is None else [("", start.identity)]
+    seen = set[tuple[int, int]]()
     while waiting:
-        directory = waiting.pop()
+        place, identity = waiting.pop()
+        if identity in seen:
+            continue
+        if identity is not None:
+            seen.add(identity)
         try:
-            status = directory.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            names = [name for name in os.listdir(directory) if not name.startswith(".")]
-        except OSError:
+            entries = _entries(root / place)
+        except OSError as error:
+            if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
+                raise
             continue  # vanished, or closed to us: it holds nothing that could be reported
-        folders = [name for name in names if os.path.isdir(directory / name)]
+        folders = [entry for entry in entries if entry.is_folder]
         # Reversed, as the last in is the first out: of two ways to a directory the first counts.
-        folders.sort(key=natural_key, reverse=True)
-        waiting += [directory / name for name in folders]
-        files = set(names).difference(folders)
-        yield directory, [name for name in files if _is_regular_or_unknown(directory / name)]
+        folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
+        prefix = f"{place}/" if place else ""
+        waiting += [(prefix + folder.name, folder.identity) for folder in folders]
+        yield place, [entry for entry in entries if not entry.is_folder]
 
 
-def _is_regular_or_unknown(path: Path) -> bool:
+def _look(place: Location) -> Entry | None:
+    """What is there; None for nothing, and for what is neither a file nor a directory."""
+    if isinstance(place, RemotePath):
+        try:
+            return place.look()
+        except RemoteError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return _local_entry(place.name, place.stat())
     except OSError:
-        return True
+        return None
+
+
+def _entries(folder: Location) -> list[Entry]:
+    """What a folder holds, in any order, without hidden names and special files."""
+    if isinstance(folder, RemotePath):
+        return [entry for entry in folder.entries() if not entry.name.startswith(".")]
+    found = []
+    with os.scandir(folder) as names:
+        for name in names:
+            if name.name.startswith("."):
+                continue
+            try:
+                entry = _local_entry(name.name, name.stat())
+            except OSError:
+                entry = Entry(name.name, UNKNOWN, UNKNOWN, is_folder=False)
+            if entry is not None:
+                found.append(entry)
+    return found
+
+
+def _local_entry(name: str, status: os.stat_result) -> Entry | None:
+    if stat.S_ISDIR(status.st_mode):
+        identity = status.st_dev, status.st_ino
+        return Entry(name, status.st_size, status.st_mtime_ns, is_folder=True, identity=identity)
+    if stat.S_ISREG(status.st_mode):
+        return Entry(name, status.st_size, status.st_mtime_ns, is_folder=False)
+    return None

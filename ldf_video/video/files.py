@@ -1,0 +1,322 @@
+"""Where clips lie: a path of this machine, or a URL of a file system that fsspec knows.
+
+The only user of fsspec. A `RemotePath` has what reading needs of `pathlib.Path`, so the rest of
+this room need not know which of the two it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from ldf_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+UNKNOWN = -1
+BLOCK_BYTES = 2**20  # what is asked of the network at once; backends' own are up to 50 MiB
+_BUFFER_BYTES = 2**16
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[^/]*)?://")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+_VERSIONS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "checksum", "CRC")
+
+
+class RemoteError(OSError):
+    """A file system behind a URL failed, which says nothing about the file. One line."""
+
+
+class Entry(NamedTuple):
+    """What a folder holds under one name.
+
+    Attributes:
+        name: without the folder.
+        size: in bytes; -1 if unknown.
+        mtime_ns: time of the last change in nanoseconds, or a number of 63 bits that changes with
+            the content; 0 if the file system tells neither, -1 if the file could not be looked at.
+        is_folder: whether it is one; else it is a file.
+        identity: of a folder to which several ways may lead, what is the same on all of them.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    is_folder: bool
+    identity: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePath:
+    """A file or folder of a file system that fsspec knows.
+
+    Attributes:
+        url: of the folder, or the file, that was given; links such as
+            `zip://clips::s3://bucket/all.zip` are kept as they are.
+        relative: from there on, POSIX; empty for the place itself.
+    """
+
+    url: str
+    relative: str = ""
+
+    def __truediv__(self, name: str) -> RemotePath:
+        return RemotePath(self.url, f"{self.relative}/{name}".strip("/")) if name else self
+
+    def __str__(self) -> str:
+        if not self.relative:
+            return self.url
+        first, *links = self.url.split("::")
+        return "::".join([f"{first.rstrip('/')}/{self.relative}", *links])
+
+    @property
+    def name(self) -> str:
+        """The last part; empty for the root of a file system."""
+        return self.relative.rpartition("/")[2] if self.relative else _split(self.url)[1]
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name from its last dot on."""
+        return os.path.splitext(self.name)[1]
+
+    @property
+    def parent(self) -> RemotePath:
+        """The folder that holds it."""
+        if self.relative:
+            return RemotePath(self.url, self.relative.rpartition("/")[0])
+        return RemotePath(_split(self.url)[0])
+
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """Opens the file to be read, with at most a few MiB of it in memory.
+
+        Raises:
+            RemoteError: for whatever the file system raises, here and at every read.
+        """
+        assert mode == "rb"
+        with _one_error():
+            system, path = _connect(self)
+            file = system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+            return io.BufferedReader(_RemoteFile(file), _BUFFER_BYTES)
+
+    def is_dir(self) -> bool:
+        """Returns whether it is a folder; False where that cannot be told."""
+        try:
+            return self.look().is_folder
+        except OSError:
+            return False
+
+    def look(self) -> Entry:
+        """Returns what is there.
+
+        Raises:
+            RemoteError: for whatever the file system raises; with `errno.ENOENT` if nothing is
+                there.
+            UsageError: if fsspec does not know the protocol, or lacks the package for it.
+        """
+        _check(self.url)
+        with _one_error():
+            system, path = _connect(self)
+            system.invalidate_cache(path)
+            info = system.info(path)
+        entry = _entry(self.name, info)
+        if entry is None:
+            raise RemoteError("neither a file nor a folder")
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Returns what a folder holds, in any order; links to folders are left out.
+
+        Raises:
+            RemoteError: for whatever the file system raises; with `errno.ENOENT` if it is gone.
+        """
+        found = []
+        with _one_error():
+            system, folder = _connect(self)
+            system.invalidate_cache(folder)
+            for info in system.ls(folder, detail=True):
+                name = _name_within(folder, info["name"])
+                if name and (entry := _entry(name, _behind_link(system, info))) is not None:
+                    found.append(entry)
+            system.invalidate_cache(folder)  # a listing of a million files is large
+        return found
+
+
+Location: TypeAlias = Path | RemotePath
+
+
+def locate(place: str | Path | RemotePath) -> Location:
+    """Returns the location that a user names: a path, or a URL such as `s3://bucket/clips`."""
+    if isinstance(place, str):
+        return RemotePath(place) if _URL.match(place) else Path(place)
+    return place
+
+
+def local_path(place: str | Path) -> Path | None:
+    """Returns the path that a user names, None for a URL."""
+    location = locate(place)
+    return location if isinstance(location, Path) else None
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the first line of what an error says, for one that may say nothing."""
+    said = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return said.splitlines()[0]
+
+
+def is_remote_failure(error: BaseException | None) -> bool:
+    """Returns whether an error goes back to a RemoteError."""
+    while error is not None and not isinstance(error, RemoteError):
+        error = error.__cause__
+    return error is not None
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of fsspec with a position of its own: some file systems share theirs among readers."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file, self._position = file, 0
+        self._size = file.seek(0, io.SEEK_END)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        with _one_error():
+            self._file.seek(self._position)
+            data = self._file.read(len(buffer))
+        if not data:
+            raise RemoteError(f"it ended after {self._position:,} of {self._size:,} bytes")
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            with contextlib.suppress(Exception):  # nothing was written: there is nothing to lose
+                self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Turns what file systems raise, each its own, into RemoteError."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except FileNotFoundError as error:  # often with a path in place of a reason
+        raise RemoteError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+    except PermissionError as error:
+        raise RemoteError(errno.EACCES, os.strerror(errno.EACCES)) from error
+    # A boundary: botocore, aiohttp and others derive their errors from Exception alone.
+    except Exception as error:
+        raise RemoteError(reason_of(error)) from error
+
+
+def _check(url: str) -> None:
+    """Checks that fsspec can open each link of a URL."""
+    import fsspec
+
+    for link in url.split("::"):
+        protocol = link.partition("://")[0]
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            raise UsageError(
+                f"{url}: {reason_of(error)}; reading from {protocol}:// needs that package; "
+                "install it with pip"
+            ) from error
+        except ValueError as error:
+            raise UsageError(
+                f"{url}: {reason_of(error)}; expected a path, or a URL that fsspec knows, such as "
+                "s3://bucket/clips"
+            ) from error
+
+
+def _connect(place: RemotePath) -> tuple[Any, str]:
+    """The file system, which fsspec keeps and gives again, and the path within it."""
+    import fsspec  # slow to load, and not needed for the files of this machine
+
+    system, path = fsspec.core.url_to_fs(place.url)
+    return system, f"{path.rstrip('/')}/{place.relative}" if place.relative else path
+
+
+def _split(url: str) -> tuple[str, str]:
+    """The URL of the folder that holds what a URL names, and the name within it."""
+    links = url.split("::")
+    index = next(number for number, link in enumerate(links) if "://" in link)
+    protocol, _, path = links[index].partition("://")
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    links[index] = f"{protocol}://{folder}{slash}"
+    return "::".join(links), name
+
+
+def _name_within(folder: str, path: str) -> str | None:
+    """The name of what lies directly in a folder; None for the folder itself and for the rest."""
+    folder = f"{folder.strip('/')}/".lstrip("/")
+    path = path.strip("/")
+    name = path[len(folder) :]
+    return name if path.startswith(folder) and "/" not in name else None
+
+
+def _behind_link(system: Any, info: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a link to a file stands for; None for one to a folder, which may lead in a circle."""
+    if not info.get("islink"):
+        return info
+    try:
+        target: Mapping[str, Any] = system.info(info["name"])
+    except OSError:
+        return {"type": "file"}  # it leads nowhere: reading it will say so
+    return None if target["type"] == "directory" else target
+
+
+def _entry(name: str, info: Mapping[str, Any] | None) -> Entry | None:
+    if info is None or info["type"] not in ("file", "link", "directory"):
+        return None
+    size = info.get("size")
+    size = UNKNOWN if size is None else int(size)
+    return Entry(name, size, _stamp(info), is_folder=info["type"] == "directory")
+
+
+def _stamp(info: Mapping[str, Any]) -> int:
+    """See `Entry.mtime_ns`."""
+    for key in _TIMES:
+        if (time_ns := _nanoseconds(info.get(key))) is not None:
+            return time_ns
+    for key in _VERSIONS:
+        if info.get(key):
+            digest = hashlib.sha256(str(info[key]).encode(errors="surrogateescape")).digest()
+            return int.from_bytes(digest[:8], "big") >> 1
+    return 0
+
+
+def _nanoseconds(time: object) -> int | None:
+    """A time as file systems give it, each its own way: seconds, a date, a date as text."""
+    if isinstance(time, str):
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(time)
+    if isinstance(time, datetime):
+        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return int(time * 1e9) if isinstance(time, (int, float)) else None
