@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from fractions import Fraction
+from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import av
@@ -131,6 +132,7 @@ class _AvMedia:
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = threads
         self._damage = "the file ends early" if cut_short else ""
+        self._last_dts: int | None = None
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name
         self.fps = nominal_fps(self._stream)
@@ -140,13 +142,12 @@ class _AvMedia:
         return min(self._num_read / self._num_bytes, 1.0)
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        num_frames = 0
-        last: av.VideoFrame | None = None
+        num_frames, first_error = 0, ""
         for packet in self._whole_packets():
             frames, error = self._decode(packet)
             yield from frames
             num_frames += len(frames)
-            last = frames[-1] if frames else last
+            first_error = first_error or error
             # Before the first frame errors are usual: a recording may start between key frames.
             if error and num_frames:
                 # What the decoder still holds may lean on the broken picture: leave it.
@@ -154,11 +155,12 @@ class _AvMedia:
         frames, error = self._decode(None)
         damage = self._damage or error
         if damage:
-            frames = self._until_gap(frames, last)
+            frames = self._before_losses(frames)
         yield from frames
         num_frames += len(frames)
         if num_frames == 0:
-            raise ReadError(f"no frame could be decoded: {damage or 'the stream is empty'}")
+            reason = damage or first_error or "the stream is empty"
+            raise ReadError(f"no frame could be decoded: {reason}")
         if damage:
             raise TruncatedError(f"damaged after {num_frames} frames: {damage}")
 
@@ -173,14 +175,18 @@ class _AvMedia:
                 if packet.pos is not None:
                     self._num_read = max(self._num_read, packet.pos + packet.size)
                 if previous is not None:
-                    yield previous
+                    yield self._noted(previous)
                 previous = packet
         except (FFmpegError, OSError) as error:
             self._damage = self._damage or _reason(error)
         if previous is not None and previous.is_corrupt:
             self._damage = self._damage or "the file ends early"
         if previous is not None and not self._damage:
-            yield previous
+            yield self._noted(previous)
+
+    def _noted(self, packet: Packet[VideoStream]) -> Packet[VideoStream]:
+        self._last_dts = self._last_dts if packet.dts is None else packet.dts
+        return packet
 
     def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[av.VideoFrame], str]:
         try:
@@ -194,16 +200,16 @@ class _AvMedia:
                 frame.time_base = cast("Fraction", self._stream.time_base)
         return frames, ""
 
-    def _until_gap(
-        self, frames: list[av.VideoFrame], last: av.VideoFrame | None
-    ) -> list[av.VideoFrame]:
-        """Drops what follows a missing frame: cut files may hold a later frame without it."""
-        limit = Fraction(3, 2) / self.fps
-        for index, frame in enumerate(frames):
-            if last is not None and _seconds_between(last, frame) > limit:
-                return frames[:index]
-            last = frame
-        return frames
+    def _before_losses(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """Drops what a cut file may hold of the frames behind a lost one.
+
+        Packets come in order of dts and none shows before its dts: what shows up to the last one's
+        is all there. How much the decoder still holds depends on its threads; this does not.
+        """
+        last_dts = self._last_dts
+        if last_dts is None:
+            return frames
+        return list(takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, frames))
 
 
 class _WebpMedia:
@@ -292,12 +298,6 @@ def _webp_fps(file: BinaryIO) -> Fraction:
     file.seek(0)
     fps = Fraction(1000 * num_frames, total_ms) if total_ms else DEFAULT_FPS
     return fps if fps <= _MAX_FPS else DEFAULT_FPS
-
-
-def _seconds_between(first: av.VideoFrame, second: av.VideoFrame) -> Fraction:
-    if first.pts is None or second.pts is None or not first.time_base or not second.time_base:
-        return Fraction(0)
-    return second.pts * second.time_base - first.pts * first.time_base
 
 
 def _reason(error: Exception) -> str:
