@@ -11,7 +11,6 @@ import random
 import shutil
 import struct
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +38,8 @@ class BadClip:
     Attributes:
         name: its path below CLIPS.
         make: writes it there.
-        outcome: "any" is stored, salvaged or in quarantine: what a flipped bit does is chance.
+        outcome: "begun" is stored or salvaged, of `numbers` as many as come; "any" is one of the
+            three with any pictures, for what a flipped bit does is chance.
         numbers: on the bars of its frames; of an array's clips one after the other. Of one that is
             salvaged those of the whole file.
         at_least: frames to be salvaged.
@@ -50,7 +50,7 @@ class BadClip:
 
     name: str
     make: Callable[[Path], object]
-    outcome: Literal["stored", "salvaged", "quarantined", "any", "ignored"]
+    outcome: Literal["stored", "salvaged", "quarantined", "begun", "any", "ignored"]
     numbers: Sequence[int] = ()
     at_least: int = 1
     reason: str = ""
@@ -204,10 +204,8 @@ def _cut() -> Iterator[BadClip]:
     yield cut("cut-lossless.mkv", 0.9, 30, **LOSSLESS)
     yield cut("cut.webm", 0.6, 15, codec="libvpx-vp9")
     yield cut("cut.gif", 0.6, 15, codec="gif", pix_fmt="rgb8")
-    yield cut("cut.avi", 0.6, 15, codec="mpeg4")
-    yield cut("cut.ts", 0.6, 15, codec="mpeg2video")
+    yield cut("cut.avi", 0.85, 10, codec="mpeg4")
     yield cut("cut.flv", 0.6, 15)
-    yield cut("cut.h264", 0.6, 15)
     yield cut("cut.mov", 0.6, 15, codec="png", pix_fmt="rgb24", container_options=index_first)
     yield cut("cut.apng", 0.6, 15, codec="apng", pix_fmt="rgb24")
     no_index = partial(_cut_file, make=_clip(), share=0.6)
@@ -221,6 +219,11 @@ def _cut() -> Iterator[BadClip]:
     yield BadClip("cut.png", still, "quarantined", reason="^cannot be read: ")
     yield BadClip("cut.jpg", still, "quarantined", reason="^cannot be read: ")
     yield BadClip("corrupt-still.webp", _corrupt_webp, "quarantined", reason="^cannot be read: ")
+    # Neither format has an end of its own: what is there is whole, or the last picture is half one.
+    stream = partial(_cut_file, make=_clip(codec="mpeg2video"), share=0.6)
+    yield BadClip("cut.ts", stream, "begun", ALL, 15)
+    stream = partial(_cut_file, make=_clip(), share=0.6)
+    yield BadClip("cut.h264", stream, "any", ALL)
     yield BadClip("with-more-behind.mp4", _more_behind, "stored", ALL)
 
 
@@ -260,11 +263,15 @@ def _no_videos() -> Iterator[BadClip]:
 
 
 def _too_large() -> Iterator[BadClip]:
-    reason = r"^a frame of \d+x\d+ pixels; at most"
+    reason = r"^a frame of 16384x8192 pixels; at most"
     huge = Image.new("1", (2**14, 2**13))
     yield BadClip("huge.png", huge.save, "quarantined", reason=reason)
-    yield BadClip("huge-said.gif", _huge_gif, "quarantined", reason=reason)
-    yield BadClip("huge-said.avi", _huge_avi, "quarantined", reason=reason)
+    reason = "^a frame of 16000x16000 pixels; at most"
+    yield BadClip("large-said.gif", partial(_huge_gif, 16_000), "quarantined", reason=reason)
+    yield BadClip("large-said.avi", partial(_huge_avi, 16_000), "quarantined", reason=reason)
+    reason = "^no frame could be decoded: Invalid"  # beyond FFmpeg's own limit
+    yield BadClip("huge-said.gif", partial(_huge_gif, 65_535), "quarantined", reason=reason)
+    yield BadClip("huge-said.avi", partial(_huge_avi, 60_000), "quarantined", reason=reason)
 
 
 # Names, links and rights
@@ -401,9 +408,7 @@ def _lying(path: Path) -> None:
 
 def _animation(path: Path, *, kind: str, first: int = 0) -> None:
     images = [Image.fromarray(barcode(k)) for k in range(first, first + NUM_FRAMES)]
-    images[0].save(
-        path, kind, save_all=True, append_images=images[1:], duration=100, lossless=True
-    )
+    images[0].save(path, kind, save_all=True, append_images=images[1:], duration=100, lossless=True)
 
 
 def _series(folder: Path, *, broken: int | None = None) -> None:
@@ -481,17 +486,17 @@ def _concat_script(path: Path) -> None:
     path.write_text("ffconcat version 1.0\nfile ../neither-below-clips.mp4\n")
 
 
-def _huge_gif(path: Path) -> None:
+def _huge_gif(side: int, path: Path) -> None:
     content = bytearray(_clip([1], codec="gif", pix_fmt="rgb8")(path).read_bytes())
-    struct.pack_into("<HH", content, 6, 65535, 65535)
+    struct.pack_into("<HH", content, 6, side, side)
     path.write_bytes(content)
 
 
-def _huge_avi(path: Path) -> None:
+def _huge_avi(side: int, path: Path) -> None:
     """Raw pictures, whose size stands nowhere but in the header."""
     content = bytearray(_clip([1], codec="rawvideo", pix_fmt="bgr24")(path).read_bytes())
     place = content.index(b"strf") + 12  # BITMAPINFOHEADER: after its own size, width and height
-    struct.pack_into("<ii", content, place, 60_000, 60_000)
+    struct.pack_into("<ii", content, place, side, side)
     path.write_bytes(content)
 
 

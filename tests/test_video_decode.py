@@ -56,3 +56,11 @@ def test_where_no_frame_comes_the_decoder_s_reason_is_told(tmp_path: Path) -> No
     path.write_bytes(content)
     with pytest.raises(ReadError, match=r"^no frame could be decoded: Invalid argument$"):
         next(open_clips(path, NATIVE))
+
+
+def test_what_follows_the_last_box_of_an_mp4_is_nobody_s(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", [barcode(k) for k in range(20)])
+    with path.open("ab") as file:
+        file.write(random.Random(9).randbytes(5000))
+    (clip,) = open_clips(path, NATIVE)
+    assert [read_barcode(frame) for frame in clip.frames] == list(range(20))

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _MAX_BOXES = 100_000
+# ISO/IEC 14496-12, table 1, and QuickTime's: other bytes behind the last box are nobody's.
+_TOP_BOXES = frozenset(
+    b"ftyp pdin moov moof mfra mdat free skip meta styp sidx ssix prft emsg uuid".split()
+    + b"wide udta pnot PICT".split()
+)
 
 
 def is_cut_short(file: BinaryIO) -> bool:
@@ -64,12 +69,12 @@ def _variable_int(file: BinaryIO) -> int | None:
 
 
 def _mp4_end(file: BinaryIO, *, size: int) -> int:
-    """Returns where the last top-level box says it ends, in bytes."""
+    """Returns where the last top-level box says it ends, in bytes; of what is no box, begins."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
         header = file.read(16)
-        if len(header) < 8:
+        if len(header) < 8 or header[4:8] not in _TOP_BOXES:
             break
         box_size = int.from_bytes(header[:4], "big")
         if box_size == 1:  # a 64-bit size follows
