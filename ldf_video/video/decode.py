@@ -19,6 +19,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.files import RemoteError
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
     HEAD_BYTES,
@@ -33,11 +34,12 @@ from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
+
+    from ldf_video.video.files import Location
 
 _MAX_FPS = 1000
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -65,7 +67,7 @@ class Media(Protocol):
 
 
 @contextlib.contextmanager
-def open_media(path: Path, *, threads: int = 0) -> Iterator[Media]:
+def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
     """Opens a video, an animation or a still picture for decoding.
 
     Args:
@@ -83,7 +85,8 @@ def open_media(path: Path, *, threads: int = 0) -> Iterator[Media]:
         try:
             head = file.read(HEAD_BYTES)
             cut_short = is_cut_short(file)
-            num_bytes = os.fstat(file.fileno()).st_size
+            num_bytes = file.seek(0, os.SEEK_END)
+            file.seek(0)
         except OSError as error:
             raise ReadError(f"cannot be read: {error.strerror or error}") from error
         if not head:
@@ -103,10 +106,23 @@ def open_media(path: Path, *, threads: int = 0) -> Iterator[Media]:
 
 
 class _Bytes:
-    """The part of a file that FFmpeg gets to see: no name, no descriptor."""
+    """The part of a file that FFmpeg gets to see: no name, no descriptor.
+
+    FFmpeg tries again after an error. PyAV raises the first and prints the others, so there is one.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self._has_failed = False
+
+    def read(self, num_bytes: int) -> bytes:
+        if self._has_failed:
+            return b""
+        try:
+            return self._file.read(num_bytes)
+        except OSError:
+            self._has_failed = True
+            raise
 
 
 def open_container(file: BinaryIO) -> InputContainer:
@@ -118,6 +134,8 @@ def open_container(file: BinaryIO) -> InputContainer:
     try:
         # No protocol is called "none": playlists and the like cannot open what they name.
         return av.open(_Bytes(file), mode="r", options={"protocol_whitelist": "none"})
+    except RemoteError as error:
+        raise _unreachable(error) from error
     except (FFmpegError, OSError, ValueError) as error:
         raise ReadError(f"not a video: {_reason(error)}") from error
 
@@ -177,6 +195,8 @@ class _AvMedia:
                 if previous is not None:
                     yield self._noted(previous)
                 previous = packet
+        except RemoteError as error:  # the frames before it may be there, the clip is not cut short
+            raise _unreachable(error) from error
         except (FFmpegError, OSError) as error:
             self._damage = self._damage or _reason(error)
         if previous is not None and previous.is_corrupt:
@@ -219,9 +239,11 @@ class _WebpMedia:
     codec_name = "webp"
 
     def __init__(self, file: BinaryIO) -> None:
-        self.fps = _webp_fps(file)
         try:
+            self.fps = _webp_fps(file)
             self._image = Image.open(file, formats=["WEBP"])
+        except RemoteError as error:
+            raise _unreachable(error) from error
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {error}") from error
         check_size(*self._image.size)
@@ -237,6 +259,8 @@ class _WebpMedia:
             try:
                 self._image.seek(index)
                 pixels = over_white(np.asarray(self._image.convert("RGBA")))
+            except RemoteError as error:
+                raise _unreachable(error) from error
             except (OSError, ValueError, EOFError) as error:
                 kind = TruncatedError if index else ReadError
                 raise kind(f"damaged after {index} frames: {error}") from error
@@ -272,7 +296,7 @@ def nominal_fps(stream: VideoStream) -> Fraction:
     return DEFAULT_FPS
 
 
-def _is_picture(path: Path, head: bytes) -> bool:
+def _is_picture(path: Location, head: bytes) -> bool:
     """Whether a file is one picture for sure; a JPEG may be the first of a stream of them."""
     return picture_kind(head) not in (None, "jpeg") and not is_animated(path)
 
@@ -298,6 +322,10 @@ def _webp_fps(file: BinaryIO) -> Fraction:
     file.seek(0)
     fps = Fraction(1000 * num_frames, total_ms) if total_ms else DEFAULT_FPS
     return fps if fps <= _MAX_FPS else DEFAULT_FPS
+
+
+def _unreachable(error: RemoteError) -> ReadError:
+    return ReadError(f"cannot be read: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
