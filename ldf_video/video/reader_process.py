@@ -1,0 +1,173 @@
+"""A process that reads clips for another, so that a decoder's crash or hang costs one clip.
+
+Run as `python -m ldf_video.video.reader_process DESCRIPTOR` by `ReaderHandle` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.outbox import GoneError, Outbox
+from ldf_video.video.wire import (
+    Channel,
+    Header,
+    WireError,
+    fraction_to_json,
+    geometry_from_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ldf_video.video.geometry import Geometry
+    from ldf_video.video.read import Reader
+
+_Commands = queue.SimpleQueue[Header | None]
+
+
+def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
+    """Answers commands until the other side closes its end; closes this one.
+
+    The first command sets up the geometry and the reader of videos. Then "look" is answered with a
+    source's digest and number of clips, "open" with its clips.
+
+    Args:
+        end: of a stream socket, blocking.
+        on_gone: called once the other side is gone, at once, from another thread.
+    """
+    channel = Channel(end)
+    commands: _Commands = queue.SimpleQueue()
+    try:
+        setup = _next_command(channel)
+        if setup is None:
+            return
+        geometry = geometry_from_json(setup["geometry"])
+        outbox = Outbox(geometry)
+
+        def listen() -> None:
+            while (command := _next_command(channel)) is not None:
+                commands.put(command)
+            on_gone()
+            outbox.close()
+            commands.put(None)
+
+        threads = [
+            threading.Thread(target=listen, name="reader-listens", daemon=True),
+            threading.Thread(
+                target=outbox.send_all, args=(channel,), name="reader-sends", daemon=True
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        _work(commands, outbox, geometry, setup["reader"])
+        for thread in threads:
+            thread.join()
+    finally:
+        channel.close()
+
+
+def main() -> None:
+    """Serves the socket whose descriptor is the only argument; returns never."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard_limit))  # a crash is no news here
+    serve(socket.socket(fileno=int(sys.argv[1])), on_gone=lambda: os._exit(0))
+    os._exit(0)
+
+
+def _next_command(channel: Channel) -> Header | None:
+    try:
+        message = channel.receive()
+    except (EOFError, OSError, WireError):
+        return None
+    return None if message is None else message.header
+
+
+def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
+    try:
+        _import_all(outbox)
+        while (command := commands.get()) is not None:
+            try:
+                if command["do"] == "look":
+                    _look(command, outbox)
+                else:
+                    _open(command, outbox, geometry, reader)
+            except ReadError as error:
+                outbox.put({"is": "failed", "reason": str(error)})
+            except Exception as error:
+                if isinstance(error, GoneError):
+                    raise
+                # The isolation boundary: whatever a clip provokes is this clip's fault alone.
+                outbox.put({"is": "failed", "reason": f"the reader failed: {_told(error)}"})
+    except GoneError:
+        pass
+
+
+def _import_all(outbox: Outbox) -> None:
+    """Loads the decoders, which takes a while, and says so."""
+    try:
+        from ldf_video.video import read  # noqa: F401
+    except ImportError as error:
+        outbox.put({"is": "broken", "reason": _told(error)})
+    else:
+        outbox.put({"is": "ready"})
+
+
+def _look(command: Header, outbox: Outbox) -> None:
+    from ldf_video.video.read import count_clips
+    from ldf_video.video.sources import Source, source_digest
+
+    source = Source.from_json(command["source"])
+    digest = source_digest(source, alive=outbox.alive)
+    outbox.put({"is": "digested", "digest": digest, "num_clips": count_clips(source)})
+
+
+def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
+    from ldf_video.video.read import open_clips
+    from ldf_video.video.sources import Source
+
+    for clip in open_clips(
+        Source.from_json(command["source"]),
+        geometry,
+        reader=reader,
+        first_frames=command["first_frames"],
+        seek=command["seek"],
+        threads=command["threads"],
+        alive=outbox.alive,
+    ):
+        outbox.put(
+            {
+                "is": "clip",
+                "index": clip.index,
+                "fps": fraction_to_json(clip.fps),
+                "first_frame": clip.first_frame,
+                "sought": clip.sought,
+                "why_pyav": clip.why_pyav,
+            }
+        )
+        damage = ""
+        try:
+            for frame in clip.frames:
+                outbox.add(frame, position=clip.position())
+                if command["careful"]:
+                    outbox.drain()  # so that a crash takes no good frame with it
+        except TruncatedError as error:
+            damage = str(error)
+        outbox.put({"is": "clip_end", "damage": damage})
+    outbox.put({"is": "source_end"})
+
+
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""How far one source has been read: what its reader says, checked, becomes events."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldf_video.video.read import SKIP
+from ldf_video.video.reader_events import (
+    ClipBegun,
+    ClipEnded,
+    Event,
+    FramesRead,
+    SourceEnded,
+    SourceFailed,
+)
+from ldf_video.video.wire import Header, Message, WireError, frame_bytes
+
+if TYPE_CHECKING:
+    from ldf_video.video.geometry import Geometry
+    from ldf_video.video.reader_events import Plan
+    from ldf_video.video.sources import Source
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Reading:
+    """A source on its way through a reader, or from a reader that died to the next.
+
+    Attributes:
+        source: that is read.
+        is_second_try: whether a reader died of it, or beside it, before.
+        is_over: whether its last event has been given.
+    """
+
+    def __init__(self, source: Source, geometry: Geometry, *, seek: bool = True) -> None:
+        """Knows nothing of the source yet."""
+        self.source = source
+        self.is_second_try = self.is_over = False
+        self._geometry, self._seek = geometry, seek
+        self._digest: str | None = None
+        self._num_clips: int | None = None
+        self._first_frames: list[int] | None = None  # moved on as frames come
+        self._begun: int | None = None  # the clip that was begun and has not ended
+        self._place = 0  # no clip before it is wanted
+
+    def anew(self, *, seek: bool) -> Reading:
+        """Returns the same source with nothing read of it, and `plan` to be asked again."""
+        again = Reading(self.source, self._geometry, seek=seek)
+        again._digest, again._num_clips = self._digest, self._num_clips
+        return again
+
+    def begin_second_try(self) -> None:
+        """Takes note that a reader died: from here on carefully.
+
+        One thread, each frame sent before the next is decoded and no seeking: if the clip kills the
+        decoder again, then at the same frame in every run.
+        """
+        self.is_second_try, self._seek = True, False
+
+    def command(self, plan: Plan, *, threads: int) -> Header | None:
+        """Returns what a reader is to do next for this source, None if that is nothing."""
+        source = self.source.to_json()
+        if self._digest is None:
+            return {"do": "look", "source": source}
+        if self._first_frames is None:
+            self._first_frames = list(plan(self.source, self._digest, self._num_clips))
+            if len(self._first_frames) != self._num_places():
+                raise ValueError(
+                    f"got a plan of {len(self._first_frames)} clips, expected {self._num_places()}"
+                )
+        if self._next_wanted() is None:
+            return None
+        return {
+            "do": "open",
+            "source": source,
+            "first_frames": self._first_frames,
+            "seek": self._seek,
+            "threads": 1 if self.is_second_try else threads,
+            "careful": self.is_second_try,
+        }
+
+    def hear(self, message: Message) -> list[Event]:
+        """Turns what a reader says into events, in order.
+
+        Raises:
+            WireError: if it makes no sense.
+        """
+        header, kind = message.header, message.header.get("is")
+        try:
+            if kind == "digested" and self._digest is None:
+                self._digested(header)
+                return []
+            if kind == "failed":
+                return self.break_off(_text(header["reason"]))
+            if kind == "clip" and self._first_frames is not None:
+                return self._clip(header)
+            if kind == "frames" and self._begun is not None:
+                return [self._frames(header, message.payload)]
+            if kind == "clip_end" and self._begun is not None:
+                return [self._clip_end(_text(header["damage"]))]
+            if kind == "source_end" and self._first_frames is not None and self._begun is None:
+                return [self.end()]
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise WireError(f"a message {kind!r} that makes no sense") from error
+        raise WireError(f"a message {kind!r} out of turn")
+
+    def end(self) -> SourceEnded:
+        """Returns the event that all has been given."""
+        assert self._digest is not None
+        self.is_over = True
+        return SourceEnded(self.source, self._digest, self._num_clips)
+
+    def break_off(self, reason: str) -> list[Event]:
+        """Returns the last events of a source that cannot be gone on with.
+
+        A clip that had begun is kept as far as it came, where a frame of it was given, now or, as
+        the plan says, before.
+        """
+        num_frames = 0
+        if self._begun is not None and self._first_frames is not None:
+            num_frames = self._first_frames[self._begun]
+        if num_frames == 0:
+            self.is_over = True
+            return [SourceFailed(self.source, self._digest, reason)]
+        return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
+
+    def _num_places(self) -> int:
+        return 1 if self._num_clips is None else self._num_clips
+
+    def _index(self, place: int) -> int | None:
+        return None if self._num_clips is None else place
+
+    def _next_wanted(self) -> int | None:
+        """The first clip that has not been given to its end, of those wanted."""
+        assert self._first_frames is not None
+        while self._place < len(self._first_frames):
+            if self._first_frames[self._place] != SKIP:
+                return self._place
+            self._place += 1
+        return None
+
+    def _digested(self, header: Header) -> None:
+        digest, num_clips = header["digest"], header["num_clips"]
+        if not _DIGEST.fullmatch(digest) or (num_clips is not None and _count(num_clips) == 0):
+            raise ValueError
+        self._digest, self._num_clips = digest, num_clips
+
+    def _clip(self, header: Header) -> list[Event]:
+        assert self._digest is not None
+        assert self._first_frames is not None
+        place = self._next_wanted()
+        if place is None or header["index"] != self._index(place):
+            raise ValueError
+        if header["first_frame"] != self._first_frames[place]:
+            raise ValueError
+        numerator, denominator = map(_count, header["fps"])
+        fps = Fraction(numerator, denominator)
+        if fps == 0:
+            raise ValueError
+        if self._begun == place:  # by the reader that died
+            return []
+        if self._begun is not None:
+            raise ValueError
+        self._begun = place
+        return [
+            ClipBegun(
+                self.source,
+                self._digest,
+                self._index(place),
+                fps,
+                self._first_frames[place],
+                bool(header["sought"]),
+                _text(header["why_pyav"]),
+            )
+        ]
+
+    def _frames(self, header: Header, payload: memoryview) -> FramesRead:
+        assert self._begun is not None
+        assert self._first_frames is not None
+        num_frames, position = _count(header["num_frames"]), float(header["position"])
+        if num_frames == 0 or len(payload) != num_frames * frame_bytes(self._geometry):
+            raise ValueError
+        shape = (num_frames, self._geometry.height, self._geometry.width, 3)
+        self._first_frames[self._begun] += num_frames
+        return FramesRead(
+            self.source,
+            self._index(self._begun),
+            np.frombuffer(payload, np.uint8).reshape(shape),
+            position if 0 <= position <= 1 else 1.0,
+        )
+
+    def _clip_end(self, damage: str) -> ClipEnded:
+        assert self._begun is not None
+        assert self._first_frames is not None
+        place, self._begun = self._begun, None
+        self._first_frames[place] = SKIP
+        return ClipEnded(self.source, self._index(place), damage)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError
+    return value
