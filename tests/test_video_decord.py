@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ from clip_files import barcode, read_barcode, write_clip, write_sound
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.video import decord_reader, read
-from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, examine, why_not_decord
+from ldf_video.video import decord_reader, video_frames
+from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, examine
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.packets import TimesError
 from ldf_video.video.read import check_reader, open_clips
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ def test_decord_gives_every_frame_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
     path = write_clip(tmp_path / name, _images(), **options)
-    assert why_not_decord(path) is None
-    monkeypatch.setattr(read, "open_media", _refuse)
+    assert len(examine(path).timeline.pts) == len(NUMBERS)
+    monkeypatch.setattr(video_frames, "open_media", _refuse)
     monkeypatch.setattr(decord_reader, "open_media", _refuse)
     assert _numbers(path) == (NUMBERS, "")
 
@@ -243,7 +245,8 @@ def test_the_rest_is_read_by_pyav(
 ) -> None:
     path = tmp_path / name
     make(path, _images())
-    assert why_not_decord(path) == reason
+    with pytest.raises(NotForDecordError, match=f"^{re.escape(reason)}$"):
+        examine(path)
     geometry = Geometry(48, 64, crop="none")
     (by_pyav,) = open_clips(path, geometry)
     (asked,) = open_clips(path, geometry, reader="decord")
@@ -255,7 +258,7 @@ def test_the_rest_is_read_by_pyav(
 
 def test_odd_sizes_are_not_for_decord() -> None:
     for width, height in ((63, 48), (64, 47)):
-        with pytest.raises(NotForDecordError, match=r"^an odd size$"):
+        with pytest.raises(TimesError, match=r"^an odd size$"):
             decord_reader._check_frame(av.VideoFrame(width, height, "yuv420p"), full_range=False)
 
 
@@ -265,7 +268,8 @@ def test_a_cut_file_gives_its_good_prefix(tmp_path: Path) -> None:
         image[12:] = barcode(k)[12:]
     path = write_clip(tmp_path / "a.mkv", images)
     path.write_bytes(path.read_bytes()[:-4000])
-    assert why_not_decord(path) == "the file ends early"
+    with pytest.raises(NotForDecordError, match=r"^the file ends early$"):
+        examine(path)
     (clip,) = open_clips(path, NATIVE, reader="decord")
     good: list[NDArray[np.uint8]] = []
     with pytest.raises(TruncatedError, match=r"^damaged after \d+ frames: the file ends early$"):
@@ -280,7 +284,8 @@ def test_what_is_no_video_says_what_pyav_says(tmp_path: Path) -> None:
     write_sound(tmp_path / "sound.m4a")
     reasons = {"empty.mp4": "^empty file$", "notes.mp4": "^not a video: ", "none.mp4": "^cannot be"}
     for name, reason in {**reasons, "sound.m4a": "^no video stream"}.items():
-        assert why_not_decord(tmp_path / name)
+        with pytest.raises(NotForDecordError):
+            examine(tmp_path / name)
         with pytest.raises(ReadError, match=reason):
             next(open_clips(tmp_path / name, NATIVE, reader="decord"))
 
@@ -344,8 +349,8 @@ def test_a_file_that_decord_cannot_open_is_read_by_pyav(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", _images())
-    timeline = examine(path)
-    monkeypatch.setattr(decord_reader, "examine", lambda path: timeline)
+    facts = examine(path)
+    monkeypatch.setattr(decord_reader, "examine", lambda path: facts)
     (tmp_path / "b.mp4").write_text("notes")
     with pytest.raises(NotForDecordError, match=r"^decord cannot open it: Error reading"):
         DecordMedia(tmp_path / "b.mp4", NATIVE)

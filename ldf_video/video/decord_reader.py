@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,10 @@ from av.video.reformatter import ColorRange
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.decode import nominal_fps, open_container, open_media, picture_stream
+from ldf_video.video.packets import TimesError, require
 from ldf_video.video.resize import whole_size
 from ldf_video.video.tail import is_cut_short
+from ldf_video.video.timeline import CONTAINERS, Timeline, read_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from av.packet import Packet
-    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     from ldf_video.video.geometry import Geometry
 
-_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-# How the two mark a parameter set that may change the size, and where it says how long lengths are.
-_PARAMETER_SET = {"h264": (0x1F, 0, 7, 4), "hevc": (0x3F, 1, 33, 21)}
+_CODECS = ("h264", "hevc")
 # Its scaler is not ours: from three times the size of the result, ours does most of the work.
 _OVERSIZE = 3
 # It was seen 2,800 frames ahead: these are 370 MB at worst, 140 MB for 32 x 32 from 16:9.
@@ -49,7 +46,7 @@ class NotForDecordError(Exception):
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Facts:
     """What PyAV says about a file that decord may read.
 
     Attributes:
@@ -58,9 +55,7 @@ class Timeline:
         height: rows of every frame.
         width: columns of every frame.
         fps: nominal frames a second.
-        pts: when each frame shows, in display order, in units of `time_base`; 8 bytes a frame.
-        time_base: in seconds.
-        last_duration: how long the last frame shows, in units of `time_base`; 0 if unsaid.
+        timeline: when each frame shows.
     """
 
     container_name: str
@@ -68,9 +63,7 @@ class Timeline:
     height: int
     width: int
     fps: Fraction
-    pts: array[int]
-    time_base: Fraction
-    last_duration: int
+    timeline: Timeline
 
 
 def check_decord() -> None:
@@ -86,26 +79,17 @@ def check_decord() -> None:
         )
 
 
-def why_not_decord(path: Path) -> str | None:
-    """Returns why decord must not read a file, None where it may."""
-    try:
-        examine(path)
-    except NotForDecordError as error:
-        return str(error)
-    return None
-
-
-def examine(path: Path) -> Timeline:
-    """Reads all packets of a file, decodes its first frame, and says what it is.
+def examine(path: Path) -> Facts:
+    """Reads all packets of a file, decodes its first frames, and says what it is.
 
     Raises:
         NotForDecordError: if decord would give other frames than PyAV, or none.
     """
     try:
         with path.open("rb") as file:
-            _require(not is_cut_short(file), "the file ends early")
+            require(not is_cut_short(file), "the file ends early")
             return _examined(file)
-    except (OSError, FFmpegError, ReadError) as error:
+    except (OSError, FFmpegError, ReadError, TimesError) as error:
         raise NotForDecordError(str(getattr(error, "strerror", None) or error)) from error
 
 
@@ -125,18 +109,19 @@ class DecordMedia:
         """
         check_decord()
         self._path = path
-        self._timeline = timeline = examine(path)
-        self.container_name, self.codec_name = timeline.container_name, timeline.codec_name
-        self.fps = timeline.fps
-        self.source_size = timeline.height, timeline.width
+        facts = examine(path)
+        self._timeline = facts.timeline
+        self.container_name, self.codec_name = facts.container_name, facts.codec_name
+        self.fps = facts.fps
+        self.source_size = facts.height, facts.width
         self._size = _inner_size(geometry, *self.source_size)
-        _require(
-            3 * self._size[0] * self._size[1] <= _MAX_FRAME_BYTES,
-            f"frames of {self._size[1]}x{self._size[0]} are too large to decode ahead",
-        )
+        if 3 * self._size[0] * self._size[1] > _MAX_FRAME_BYTES:
+            size = f"{self._size[1]}x{self._size[0]}"
+            raise NotForDecordError(f"frames of {size} are too large to decode ahead")
         self._reader = _open_reader(path, height=self._size[0], width=self._size[1])
         self._num_read = 0
-        _require(len(self._reader) == len(timeline.pts), "it counts other frames")
+        if len(self._reader) != len(self._timeline.pts):
+            raise NotForDecordError("it counts other frames")
 
     def position(self) -> float:
         """Returns the share of the frames that were read."""
@@ -155,7 +140,7 @@ class DecordMedia:
                 yield from self._rest()
                 return
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = pts[self._num_read], self._timeline.time_base
+            frame.pts, frame.time_base = int(pts[self._num_read]), self._timeline.time_base
             self._num_read += 1
             if self._num_read == len(pts):
                 frame.duration = self._timeline.last_duration
@@ -168,78 +153,31 @@ class DecordMedia:
                 yield frame
 
 
-def _examined(file: BinaryIO) -> Timeline:
+def _examined(file: BinaryIO) -> Facts:
     with open_container(file) as container:
         name = container.format.name
-        _require(name in _CONTAINERS, f"the container {name}")
-        _require(len(container.streams.video) == 1, "several video streams")
+        require(name in CONTAINERS, f"the container {name}")
+        require(len(container.streams.video) == 1, "several video streams")
         stream = picture_stream(container)
         codec = stream.codec_context
-        _require(codec.name in _PARAMETER_SET, f"the codec {codec.name}")
-        pts = array("q")
-        last = (0, 0)
-        first: av.VideoFrame | None = None
-        for packet in container.demux(stream):
-            if packet.size:
-                pts.append(_packet_time(packet, stream, is_first=not pts))
-                last = max(last, (pts[-1], packet.duration or 0))
-            if first is None:
-                first = next(iter(stream.decode(packet)), None)
-        if first is None:
-            raise NotForDecordError("no frame could be decoded")
+        require(codec.name in _CODECS, f"the codec {codec.name}")
+        timeline, first = read_timeline(container, stream)
         _check_frame(first, full_range=codec.color_range == ColorRange.JPEG)
-        _require(pts[0] == min(pts), "frames before the first key frame")
-        pts = array("q", sorted(pts))
-        _require(all(a < b for a, b in itertools.pairwise(pts)), "two frames at one time")
-        assert stream.time_base is not None
-        return Timeline(
+        return Facts(
             container_name=name,
             codec_name=codec.name,
             height=first.height,
             width=first.width,
             fps=nominal_fps(stream),
-            pts=pts,
-            time_base=stream.time_base,
-            last_duration=last[1],
+            timeline=timeline,
         )
 
 
-def _packet_time(packet: Packet[VideoStream], stream: VideoStream, *, is_first: bool) -> int:
-    _require(not packet.is_corrupt, "a damaged packet")
-    _require(not packet.is_discard, "an edit list that leaves frames out")
-    _require(not is_first or packet.is_keyframe, "no key frame at the beginning")
-    if packet.pts is None:
-        raise NotForDecordError("a frame without a time")
-    _require(packet.pts >= 0, "an edit list that leaves frames out")
-    _require(not packet.has_sidedata("new_extradata"), "frames that may change in size")
-    codec = stream.codec_context
-    known = codec.extradata or b""
-    for unit in _parameter_sets(bytes(packet), codec.name, known):
-        _require(unit in known, "frames that may change in size")
-    return packet.pts
-
-
-def _parameter_sets(data: bytes, codec_name: str, extradata: bytes) -> Iterator[bytes]:
-    """Yields the sequence parameter sets within a packet; they would give another frame size.
-
-    Units are preceded by their lengths (ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1).
-    """
-    mask, shift, wanted, length_at = _PARAMETER_SET[codec_name]
-    _require(len(extradata) > length_at and extradata[0] == 1, "no parameter sets up front")
-    length_size = (extradata[length_at] & 3) + 1
-    position = 0
-    while position + length_size < len(data):
-        begin = position + length_size
-        position = begin + int.from_bytes(data[position:begin], "big")
-        if data[begin] >> shift & mask == wanted:
-            yield data[begin:position]
-
-
 def _check_frame(frame: av.VideoFrame, *, full_range: bool) -> None:
-    _require(frame.format.name == "yuv420p" and not full_range, f"pixels of {frame.format.name}")
-    _require(frame.width % 2 == 0 and frame.height % 2 == 0, "an odd size")
-    _require(frame.rotation % 360 == 0, "a rotation")
-    _require(not frame.interlaced_frame, "interlaced frames")
+    require(frame.format.name == "yuv420p" and not full_range, f"pixels of {frame.format.name}")
+    require(frame.width % 2 == 0 and frame.height % 2 == 0, "an odd size")
+    require(frame.rotation % 360 == 0, "a rotation")
+    require(not frame.interlaced_frame, "interlaced frames")
 
 
 def _inner_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
@@ -278,8 +216,3 @@ def _next_image(reader: Any) -> NDArray[np.uint8] | None:
     height, width = image.shape[:2]
     rows = image.reshape(height, -1)[:, : 3 * width]
     return np.ascontiguousarray(rows.reshape(height, width, 3))
-
-
-def _require(holds: bool, reason: str) -> None:
-    if not holds:
-        raise NotForDecordError(reason)

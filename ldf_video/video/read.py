@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from ldf_video.errors import UsageError
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, open_array
-from ldf_video.video.decode import Media, open_media
-from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
+from ldf_video.video.decord_reader import check_decord
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
 from ldf_video.video.resize import Resizer
 from ldf_video.video.sources import Source, folder_series
-from ldf_video.video.timing import resample
+from ldf_video.video.video_frames import HowToRead, begun, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,9 +28,6 @@ if TYPE_CHECKING:
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
 """Instead of a first frame: leave the clip out."""
-
-_T = TypeVar("_T")
-_BEAT_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -63,16 +57,6 @@ class ClipStream:
     why_pyav: str = ""
     first_frame: int = 0
     sought: bool = False
-
-
-@dataclass(frozen=True)
-class _How:
-    """How videos are read, see `open_clips`."""
-
-    reader: Reader
-    seek: bool
-    threads: int
-    alive: Callable[[], None]
 
 
 def check_reader(reader: str) -> None:
@@ -139,7 +123,9 @@ def open_clips(
     if series is not None:
         yield _series_clip(series, geometry, first)
     else:
-        yield _video_clip(path, geometry, first, _How(reader, seek, threads, alive))
+        yield _video_clip(
+            path, geometry, first, HowToRead(reader == "decord", seek, threads, alive)
+        )
 
 
 def count_clips(source: Source | Path) -> int | None:
@@ -190,53 +176,17 @@ def _array_clips(
 
 def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
     media = PicturesMedia(series.folder, series.names, first=first)
-    frames = _resized(_begun(media.frames()), geometry)
+    frames = _resized(begun(media.frames()), geometry)
     fps = geometry.fps or media.fps
     return ClipStream(None, fps, frames, media.position, first_frame=first)
 
 
-def _video_clip(path: Path, geometry: Geometry, first: int, how: _How) -> ClipStream:
-    with contextlib.ExitStack() as stack:
-        media, why_pyav = _open_by(path, geometry, how, stack)
-        # From here on the frames own the open file: they close it when read to the end or dropped.
-        decoded = _begun(_owning(_beating(media.frames(), how.alive), stack.pop_all()))
-    if geometry.fps is not None:
-        decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
-    source_size = media.source_size if isinstance(media, DecordMedia) else None
-    frames = _resized(itertools.islice(decoded, first, None), geometry, source_size=source_size)
-    fps = geometry.fps or media.fps
-    return ClipStream(None, fps, frames, media.position, why_pyav, first)
-
-
-def _open_by(
-    path: Path, geometry: Geometry, how: _How, stack: contextlib.ExitStack
-) -> tuple[Media, str]:
-    why_pyav = ""
-    if how.reader == "decord":
-        try:
-            return DecordMedia(path, geometry), ""
-        except NotForDecordError as error:
-            why_pyav = str(error)
-    media = stack.enter_context(open_media(path, threads=how.threads))
-    return media, "" if isinstance(media, PicturesMedia) else why_pyav
-
-
-def _begun(items: Iterator[_T]) -> Iterator[_T]:
-    """Makes the first of `items` now, so that its errors come now."""
-    first = list(itertools.islice(items, 1))
-    return itertools.chain(first, items)
-
-
-def _beating(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
-    for number, frame in enumerate(frames):
-        if number % _BEAT_FRAMES == 0:
-            alive()
-        yield frame
-
-
-def _owning(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
-    with resources:
-        yield from frames
+def _video_clip(path: Path, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
+    video = open_video(path, geometry, first, how)
+    frames = _resized(video.frames, geometry, source_size=video.source_size)
+    return ClipStream(
+        None, video.fps, frames, video.position, video.why_pyav, first, sought=video.sought
+    )
 
 
 def _resized(
