@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -27,11 +28,11 @@ from ldf_video.video.timeline import CONTAINERS, Timeline, read_timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from fractions import Fraction
-    from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
 
+    from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
 
 _CODECS = ("h264", "hevc")
@@ -96,7 +97,7 @@ def examine(path: Path) -> Facts:
 class DecordMedia:
     """A file that decord reads, with the frames and times that PyAV gives."""
 
-    def __init__(self, path: Path, geometry: Geometry) -> None:
+    def __init__(self, path: Location, geometry: Geometry) -> None:
         """Opens the file.
 
         Args:
@@ -108,6 +109,8 @@ class DecordMedia:
             UsageError: if decord is not installed.
         """
         check_decord()
+        if not isinstance(path, Path):
+            raise NotForDecordError("a URL")
         self._path = path
         facts = examine(path)
         self._timeline = facts.timeline

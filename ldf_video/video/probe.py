@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from ldf_video.video.timing import Clock
 
 if TYPE_CHECKING:
     from fractions import Fraction
-    from pathlib import Path
+
+    from ldf_video.video.files import Location
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class VideoInfo:
     truncated: bool = False
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Location) -> VideoInfo:
     """Decodes `path` once and says what it is; headers are not believed.
 
     A directory is the one series of numbered pictures in it.
@@ -85,9 +87,9 @@ def _probe_media(media: Media) -> VideoInfo:
     )
 
 
-def _probe_array(path: Path) -> VideoInfo:
+def _probe_array(path: Location) -> VideoInfo:
     array = open_array(path)
     height, width, _ = array.shape[-3:]
-    num_frames = array.size // (height * width * 3)
+    num_frames = math.prod(array.shape[:-3])
     seconds = float(num_frames / DEFAULT_FPS)
     return VideoInfo("npy", "uint8", width, height, DEFAULT_FPS, num_frames, seconds, 0)

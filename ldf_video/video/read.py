@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ldf_video.errors import UsageError
-from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, open_array
+from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, ClipArray, num_clips, open_array
 from ldf_video.video.decord_reader import check_decord
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
 from ldf_video.video.resize import Resizer
@@ -16,12 +16,12 @@ from ldf_video.video.video_frames import HowToRead, begun, open_video
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from fractions import Fraction
-    from pathlib import Path
 
     import av
     import numpy as np
     from numpy.typing import NDArray
 
+    from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.series import Series
 
@@ -76,7 +76,7 @@ def _nothing() -> None:
 
 
 def open_clips(
-    source: Source | Path,
+    source: Source | Location,
     geometry: Geometry,
     *,
     reader: Reader = "auto",
@@ -92,7 +92,7 @@ def open_clips(
     fast they play.
 
     Args:
-        source: what `find_sources` found, or the path of a video, an animation, a still picture, a
+        source: what `find_sources` found, or where a video, an animation, a still picture is, a
             folder with one series of numbered pictures, or a .npy array of uint8 (T, H, W, 3) or
             (N, T, H, W, 3).
         geometry: what the frames are brought to.
@@ -128,7 +128,7 @@ def open_clips(
         )
 
 
-def count_clips(source: Source | Path) -> int | None:
+def count_clips(source: Source | Location) -> int | None:
     """Returns how many clips an array (N, T, H, W, 3) holds; None where a source is one clip.
 
     Raises:
@@ -137,16 +137,13 @@ def count_clips(source: Source | Path) -> int | None:
     path, series = _place(source)
     if path.suffix.lower() != ARRAY_SUFFIX or series is not None:
         return None
-    array = open_array(path)
-    return len(array) if array.ndim == 5 else None
+    return num_clips(open_array(path))
 
 
-def _place(source: Source | Path) -> tuple[Path, Series | None]:
-    path = source.path if isinstance(source, Source) else source
-    series = source.series if isinstance(source, Source) else None
-    if series is None and path.is_dir():
-        series = folder_series(path)
-    return path, series
+def _place(source: Source | Location) -> tuple[Location, Series | None]:
+    if isinstance(source, Source):
+        return source.path, source.series
+    return source, folder_series(source) if source.is_dir() else None
 
 
 def _checked(first_frames: Sequence[int] | None, *, num_clips: int) -> Sequence[int]:
@@ -160,16 +157,15 @@ def _checked(first_frames: Sequence[int] | None, *, num_clips: int) -> Sequence[
 
 
 def _array_clips(
-    array: NDArray[np.uint8], geometry: Geometry, first_frames: Sequence[int] | None
+    array: ClipArray, geometry: Geometry, first_frames: Sequence[int] | None
 ) -> Iterator[ClipStream]:
     fps = geometry.fps or DEFAULT_FPS
-    clips = array[None] if array.ndim == 4 else array
-    for number, first in enumerate(_checked(first_frames, num_clips=len(clips))):
+    count = num_clips(array)
+    for number, first in enumerate(_checked(first_frames, num_clips=count or 1)):
         if first == SKIP:
             continue
-        offset, share = number / len(clips), 1 / len(clips)
-        media = ArrayClip(clips[number], first=first, offset=offset, share=share)
-        index = None if array.ndim == 4 else number
+        media = ArrayClip(array, number, first=first)
+        index = None if count is None else number
         frames = _resized(media.frames(), geometry)
         yield ClipStream(index, fps, frames, media.position, first_frame=first)
 
@@ -181,7 +177,7 @@ def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
     return ClipStream(None, fps, frames, media.position, first_frame=first)
 
 
-def _video_clip(path: Path, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
+def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
     video = open_video(path, geometry, first, how)
     frames = _resized(video.frames, geometry, source_size=video.source_size)
     return ClipStream(

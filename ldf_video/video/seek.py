@@ -25,13 +25,13 @@ from ldf_video.video.timing import find_midway
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from fractions import Fraction
-    from pathlib import Path
 
     import av
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from ldf_video.video.files import Location
     from ldf_video.video.timeline import Timeline
     from ldf_video.video.timing import Midway
 
@@ -40,7 +40,7 @@ _BEAT_FRAMES = 16
 
 @contextlib.contextmanager
 def open_sought(
-    path: Path, first: int, *, fps: Fraction | None, threads: int, alive: Callable[[], None]
+    path: Location, first: int, *, fps: Fraction | None, threads: int, alive: Callable[[], None]
 ) -> Iterator[SoughtMedia]:
     """Opens a video so that its frames come from one in the middle on.
 
@@ -58,7 +58,8 @@ def open_sought(
         with _as_times_errors():
             file = stack.enter_context(path.open("rb"))
             require(not is_cut_short(file), "the file ends early")
-            num_bytes = os.fstat(file.fileno()).st_size
+            num_bytes = file.seek(0, os.SEEK_END)
+            file.seek(0)
             container = stack.enter_context(open_container(file))
             stream = picture_stream(container)
             stream.thread_type = "AUTO"

@@ -19,10 +19,10 @@ from ldf_video.video.timing import resample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from fractions import Fraction
-    from pathlib import Path
 
     import av
 
+    from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ class VideoFrames:
     source_size: tuple[int, int] | None = None
 
 
-def open_video(path: Path, geometry: Geometry, first: int, how: HowToRead) -> VideoFrames:
+def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -> VideoFrames:
     """Opens a video, an animation or a still picture; its first frame is decoded here.
 
     Args:
@@ -109,7 +109,13 @@ class _SoughtFrames:
     """Frames from one in the middle on; where another than the next comes, the file is reread."""
 
     def __init__(
-        self, path: Path, geometry: Geometry, first: int, how: HowToRead, *, native_fps: Fraction
+        self,
+        path: Location,
+        geometry: Geometry,
+        first: int,
+        how: HowToRead,
+        *,
+        native_fps: Fraction,
     ) -> None:
         """Decodes the first of them.
 
@@ -152,7 +158,7 @@ def _may_seek(media: Media) -> bool:
 
 
 def _open_by(
-    path: Path, geometry: Geometry, how: HowToRead, stack: contextlib.ExitStack
+    path: Location, geometry: Geometry, how: HowToRead, stack: contextlib.ExitStack
 ) -> tuple[Media, str]:
     why_pyav = ""
     if how.by_decord:
