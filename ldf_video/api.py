@@ -54,7 +54,7 @@ def train_frame(
     from that store. The same call again goes on with an unfinished run.
 
     Args:
-        clips: a video or a directory of them.
+        clips: a video or a directory of them; a path, or a URL that fsspec knows, as a string.
         out: directory of the checkpoint.
         size: "32" or "64x32" (width x height) in pixels, multiples of 8; 32 by default.
         preset: "default", a grid of latents a frame; "paper", the networks of the paper, a vector.
@@ -129,7 +129,7 @@ def encode(
     its last commit. What cannot be read is listed and the rest goes on.
 
     Args:
-        clips: a video or a directory of them.
+        clips: as in `train_frame`.
         out: directory of the store.
         frame_model: a directory or a shipped model's name; checkpoints/frame by default, and
             without that the shipped pacman-32.
@@ -297,7 +297,7 @@ def reconstruct(
     """Pass every frame through encoder and generator, and measure how close it comes back.
 
     Args:
-        clips: a video, or a directory of them to measure only.
+        clips: as in `train_frame`; a directory can only be measured.
         output: .mp4, .gif or .png with the reconstructions; none by default.
         frame_model: as in `encode`.
         upscale: as in `generate`.

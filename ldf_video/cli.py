@@ -28,7 +28,10 @@ app = typer.Typer(
 
 Device = Annotated[api.Device, typer.Option(help="Where to compute.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but results and errors.")]
-Clips = Annotated[Path, typer.Argument(help="A video, or a directory searched recursively.")]
+Clips = Annotated[
+    str,  # a Path would take the second slash out of s3://
+    typer.Argument(help="A video, or a directory searched recursively; a path or a URL."),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Updates in all.")]
 Minutes = Annotated[
     float | None, typer.Option(help="Training time in all; 10 on a CPU, 5 on a GPU by default.")

@@ -39,7 +39,7 @@ def check_frames_store(path: Path, spec: StoreSpec) -> None:
 
 
 def store_frames(
-    clips: Path, path: Path, geometry: Geometry, progress: Progress, ranks: Ranks
+    clips: str | Path, path: Path, geometry: Geometry, progress: Progress, ranks: Ranks
 ) -> StoreReader:
     """Bring the store of frames up to date with the clips, all processes together."""
     spec = frames_spec(geometry)

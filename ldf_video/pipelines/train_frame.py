@@ -147,7 +147,7 @@ def train_frame(
     ranks = join_ranks(device)
 
     def check_input() -> None:  # a mistyped path fails before anything is written
-        find_sources(Path(clips))
+        find_sources(clips)
         check_tracker(tracker)
 
     ranks.of_first(check_input)
@@ -170,7 +170,7 @@ def train_frame(
             return run.directory
         config = run.config
         store = Path(frames_store) if frames_store else run.directory / "frames"
-        frames = store_frames(Path(clips), store, geometry_of(config), progress, ranks)
+        frames = store_frames(clips, store, geometry_of(config), progress, ranks)
         ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
