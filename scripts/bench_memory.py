@@ -1,23 +1,32 @@
 """Peak memory of every long command against the length of the video, in one run.
 
     python scripts/bench_memory.py
+    python scripts/bench_memory.py --encode-video FILE
 
-Makes a short and a long 320 x 240 video, and on each in turn encodes, trains both levels for a few
-updates and generates as many frames, every command in a process of its own. Memory is RssAnon +
-RssShmem summed over the process tree, sampled every 10 ms (Linux only): pages of mapped files can
-be dropped and do not count.
+The first makes a short and a long 320 x 240 video, and on each in turn encodes, trains both levels
+for a few updates and generates as many frames, every command in a process of its own. The second
+repeats a real video, without encoding it anew, until it is an hour long, and encodes that and its
+first ten seconds: as it is, and with a model made to take 0.2 s a batch, stopped after five
+minutes, when all queues have long been full.
+
+Memory is RssAnon + RssShmem summed over the process tree, sampled every 10 ms (Linux only): pages
+of mapped files can be dropped and do not count; their peak (RssFile, libraries included, a page
+that two processes map counted twice) stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+import bench_clips
 import numpy as np
 
 from ldf_video.video.write import VideoWriter
@@ -25,36 +34,57 @@ from ldf_video.video.write import VideoWriter
 MIB = 1 << 20
 
 
-def resident_bytes(pid: int) -> int:
-    """RssAnon + RssShmem of a process and its descendants, 0 once they are gone."""
-    total = 0
+class Resident(NamedTuple):
+    """Bytes of a process tree in memory: its own, and pages of mapped files."""
+
+    own: int
+    mapped: int
+
+
+def resident_bytes(pid: int) -> Resident:
+    """What a process and its descendants hold, zeros once they are gone."""
+    fields = {"RssAnon:": 0, "RssShmem:": 0, "RssFile:": 0}
+    below = []
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                total += 1024 * int(line.split()[1])
+            name, *value = line.split()
+            if name in fields:
+                fields[name] = 1024 * int(value[0])
         for task in Path(f"/proc/{pid}/task").iterdir():
             children = (task / "children").read_text().split()
-            total += sum(resident_bytes(int(child)) for child in children)
+            below += [resident_bytes(int(child)) for child in children]
     except (FileNotFoundError, ProcessLookupError):
         pass
-    return total
+    own = fields["RssAnon:"] + fields["RssShmem:"] + sum(child.own for child in below)
+    return Resident(own, fields["RssFile:"] + sum(child.mapped for child in below))
 
 
-def peak_bytes(arguments: list[str], *, directory: Path) -> int:
-    """Run `ldf-video ARGUMENTS` and return its peak.
+def peak_bytes(command: list[str], *, directory: Path, stop_after: float | None = None) -> Resident:
+    """Run a command and return its peaks, each at its own time.
+
+    With `stop_after` it is interrupted, as by Ctrl-C, after so many seconds.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    command = [sys.executable, "-m", "ldf_video", *arguments, "--quiet", "--device", "cpu"]
+    started, stopped = time.monotonic(), False
+    peak = Resident(0, 0)
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL) as process:
-        peak = 0
         while process.poll() is None:
-            peak = max(peak, resident_bytes(process.pid))
+            now = resident_bytes(process.pid)
+            peak = Resident(max(peak.own, now.own), max(peak.mapped, now.mapped))
+            if stop_after and not stopped and time.monotonic() - started > stop_after:
+                process.send_signal(signal.SIGINT)
+                stopped = True
             time.sleep(0.01)
-    if process.returncode:
+    if process.returncode and not (stopped and process.returncode == 130):
         raise subprocess.CalledProcessError(process.returncode, command)
     return peak
+
+
+def ldf_video(arguments: list[str]) -> list[str]:
+    """A command line."""
+    return [sys.executable, "-m", "ldf_video", *arguments, "--quiet", "--device", "cpu"]
 
 
 def make_video(path: Path, *, num_frames: int) -> None:
@@ -79,28 +109,120 @@ def commands(length: int) -> dict[str, list[str]]:
     }
 
 
+def by_length(short: int, long: int) -> dict[str, dict[str, float]]:
+    """Peaks of every command for a made video of so many frames and of so many."""
+    peaks: dict[str, list[int]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for length in (short, long):
+            make_video(directory / f"{length}.mp4", num_frames=length)
+            for job, arguments in commands(length).items():
+                peak = peak_bytes(ldf_video(arguments), directory=directory)
+                peaks.setdefault(job, []).append(peak.own)
+    return {
+        job: {
+            f"mib_for_{short}_frames": round(own_short / MIB, 1),
+            f"mib_for_{long}_frames": round(own_long / MIB, 1),
+            "mib_more": round((own_long - own_short) / MIB, 1),
+            "ratio": round(own_long / own_short, 3),
+        }
+        for job, (own_short, own_long) in peaks.items()
+    }
+
+
+def of_encode(video: Path, *, minutes: float, stop_after: float, device: str) -> dict[str, object]:
+    """Peaks of `encode` for the first ten seconds of a video and for it repeated to `minutes`."""
+    results: dict[str, object] = {"video": video.name, "minutes": minutes, "device": device}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        videos = {"short": directory / "short.mp4", "long": directory / "long.mp4"}
+        bench_clips.repeat(video, videos["short"], seconds=10)
+        results["long_frames"] = bench_clips.repeat(video, videos["long"], seconds=60 * minutes)
+        for speed, batch_seconds in (("as it is", 0.0), ("slow model", 0.2)):
+            found = {
+                length: _peak_of_encode(
+                    path,
+                    batch_seconds=batch_seconds,
+                    stop_after=stop_after if batch_seconds else None,
+                    device=device,
+                )
+                for length, path in videos.items()
+            }
+            more = found["long"]["mib"] - found["short"]["mib"]
+            results[speed] = {**found, "mib_more": round(more, 1)}
+    results["slow model stopped after seconds"] = stop_after
+    return results
+
+
+def _peak_of_encode(
+    video: Path, *, batch_seconds: float, stop_after: float | None, device: str
+) -> dict[str, float]:
+    told = video.with_suffix(".json")
+    out = video.with_name(f"latents-{video.stem}-{batch_seconds}")
+    child = [str(batch_seconds), str(video), str(out), device, str(told)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", *child]
+    started = time.monotonic()
+    peak = peak_bytes(command, directory=video.parent, stop_after=stop_after)
+    return {
+        "mib": round(peak.own / MIB, 1),
+        "mapped_mib": round(peak.mapped / MIB, 1),
+        "seconds": round(time.monotonic() - started, 1),
+        **json.loads(told.read_text()),
+    }
+
+
+def encode_in_child(batch_seconds: float, video: str, out: str, device: str, told: str) -> int:
+    """Encode here, each batch taking so long more; the last argument is a file to tell figures in.
+
+    Readers are processes of their own, which this does not touch.
+    """
+    import torch
+
+    import ldf_video
+    from ldf_video.pipelines.frame_encoder import FrameEncoder
+
+    call, num_batches = FrameEncoder.__call__, 0
+
+    def slow(self: FrameEncoder, frames: np.ndarray, num_real: int) -> np.ndarray:
+        nonlocal num_batches
+        num_batches += 1
+        time.sleep(batch_seconds)
+        return call(self, frames, num_real)
+
+    FrameEncoder.__call__ = slow  # type: ignore[method-assign]
+    try:
+        ldf_video.encode(video, out=out, frame_model="pacman-32", device=device, quiet=True)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        gpu = torch.cuda.max_memory_reserved() if device == "cuda" else 0
+        figures = {"gpu_mib": round(gpu / MIB, 1), "batches": num_batches}
+        Path(told).write_text(json.dumps(figures))
+    return 0
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", type=int, default=300, help="frames of the short video")
     parser.add_argument("--long", type=int, default=18_000, help="frames of the long one")
-    lengths = parser.parse_args()
-    peaks: dict[str, list[int]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        for length in (lengths.short, lengths.long):
-            make_video(directory / f"{length}.mp4", num_frames=length)
-            for job, arguments in commands(length).items():
-                peaks.setdefault(job, []).append(peak_bytes(arguments, directory=directory))
-    results = {
-        job: {
-            f"mib_for_{lengths.short}_frames": round(short / MIB, 1),
-            f"mib_for_{lengths.long}_frames": round(long / MIB, 1),
-            "mib_more": round((long - short) / MIB, 1),
-            "ratio": round(long / short, 3),
-        }
-        for job, (short, long) in peaks.items()
-    }
+    parser.add_argument("--encode-video", type=Path, metavar="FILE", help="a real video, to repeat")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long to make that")
+    parser.add_argument("--stop-after", type=float, default=300.0, help="seconds of the slow model")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="with a FILE")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return encode_in_child(float(options.child[0]), *options.child[1:])
+    if options.encode_video:
+        results: object = of_encode(
+            options.encode_video,
+            minutes=options.minutes,
+            stop_after=options.stop_after,
+            device=options.device,
+        )
+    else:
+        results = by_length(options.short, options.long)
     print(json.dumps(results, indent=2))
     return 0
 
