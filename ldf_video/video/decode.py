@@ -283,9 +283,8 @@ def picture_stream(container: InputContainer) -> VideoStream:
             check_size(stream.codec_context.width, stream.codec_context.height)
             return stream
     kinds = {stream.type for stream in container.streams}
-    raise ReadError(
-        f"no video stream ({' and '.join(sorted(kinds - {'video'})) or 'nothing'} only)"
-    )
+    others = sorted(kinds - {"video"})
+    raise ReadError(f"no video stream ({' and '.join(others)} only)" if others else "no stream")
 
 
 def nominal_fps(stream: VideoStream) -> Fraction:

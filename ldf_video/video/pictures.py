@@ -177,6 +177,8 @@ def _reason(error: Exception) -> str:
         return f"a picture too large; at most {MAX_PIXELS:,} pixels are read"
     if isinstance(cause, InitializationError):  # names an object in memory
         return "cannot be read: its header is broken"
+    if isinstance(cause, struct.error):  # Pillow unpacked a number of which bytes are missing
+        return "cannot be read: the file ends early"
     reason = str(getattr(cause, "strerror", None) or cause or type(cause).__name__)
     return f"cannot be read: {reason.splitlines()[0]}"
 
