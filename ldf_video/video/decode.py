@@ -283,8 +283,8 @@ def picture_stream(container: InputContainer) -> VideoStream:
             check_size(stream.codec_context.width, stream.codec_context.height)
             return stream
     kinds = {stream.type for stream in container.streams}
-    others = sorted(kinds - {"video"})
-    raise ReadError(f"no video stream ({' and '.join(others)} only)" if others else "no stream")
+    others = " and ".join(sorted(kinds - {"video"}))
+    raise ReadError(f"no video stream ({others} only)" if others else "no video stream")
 
 
 def nominal_fps(stream: VideoStream) -> Fraction:
