@@ -23,6 +23,7 @@ Optimizer = Literal["adam", "adam8bit"]
 TrackerName = Literal["tensorboard"]
 Crop = Literal["centre", "none"]
 Reader = Literal["auto", "pyav", "decord"]
+Engine = Literal["local", "ray"]
 
 
 def train_frame(
@@ -117,6 +118,8 @@ def encode(
     batch_size: int = 64,
     mixed_precision: Precision = "auto",
     reader: Reader = "auto",
+    workers: int | None = None,
+    engine: Engine = "local",
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
@@ -139,6 +142,9 @@ def encode(
         mixed_precision: as in `train_frame`.
         reader: of videos: "auto" and "pyav" are PyAV, "decord" reads what it reads right and PyAV
             the rest.
+        workers: processes that read, so that a decoder that crashes or hangs costs its clip alone;
+            one a core by default. 0 reads in this process.
+        engine: "ray" encodes on a Ray cluster: an actor a GPU or node.
         strict: raise where any source could not be read whole.
         retry: read quarantined sources again though they have not changed.
         overwrite: move a store made by other settings aside instead of raising.
@@ -161,6 +167,8 @@ def encode(
         batch_size=batch_size,
         mixed_precision=mixed_precision,
         reader=reader,
+        workers=workers,
+        engine=engine,
         strict=strict,
         retry=retry,
         overwrite=overwrite,

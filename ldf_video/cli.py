@@ -176,6 +176,12 @@ def encode(
     reader: Annotated[
         api.Reader, typer.Option(help="Of videos; auto: PyAV, which is the faster.")
     ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read; one a core by default.")
+    ] = None,
+    engine: Annotated[
+        api.Engine, typer.Option(help="ray: on a Ray cluster, an actor a GPU or node.")
+    ] = "local",
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 where a source was not read whole.")
     ] = False,
@@ -199,6 +205,8 @@ def encode(
             batch_size=batch_size,
             mixed_precision=mixed_precision or "auto",
             reader=reader,
+            workers=workers,
+            engine=engine,
             strict=strict,
             retry=retry,
             overwrite=overwrite,

@@ -12,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny ne
 import numpy as np
 import pytest
 
+from ldf_video.pipelines import intake
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,3 +32,17 @@ def _no_leaking_chance() -> Iterator[None]:
     assert np.random.get_state()[1].tobytes() == numpy, "the test moved numpy's global generator"
     if torch is not None:
         torch.set_rng_state(before)
+
+
+@pytest.fixture(autouse=True)
+def _read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in this process where a test does not say how many others do: they take long to start.
+
+    Commands that tests run as processes of their own choose by themselves, as for a user.
+    """
+    kept = intake.choose_workers
+
+    def choose(asked: int | None, *, num_sources: int) -> int:
+        return 0 if asked is None else kept(asked, num_sources=num_sources)
+
+    monkeypatch.setattr(intake, "choose_workers", choose)

@@ -15,7 +15,8 @@ from clip_files import barcode, write_clip
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.pipelines.encode import Encoded, encode, psnr_db
+from ldf_video.pipelines.encode import Encoded, encode
+from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
 from ldf_video.video.pixels import from_model, to_model
@@ -201,10 +202,11 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from ldf_video.pipelines import encode as room, ingest
+from ldf_video.pipelines.frame_encoder import FrameEncoder
 from ldf_video.store import writer
 
 ingest.StoreWriter = lambda *a, **k: writer.StoreWriter(*a, **k, commit_seconds=0.0)
-kept = room.FrameEncoder.__call__
+kept = FrameEncoder.__call__
 left = int(sys.argv[1])
 
 def count(self, frames, num_real):
@@ -214,7 +216,7 @@ def count(self, frames, num_real):
         os.kill(os.getpid(), signal.SIGKILL)
     return kept(self, frames, num_real)
 
-room.FrameEncoder.__call__ = count
+FrameEncoder.__call__ = count
 room.encode("clips", out="killed", batch_size=4, quiet=True)
 """
 

@@ -23,7 +23,9 @@ from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.pipelines import encode as room
 from ldf_video.pipelines import ingest as ingest_room
 from ldf_video.pipelines.encode import Encoded, encode
-from ldf_video.pipelines.ingest import Report, ingest, merge_reports, open_store
+from ldf_video.pipelines.batches import Plain
+from ldf_video.pipelines.ingest import ingest, list_sources, open_store
+from ldf_video.pipelines.report import Report, merge_reports
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
@@ -81,8 +83,9 @@ def bring(store: Path, count: int, **options: Any) -> list[Any]:
         with open_store(store, FRAMES, ranks=ranks) as writer:
             chosen = {"batch_size": 4, "quiet": True, **options}
             if "transform" in chosen:
-                chosen["transform"] = chosen["transform"](ranks)
-            return ingest(store.parent / "clips", writer, GEOMETRY, ranks=ranks, **chosen)
+                chosen["transform"] = Plain(chosen["transform"](ranks))
+            sources = list_sources(store.parent / "clips", ranks)
+            return ingest(sources, writer, GEOMETRY, ranks=ranks, workers=0, **chosen)
 
     return together(count, work)
 
@@ -329,10 +332,11 @@ def test_a_process_that_has_ended_is_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 KILLED = """
 import os, signal, sys
 from ldf_video.pipelines import encode as room, ingest
+from ldf_video.pipelines.frame_encoder import FrameEncoder
 from ldf_video.store.writer import StoreWriter
 
 ingest.StoreWriter = lambda *a, **k: StoreWriter(*a, **k, commit_seconds=0.0)
-kept = room.FrameEncoder.__call__
+kept = FrameEncoder.__call__
 left = 2
 
 def count(self, frames, num_real):
@@ -342,7 +346,7 @@ def count(self, frames, num_real):
         os.kill(os.getpid(), signal.SIGKILL)
     return kept(self, frames, num_real)
 
-room.FrameEncoder.__call__ = count
+FrameEncoder.__call__ = count
 room.encode("clips", out="killed", batch_size=4, device="cpu", quiet=True)
 """
 

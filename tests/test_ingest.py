@@ -13,7 +13,9 @@ from PIL import Image
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import UsageError
-from ldf_video.pipelines.ingest import Report, ingest
+from ldf_video.pipelines.batches import Plain
+from ldf_video.pipelines.ingest import ALONE, ingest, list_sources
+from ldf_video.pipelines.report import Report
 from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
@@ -30,8 +32,11 @@ LENGTHS = {"a.npy": 1, "b.npy": 9, "c.npy": 4, "d.npy": 21}
 
 
 def bring(clips: Path, store: Path, **options: Any) -> Report:
-    with StoreWriter(store, SPEC, retry=options.pop("retry", False)) as writer:
-        return ingest(clips, writer, GEOMETRY, quiet=True, **{"batch_size": 4, **options})
+    transform = Plain(options.pop("transform", lambda frames, num_real: frames))
+    chosen = {"batch_size": 4, "workers": 0, **options}
+    with StoreWriter(store, SPEC, retry=chosen.pop("retry", False)) as writer:
+        sources = list_sources(clips, ALONE)
+        return ingest(sources, writer, GEOMETRY, quiet=True, transform=transform, **chosen)
 
 
 def frames_of(store: Path) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
-from ldf_video.pipelines import encode, ingest, train_frame
+from ldf_video.pipelines import frame_encoder, ingest, train_frame
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def signal_after(number: int, count: int) -> None:
 
         return call
 
-    encode.FrameEncoder.__call__ = counted(encode.FrameEncoder.__call__)  # type: ignore[method-assign]
+    encoder = frame_encoder.FrameEncoder
+    encoder.__call__ = counted(encoder.__call__)  # type: ignore[method-assign]
     ema.Average.update = counted(ema.Average.update)  # type: ignore[method-assign]
     ingest.StoreWriter = partial(ingest.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
 

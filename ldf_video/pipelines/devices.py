@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,6 +46,13 @@ def choose_precision(asked: str, *, device: str) -> str:
             f"--mixed-precision fp16: expected a CUDA device, got {device}; use bf16 or no"
         )
     return asked
+
+
+def num_cores() -> int:
+    """Cores for this process: its share, where several were launched together on this machine."""
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager

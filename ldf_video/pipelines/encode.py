@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from ldf_video.errors import LdfError
-from ldf_video.models.frame import FrameModel
-from ldf_video.pipelines.devices import choose_device, choose_precision
-from ldf_video.pipelines.geometry import geometry_of, with_options
-from ldf_video.pipelines.ingest import Report, ingest, open_store
-from ldf_video.pipelines.quality import psnr_db
-from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.pipelines.devices import choose_device
+from ldf_video.pipelines.encode_job import EncodeJob, plan_job
+from ldf_video.pipelines.frame_encoder import pooled_psnr_db
+from ldf_video.pipelines.ingest import ingest, lines_on_opening, list_sources, open_store
+from ldf_video.pipelines.report import Report
+from ldf_video.pipelines.zoo import find_frame_model
 from ldf_video.progress import Progress
-from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.ranks import Ranks, join_ranks
-from ldf_video.video.pixels import from_model, to_model
+from ldf_video.training.ranks import Ranks, check_alone, join_ranks
 from ldf_video.video.read import Reader, check_reader
-from ldf_video.video.sources import find_sources
+from ldf_video.video.sources import Source
+
+Engine = Literal["local", "ray"]
 
 POOR_FIT_DB = 20.0
 """Below this a frame model plainly does not know such frames."""
@@ -45,41 +41,6 @@ class Encoded:
     psnr_db: float | None
 
 
-class FrameEncoder:
-    """E as a transform of batches, with an eye on how well G undoes it."""
-
-    def __init__(self, model: FrameModel, *, device: str, precision: str) -> None:
-        self.model, self.device, self.precision = model, device, precision
-        self.squared_error, self.num_values, self._batches = 0.0, 0, 0
-
-    @torch.inference_mode()
-    def __call__(self, frames: npt.NDArray[np.uint8], num_real: int) -> npt.NDArray[np.float16]:
-        """uint8 frames (B, H, W, 3), the first `num_real` real -> float16 latents (B, C, h, w)."""
-        x = to_model(frames, device=self.device)
-        half = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        with torch.autocast(self.device, half, enabled=self.precision != "no"):
-            z = self.model.encoder(x)
-        latents = z.to(torch.float16)
-        if self._batches % 16 == 0:  # a sample: one batch in 16, the first among them
-            watched = min(num_real, 16)
-            self._watch(frames[:watched], latents[:watched])
-        self._batches += 1
-        return latents.cpu().numpy()
-
-    def _watch(self, frames: npt.NDArray[np.uint8], latents: torch.Tensor) -> None:
-        decoded = from_model(self.model.generator(latents.float())).astype(np.float64)
-        self.squared_error += float(np.square(decoded - frames).sum())
-        self.num_values += decoded.size
-
-    def psnr_db(self, ranks: Ranks) -> float | None:
-        """Of the frames that all processes sampled, squared errors pooled; None without any."""
-        samples = ranks.gather((self.squared_error, self.num_values))
-        num_values = sum(values for _, values in samples)
-        if not num_values:
-            return None
-        return psnr_db(sum(error for error, _ in samples) / num_values)
-
-
 def encode(
     clips: str | Path,
     *,
@@ -90,6 +51,8 @@ def encode(
     batch_size: int = 64,
     mixed_precision: str = "auto",
     reader: Reader = "auto",
+    workers: int | None = None,
+    engine: Engine = "local",
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
@@ -97,51 +60,35 @@ def encode(
     quiet: bool = False,
 ) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
-    check_reader(reader)
+    _check_options(reader, workers, engine)
     device = choose_device(device)
     ranks = join_ranks(device)
-    precision = choose_precision(mixed_precision, device=device)
-    num_sources, num_bytes = ranks.of_first(lambda: _measure(Path(clips)))
+    sources = list_sources(clips, ranks)
     directory, shipped = ranks.of_first(lambda: find_frame_model(frame_model))
-    loaded = load_frame_model(directory, device=device)
-    geometry = with_options(geometry_of(loaded.config), fps=fps, crop=crop)
-    settings: dict[str, Any] = {"weights": loaded.fingerprint, **geometry.settings()}
-    spec = StoreSpec("latents", loaded.model.config.latent_shape, "float16", settings)
-    info = {
-        "frame_model": str(directory),
-        "precision": precision,
-        "device": device,
-        "reader": reader,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    encoder = FrameEncoder(loaded.model, device=device, precision=precision)
+    job = plan_job(
+        directory,
+        out=Path(out),
+        fps=fps,
+        crop=crop,
+        device=device,
+        mixed_precision=mixed_precision,
+        batch_size=batch_size,
+        reader=reader,
+        workers=workers,
+        retry=retry,
+    )
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         if frame_model is None and shipped:
             progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
-        progress.say(
-            f"encode: {num_sources:,} sources, {num_bytes / 1e6:,.1f} MB, "
-            f"to {spec.row_bytes} bytes a frame in {out}"
-        )
-        with open_store(
-            Path(out), spec, ranks=ranks, info=info, overwrite=overwrite, retry=retry
-        ) as writer:
-            if writer.moved_to is not None:
-                progress.say(f"encode: the store that was there is kept as {writer.moved_to}")
-            report = ingest(
-                Path(clips),
-                writer,
-                geometry,
-                transform=encoder,
-                batch_size=batch_size,
-                name="encode",
-                quiet=quiet,
-                ranks=ranks,
-                reader=reader,
-            )
-        store = StoreReader(Path(out))
+        progress.say(job.announce(sources))
+        if engine == "ray":
+            from ldf_video.pipelines.ray_engine import encode_on_ray
+
+            report, fit_db = encode_on_ray(job, sources, progress, overwrite=overwrite)
+        else:
+            report, fit_db = _encode_here(job, sources, progress, ranks, overwrite=overwrite)
+        store = StoreReader(job.out)
         _report_whole_store(report, store)
-        fit_db = encoder.psnr_db(ranks)
         for line in report.lines():
             progress.say(line)
         if fit_db is not None and fit_db < POOR_FIT_DB:
@@ -150,13 +97,47 @@ def encode(
                 "clips: run ldf-video train-frame on them, or for longer"
             )
     ranks.of_first(lambda: _check_outcome(clips, report, store, strict=strict))
-    return Encoded(Path(out), report, fit_db)
+    return Encoded(job.out, report, fit_db)
 
 
-def _measure(clips: Path) -> tuple[int, int]:
-    """How many sources there are, and their bytes."""
-    sources = find_sources(clips)
-    return len(sources), sum(source.size for source in sources)
+def _check_options(reader: str, workers: int | None, engine: str) -> None:
+    check_reader(reader)
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers}: expected 0 or more")
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine {engine}: expected local or ray")
+    if engine == "ray":
+        check_alone("encode --engine ray")
+
+
+def _encode_here(
+    job: EncodeJob, sources: Sequence[Source], progress: Progress, ranks: Ranks, *, overwrite: bool
+) -> tuple[Report, float | None]:
+    """Encode in this process, which may be one of several that were launched together."""
+    encoder = job.make_encoder()
+    with open_store(
+        job.out,
+        job.spec,
+        ranks=ranks,
+        info=job.info(),
+        overwrite=overwrite,
+        retry=job.retry,
+    ) as writer:
+        for line in lines_on_opening(writer):
+            progress.say(f"encode: {line}")
+        report = ingest(
+            sources,
+            writer,
+            job.geometry,
+            transform=encoder,
+            batch_size=job.batch_size,
+            name="encode",
+            quiet=progress.quiet,
+            ranks=ranks,
+            reader=job.reader,
+            workers=job.workers,
+        )
+    return report, pooled_psnr_db(ranks.gather(encoder.fit()))
 
 
 def _report_whole_store(report: Report, store: StoreReader) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ldf_video.errors import LdfError, StoreError
-from ldf_video.pipelines.ingest import ingest, open_store
+from ldf_video.pipelines.ingest import ingest, list_sources, open_store
 from ldf_video.progress import Progress
 from ldf_video.store.format import (
     STORE_JSON,
@@ -44,8 +44,9 @@ def store_frames(
     """Bring the store of frames up to date with the clips, all processes together."""
     spec = frames_spec(geometry)
     ranks.of_first(lambda: check_frames_store(path, spec))
+    sources = list_sources(clips, ranks)
     with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
-        report = ingest(clips, writer, geometry, name="read", quiet=progress.quiet, ranks=ranks)
+        report = ingest(sources, writer, geometry, name="read", quiet=progress.quiet, ranks=ranks)
     if ranks.is_first:
         for line in report.lines():
             progress.say(line)

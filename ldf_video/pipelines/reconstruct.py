@@ -15,8 +15,8 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of
-from ldf_video.pipelines.ingest import Reach
 from ldf_video.pipelines.quality import psnr_db
+from ldf_video.pipelines.report import Reach
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.training.ranks import check_alone
@@ -77,14 +77,12 @@ def reconstruct(
     reach = Reach(sources)
     # The work finishes the file also where something stops it: what is written plays.
     with Progress("reconstruct", unit="frames", quiet=quiet) as progress, work:
-        work.on_batch = lambda position: progress.update(
-            work.num_frames, share=reach.share(position)
-        )
+        work.on_batch = lambda: progress.update(work.num_frames, share=reach.share)
         if frame_model is None and shipped:
             progress.say(f"reconstruct: no checkpoints/frame, using {directory.parent.name}")
         for source in sources:
-            reach.begin(source)
-            line = work.take(source)
+            line = work.take(source, reach)
+            reach.end(source)
             if line:
                 progress.say(f"  {line}")
     if not work.num_frames:
@@ -116,23 +114,26 @@ class _Work:
         self.squared_error, self.num_frames = 0.0, 0
         self.truncated: list[tuple[str, str]] = []
         self.unreadable: list[tuple[str, str]] = []
-        self.on_batch: Callable[[float], None] = lambda position: None
+        self.on_batch: Callable[[], None] = lambda: None
         self._writer: VideoWriter | None = None
         self._stack = ExitStack()
 
-    def take(self, source: Source) -> str:
+    def take(self, source: Source, reach: Reach) -> str:
         """Measure a source; returns a line about it where it did not come whole."""
         before = self.num_frames
         try:
             for stream in open_clips(source, self.geometry):
-                self._take_clip(stream)
+                for _ in self._through_clip(stream):
+                    reach.at(source, stream.position())
+                    self.on_batch()
         except ReadError as error:
             cut = self.num_frames > before
             (self.truncated if cut else self.unreadable).append((source.name, str(error)))
             return f"{'truncated' if cut else 'unreadable'} {source.name}: {error}"
         return ""
 
-    def _take_clip(self, stream: ClipStream) -> None:
+    def _through_clip(self, stream: ClipStream) -> Iterator[None]:
+        """Measure and write a batch at a time."""
         if self.output is not None and self._writer is None:
             writer = VideoWriter(self.output, fps=stream.fps, upscale=self.upscale)
             self._writer = self._stack.enter_context(writer)
@@ -142,7 +143,7 @@ class _Work:
             self.num_frames += len(frames)
             if self._writer is not None:
                 self._writer.write(decoded)
-            self.on_batch(stream.position())
+            yield
 
     def first_reason(self, sources: list[Source]) -> str:
         """Why nothing could be read."""

@@ -17,17 +17,22 @@ _HALF_RANGE = 127.5
 
 
 def to_model(
-    frames: NDArray[np.uint8] | torch.Tensor, device: torch.device | str | None = None
+    frames: NDArray[np.uint8] | torch.Tensor,
+    device: torch.device | str | None = None,
+    *,
+    channels_last: bool = False,
 ) -> torch.Tensor:
     """Turns pixels into a model's input: x / 127.5 - 1.
 
     Args:
         frames: uint8 (N, H, W, 3), RGB, an array or a tensor; left as it is.
         device: where to put the result; None keeps a tensor's own (the CPU for an array). The bytes
-            are moved before they grow to floats.
+            are moved before they grow to floats, and without waiting where they are pinned.
+        channels_last: leave the channels of a pixel side by side, as they come: another order in
+            memory, the same values.
 
     Returns:
-        float32 (N, 3, H, W) in [-1, 1], contiguous.
+        float32 (N, 3, H, W) in [-1, 1], contiguous unless `channels_last`.
 
     Raises:
         ValueError: if `frames` has another type or shape.
@@ -37,8 +42,10 @@ def to_model(
         frames = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"got {frames.dtype} {tuple(frames.shape)}, expected uint8 (N, H, W, 3)")
-    pixels = frames.to(device) if device is not None else frames
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).contiguous().div_(_HALF_RANGE).sub_(1)
+    pixels = frames.to(device, non_blocking=True) if device is not None else frames
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    levels = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+    return levels.div_(_HALF_RANGE).sub_(1)
 
 
 def from_model(images: torch.Tensor) -> NDArray[np.uint8]:

@@ -1,0 +1,213 @@
+"""encode on a Ray cluster: an actor a GPU, or a node, each the writer of its part of the store.
+
+Ray hands groups of sources to whichever actor is free, starts lost actors anew and gives them their
+work again. An actor commits before it answers, so what is answered is never lost, and what is begun
+anew goes on where its part stands.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.pipelines.encode_job import EncodeJob
+from ldf_video.pipelines.frame_encoder import Fit, pooled_psnr_db
+from ldf_video.pipelines.ingest import lines_on_opening
+from ldf_video.pipelines.intake import take_in
+from ldf_video.pipelines.report import Report, merge_reports
+from ldf_video.progress import Progress
+from ldf_video.store.shares import NOBODY, known_owners
+from ldf_video.store.writer import StoreWriter
+from ldf_video.video.sources import Source
+
+GROUPS_AN_ACTOR = 8
+"""Into how many groups an actor's share of the sources falls: what is left is spread at the end."""
+
+
+class EncodeActor:
+    """One process of the cluster: its frame model, and the writer of its part.
+
+    Args:
+        job: what all actors are told.
+        index: of this one, which is the number of its part.
+        count: of all.
+    """
+
+    def __init__(self, job: EncodeJob, index: int, count: int) -> None:
+        self._job = job
+        self._encoder = job.make_encoder()
+        self._writer = StoreWriter(
+            job.out, job.spec, info=job.info(), retry=job.retry, rank=index, num_ranks=count
+        )
+
+    def is_ready(self) -> bool:
+        """Answered once the part is open: only then may another actor look for it."""
+        return True
+
+    def take(self, sources: Sequence[Source]) -> Report:
+        """Bring a group of sources in."""
+        job = self._job
+        with Progress("encode", unit="frames", quiet=True) as progress:
+            report = take_in(
+                sources,
+                self._writer,
+                job.geometry,
+                transform=self._encoder,
+                batch_size=job.batch_size,
+                progress=progress,
+                reader=job.reader,
+                workers=job.workers,
+            )
+        self._writer.commit()
+        return report
+
+    def end(self, present: Sequence[str]) -> Fit:
+        """Forget sources that are gone, and close the part."""
+        self._writer.forget_missing(present)
+        self._writer.close()
+        return self._encoder.fit()
+
+
+def encode_on_ray(
+    job: EncodeJob,
+    sources: Sequence[Source],
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    num_actors: int | None = None,
+) -> tuple[Report, float | None]:
+    """Encode with the actors of a cluster: the one that RAY_ADDRESS names, else of this machine.
+
+    Args:
+        job: what to do; its store is a folder that all nodes share.
+        sources: all that there are, found alike on all nodes.
+        progress: told of each group that is done.
+        overwrite: move a store that differs aside.
+        num_actors: as many; an actor a GPU or node by default.
+
+    Returns:
+        What became of the sources, and the PSNR of a sample in dB.
+
+    Raises:
+        UsageError: Ray is not installed.
+        LdfError: an actor failed for a reason that starting it anew does not mend.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "--engine ray: the package ray is not installed; pip install 'ldf-video[ray]'"
+        )
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    job = replace(job, out=job.out.absolute(), frame_model=job.frame_model.absolute())
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+    try:
+        return _Cluster(job, progress, num_actors=num_actors).run(sources, overwrite=overwrite)
+    except RayTaskError as error:
+        if isinstance(error.cause, LdfError):
+            raise error.cause from None
+        raise
+    except RayError as error:
+        raise LdfError(f"--engine ray: {str(error).splitlines()[0]}: see Ray's logs") from error
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+class _Cluster:
+    """The actors, and who is given what."""
+
+    def __init__(self, job: EncodeJob, progress: Progress, *, num_actors: int | None) -> None:
+        self._job, self._progress = job, progress
+        nodes = _alive_nodes()
+        num_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if job.device == "cuda" else 0
+        if job.device == "cuda" and not num_gpus:
+            raise UsageError("--engine ray --device cuda: the cluster has no GPU; use --device cpu")
+        self._count = num_actors or num_gpus or len(nodes)
+        self._num_gpus = 1 if num_gpus else 0
+        cores = min(node.get("CPU", 1) for node in nodes) * len(nodes) / self._count
+        self._cores = float(int(cores)) or cores  # a share of one where there are more actors
+        if job.workers is None:
+            self._job = replace(job, workers=max(1, int(cores)))
+
+    def run(self, sources: Sequence[Source], *, overwrite: bool) -> tuple[Report, float | None]:
+        import ray
+        from ray.util import ActorPool
+
+        names = [source.name for source in sources]
+        affine, free = self._open_store(sources, names, overwrite=overwrite)
+        actors = self._start()
+        ray.get([actor.is_ready.remote() for actor in actors])
+        own = [actor.take.remote(group) for actor, group in zip(actors, affine, strict=True)]
+        pool = ActorPool(actors)
+        reports = []
+        for report in pool.map_unordered(
+            lambda actor, group: actor.take.remote(group), list(_groups(free, self._count))
+        ):
+            reports.append(report)
+            self._say(reports, len(sources))
+        reports += ray.get(own)
+        fits = ray.get([actor.end.remote(names) for actor in actors])
+        return merge_reports(reports), pooled_psnr_db(fits)
+
+    def _open_store(
+        self, sources: Sequence[Source], names: Sequence[str], *, overwrite: bool
+    ) -> tuple[list[list[Source]], list[Source]]:
+        """Make the store; the sources that each actor has in its part already, and the others."""
+        job = self._job
+        with StoreWriter(
+            job.out, job.spec, info=job.info(), overwrite=overwrite, num_ranks=self._count
+        ) as writer:
+            for line in lines_on_opening(writer):
+                self._progress.say(f"encode: {line}")
+            known = known_owners(job.out, names, num_ranks=self._count)
+        affine: list[list[Source]] = [[] for _ in range(self._count)]
+        free = []
+        for source, owner in zip(sources, known, strict=True):
+            (free if owner == NOBODY else affine[owner]).append(source)
+        return affine, free
+
+    def _start(self) -> list[Any]:
+        import ray
+
+        actor = ray.remote(EncodeActor).options(
+            num_cpus=self._cores,
+            num_gpus=self._num_gpus,
+            scheduling_strategy="SPREAD",
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        return [actor.remote(self._job, index, self._count) for index in range(self._count)]
+
+    def _say(self, reports: Sequence[Report], num_sources: int) -> None:
+        done = sum(report.num_sources for report in reports)
+        frames = sum(report.num_frames for report in reports)
+        self._progress.update(frames, share=done / max(num_sources, 1))
+
+
+def _alive_nodes() -> list[dict[str, float]]:
+    """What each living node has of CPU, GPU and so on."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]]:
+    """Groups of about equal bytes, the largest sources first and alone."""
+    total = sum(max(source.size, 0) for source in sources)
+    enough = total / (num_actors * GROUPS_AN_ACTOR)
+    group: list[Source] = []
+    num_bytes = 0
+    for source in sorted(sources, key=lambda source: source.size, reverse=True):
+        group.append(source)
+        num_bytes += max(source.size, 0)
+        if num_bytes >= enough:
+            yield group
+            group, num_bytes = [], 0
+    if group:
+        yield group
