@@ -134,9 +134,9 @@ def test_damage_in_a_part_names_it(tmp_path) -> None:
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    assert verify_store(tmp_path) == [
-        "part-0001: clip b, frames 0 to 5, in shard 0 from row 0: its checksum is wrong"
-    ]
+    assert verify_store(tmp_path).problems == (
+        "part-0001: clip b, frames 0 to 5, in shard 0 from row 0: its checksum is wrong",
+    )
     shard.write_bytes(data[:-1])
     with pytest.raises(StoreError, match=r"part-0001 is damaged: .* row 4 of shard 0, which holds"):
         StoreReader(tmp_path)
@@ -354,7 +354,7 @@ def test_a_part_made_otherwise_is_named(tmp_path) -> None:
     for options in ({}, {"num_ranks": 2}):
         with pytest.raises(StoreError, match=expected + " --out, or --overwrite"):
             StoreWriter(path, SPEC, **options)
-    assert re.search("part-0003 was made by other", verify_store(path)[0])
+    assert re.search("part-0003 was made by other", verify_store(path).problems[0])
     with StoreWriter(path, SPEC, overwrite=True) as writer:
         assert writer.num_clips == 0
         aside = writer.moved_to

@@ -28,8 +28,8 @@ def test_a_sound_store_has_no_problems_partial_clips_included(store) -> None:
         writer.append("c", make_rows(2, 4), fps=FPS)
         writer.commit()
         writer.append("c", make_rows(2, 4), fps=FPS)
-        assert verify_store(store) == []
-    assert verify_store(store) == []
+        assert verify_store(store).problems == ()
+    assert verify_store(store).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,25 @@ def test_one_flipped_bit_is_found(store, shard, offset, extent) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
-    assert verify_store(store) == [f"{extent}: its checksum is wrong"]
+    assert verify_store(store).problems == (f"{extent}: its checksum is wrong",)
 
 
 def test_a_checksum_covers_an_extent_longer_than_a_block(store, monkeypatch) -> None:
-    monkeypatch.setattr("ldf_video.store.verify._BLOCK_BYTES", 2 * SPEC.row_bytes)
-    assert verify_store(store) == []
+    monkeypatch.setattr("ldf_video.store.extents._BLOCK_BYTES", 2 * SPEC.row_bytes)
+    assert verify_store(store).problems == ()
 
 
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
         (
-            "UPDATE extents SET start = 2 WHERE clip_id = 'b' AND shard = 0",
+            # with the checksum of the rows that it lies over: only that they are had twice is wrong
+            "UPDATE extents SET start = 0, crc32 = (SELECT crc32 FROM extents WHERE clip_id = 'a')"
+            " WHERE clip_id = 'b' AND shard = 0",
             "overlaps the one before",
         ),
         ("UPDATE extents SET start = 1 WHERE shard = 1", "the shard holds 2 rows"),
-        ("UPDATE extents SET shard = 9 WHERE shard = 1", "data-00009.npy cannot be read"),
+        ("UPDATE extents SET shard = 9 WHERE shard = 1", "data-00009.npy is missing"),
         ("UPDATE extents SET start = -1 WHERE shard = 1", "cannot be"),
         ("UPDATE extents SET shard = '../x' WHERE shard = 1", "cannot be"),
         ("UPDATE extents SET first_frame = 4 WHERE shard = 1", "expected frame 3 next"),
@@ -72,7 +74,7 @@ def test_a_checksum_covers_an_extent_longer_than_a_block(store, monkeypatch) -> 
 )
 def test_a_manifest_that_lies_is_found(store, script, problem) -> None:
     change(store, script)
-    assert problem in "\n".join(verify_store(store))
+    assert problem in "\n".join(verify_store(store).problems)
 
 
 def test_no_store_raises(tmp_path) -> None:

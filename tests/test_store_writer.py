@@ -450,19 +450,6 @@ def test_rows_past_the_commit_are_cut_and_headers_repaired(tmp_path, count) -> N
     assert_holds(StoreReader(tmp_path), clips)
 
 
-def test_a_store_with_lost_rows_is_refused_and_left_as_it_is(tmp_path) -> None:
-    write_store(tmp_path, make_clips({"a": 4}), shard_bytes=2 * SPEC.row_bytes)
-    path = tmp_path / "data-00000.npy"
-    path.write_bytes(path.read_bytes()[:-1])
-    second = (tmp_path / "data-00001.npy").read_bytes()
-    with pytest.raises(StoreError, match="holds 1 rows, its manifest counts 2"):
-        StoreWriter(tmp_path, SPEC)
-    assert (tmp_path / "data-00001.npy").read_bytes() == second
-    path.unlink()
-    with pytest.raises(StoreError, match=r"data-00000[.]npy cannot be read"):
-        StoreWriter(tmp_path, SPEC)
-
-
 def test_a_store_without_its_manifest_keeps_its_rows(tmp_path) -> None:
     write_store(tmp_path, make_clips({"a": 4}))
     (tmp_path / "manifest.sqlite").unlink()

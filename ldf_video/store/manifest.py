@@ -36,6 +36,12 @@ CREATE TABLE IF NOT EXISTS quarantine (
 """
 
 
+# an extent that ends before a frame; whatever its types are, it is one or it is not
+_BEFORE = """
+typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
+AND first_frame >= 0 AND num_frames > 0 AND first_frame + num_frames <= ?"""
+
+
 class Source(NamedTuple):
     """One clip of one source, relative to CLIPS; a source of several clips has a row for each."""
 
@@ -166,7 +172,8 @@ class Manifest:
         for shard, num_rows in ends.items():
             if not (isinstance(shard, int) and isinstance(num_rows, int) and shard >= 0 < num_rows):
                 raise StoreError(
-                    f"the manifest points at rows to {num_rows!r} of shard {shard!r}: it is damaged"
+                    f"the manifest points at rows to {num_rows!r} of shard {shard!r}:"
+                    " it is damaged, encode --verify says where"
                 )
         return ends
 
@@ -211,6 +218,33 @@ class Manifest:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} is damaged ({error}): use another --out") from error
+
+    def drop_frames(self, first_lost: Mapping[str, int]) -> tuple[int, int]:
+        """Forget the frames of clips from the first lost one on; the clips are partial then.
+
+        A clip of which no extent is left is forgotten whole; what its sources are is not.
+
+        Args:
+            first_lost: by clip, the first frame that is lost.
+
+        Returns:
+            How many clips lost something, and how many frames in all.
+        """
+        execute = self._connection.execute
+        num_frames = 0
+        for clip_id, frame in first_lost.items():
+            record = execute(
+                "SELECT num_frames FROM clips WHERE clip_id = ?", (clip_id,)
+            ).fetchone()
+            execute(f"DELETE FROM extents WHERE clip_id = ? AND NOT ({_BEFORE})", (clip_id, frame))
+            query = "SELECT max(first_frame + num_frames) FROM extents WHERE clip_id = ?"
+            end = execute(query, (clip_id,)).fetchone()[0] or 0
+            change = "UPDATE clips SET num_frames = ?, status = 'partial' WHERE clip_id = ?"
+            execute(change, (end, clip_id))
+            execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
+            if record is not None and isinstance(record[0], int):
+                num_frames += max(0, record[0] - end)
+        return len(first_lost), num_frames
 
     def put_clips(self, clips: Mapping[str, ClipRecord]) -> None:
         self._connection.executemany(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -23,22 +22,15 @@ from ldf_video.store.manifest import (
     create_manifest,
     last_position,
 )
-from ldf_video.store.parts import LOCK, acquire, find_difference
-from ldf_video.store.shards import (
-    Rows,
-    ShardWriter,
-    count_rows,
-    cut_after,
-    read_rows,
-    shard_path,
-)
+from ldf_video.store.parts import LOCK, acquire, find_difference, write_error
+from ldf_video.store.repair import repair_torn
+from ldf_video.store.shards import Rows, ShardWriter, cut_after, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 # What a kill can leave before a new part has its store.json.
 _UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal", f"{STORE_JSON}.tmp"}
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAX_CLIP_ID = 200
 
 
@@ -59,12 +51,13 @@ class PartWriter:
 
     Attributes:
         pending_bytes: of rows that the next commit will write.
+        repaired: one line on rows that were committed and are lost, and what was let go; "" else.
     """
 
     def __init__(
         self, path: Path, spec: StoreSpec, *, info: Mapping[str, Any], shard_bytes: int
     ) -> None:
-        """Create a part, or open one made by the same settings and cut what was not committed.
+        """Create a part, or open one made by the same settings; cut what was not committed.
 
         Raises:
             StoreError: the directory is in use, holds something else, a part that differs or is
@@ -74,6 +67,7 @@ class PartWriter:
         self._root = path.resolve()
         self._spec = spec
         self.pending_bytes = 0
+        self.repaired = ""
         self._clips: dict[str, _OpenClip] = {}
         self._sources: dict[str, SourceRecord] = {}
         self._broken = False
@@ -119,15 +113,8 @@ class PartWriter:
             )
         manifest = Manifest(self._root)
         try:
-            ends = manifest.shard_ends()
-            for shard, num_rows in ends.items():
-                held = count_rows(self._root, self._spec, shard=shard)
-                if not 0 < num_rows <= held:
-                    raise StoreError(
-                        f"{shard_path(self._path, shard)} holds {held} rows, its manifest counts"
-                        f" {num_rows}: the store is damaged, use another --out"
-                    )
-            position = last_position(ends)
+            self.repaired = repair_torn(self._root, self._spec, manifest)
+            position = last_position(manifest.shard_ends())
             cut_after(self._root, self._spec, position=position)
         except BaseException:
             manifest.close()
@@ -275,18 +262,6 @@ class PartWriter:
             self._shards.close()
             self._manifest.close()
             self._lock.release()
-
-
-def write_error(path: Path, error: OSError | sqlite3.Error) -> StoreError:
-    """Say in one line why a store could not be written, and whether its disk is full."""
-    if isinstance(error, OSError):
-        full, why = error.errno in _DISK_FULL, error.strerror or str(error)
-    else:
-        full, why = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL, str(error)
-    what = "disk full" if full else "cannot write"
-    return StoreError(
-        f"{what} at {path} ({why}): what was committed is safe, make room or use another --out"
-    )
 
 
 def checked_id(clip_id: str) -> str:

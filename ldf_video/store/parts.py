@@ -1,8 +1,10 @@
-"""The parts of a store: where they are, whether they fit together, and how a store moves aside."""
+"""The parts of a store: where they are, whether they fit together, how they lock and move aside."""
 
 from __future__ import annotations
 
+import errno
 import re
+import sqlite3
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = ".lock"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def part_path(root: Path, part: int) -> Path:
@@ -103,3 +106,15 @@ def move_aside(path: Path) -> Path:
         aside = next(name for name in names if not root.with_name(name).exists())
         root.rename(root.with_name(aside))
     return root.with_name(aside) if path.is_symlink() else base.with_name(aside)
+
+
+def write_error(path: Path, error: OSError | sqlite3.Error) -> StoreError:
+    """Say in one line why a store could not be written, and whether its disk is full."""
+    if isinstance(error, OSError):
+        full, why = error.errno in _DISK_FULL, error.strerror or str(error)
+    else:
+        full, why = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL, str(error)
+    what = "disk full" if full else "cannot write"
+    return StoreError(
+        f"{what} at {path} ({why}): what was committed is safe, make room or use another --out"
+    )

@@ -15,7 +15,7 @@ from ldf_video.store.columns import Columns, Ints, UsedShard, read_columns, take
 from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import Quarantined, Source, reading
 from ldf_video.store.parts import find_differing_part, find_parts
-from ldf_video.store.shards import Rows, count_rows, map_rows
+from ldf_video.store.shards import REPAIR, Rows, count_rows, map_rows
 from ldf_video.store.verify import verify_store
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class StoreReader:
         if num_rows > held:
             raise StoreError(
                 f"{part} is damaged: its manifest points at row {num_rows - 1}"
-                f" of shard {shard}, which holds {held}; use another store"
+                f" of shard {shard}, which holds {held}; {REPAIR}"
             )
         return map_rows(part, self.spec, shard=shard, num_rows=num_rows)
 
@@ -293,8 +293,8 @@ class StoreReader:
                 yield from connection.execute(query)
 
     def verify(self) -> list[str]:
-        """Check every row of the store as it is now; see `verify_store`."""
-        return verify_store(self.path)
+        """List what is wrong with the store as it is now; see `verify_store`, which says more."""
+        return list(verify_store(self.path).problems)
 
     def _checked(self, clip: int) -> int:
         if not 0 <= clip < self.num_clips:

@@ -26,6 +26,8 @@ _ALIGNMENT = 64  # numpy's own, so that rows start on a cache line
 _MAX_COUNT = 10**18  # leaves room in the header for any count, so that it is rewritten in place
 _BUFFER_BYTES = 1 << 20
 
+REPAIR = "run the same encode again to repair it, or --verify to see what is lost"
+
 
 @dataclass(frozen=True)
 class Position:
@@ -67,11 +69,24 @@ def _header_text(spec: StoreSpec, num_rows: int) -> str:
     return str({"descr": spec.numpy_dtype.str, "fortran_order": False, "shape": shape})
 
 
-def count_rows(root: Path, spec: StoreSpec, *, shard: int) -> int:
-    """Count the whole rows that a shard's file has room for, whatever its header counts.
+@dataclass(frozen=True)
+class ShardFile:
+    """What a shard's file holds.
+
+    Attributes:
+        num_rows: whole rows that it has room for, whatever its header counts.
+        counted: rows that its header counts; -1 where it is no header of these rows.
+    """
+
+    num_rows: int
+    counted: int
+
+
+def look_at(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
+    """Look at a shard's file; None where there is none.
 
     Raises:
-        StoreError: the file is missing, or holds another kind of row.
+        StoreError: it cannot be read, or is a link to a file that is not there.
     """
     path = shard_path(root, shard)
     size = header_size(spec)
@@ -80,17 +95,36 @@ def count_rows(root: Path, spec: StoreSpec, *, shard: int) -> int:
             start = file.read(size)
             num_bytes = os.fstat(file.fileno()).st_size
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return None
+        raise _unreadable(path, error) from error
+    return ShardFile(max(0, num_bytes - size) // spec.row_bytes, _counted(start, spec))
+
+
+def count_rows(root: Path, spec: StoreSpec, *, shard: int) -> int:
+    """Count the whole rows that a shard's file has room for, whatever its header counts.
+
+    Raises:
+        StoreError: the file is missing, or holds another kind of row.
+    """
+    path = shard_path(root, shard)
+    found = look_at(root, spec, shard=shard)
+    if found is None:
+        raise StoreError(f"{path} is missing: the store is damaged, {REPAIR}")
+    if found.counted < 0:
         raise StoreError(
-            f"{path} cannot be read ({error.strerror}): the store is damaged"
-        ) from error
-    if not _is_header(start, spec):
-        raise StoreError(f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}")
-    return (num_bytes - size) // spec.row_bytes
+            f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}, {REPAIR}"
+        )
+    return found.num_rows
 
 
-def _is_header(start: bytes, spec: StoreSpec) -> bool:
+def _counted(start: bytes, spec: StoreSpec) -> int:
     match = re.search(rb"'shape': \((\d{1,18}),", start)
-    return match is not None and start == header(spec, int(match[1]))
+    return int(match[1]) if match and start == header(spec, int(match[1])) else -1
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be read ({error.strerror}): check the disk and the path")
 
 
 def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
@@ -115,9 +149,7 @@ def read_rows(root: Path, spec: StoreSpec, *, shard: int, start: int, num_rows: 
             file.seek(header_size(spec) + start * spec.row_bytes)
             found = file.readinto(values.reshape(-1).view(np.uint8).data)
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read ({error.strerror}): the store is damaged"
-        ) from error
+        raise _unreadable(path, error) from error
     if found < values.nbytes:
         raise StoreError(f"{path} ends before row {start + num_rows}: the store is damaged")
     return values
@@ -244,6 +276,6 @@ def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
     if num_rows < position.row:
         raise StoreError(
             f"{shard_path(root, position.shard)} holds {num_rows} rows, its manifest counts"
-            f" {position.row}: the store is damaged, use another --out"
+            f" {position.row}: the store is damaged, {REPAIR}"
         )
     cut_rows(root, spec, shard=position.shard, num_rows=position.row)

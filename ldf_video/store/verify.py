@@ -1,124 +1,122 @@
-"""Checking every row of a store against its manifest."""
+"""Checking every row of a store against its manifest, and letting go of what is damaged."""
 
 from __future__ import annotations
 
-import zlib
-from collections import defaultdict
+import sqlite3
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from ldf_video.errors import StoreError
-from ldf_video.store.format import StoreSpec, read_store_json
-from ldf_video.store.manifest import reading
-from ldf_video.store.parts import find_differing_part, find_parts
-from ldf_video.store.shards import Rows, count_rows, map_rows
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator
-
-_BLOCK_BYTES = 8 << 20
+from ldf_video.store.format import read_store_json
+from ldf_video.store.manifest import look_into
+from ldf_video.store.part_check import Findings, check_part, count_unused
+from ldf_video.store.parts import acquire, find_difference, find_parts, write_error
 
 
-class _Extent(NamedTuple):
-    clip_id: str
-    first_frame: int
-    shard: int
-    start: int
+@dataclass(frozen=True)
+class Verified:
+    """What a check of a store found.
+
+    Attributes:
+        num_clips: in all parts, also those not finished and those that no source points at.
+        num_frames: of all extents, each of which was read where its shard holds it.
+        num_bytes: of those frames' rows.
+        num_unused_clips: to which no source points; no problem, their sources may come back.
+        num_unreachable_rows: inside the shards, of clips that were let go; no problem.
+        num_problems: all that is wrong.
+        problems: a line for each of the first 1,000.
+        num_lost_clips: of which `drop_damaged` let frames go.
+        num_lost_frames: that it let go.
+    """
+
+    num_clips: int
     num_frames: int
-    crc32: int
+    num_bytes: int
+    num_unused_clips: int
+    num_unreachable_rows: int
+    num_problems: int
+    problems: tuple[str, ...]
+    num_lost_clips: int = 0
+    num_lost_frames: int = 0
 
-    def __str__(self) -> str:
-        frames = f"{self.first_frame} to {self.first_frame + self.num_frames}"
-        return f"clip {self.clip_id}, frames {frames}, in shard {self.shard} from row {self.start}"
 
-
-def verify_store(path: Path) -> list[str]:
-    """Read every committed row of a store and list what is wrong with it.
+def verify_store(path: Path) -> Verified:
+    """Read every committed row of a store and find what is wrong with it; change nothing.
 
     Checked: each extent lies inside its shard, overlaps no other and has its checksum; each clip's
     extents cover it without a gap; all parts are made by the same settings. A store that
-    `StoreReader` refuses can be checked too. Reads as much as the store holds.
+    `StoreReader` refuses can be checked too, and one that is being written. Reads as much as the
+    store holds; memory does not grow with it.
 
     Args:
         path: the store's directory.
 
     Returns:
-        One line a problem, none for a sound store.
+        What was found; no problems in a sound store.
 
     Raises:
         StoreError: there is no store here, or a store.json or manifest cannot be read.
     """
-    path = Path(path)
+    return _verify(Path(path), drop=False)
+
+
+def drop_damaged(path: Path) -> Verified:
+    """Verify a store and let go of what is damaged, so that the next writer makes it anew.
+
+    A clip goes back to the frames before its first damaged extent and is then partial, or unknown.
+    What is sound stays; rows on disk are not touched.
+
+    Args:
+        path: the store's directory.
+
+    Returns:
+        What was found, and how much was let go.
+
+    Raises:
+        StoreError: as for `verify_store`, or a part is in use, made otherwise, or not writable.
+    """
+    return _verify(Path(path), drop=True)
+
+
+def _verify(path: Path, *, drop: bool) -> Verified:
     spec, _ = read_store_json(path)
-    problem = find_differing_part(path, spec)
-    problems = [problem] if problem else []
-    for number, part in find_parts(path).items():
-        found = _check_part(part, spec)
-        problems += [f"{part.name}: {problem}" if number else problem for problem in found]
-    return problems
+    parts = find_parts(path)
+    found = Findings()
+    num_lost_clips = num_lost_frames = 0
+    with ExitStack() as locks:
+        for number, part in parts.items():
+            if drop:
+                locks.callback(acquire(part).release)
+            found.prefix = f"{part.name}: " if number else ""
+            problem = find_difference(part, spec)
+            if problem:  # rows of another size: nothing in them can be checked
+                found.add(problem)
+                continue
+            check_part(part, spec, found)
+            if drop and found.lost:
+                num_clips, num_frames = _drop(part, found.lost)
+                num_lost_clips += num_clips
+                num_lost_frames += num_frames
+        num_unused_clips = count_unused(list(parts.values()))
+    return Verified(
+        num_clips=found.num_clips,
+        num_frames=found.num_frames,
+        num_bytes=found.num_frames * spec.row_bytes,
+        num_unused_clips=num_unused_clips,
+        num_unreachable_rows=found.num_unreachable_rows,
+        num_problems=found.num_problems,
+        problems=tuple(found.problems),
+        num_lost_clips=num_lost_clips,
+        num_lost_frames=num_lost_frames,
+    )
 
 
-def _check_part(path: Path, spec: StoreSpec) -> list[str]:
-    query = f"SELECT {', '.join(_Extent._fields)} FROM extents ORDER BY shard, start"
-    with reading(path) as connection:
-        extents = [_Extent(*row) for row in connection.execute(query)]
-        problems = [*_check_types(extents)]
-        if problems:
-            return problems
-        problems += _check_coverage(connection, extents)
-    return [*problems, *_check_shards(path, spec, extents)]
-
-
-def _check_types(extents: list[_Extent]) -> Iterator[str]:
-    for extent in extents:
-        numbers = extent[1:]
-        if not all(isinstance(number, int) and number >= 0 for number in numbers) or not numbers[3]:
-            yield f"extent {tuple(extent)} cannot be"
-
-
-def _check_coverage(connection: sqlite3.Connection, extents: list[_Extent]) -> Iterator[str]:
-    by_clip: dict[str, list[_Extent]] = defaultdict(list)
-    for extent in extents:
-        by_clip[extent.clip_id].append(extent)
-    for clip_id, num_frames in connection.execute("SELECT clip_id, num_frames FROM clips"):
-        frame = 0
-        for extent in sorted(by_clip.pop(clip_id, []), key=lambda extent: extent.first_frame):
-            if extent.first_frame != frame:
-                yield f"{extent}: expected frame {frame} next"
-            frame = extent.first_frame + extent.num_frames
-        if frame != num_frames:
-            yield f"clip {clip_id} has {num_frames} frames, its extents {frame}"
-    yield from (f"clip {clip_id} has extents but no row" for clip_id in by_clip)
-
-
-def _check_shards(path: Path, spec: StoreSpec, extents: list[_Extent]) -> Iterator[str]:
-    by_shard: dict[int, list[_Extent]] = defaultdict(list)
-    for extent in extents:
-        by_shard[extent.shard].append(extent)
-    for shard, inside in by_shard.items():
-        try:
-            held = count_rows(path, spec, shard=shard)
-            rows = map_rows(path, spec, shard=shard, num_rows=held)
-        except StoreError as error:
-            yield str(error)
-            continue
-        end = 0
-        for extent in inside:
-            if extent.start < end:
-                yield f"{extent}: overlaps the one before, which ends at row {end}"
-            end = max(end, extent.start + extent.num_frames)
-            if end > held:
-                yield f"{extent}: the shard holds {held} rows"
-            elif _checksum(rows, extent) != extent.crc32:
-                yield f"{extent}: its checksum is wrong"
-
-
-def _checksum(rows: Rows, extent: _Extent) -> int:
-    crc, end = 0, extent.start + extent.num_frames
-    step = max(1, _BLOCK_BYTES // rows[0].nbytes)
-    for first in range(extent.start, end, step):
-        crc = zlib.crc32(rows[first : min(first + step, end)].view(np.uint8).data, crc)
-    return crc
+def _drop(part: Path, lost: dict[str, int]) -> tuple[int, int]:
+    manifest = look_into(part)
+    try:
+        with manifest.transaction():
+            return manifest.drop_frames(lost)
+    except sqlite3.Error as error:
+        raise write_error(part, error) from error
+    finally:
+        manifest.close()

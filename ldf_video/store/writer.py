@@ -20,13 +20,14 @@ from ldf_video.store.manifest import (
     count_quarantined,
     look_into,
 )
-from ldf_video.store.part_writer import PartWriter, checked_id, write_error
+from ldf_video.store.part_writer import PartWriter, checked_id
 from ldf_video.store.parts import (
     find_difference,
     find_differing_part,
     find_parts,
     move_aside,
     part_path,
+    write_error,
 )
 from ldf_video.store.shards import Rows
 from ldf_video.store.shares import share_sources
@@ -63,6 +64,9 @@ class StoreWriter:
 
     Attributes:
         moved_to: where `overwrite` put the store that was there, or None.
+        repaired: one line on committed rows that the disk has lost, a copy cut short for instance:
+            what they belonged to was let go when the store was opened, and is to be encoded anew;
+            "" where nothing was.
     """
 
     def __init__(
@@ -120,6 +124,11 @@ class StoreWriter:
                 self._parts[part] = writer
                 stack.callback(writer.close)
             self._opened = stack.pop_all()
+        self.repaired = "; ".join(
+            f"{part_path(self._path, part).name}: {writer.repaired}" if part else writer.repaired
+            for part, writer in self._parts.items()
+            if writer.repaired
+        )
         self._left = [writer for part, writer in self._parts.items() if part != rank]
         self._last_commit = time.monotonic()
 

@@ -1,0 +1,295 @@
+"""A store whose disk has lost rows: what is let go, what stays, that a writer completes it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_data import FPS, FRAMES, SPEC, assert_holds, make_clips, opened, write_parts
+
+from ldf_video.errors import StoreError
+from ldf_video.store import StoreReader, StoreWriter, drop_damaged, verify_store
+from ldf_video.store.shards import header, shard_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLIPS = make_clips({"a": 6, "b": 5, "c": 9})
+HEADER, ROW = 128, SPEC.row_bytes
+STAMP = {"size": 10, "mtime_ns": 20}
+
+
+def encode(path: Path, *, clips=CLIPS) -> StoreWriter:
+    """What a pipeline does: two frames of each clip a commit, from where the store has them."""
+    with StoreWriter(path, SPEC, shard_bytes=8 * ROW, commit_seconds=1e9) as writer:
+        for first in range(0, 9, 2):
+            for clip_id, rows in clips.items():
+                start = max(first, writer.committed_frames(clip_id))
+                if writer.has_clip(clip_id) or first >= len(rows):
+                    continue
+                if start < first + 2:
+                    writer.append(clip_id, rows[start : first + 2], fps=FPS)
+                if first + 2 >= len(rows):
+                    writer.finish_clip(clip_id, fps=FPS)
+            writer.commit()
+        for clip_id in clips:
+            writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
+    return writer
+
+
+def extents(path: Path) -> list[tuple[str, int, int, int, int]]:
+    with closing(sqlite3.connect(path / "manifest.sqlite")) as connection:
+        query = "SELECT clip_id, first_frame, shard, start, num_frames FROM extents"
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Shard 0: a0-2 b0-2 c0-2 a2-4; 1: b2-4 c2-4 a4-6 b4-5 c4-5; 2: c5-6 c6-8 c8-9."""
+    encode(tmp_path)
+    assert len(extents(tmp_path)) == 12
+    return tmp_path
+
+
+def committed(writer: StoreWriter) -> list[int]:
+    return [writer.committed_frames(clip_id) for clip_id in CLIPS]
+
+
+def refuses(path: Path) -> str:
+    with pytest.raises(StoreError) as caught:
+        StoreReader(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_layout_that_these_tests_cut(store) -> None:
+    assert sorted(extents(store), key=lambda row: row[2:4]) == [
+        ("a", 0, 0, 0, 2), ("b", 0, 0, 2, 2), ("c", 0, 0, 4, 2), ("a", 2, 0, 6, 2),
+        ("b", 2, 1, 0, 2), ("c", 2, 1, 2, 2), ("a", 4, 1, 4, 2), ("b", 4, 1, 6, 1),
+        ("c", 4, 1, 7, 1), ("c", 5, 2, 0, 1), ("c", 6, 2, 1, 2), ("c", 8, 2, 3, 1),
+    ]  # fmt: skip
+    assert_holds(StoreReader(store), CLIPS)
+
+
+@pytest.mark.parametrize(
+    ("shard", "num_bytes", "left", "line"),
+    [
+        # the last extent of shard 1, and what of c follows in shard 2
+        (1, HEADER + 8 * ROW - 1, [6, 5, 4], "1 clip lost 5 frames that data-00001.npy no"),
+        (1, HEADER + 6 * ROW, [6, 4, 4], "2 clips lost 6 frames that data-00001.npy no"),
+        (1, HEADER, [4, 2, 2], "3 clips lost 12 frames that data-00001.npy no longer holds"),
+        (1, 100, [4, 2, 2], "3 clips lost 12 frames that data-00001.npy no longer holds"),
+        (1, 0, [4, 2, 2], "3 clips lost 12 frames"),
+        (2, HEADER + 2 * ROW, [6, 5, 6], "1 clip lost 3 frames that data-00002.npy no"),
+        (0, HEADER + 3 * ROW, [2, 0, 0], "3 clips lost 18 frames that data-00000.npy no"),
+        (0, 0, [0, 0, 0], "3 clips lost 20 frames"),
+    ],
+)
+def test_a_shard_cut_short_costs_what_it_lost_and_no_more(
+    store, shard, num_bytes, left, line
+) -> None:
+    path = shard_path(store, shard)
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    assert "run the same encode again to repair it, or --verify" in refuses(store)
+    with StoreWriter(store, SPEC) as writer:
+        assert writer.repaired.startswith(line)
+        assert writer.repaired.endswith("no longer holds: they are encoded anew")
+        assert committed(writer) == left
+        for (clip_id, rows), num_frames in zip(CLIPS.items(), left, strict=True):
+            found = writer.committed_rows(clip_id, 0, num_frames)
+            assert found.tobytes() == rows[:num_frames].tobytes()
+            whole = num_frames == len(rows)
+            assert writer.has_clip(clip_id) == whole
+            assert writer.is_current(f"{clip_id}.mp4", **STAMP) == whole
+    assert verify_store(store).num_problems == 0
+    assert encode(store).repaired == ""
+    assert_holds(StoreReader(store), CLIPS)
+
+
+def test_a_missing_shard_is_let_go(store) -> None:
+    for shard, left in ((2, [6, 5, 5]), (0, [0, 0, 0])):
+        shard_path(store, shard).unlink()
+        assert f"data-0000{shard}.npy is missing" in refuses(store)
+        with StoreWriter(store, SPEC) as writer:
+            assert committed(writer) == left
+            assert f"that data-0000{shard}.npy no longer holds" in writer.repaired
+    encode(store)
+    assert_holds(StoreReader(store), CLIPS)
+
+
+def test_several_shards_are_named_by_the_first(store) -> None:
+    for shard in range(3):
+        shard_path(store, shard).unlink()
+    with StoreWriter(store, SPEC) as writer:
+        assert writer.repaired == (
+            "3 clips lost 20 frames that data-00000.npy and 2 more shards no longer holds:"
+            " they are encoded anew"
+        )
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [bytes(HEADER), header(FRAMES, 8), header(SPEC, 10**6)])
+def test_a_header_that_lies_is_mended_and_no_row_lost(store, shard, wrong) -> None:
+    path = shard_path(store, shard)
+    data = path.read_bytes()
+    path.write_bytes(wrong + data[HEADER:])
+    with StoreWriter(store, SPEC) as writer:
+        if shard == 2 and wrong == header(SPEC, 10**6):  # as any kill leaves it
+            assert writer.repaired == ""
+        else:
+            assert writer.repaired == (
+                f"the header of data-0000{shard}.npy was wrong and is mended: no frame is lost"
+            )
+    assert path.read_bytes() == data
+    assert np.load(path).tobytes() == data[HEADER:]
+    assert_holds(StoreReader(store), CLIPS)
+
+
+def test_in_a_shard_that_is_not_whole_each_extent_answers_for_itself(store) -> None:
+    path = shard_path(store, 1)
+    data = bytearray(path.read_bytes())
+    data[HEADER + 2 * ROW] ^= 1  # c, frame 2: not at the end
+    path.write_bytes(data[: HEADER + 7 * ROW])  # c, frame 4
+    with StoreWriter(store, SPEC) as writer:
+        assert writer.repaired.startswith("1 clip lost 7 frames that data-00001.npy")
+        assert committed(writer) == [6, 5, 2]
+    encode(store)
+    assert_holds(StoreReader(store), CLIPS)
+
+
+def test_a_link_to_a_disk_that_is_not_there_loses_nothing(store, tmp_path) -> None:
+    path, elsewhere = shard_path(store, 1), tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(tmp_path / "not mounted")
+    with pytest.raises(StoreError, match=r"data-00001\.npy cannot be read \(No such file"):
+        StoreWriter(store, SPEC)
+    assert "cannot be read" in verify_store(store).problems[0]
+    found = drop_damaged(store)
+    assert (found.num_problems, found.num_lost_frames) == (1, 0)
+    path.unlink()
+    elsewhere.rename(path)
+    assert_holds(StoreReader(store), CLIPS)
+
+
+def test_each_process_repairs_its_parts_and_names_them(tmp_path) -> None:
+    write_parts(tmp_path, CLIPS, 2)
+    for part in (tmp_path, tmp_path / "part-0001"):
+        path = shard_path(part, 0)
+        path.write_bytes(path.read_bytes()[:-1])
+    with opened(tmp_path, 2) as writers:
+        assert [writer.repaired for writer in writers] == [
+            "1 clip lost 9 frames that data-00000.npy no longer holds: they are encoded anew",
+            "part-0001: 1 clip lost 5 frames that data-00000.npy no longer holds:"
+            " they are encoded anew",
+        ]
+    assert StoreReader(tmp_path).clip_ids == ["a"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.dictionaries(st.integers(0, 2), st.integers(0, HEADER + 8 * ROW), max_size=3))
+def test_after_any_cut_the_next_encode_completes_the_store(tmp_path_factory, cuts) -> None:
+    store = tmp_path_factory.mktemp("store")
+    encode(store)
+    sound = set(extents(store))
+    for shard, num_bytes in cuts.items():
+        path = shard_path(store, shard)
+        path.write_bytes(path.read_bytes()[:num_bytes])
+    StoreWriter(store, SPEC).close()
+    assert set(extents(store)) <= sound
+    assert verify_store(store).num_problems == 0
+    encode(store)
+    assert_holds(StoreReader(store), CLIPS)
+
+
+# What verification finds, on request
+
+
+def flip(store: Path, shard: int, row: int) -> None:
+    path = shard_path(store, shard)
+    data = bytearray(path.read_bytes())
+    data[HEADER + row * ROW] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_is_damaged_is_let_go_and_encoded_anew(store) -> None:
+    flip(store, 0, 6)  # a, frame 2
+    flip(store, 2, 3)  # c, frame 8
+    assert verify_store(store).num_lost_frames == 0
+    found = drop_damaged(store)
+    assert found.problems == (
+        "clip a, frames 2 to 4, in shard 0 from row 6: its checksum is wrong",
+        "clip c, frames 8 to 9, in shard 2 from row 3: its checksum is wrong",
+    )
+    assert (found.num_problems, found.num_lost_clips, found.num_lost_frames) == (2, 2, 5)
+    assert StoreReader(store).clip_ids == ["b"]
+    with StoreWriter(store, SPEC) as writer:
+        assert writer.repaired == ""
+        assert committed(writer) == [2, 5, 8]
+        assert not writer.is_current("a.mp4", **STAMP)
+    left = verify_store(store)
+    # a 2-4 in shard 0, a 4-6 in shard 1; c 8-9 was the end of shard 2 and is cut
+    assert (left.num_problems, left.num_unreachable_rows, left.num_frames) == (0, 4, 15)
+    encode(store)
+    assert_holds(StoreReader(store), CLIPS)
+
+
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ("UPDATE extents SET start = 3 WHERE clip_id = 'b' AND first_frame = 0", [6, None, 9]),
+        ("UPDATE extents SET start = 7 WHERE clip_id = 'b' AND first_frame = 4", [6, 4, 9]),
+        ("UPDATE extents SET shard = 9 WHERE clip_id = 'a' AND first_frame = 4", [4, 5, 9]),
+        ("UPDATE extents SET start = -1 WHERE clip_id = 'a' AND first_frame = 4", [None, 5, 9]),
+        ("UPDATE extents SET shard = '../x' WHERE clip_id = 'b'", [6, None, 9]),
+        ("UPDATE extents SET num_frames = 'x' WHERE clip_id = 'b'", [6, None, 9]),
+        ("UPDATE extents SET first_frame = 5 WHERE clip_id = 'a' AND first_frame = 4", [4, 5, 9]),
+        ("UPDATE clips SET num_frames = 7 WHERE clip_id = 'a'", [6, 5, 9]),
+        ("UPDATE clips SET num_frames = 5 WHERE clip_id = 'a'", [4, 5, 9]),
+        ("UPDATE clips SET num_frames = 'x' WHERE clip_id = 'a'", [None, 5, 9]),
+        ("UPDATE clips SET fps_den = 0 WHERE clip_id = 'a'", [None, 5, 9]),
+        ("UPDATE clips SET status = 'odd' WHERE clip_id = 'a'", [None, 5, 9]),
+        ("DELETE FROM extents WHERE clip_id = 'c' AND first_frame = 2", [6, 5, 2]),
+        ("DELETE FROM clips WHERE clip_id = 'a'", [None, 5, 9]),
+        ("UPDATE clips SET clip_id = 'é'; UPDATE extents SET clip_id = 'é'", None),
+    ],
+)
+def test_a_manifest_that_lies_is_set_right(tmp_path, script, left) -> None:
+    encode(tmp_path)
+    if left is None:
+        script = "".join(f"{part} WHERE clip_id = 'a';" for part in script.split(";"))
+        left = [None, 5, 9]
+    with closing(sqlite3.connect(tmp_path / "manifest.sqlite")) as connection:
+        connection.executescript(script)
+    assert drop_damaged(tmp_path).num_problems > 0
+    assert verify_store(tmp_path).num_problems == 0
+    with StoreWriter(tmp_path, SPEC) as writer:
+        assert committed(writer) == [num_frames or 0 for num_frames in left]
+        for (clip_id, rows), num_frames in zip(CLIPS.items(), left, strict=True):
+            stays = num_frames == len(rows) and clip_id not in script
+            assert writer.has_clip(clip_id) or not stays
+    encode(tmp_path)
+    assert_holds(StoreReader(tmp_path), CLIPS)
+
+
+def test_a_store_in_use_is_not_changed(store) -> None:
+    flip(store, 0, 0)
+    with (
+        StoreWriter(store, SPEC),
+        pytest.raises(StoreError, match="in use by another process"),
+    ):
+        drop_damaged(store)
+    assert len(extents(store)) == 12
+    assert drop_damaged(store).num_lost_frames == 6
+
+
+def test_the_damage_of_a_part_is_let_go_there(tmp_path) -> None:
+    write_parts(tmp_path, CLIPS, 2)
+    flip(tmp_path / "part-0001", 0, 0)
+    found = drop_damaged(tmp_path)
+    assert (found.num_lost_clips, found.num_lost_frames) == (1, 5)
+    assert StoreReader(tmp_path).clip_ids == ["a", "c"]
