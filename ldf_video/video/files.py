@@ -102,7 +102,7 @@ class RemotePath:
         with _one_error():
             system, path = _connect(self)
             file = system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
-            return io.BufferedReader(_RemoteFile(file), _BUFFER_BYTES)
+            return io.BufferedReader(_RemoteFile(file, system), _BUFFER_BYTES)
 
     def is_dir(self) -> bool:
         """Returns whether it is a folder; False where that cannot be told."""
@@ -179,9 +179,10 @@ def is_remote_failure(error: BaseException | None) -> bool:
 class _RemoteFile(io.RawIOBase):
     """A file of fsspec with a position of its own: some file systems share theirs among readers."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, system: Any) -> None:
         super().__init__()
         self._file, self._position = file, 0
+        self._system = system  # archives close where nobody refers to them
         self._size = file.seek(0, io.SEEK_END)
 
     def readable(self) -> bool:

@@ -1,0 +1,616 @@
+"""Clips behind URLs: on fsspec's memory and local file systems, and on ones that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import fsspec
+import numpy as np
+import pytest
+from clip_files import LOSSLESS, barcode, write_clip
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry, known_implementations
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from PIL import Image
+
+from ldf_video.errors import LdfError, ReadError, UsageError
+from ldf_video.video.files import (
+    BLOCK_BYTES,
+    RemoteError,
+    RemotePath,
+    is_remote_failure,
+    local_path,
+    locate,
+)
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.probe import probe
+from ldf_video.video.read import SKIP, count_clips, open_clips
+from ldf_video.video.reader_pool import FramesRead, ReaderPool, SourceEnded
+from ldf_video.video.sources import Source, find_sources, folder_series, source_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NATIVE = Geometry(48, 64)
+GOP_8 = {"codec": "libx264", "codec_options": {"g": "8", "bf": "2"}}
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory() -> Iterator[None]:
+    """The memory file system is one for the whole process."""
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def protocol() -> Iterator[Any]:
+    """Registers a file system under the protocol `odd` for one test."""
+
+    def register(system: type[AbstractFileSystem] | str, errtxt: str | None = None) -> None:
+        fsspec.register_implementation("odd", system, clobber=True, errtxt=errtxt)
+
+    yield register
+    _registry.pop("odd", None)
+    known_implementations.pop("odd", None)
+
+
+class Odd(MemoryFileSystem):
+    """The memory file system under another name, to be changed."""
+
+    protocol = "odd"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        stripped: str = MemoryFileSystem._strip_protocol(path.removeprefix("odd://"))
+        return stripped
+
+
+def _many_kinds(folder: Path) -> Path:
+    """A folder with a source of each kind that is read in a way of its own."""
+    images = [barcode(number) for number in range(20)]
+    for name in ("b", "walk", "arrays"):
+        (folder / name).mkdir(parents=True)
+    write_clip(folder / "clip10.mp4", images, **GOP_8)
+    write_clip(folder / "clip2.mkv", images[:5], **LOSSLESS)
+    write_clip(folder / "b" / "moving.gif", images[:4], codec="gif", pix_fmt="rgb8")
+    first, *rest = [Image.fromarray(image) for image in images[:3]]
+    first.save(folder / "b" / "moving.webp", save_all=True, append_images=rest, lossless=True)
+    first.save(folder / "b" / "still.png")
+    first.save(folder / "b" / "still.jpg")
+    for number in (1, 2, 10):
+        Image.fromarray(images[number]).save(folder / "walk" / f"f{number}.png")
+    np.save(folder / "arrays" / "one.npy", np.stack(images[:6]))
+    np.save(folder / "arrays" / "many.npy", np.stack(images[:12]).reshape(3, 4, 48, 64, 3))
+    (folder / ".hidden").write_bytes(b"x")
+    (folder / "b" / "notes.txt").write_bytes(b"x")
+    return folder
+
+
+def _in_memory(folder: Path, url: str = "memory://clips") -> str:
+    """Copies a folder there, also hidden files."""
+    memory = fsspec.filesystem("memory")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            memory.pipe_file(f"/{url.split('://')[1]}/{name}", path.read_bytes())
+    return url
+
+
+def _frames(source: Source | Path | RemotePath, **options: Any) -> list[np.ndarray]:
+    frames = []
+    for clip in open_clips(source, NATIVE, **options):
+        frames += [(clip.index, image.tobytes()) for image in clip.frames]
+    return frames
+
+
+def _names(clips: str | Path) -> list[str]:
+    return [source.name for source in find_sources(clips)]
+
+
+# Where
+
+
+@pytest.mark.parametrize("place", ["clips", "/clips", "s3:/clips", "a::b.mp4", "C:/clips", "a:b"])
+def test_what_has_no_protocol_is_a_path(place: str) -> None:
+    assert locate(place) == Path(place)
+    assert local_path(place) == Path(place)
+    assert locate(Path(place)) == Path(place)
+
+
+@pytest.mark.parametrize(
+    ("url", "parent", "name"),
+    [
+        ("s3://bucket/clips/a.MP4", "s3://bucket/clips/", "a.MP4"),
+        ("memory://a.MP4", "memory://", "a.MP4"),
+        ("s3://bucket/clips/", "s3://bucket/", "clips"),
+        ("zip://in/a.npy::s3://b/all.zip", "zip://in/::s3://b/all.zip", "a.npy"),
+        ("simplecache::s3://b/c.npy", "simplecache::s3://b/", "c.npy"),
+    ],
+)
+def test_a_url_is_taken_apart_like_a_path(url: str, parent: str, name: str) -> None:
+    place = locate(url)
+    assert isinstance(place, RemotePath)
+    assert local_path(url) is None
+    assert (str(place), place.name, place.parent) == (url, name, RemotePath(parent))
+    assert place.suffix == os.path.splitext(name)[1]
+    assert locate(str(place)) == place
+
+
+def test_a_remote_path_goes_on_and_back() -> None:
+    place = RemotePath("zip://in::s3://b/all.zip") / "a/b" / "c.tar.gz"
+    assert str(place) == "zip://in/a/b/c.tar.gz::s3://b/all.zip"
+    assert (place.name, place.suffix, place.parent.name) == ("c.tar.gz", ".gz", "b")
+    assert place.parent.parent.parent == RemotePath("zip://in::s3://b/all.zip") / ""
+
+
+# What is there
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file", "zip"])
+def test_sources_are_those_of_the_folder(tmp_path: Path, scheme: str) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    url = f"file://{folder}"
+    if scheme == "memory":
+        url = _in_memory(folder)
+    elif scheme == "zip":
+        fsspec.filesystem("zip", fo=str(tmp_path / "all.zip"), mode="w").put(
+            str(folder), "clips", recursive=True
+        )
+        url = f"zip://clips::file://{tmp_path}/all.zip"
+    local, remote = find_sources(folder), find_sources(url)
+    assert [(s.name, s.size) for s in remote] == [(s.name, s.size) for s in local]
+    assert remote[-1].name == "walk/f*.png"
+    assert remote[-1].series is not None
+    assert remote[-1].series.names == ("f1.png", "f2.png", "f10.png")
+    for here, there in zip(local, remote, strict=True):
+        assert source_digest(here) == source_digest(there), there.name
+        if here.path.suffix != ".txt":
+            assert _frames(here) == _frames(there), there.name
+            assert count_clips(here) == count_clips(there)
+
+
+def test_a_url_of_one_file_is_its_own_only_source(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", [barcode(3)] * 2, **GOP_8)
+    url = _in_memory(tmp_path)
+    (source,) = find_sources(f"{url}/a.mp4")
+    assert (source.name, str(source.path)) == ("a.mp4", "memory://clips/a.mp4")
+    assert _frames(source) == _frames(tmp_path / "a.mp4")
+    assert probe(source.path) == probe(tmp_path / "a.mp4")
+
+
+def test_the_root_of_a_file_system_can_be_searched() -> None:
+    fsspec.filesystem("memory").pipe_file("/x/a.mp4", b"x")
+    assert _names("memory://") == ["x/a.mp4"]
+
+
+def test_a_folder_of_pictures_is_a_clip_also_behind_a_url(tmp_path: Path) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    place = locate(_in_memory(folder) + "/walk")
+    assert folder_series(place).names == folder_series(folder / "walk").names
+    assert _frames(place) == _frames(folder / "walk")
+    assert probe(place) == probe(folder / "walk")
+
+
+def test_links_are_followed_to_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.mp4").write_bytes(b"abc")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again.mp4").symlink_to(tmp_path / "a" / "1.mp4")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    found = {source.name: source for source in find_sources(f"file://{tmp_path}")}
+    assert {name: source.size for name, source in found.items()} == {
+        "a/1.mp4": 3,
+        "again.mp4": 3,
+        "gone.mp4": -1,
+    }
+    assert found["again.mp4"].mtime_ns == found["a/1.mp4"].mtime_ns
+    with pytest.raises(ReadError, match="cannot be read: No such file or directory"):
+        source_digest(found["gone.mp4"])
+
+
+def test_a_renamed_file_keeps_its_digest_and_a_changed_one_shows() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/clips/a.mp4", b"abc")
+    (before,) = find_sources("memory://clips")
+    digest = source_digest(before)
+    memory.mv("/clips/a.mp4", "/clips/b.mp4")
+    (renamed,) = find_sources("memory://clips")
+    assert renamed.name == "b.mp4"
+    assert source_digest(renamed) == digest
+    memory.pipe_file("/clips/b.mp4", b"xyz")
+    (changed,) = find_sources("memory://clips")
+    assert (changed.size, changed.mtime_ns > renamed.mtime_ns) == (3, True)
+
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+NOON_NS = int(NOON.timestamp()) * 10**9
+ABC = 0xBA7816BF8F01CFEA  # the first 8 bytes of sha256("abc"), as in FIPS 180-2
+
+
+@pytest.mark.parametrize(
+    ("told", "mtime_ns"),
+    [
+        ({"mtime": NOON.timestamp()}, NOON_NS),
+        ({"LastModified": NOON, "ETag": "abc"}, NOON_NS),
+        ({"LastModified": NOON.astimezone(timezone(timedelta(hours=5)))}, NOON_NS),
+        ({"LastModified": NOON.replace(tzinfo=None)}, NOON_NS),
+        ({"updated": "2026-01-02T12:00:00.000Z"}, NOON_NS),
+        ({"LastModified": "Fri, 02 Jan 2026", "ETag": "abc"}, ABC >> 1),
+        ({"ETag": "abc"}, ABC >> 1),
+        ({"CRC": 0, "size": 5}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_time_is_what_the_file_system_tells(
+    protocol: Any, told: dict[str, Any], mtime_ns: int
+) -> None:
+    class Told(Odd):
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[dict[str, Any]]:
+            return [{"name": "/clips/a.mp4", "size": 5, "type": "file", **told}]
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": "/clips", "size": 0, "type": "directory"}
+
+    protocol(Told)
+    (source,) = find_sources("odd://clips")
+    assert (source.mtime_ns, source.size) == (mtime_ns, 5)
+
+
+def test_listings_of_object_stores_are_taken_as_they_come(protocol: Any) -> None:
+    """Markers of folders, what lies elsewhere, sizes that are not told, files beside folders."""
+    asked = []
+
+    class Store(Odd):
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[dict[str, Any]]:
+            asked.append(path)
+            return {
+                "clips": [
+                    {"name": "clips/", "size": 0, "type": "directory"},
+                    {"name": "clips", "size": 0, "type": "file"},
+                    {"name": "clips/a", "size": 7, "type": "file"},
+                    {"name": "clips/a/", "size": 0, "type": "directory"},
+                    {"name": "clips/.git", "size": 0, "type": "directory"},
+                    {"name": "elsewhere/b.mp4", "size": 7, "type": "file"},
+                    {"name": "clips/socket", "size": 7, "type": "other"},
+                ],
+                "clips/a": [{"name": "clips/a/c.mp4", "size": None, "type": "file"}],
+            }[path]
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": path, "size": 0, "type": "directory"}
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix("odd://")
+
+    protocol(Store)
+    found = find_sources("odd://clips")
+    assert [(source.name, source.size) for source in found] == [("a", 7), ("a/c.mp4", -1)]
+    assert asked == ["clips", "clips/a"]
+
+
+def test_sources_pass_between_processes_as_plain_values(tmp_path: Path) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    if os.name == "posix":
+        Path(os.fsdecode(os.fsencode(str(folder)) + b"/b/\xff\n.mp4")).write_bytes(b"x")
+    one = find_sources(folder / "clip2.mkv")
+    for source in [*find_sources(folder), *find_sources(_in_memory(folder)), *one]:
+        again = Source.from_json(json.loads(json.dumps(source.to_json())))
+        assert again == source
+        assert again.path == source.path
+
+
+# Reading
+
+
+def test_clips_of_remote_arrays_are_read_from_any_frame_on(tmp_path: Path) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    place = locate(_in_memory(folder) + "/arrays/many.npy")
+    clips = [
+        (clip.index, clip.first_frame, list(clip.frames), clip.position())
+        for clip in open_clips(place, NATIVE, first_frames=[SKIP, 3, 9])
+    ]
+    assert [clip[:2] for clip in clips] == [(1, 3), (2, 9)]
+    assert [image.tobytes() for image in clips[0][2]] == [barcode(7).tobytes()]
+    assert clips[1][2] == []
+    assert [clip[3] for clip in clips] == [2 / 3, 1.0]
+
+
+def test_clips_of_a_remote_array_can_be_read_after_the_next_was_asked_for(tmp_path: Path) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    first, second, third = open_clips(locate(_in_memory(folder) + "/arrays/many.npy"), NATIVE)
+    for clip, start in ((third, 8), (first, 0), (second, 4)):
+        assert next(clip.frames).tobytes() == barcode(start).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), "an array of float32"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "holds no frame"),
+        (np.asfortranarray(np.zeros((2, 8, 8, 3), np.uint8)), "Fortran order; save it in C order"),
+        (np.array([object()]), "an array of object"),
+    ],
+)
+def test_a_remote_array_that_is_none_says_so(array: np.ndarray, reason: str) -> None:
+    with fsspec.open("memory://clips/a.npy", "wb") as file:
+        np.save(file, array)
+    with pytest.raises(ReadError, match=reason):
+        next(open_clips(locate("memory://clips/a.npy"), NATIVE))
+
+
+def test_a_remote_array_that_is_cut_or_no_array_says_so() -> None:
+    with fsspec.open("memory://clips/a.npy", "wb") as file:
+        np.save(file, np.zeros((2, 8, 8, 3), np.uint8))
+    whole = fsspec.filesystem("memory").cat_file("/clips/a.npy")
+    for content, reason in (
+        (whole[:-1], "383 bytes, its header says 384"),
+        (whole[:40], "not a .npy array"),
+        (b"text", "not a .npy array"),
+        (b"", "not a .npy array"),
+        (whole[:6] + b"\3" + whole[7:], r"version \(3, 0\)"),
+    ):
+        fsspec.filesystem("memory").pipe_file("/clips/a.npy", content)
+        with pytest.raises(ReadError, match=reason):
+            count_clips(locate("memory://clips/a.npy"))
+
+
+def test_a_remote_video_is_sought_in(tmp_path: Path) -> None:
+    images = [barcode(number % 256) for number in range(400)]
+    write_clip(tmp_path / "long.mp4", images, **GOP_8)
+    (source,) = find_sources(_in_memory(tmp_path))
+    (clip,) = open_clips(source, NATIVE, first_frames=[350])
+    assert clip.sought
+    whole = _frames(tmp_path / "long.mp4")
+    assert [image.tobytes() for image in clip.frames] == [image for _, image in whole[350:]]
+
+
+def test_decord_is_not_asked_to_read_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ldf_video.video.read.check_decord", lambda: None)
+    monkeypatch.setattr("ldf_video.video.decord_reader.check_decord", lambda: None)
+    write_clip(tmp_path / "a.mp4", [barcode(3)] * 2, **GOP_8)
+    (source,) = find_sources(_in_memory(tmp_path))
+    (clip,) = open_clips(source, NATIVE, reader="decord")
+    assert clip.why_pyav == "a URL"
+    assert len(list(clip.frames)) == 2
+
+
+def test_readers_open_urls_in_their_own_processes(tmp_path: Path) -> None:
+    folder = _many_kinds(tmp_path / "clips")
+    local = [s for s in find_sources(folder) if s.path.suffix != ".txt"]
+    remote = [s for s in find_sources(f"file://{folder}") if s.path.suffix != ".txt"]
+    frames: dict[str, bytes] = {source.name: b"" for source in remote}
+    digests = {}
+    with ReaderPool(NATIVE, num_workers=1) as pool:
+        for event in pool.read(remote, lambda source, digest, count: [0] * (count or 1)):
+            if isinstance(event, FramesRead):
+                frames[event.source.name] += event.frames.tobytes()
+            elif isinstance(event, SourceEnded):
+                digests[event.source.name] = event.digest
+    assert digests == {source.name: source_digest(source) for source in local}
+    for source in local:
+        assert frames[source.name] == b"".join(image for _, image in _frames(source))
+
+
+class RangeFile(AbstractBufferedFile):
+    """As files of object stores: ranges of bytes, each a request."""
+
+    requests: ClassVar[list[tuple[int, int]]] = []
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        self.requests.append((start, end))
+        return MemoryFileSystem.store[self.path].getvalue()[start:end]
+
+
+def test_files_come_in_bounded_ranges_and_about_once(protocol: Any) -> None:
+    class Ranges(Odd):
+        def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+            return RangeFile(self, self._strip_protocol(path), mode, **options)
+
+    protocol(Ranges)
+    size = 12 * BLOCK_BYTES
+    array = np.random.default_rng(0).integers(0, 256, (2, 32, 256, 256, 3), np.uint8)
+    with fsspec.open("memory://clips/a.npy", "wb") as file:
+        np.save(file, array)
+    assert array.nbytes == size
+    place = RemotePath("odd://clips") / "a.npy"
+    frames = [list(clip.frames) for clip in open_clips(place, Geometry(256, 256))]
+    assert np.array_equal(frames, array)
+    lengths = [end - start for start, end in RangeFile.requests]
+    assert max(lengths) <= 2 * BLOCK_BYTES
+    assert sum(lengths) < 1.1 * size
+
+
+# What goes wrong
+
+
+def test_a_url_of_nothing_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="memory://clips does not exist; expected a video"):
+        find_sources("memory://clips")
+    fsspec.filesystem("memory").makedirs("/clips/empty")
+    with pytest.raises(UsageError, match="memory://clips holds no file"):
+        find_sources("memory://clips")
+
+
+def test_an_unknown_protocol_is_a_usage_error() -> None:
+    for url in ("nowhere://clips", "zip://a::nowhere://b/all.zip"):
+        with pytest.raises(UsageError, match=r"Protocol not known: nowhere; .*such as s3://"):
+            find_sources(url)
+
+
+def test_a_package_that_is_not_there_is_named(protocol: Any) -> None:
+    protocol("no_such_package.OddFileSystem", "Install oddfs to access Odd")
+    with pytest.raises(UsageError, match=r"odd://clips: Install oddfs to access Odd; .*with pip"):
+        find_sources("odd://clips")
+
+
+class NetworkError(Exception):
+    """What backends raise need not be an OSError."""
+
+
+class FlakyFile:
+    """A file of which a part can be read, and then never more."""
+
+    def __init__(self, file: Any, allowed_bytes: int) -> None:
+        self._file, self._left = file, allowed_bytes
+        self.seek, self.tell, self.close = file.seek, file.tell, lambda: None
+
+    def read(self, num_bytes: int) -> bytes:
+        self._left -= num_bytes
+        if self._left < 0:
+            raise NetworkError("connection reset\nby peer")
+        data: bytes = self._file.read(num_bytes)
+        return data
+
+
+class Flaky(Odd):
+    """The memory file system over a bad network."""
+
+    allowed_bytes = 0
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return FlakyFile(super().open(path, mode), self.allowed_bytes)
+
+
+def _until_error(
+    source: Source, geometry: Geometry, *, fail_after: int | None = None
+) -> tuple[list[bytes], Exception | None]:
+    frames = []
+    try:
+        for clip in open_clips(source, geometry):
+            for image in clip.frames:
+                frames.append(image.tobytes())
+                if len(frames) == fail_after:
+                    Flaky.allowed_bytes = 0
+    except ReadError as error:
+        return frames, error
+    return frames, None
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "moving.webp", "a.npy"])
+def test_a_network_that_fails_is_an_error_and_no_end_of_the_clip(
+    tmp_path: Path, name: str, protocol: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At any byte it is a ReadError: what is there is not taken for all that there is."""
+    noise = np.random.default_rng(0).integers(0, 256, (100, 128, 128, 3), np.uint8)
+    path = tmp_path / name
+    if name == "a.npy":
+        np.save(path, noise)
+    elif name == "moving.webp":
+        first, *rest = [Image.fromarray(image) for image in noise]
+        first.save(path, save_all=True, append_images=rest, lossless=True)
+    else:
+        write_clip(path, list(noise), codec_options={"g": "4"})
+    _in_memory(tmp_path)
+    protocol(Flaky)
+    size = path.stat().st_size
+    source = Source(RemotePath("odd://clips"), name, size, 0)
+    numbers = set()
+    for share in (0, 0.1, 0.3, 0.5, 0.8, 1):
+        Flaky.allowed_bytes = int(share * size)
+        frames, error = _until_error(source, Geometry(128, 128))
+        assert type(error) is ReadError
+        assert str(error) == "cannot be read: connection reset"
+        numbers.add(len(frames))
+        with pytest.raises(ReadError, match=r"^cannot be read: connection reset$"):
+            source_digest(source)
+    assert len(numbers) > 1 or name == "moving.webp"  # some in the midst of it
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_fails_within_a_series_is_an_error(tmp_path: Path, protocol: Any) -> None:
+    for number in range(5):
+        Image.fromarray(barcode(number)).save(tmp_path / f"{number}.png")
+    _in_memory(tmp_path)
+    protocol(Flaky)
+    Flaky.allowed_bytes = 10**6
+    (source,) = find_sources("odd://clips")
+    assert len(_frames(source)) == 5
+
+    frames, error = _until_error(source, NATIVE, fail_after=3)
+    assert type(error) is ReadError
+    assert str(error) == "3.png: cannot be read: connection reset"
+    assert len(frames) == 3
+
+
+def test_a_file_that_ends_before_its_size_is_a_failure_of_its_file_system(protocol: Any) -> None:
+    class Short(Odd):
+        def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+            file = FlakyFile(super().open(path, mode), 10**9)
+            file.read = lambda num_bytes: b""  # type: ignore[method-assign]
+            return file
+
+    fsspec.filesystem("memory").pipe_file("/clips/a.mp4", b"abc")
+    protocol(Short)
+    with RemotePath("odd://clips/a.mp4").open() as file, pytest.raises(RemoteError) as raised:
+        file.read()
+    assert str(raised.value) == "it ended after 0 of 3 bytes"
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (NetworkError("no route to host"), None),
+        (PermissionError("Access Denied"), ["a.mp4"]),
+        (FileNotFoundError("/clips/b"), ["a.mp4"]),
+    ],
+)
+def test_a_folder_that_is_closed_is_left_out_and_one_that_is_out_of_reach_is_an_error(
+    protocol: Any, error: Exception, names: list[str] | None
+) -> None:
+    class Closed(Odd):
+        def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+            if path.endswith("/b"):
+                raise error
+            return super().ls(path, detail)
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/clips/a.mp4", b"x")
+    memory.pipe_file("/clips/b/c.mp4", b"x")
+    protocol(Closed)
+    if names is None:
+        with pytest.raises(ReadError, match="odd://clips cannot be listed: no route to host; "):
+            find_sources("odd://clips")
+    else:
+        assert _names("odd://clips") == names
+
+
+def test_a_root_that_is_closed_is_an_error(protocol: Any) -> None:
+    class Closed(Odd):
+        def info(self, path: str, **_: Any) -> Any:
+            raise PermissionError("Access Denied")
+
+    protocol(Closed)
+    with pytest.raises(LdfError, match="odd://clips cannot be listed: Permission denied; "):
+        find_sources("odd://clips")
+    assert not RemotePath("odd://clips").is_dir()
+
+
+def test_what_goes_back_to_the_network_is_known() -> None:
+    outer = ReadError("x")
+    outer.__cause__ = ValueError("y")
+    assert not is_remote_failure(outer)
+    outer.__cause__.__cause__ = RemoteError("z")
+    assert is_remote_failure(outer)
+
+
+def test_files_keep_positions_of_their_own() -> None:
+    """The memory file system hands the same file to all."""
+    fsspec.filesystem("memory").pipe_file("/clips/a", bytes(range(256)) * 1024)
+    place = RemotePath("memory://clips/a")
+    with place.open() as first, place.open() as second:
+        assert first.read(3) == bytes(range(3))
+        second.seek(-1, os.SEEK_END)
+        assert (second.read(), second.read()) == (b"\xff", b"")
+        first.seek(256 * 1000 - 3, os.SEEK_CUR)
+        assert first.read(2) == b"\0\1"
+        first.seek(-1, os.SEEK_CUR)
+        assert first.read(1) == b"\1"
+        with pytest.raises(OSError, match="Invalid argument"):
+            first.seek(-1)
