@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.sources import find_sources, source_digest
+from ldf_video.video.sources import find_sources, natural_key, source_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +37,31 @@ def test_names_come_in_natural_order(tmp_path: Path) -> None:
         "clip10.mp4",
         "日本 é.mp4",
     ]
+
+
+NAMES = st.text(st.sampled_from("019aAbß-._/ \x01é日"), max_size=8)
+
+
+@given(NAMES, NAMES)
+def test_numbers_in_names_count_by_their_value(first: str, second: str) -> None:
+    def by_parts(name: str) -> tuple[list[str | int], str]:
+        parts: list[str | int] = list(re.split("([0-9]+)", name.casefold()))
+        parts[1::2] = [int(part) for part in parts[1::2]]
+        return parts, name
+
+    assert (natural_key(first) < natural_key(second)) == (by_parts(first) < by_parts(second))
+
+
+def test_a_source_keeps_no_path_and_no_dictionary(tmp_path: Path) -> None:
+    """A million of them must fit memory."""
+    for number in range(3):
+        _touch(tmp_path / "deep" / "er" / f"{number}.mp4")
+    sources = find_sources(tmp_path)
+    assert [source.path for source in sources] == [
+        tmp_path / "deep" / "er" / f"{number}.mp4" for number in range(3)
+    ]
+    assert not any(hasattr(source, "__dict__") for source in sources)
+    assert all(source.root is sources[0].root for source in sources)
 
 
 def test_hidden_files_are_left_out_at_any_depth(tmp_path: Path) -> None:
@@ -74,6 +102,15 @@ def test_a_file_is_its_own_only_source(tmp_path: Path) -> None:
     assert (source.path, source.name, source.size) == (path, "a.mp4", 3)
     assert source.mtime_ns == path.stat().st_mtime_ns
     assert source_digest(source) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_who_waits_for_a_digest_hears_that_it_goes_on(tmp_path: Path) -> None:
+    _touch(tmp_path / "a.mp4", bytes(2**20))
+    (source,) = find_sources(tmp_path)
+    beats: list[None] = []
+    digest = source_digest(source, alive=lambda: beats.append(None))
+    assert digest == hashlib.sha256(bytes(2**20)).hexdigest()
+    assert len(beats) == 4
 
 
 def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
