@@ -90,6 +90,11 @@ class ReaderHandle:
         with contextlib.suppress(OSError):  # dead already? That is seen when it is listened to
             self.tell({"geometry": geometry_to_json(geometry), "reader": reader})
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has started and has nothing to do."""
+        return self.is_ready and self.reading is None
+
     def tell(self, command: Header) -> None:
         """Sends a command.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.sources import Source
+    from ldf_video.video.wire import Message
 
 __all__ = [
     "ClipBegun",
@@ -43,6 +44,7 @@ __all__ = [
 
 _LISTEN_SECONDS = 0.25
 _MAX_SECONDS_A_WAIT = 1.0  # what exceeds it this process did not run, and may not blame readers for
+_MAX_MESSAGES_A_TURN = 8
 _START_SECONDS = 120.0
 _MAX_FAILED_STARTS = 3
 
@@ -62,6 +64,7 @@ class ReaderPool:
         reader: Reader = "auto",
         num_workers: int,
         stall_seconds: float = 60.0,
+        num_cores: int | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         """Starts nothing yet.
@@ -72,6 +75,7 @@ class ReaderPool:
             num_workers: processes at most; 0 reads in a thread of this process, where nothing is
                 isolated: for file systems that live in it, and to look for faults.
             stall_seconds: after so long without a word a reader hangs.
+            num_cores: that decoders may use together, None for all of this process.
             command: that starts a reader; tests have others.
 
         Raises:
@@ -81,6 +85,7 @@ class ReaderPool:
         self._geometry, self._reader_name = geometry, reader
         self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
         self._command = command if num_workers else None
+        self._num_cores = num_cores or _usable_cores()
         self._again: deque[Reading] = deque()  # what was begun before; it goes first
         self._sources: Sequence[Source] = ()
         self._num_begun = 0  # of the sources
@@ -164,7 +169,7 @@ class ReaderPool:
         """Gives readers work, listens to them once, and ends those that hang."""
         self._start_readers()
         for reader in list(self._readers):
-            if reader.is_ready and reader.reading is None:
+            if reader.is_idle:
                 yield from self._hand_out(reader, plan)
         began = time.monotonic()
         ready = self._selector.select(_LISTEN_SECONDS)
@@ -196,7 +201,7 @@ class ReaderPool:
 
     def _hand_out(self, reader: ReaderHandle, plan: Plan) -> Iterator[Event]:
         """Gives an idle reader the next source that needs one."""
-        while self._num_waiting() and reader.reading is None and reader in self._readers:
+        while self._num_waiting() and reader.is_idle and reader in self._readers:
             yield from self._go_on(reader, self._next_reading(), plan)
 
     def _go_on(self, reader: ReaderHandle, reading: Reading, plan: Plan) -> Iterator[Event]:
@@ -210,49 +215,60 @@ class ReaderPool:
         try:
             reader.tell(command)
         except OSError:
-            yield from self._lost(reader, is_gone=True)
+            yield from self._lost(reader)
 
     def _threads(self) -> int:
         """For a decoder: the cores over the readers that have work, so that none is idle."""
-        usable = getattr(os, "sched_getaffinity", None)
-        num_cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
         num_readers = min(self._num_workers, self._num_busy() + 1 + self._num_waiting())
-        return max(1, num_cores // num_readers)
+        return max(1, self._num_cores // num_readers)
 
     # -- what readers say
 
     def _hear(self, reader: ReaderHandle, plan: Plan) -> Iterator[Event]:
-        if reader not in self._readers:  # ended while others were heard
-            return
-        try:
-            message = reader.channel.receive()
+        """Takes what a reader has said, but leaves the others their turn."""
+        for _ in range(_MAX_MESSAGES_A_TURN):
+            if reader not in self._readers:  # ended by who got the last event
+                return
+            reading, events = reader.reading, list[Event]()
+            try:
+                message = reader.channel.receive()
+                if message is not None:
+                    events = self._understand(reader, message)
+            except EOFError:
+                yield from self._lost(reader)
+                return
+            except WireError as error:
+                yield from self._lost(reader, why=str(error))
+                return
             if message is None:
                 return
-            kind, reading = message.header.get("is"), reader.reading
-            if kind == "ready":
-                reader.is_ready, self._num_failed_starts = True, 0
-            elif kind == "broken":
-                raise LdfError(f"readers do not start: {message.header.get('reason')}")
-            elif kind == "alive":
-                pass
-            elif reading is None:
-                raise WireError(f"a message {kind!r} out of turn")
-            else:
-                events = reading.hear(message)
-                if reading.is_over or kind == "digested":
-                    reader.reading = None
-                yield from events
-                if kind == "digested":
-                    yield from self._go_on(reader, reading, plan)
-        except EOFError:
-            yield from self._lost(reader, is_gone=True)
-        except WireError:
-            yield from self._lost(reader, is_gone=False)
+            yield from events
+            if reading is not None and message.header["is"] == "digested":
+                yield from self._go_on(reader, reading, plan)
+            if reader.is_idle:
+                yield from self._hand_out(reader, plan)
 
-    def _lost(self, reader: ReaderHandle, *, is_gone: bool) -> Iterator[Event]:
-        """Ends a reader that died or talks nonsense, and saves what it was at."""
+    def _understand(self, reader: ReaderHandle, message: Message) -> list[Event]:
+        kind, reading = message.header.get("is"), reader.reading
+        if kind == "ready":
+            reader.is_ready, self._num_failed_starts = True, 0
+            return []
+        if kind == "broken":
+            raise LdfError(f"readers do not start: {message.header.get('reason')}")
+        if kind == "alive":
+            return []
+        if reading is None:
+            raise WireError(f"a message {kind!r} out of turn")
+        events = reading.hear(message)
+        if reading.is_over:
+            reader.reading = None
+        return events
+
+    def _lost(self, reader: ReaderHandle, *, why: str = "") -> Iterator[Event]:
+        """Ends a reader that died, or is to die as it talks nonsense, and saves what it was at."""
         reading = reader.reading
-        how = self._end(reader, is_gone=is_gone)
+        how = self._end(reader, is_gone=not why)
+        how = why or how
         if not reader.is_ready:
             self._num_failed_starts += 1
             if self._num_failed_starts == _MAX_FAILED_STARTS:
@@ -268,15 +284,13 @@ class ReaderPool:
     def _end_if_stalled(self, reader: ReaderHandle) -> Iterator[Event]:
         if reader not in self._readers:
             return
-        limit = self._stall_seconds if reader.is_ready else _START_SECONDS
-        is_idle = reader.is_ready and reader.reading is None
-        if is_idle or reader.silent_seconds < limit:
-            return
-        if not reader.is_ready:
-            yield from self._lost(reader, is_gone=False)
-            return
-        assert reader.reading is not None
         reading = reader.reading
+        if reading is None:
+            if not reader.is_ready and reader.silent_seconds >= _START_SECONDS:
+                yield from self._lost(reader, why=f"no word for {_START_SECONDS:g} s")
+            return
+        if reader.silent_seconds < self._stall_seconds:
+            return
         self._end(reader)
         yield from reading.break_off(f"the decoder hung for {self._stall_seconds:g} s")
 
@@ -285,3 +299,8 @@ class ReaderPool:
         self._selector.unregister(reader.channel)
         reader.reading = None
         return reader.end(is_gone=is_gone)
+
+
+def _usable_cores() -> int:
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1

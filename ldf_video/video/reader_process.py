@@ -75,11 +75,11 @@ def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Serves the socket whose descriptor is the only argument; returns never."""
+    """Serves the socket whose descriptor is the last argument; returns never."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
     _, hard_limit = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard_limit))  # a crash is no news here
-    serve(socket.socket(fileno=int(sys.argv[1])), on_gone=lambda: os._exit(0))
+    serve(socket.socket(fileno=int(sys.argv[-1])), on_gone=lambda: os._exit(0))
     os._exit(0)
 
 
