@@ -41,18 +41,21 @@ class Resident(NamedTuple):
     mapped: int
 
 
-def resident_bytes(pid: int) -> Resident:
+def resident_bytes(pid: int, *, parent_command: bytes = b"") -> Resident:
     """What a process and its descendants hold, zeros once they are gone."""
     fields = {"RssAnon:": 0, "RssShmem:": 0, "RssFile:": 0}
     below = []
     try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if command == parent_command:  # not exec'd yet: what it has is its parent's own memory
+            return Resident(0, 0)
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             name, *value = line.split()
             if name in fields:
                 fields[name] = 1024 * int(value[0])
         for task in Path(f"/proc/{pid}/task").iterdir():
             children = (task / "children").read_text().split()
-            below += [resident_bytes(int(child)) for child in children]
+            below += [resident_bytes(int(child), parent_command=command) for child in children]
     except (FileNotFoundError, ProcessLookupError):
         pass
     own = fields["RssAnon:"] + fields["RssShmem:"] + sum(child.own for child in below)
