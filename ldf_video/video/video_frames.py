@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ldf_video.video.decode import Media, open_media
@@ -89,7 +90,7 @@ def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -
         # From here on the frames own the open file: they close it when read to the end or dropped.
         decoded = begun(_owning(_beating(media.frames(), how.alive), stack.pop_all()))
     native_first = first if geometry.fps is None else first / geometry.fps * media.fps
-    if how.seek and native_first >= _MIN_SOUGHT and _may_seek(media):
+    if how.seek and native_first >= _MIN_SOUGHT and _may_seek(path, media):
         with contextlib.suppress(TimesError):
             sought = _SoughtFrames(path, geometry, first, how, native_fps=media.fps)
             fps = geometry.fps or media.fps
@@ -153,8 +154,10 @@ class _SoughtFrames:
         yield from whole.frames
 
 
-def _may_seek(media: Media) -> bool:
-    return media.container_name in CONTAINERS and not isinstance(media, DecordMedia)
+def _may_seek(path: Location, media: Media) -> bool:
+    # Over a network looking at all packets costs more than what it saves.
+    is_here = isinstance(path, Path)
+    return is_here and media.container_name in CONTAINERS and not isinstance(media, DecordMedia)
 
 
 def _open_by(
