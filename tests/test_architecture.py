@@ -31,6 +31,7 @@ ALLOWED = {
     "torch": {"video/pixels.py", "models", "training", "pipelines"},
     "accelerate": {"training"},
     "bitsandbytes": {"training"},
+    "ray": {"pipelines/ray_engine.py"},
     "safetensors": {"training/checkpoints.py"},
     "filelock": {"store", "training/checkpoints.py"},
     "sqlite3": {"store"},

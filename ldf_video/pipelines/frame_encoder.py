@@ -52,7 +52,8 @@ class FrameEncoder:
     """
 
     def __init__(self, model: FrameModel, *, device: str, precision: str) -> None:
-        model.encoder.to(memory_format=torch.channels_last)  # as pixels come, and quicker
+        # As pixels come, and quicker.
+        model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.device, self.precision = model, device, precision
         self.num_lanes = _choose_lanes(device)
         self._lane = threading.local()

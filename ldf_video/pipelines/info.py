@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +68,12 @@ def _video(path: Path) -> dict[str, Any]:
 def _store(path: Path) -> dict[str, Any]:
     reader = StoreReader(path)
     quarantined = reader.quarantined()
-    seconds = sum(
-        float(int(length) / reader.fps(clip)) for clip, length in enumerate(reader.lengths)
-    )
     return {
         "what": f"store of {reader.spec.kind}",
         "path": str(path),
         "clips": reader.num_clips,
         "frames": reader.num_frames,
-        "hours": round(seconds / 3600, 4),
+        "hours": round(reader.num_seconds / 3600, 4),
         **({"parts": len(reader.parts)} if len(reader.parts) > 1 else {}),
         "bytes": sum(
             file.stat().st_size
@@ -84,8 +84,16 @@ def _store(path: Path) -> dict[str, Any]:
         "item_shape": list(reader.spec.item_shape),
         "dtype": reader.spec.dtype,
         "fingerprint": reader.spec.fingerprint,
+        "salvaged": len(reader.salvaged()),
+        "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
         "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
     }
+
+
+def _causes(reasons: Iterable[str]) -> dict[str, int]:
+    """How many there are of each reason, the most frequent first; its numbers do not tell apart."""
+    counts = Counter(re.sub(r"\d+(\.\d+)?", "N", reason) for reason in reasons)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def lines_on_opening(writer: StoreWriter) -> list[str]:
     lines = []
     if writer.moved_to is not None:
         lines.append(f"the store that was there is kept as {writer.moved_to}")
+    if writer.repaired:
+        lines.append(writer.repaired)
     return lines
 
 
@@ -86,9 +88,16 @@ def list_sources(clips: str | Path, ranks: Ranks) -> list[Source]:
     Raises:
         UsageError: there is nothing at `clips`.
     """
-    sources = find_sources(clips)
+    sources: list[Source] = []
+
+    def look() -> None:
+        sources.extend(find_sources(clips))
+
+    ranks.of_first(look)  # what is wrong with the path is told once
     if ranks.count == 1:
         return sources
+    if not ranks.is_first:
+        look()
     digest = hashlib.sha256()
     for source in sources:
         digest.update(repr(source).encode("utf-8", "surrogateescape"))

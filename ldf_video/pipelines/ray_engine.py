@@ -167,7 +167,7 @@ class _Cluster:
                 self._progress.say(f"encode: {line}")
             known = known_owners(job.out, names, num_ranks=self._count)
         affine: list[list[Source]] = [[] for _ in range(self._count)]
-        free = []
+        free: list[Source] = []
         for source, owner in zip(sources, known, strict=True):
             (free if owner == NOBODY else affine[owner]).append(source)
         return affine, free
@@ -194,7 +194,7 @@ def _alive_nodes() -> list[dict[str, float]]:
     """What each living node has of CPU, GPU and so on."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]]:
