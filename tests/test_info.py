@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 from clip_files import barcode, write_clip
 from PIL import Image
-from store_data import make_clips, write_parts
+from store_data import SPEC, make_clips, make_rows, write_parts
 from tiny_models import save_pair, write_array
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines.encode import encode
 from ldf_video.pipelines.info import info
+from ldf_video.store import StoreWriter
 from ldf_video.store.parts import find_parts
 from ldf_video.training import checkpoints
 
@@ -62,8 +64,27 @@ def test_a_store(tmp_path: Path) -> None:
     assert described["hours"] == pytest.approx(2 / 3600, abs=1e-4)
     assert described["item_shape"] == [4, 4, 4]
     assert described["quarantined"] == ["b.mp4: empty file"]
+    assert described["quarantined_by_cause"] == {"empty file": 1}
+    assert described["salvaged"] == 0
     assert "parts" not in described
     json.dumps(described)
+
+
+def test_a_store_counts_its_quarantine_by_cause_and_its_hours(tmp_path: Path) -> None:
+    reasons = ["cut at 12 s", "no video", "cut at 3.5 s", "empty file", "no video", "cut at 0 s"]
+    with StoreWriter(tmp_path, SPEC) as writer:
+        for number, reason in enumerate(reasons):
+            writer.quarantine(f"{number}.mp4", size=1, mtime_ns=1, reason=reason)
+        for clip_id, fps, status in (("a", 25, "complete"), ("b", "30000/1001", "salvaged")):
+            writer.append(clip_id, make_rows(0, 3600), fps=Fraction(fps))
+            writer.finish_clip(clip_id, fps=Fraction(fps), status=status)
+            writer.set_source(clip_id, size=1, mtime_ns=1, clip_ids=[clip_id])
+    described = info(tmp_path)
+    causes = list(described["quarantined_by_cause"].items())
+    assert causes == [("cut at N s", 3), ("no video", 2), ("empty file", 1)]
+    assert described["quarantined"] == [f"{n}.mp4: {reason}" for n, reason in enumerate(reasons)]
+    assert described["salvaged"] == 1
+    assert described["hours"] == round(1 / 25 + 1001 / 30000, 4)
 
 
 def test_a_store_in_parts(tmp_path: Path) -> None:

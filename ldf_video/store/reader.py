@@ -120,6 +120,11 @@ class StoreReader:
         view._hold(take(self._clips, chosen))
         return view
 
+    @property
+    def num_seconds(self) -> float:
+        """How long all clips last together, in seconds."""
+        return float((self.lengths * (self._clips.fps_den / self._clips.fps_num)).sum())
+
     def fps(self, clip: int) -> Fraction:
         """Frames a second of one clip."""
         number = self._checked(clip)

@@ -249,10 +249,9 @@ class ShardWriter:
 
     def _open(self) -> BinaryIO:
         path = shard_path(self._root, self._position.shard)
-        if self._position.row:
-            file = path.open("r+b", buffering=_BUFFER_BYTES)
-        else:
-            file = path.open("wb", buffering=_BUFFER_BYTES)
+        file = path.open("r+b" if self._position.row else "wb", buffering=_BUFFER_BYTES)
+        self._file = file  # from now on `close` closes it, whatever fails
+        if not self._position.row:
             file.write(header(self._spec, 0))
             file.flush()
             sync_directory(self._root)
@@ -264,7 +263,7 @@ def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
     """Cut every row at and after a position, in its shard and in those that follow.
 
     Raises:
-        StoreError: the position's shard is missing, damaged, or holds fewer rows.
+        StoreError: the position's shard is missing or holds fewer rows.
         OSError: a file cannot be written.
     """
     for path in shards_after(root, position.shard):
@@ -272,8 +271,9 @@ def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
     if not position.row:
         shard_path(root, position.shard).unlink(missing_ok=True)
         return
-    num_rows = count_rows(root, spec, shard=position.shard)
-    if num_rows < position.row:
+    found = look_at(root, spec, shard=position.shard)
+    num_rows = 0 if found is None else found.num_rows
+    if num_rows < position.row:  # its header is written anew, whatever a full disk made of it
         raise StoreError(
             f"{shard_path(root, position.shard)} holds {num_rows} rows, its manifest counts"
             f" {position.row}: the store is damaged, {REPAIR}"

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import look_into
 from ldf_video.store.part_check import Findings, check_part, count_unused
@@ -86,7 +88,7 @@ def _verify(path: Path, *, drop: bool) -> Verified:
     with ExitStack() as locks:
         for number, part in parts.items():
             if drop:
-                locks.callback(acquire(part).release)
+                locks.callback(_locked(part).release)
             found.prefix = f"{part.name}: " if number else ""
             problem = find_difference(part, spec)
             if problem:  # rows of another size: nothing in them can be checked
@@ -109,6 +111,13 @@ def _verify(path: Path, *, drop: bool) -> Verified:
         num_lost_clips=num_lost_clips,
         num_lost_frames=num_lost_frames,
     )
+
+
+def _locked(part: Path) -> FileLock:
+    try:
+        return acquire(part)
+    except OSError as error:
+        raise write_error(part, error) from error
 
 
 def _drop(part: Path, lost: dict[str, int]) -> tuple[int, int]:

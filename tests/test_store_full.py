@@ -1,0 +1,238 @@
+"""A disk that runs full at any step: one line, every commit kept, the same calls go on."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+import sqlite3
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows
+from test_store_kill import CLIPS, encode, start
+
+from ldf_video.errors import StoreError
+from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
+from ldf_video.store.manifest import Manifest
+from ldf_video.store.shards import ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROWS_A_COMMIT = 24
+
+
+class FullAt:
+    """Raises what a full disk does at the step with this number, and at each that follows.
+
+    Attributes:
+        steps: that were taken.
+        committed: frames of each clip after the last commit.
+    """
+
+    def __init__(self, instant: int, patch: pytest.MonkeyPatch) -> None:
+        self.instant, self.steps = instant, 0
+        self.committed: dict[str, int] = {}
+        patch.setattr(shards.os, "fsync", self.before(shards.os.fsync, self.no_space))
+        for name in ("create_manifest", "write_store_json"):
+            step = self.before(getattr(part_writer, name), self.no_space)
+            patch.setattr(part_writer, name, step)
+        opened, connected = ShardWriter._open, Manifest.__init__
+        make_file = self.before(opened, self.no_space)
+        patch.setattr(ShardWriter, "_open", lambda shard: FullFile(make_file(shard), self))
+
+        def connect(manifest: Manifest, root: Path) -> None:
+            connected(manifest, root)
+            manifest._connection = FullConnection(manifest._connection, self)
+
+        patch.setattr(Manifest, "__init__", connect)
+        kept = ShardWriter.keep
+
+        def keep(shard: ShardWriter) -> None:
+            kept(shard)
+            self.committed = committed_frames(shard._root)
+
+        patch.setattr(ShardWriter, "keep", keep)
+
+    def is_full(self) -> bool:
+        self.steps += 1
+        return self.steps >= self.instant
+
+    def no_space(self) -> None:
+        if self.is_full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def before(self, function: Callable[..., Any], check: Callable[[], None]) -> Callable[..., Any]:
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check()
+            return function(*args, **kwargs)
+
+        return checked
+
+
+class FullFile:
+    """A shard's file that takes half of what does not fit."""
+
+    def __init__(self, file: Any, disk: FullAt) -> None:
+        self.file, self.disk = file, disk
+
+    def write(self, data: Any) -> int:
+        if self.disk.is_full():
+            self.file.write(bytes(data)[: len(bytes(data)) // 2])
+            self.file.flush()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.disk.no_space()
+        self.file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class FullConnection:
+    """A manifest's connection whose writing statements fail."""
+
+    def __init__(self, connection: sqlite3.Connection, disk: FullAt) -> None:
+        self.connection, self.disk = connection, disk
+
+    def execute(self, query: str, *values: Any) -> Any:
+        if not query.startswith(("SELECT", "ROLLBACK")):
+            self.no_space()
+        return self.connection.execute(query, *values)
+
+    def executemany(self, query: str, rows: Any) -> Any:
+        self.no_space()
+        return self.connection.executemany(query, rows)
+
+    def no_space(self) -> None:
+        if self.disk.is_full():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+def committed_frames(path: Path) -> dict[str, int]:
+    manifest = sqlite3.connect(path / "manifest.sqlite")
+    found = dict(manifest.execute("SELECT clip_id, num_frames FROM clips"))
+    manifest.close()
+    return found
+
+
+def test_a_disk_that_is_full_from_any_step_on_keeps_every_commit(tmp_path) -> None:
+    options = {"commit_seconds": 1e9, "commit_bytes": ROWS_A_COMMIT * SPEC.row_bytes}
+    stops = 0
+    for instant in count(1):
+        path = tmp_path / str(instant)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = FullAt(instant, patch)
+            try:
+                encode(path, **options)
+                break
+            except StoreError as error:
+                message = str(error)
+        stops += 1
+        assert message.startswith(f"disk full at {path} (")
+        assert message.endswith("what was committed is safe, make room or use another --out")
+        assert "\n" not in message
+        if (path / "store.json").exists():
+            assert committed_frames(path) == disk.committed
+            assert verify_store(path).num_problems == 0
+            held = sum(disk.committed.values()) * SPEC.row_bytes
+            files = [file.stat().st_size for file in path.glob("data-*.npy")]
+            assert sum(files) == held + 128 * len(files)  # nothing of what failed takes room
+        encode(path, **options)
+        assert_holds(StoreReader(path), CLIPS)
+    assert disk.steps < disk.instant
+    assert stops > 50
+    assert_holds(StoreReader(path), CLIPS)
+
+
+def test_a_disk_that_is_full_for_a_moment_ends_the_writer_all_the_same(tmp_path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FullAt(10**9, patch)
+        with StoreWriter(tmp_path, SPEC) as writer:
+            add_clip(writer, "a", make_rows(0, 4))
+            writer.commit()
+            writer.append("b", make_rows(1, 4), fps=FPS)
+            disk.instant = 0
+            with pytest.raises(StoreError, match="disk full"):
+                writer.commit()
+            disk.instant = 10**9
+            with pytest.raises(StoreError, match="has ended: open the store again to go on"):
+                writer.commit()
+    with StoreWriter(tmp_path, SPEC) as writer:
+        assert (writer.committed_frames("a"), writer.committed_frames("b")) == (4, 0)
+        add_clip(writer, "b", make_rows(1, 4))
+    assert_holds(StoreReader(tmp_path), make_clips({"a": 4, "b": 4}))
+
+
+def limited(path: str, num_bytes: int) -> None:
+    """Add many sources in commits that touch many pages, with a limit on the size of any file."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    try:
+        with StoreWriter(path, SPEC, commit_seconds=1e9) as writer:
+            for number in range(5):
+                for place in range(number, 1000, 5):
+                    writer.set_source(f"{place:04d}" * 20, size=1, mtime_ns=1, clip_ids=["a"])
+                writer.commit()
+                print("committed", 200 * (number + 1), flush=True)
+    except StoreError as error:
+        print(error)
+
+
+def num_sources(path: Path) -> int:
+    return len(StoreReader(path).sources())
+
+
+def assert_ended_in_a_line(path: Path, num_bytes: int) -> int:
+    """Write sources under a limit; how many were committed before it was met."""
+    code = f"import test_store_full; test_store_full.limited(path, {num_bytes})"
+    process = start(path, code)
+    output, _ = process.communicate()
+    *committed, last = output.splitlines()
+    assert process.returncode == 0, output
+    assert last.startswith((f"disk full at {path} (", f"cannot write at {path} (")), output
+    assert last.endswith("what was committed is safe, make room or use another --out")
+    assert committed == [f"committed {200 * (place + 1)}" for place in range(len(committed))]
+    return 200 * len(committed)
+
+
+def assert_goes_on(path: Path) -> None:
+    assert verify_store(path).num_problems == 0
+    with StoreWriter(path, SPEC) as writer:
+        for place in range(1000):
+            writer.set_source(f"{place:04d}" * 20, size=1, mtime_ns=1, clip_ids=["a"])
+    assert num_sources(path) == 1001
+    assert_holds(StoreReader(path), make_clips({"a": 4}))
+
+
+def test_a_manifest_at_the_limit_of_a_file_keeps_its_commits(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "a", make_rows(0, 4))
+    committed = assert_ended_in_a_line(tmp_path, 60_000)
+    assert committed >= 200
+    assert (tmp_path / "manifest.sqlite").stat().st_size <= 60_000
+    assert num_sources(tmp_path) == 1 + committed
+    assert_goes_on(tmp_path)
+
+
+def test_a_journal_at_the_limit_of_a_file_keeps_what_was_there(tmp_path) -> None:
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "a", make_rows(0, 4))
+        for place in range(1000):
+            writer.set_source(f"{place:04d}" * 20, size=2, mtime_ns=2, clip_ids=["a"])
+    before = (tmp_path / "manifest.sqlite").read_bytes()
+    # every page is changed, and its copy goes into the journal before
+    assert assert_ended_in_a_line(tmp_path, len(before) // 2) == 0
+    assert num_sources(tmp_path) == 1001
+    assert (tmp_path / "manifest.sqlite").read_bytes() == before
+    assert_goes_on(tmp_path)
