@@ -90,7 +90,7 @@ class SourceEnded:
 
 @dataclass(frozen=True)
 class SourceFailed:
-    """Nothing, or nothing more, can be read of a source.
+    """Nothing, or nothing more, can be read of a source; a clip that was begun does not end.
 
     Attributes:
         source: that failed.

@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.files import is_remote_failure
 from ldf_video.video.outbox import GoneError, Outbox
 from ldf_video.video.wire import (
     Channel,
@@ -101,12 +102,14 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
                 else:
                     _open(command, outbox, geometry, reader)
             except ReadError as error:
-                outbox.put({"is": "failed", "reason": str(error)})
+                known_bad = not is_remote_failure(error)
+                outbox.put({"is": "failed", "reason": str(error), "known_bad": known_bad})
             except Exception as error:
                 if isinstance(error, GoneError):
                     raise
                 # The isolation boundary: whatever a clip provokes is this clip's fault alone.
-                outbox.put({"is": "failed", "reason": f"the reader failed: {_told(error)}"})
+                reason = f"the reader failed: {_told(error)}"
+                outbox.put({"is": "failed", "reason": reason, "known_bad": True})
     except GoneError:
         pass
 

@@ -95,7 +95,8 @@ class Reading:
                 self._digested(header)
                 return []
             if kind == "failed":
-                return self.break_off(_text(header["reason"]))
+                reason = _text(header["reason"])
+                return self.break_off(reason) if header["known_bad"] else self.fail(reason)
             if kind == "clip" and self._first_frames is not None:
                 return self._clip(header)
             if kind == "frames" and self._begun is not None:
@@ -124,9 +125,13 @@ class Reading:
         if self._begun is not None and self._first_frames is not None:
             num_frames = self._first_frames[self._begun]
         if num_frames == 0:
-            self.is_over = True
-            return [SourceFailed(self.source, self._digest, reason)]
+            return self.fail(reason)
         return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
+
+    def fail(self, reason: str) -> list[Event]:
+        """Returns the last event of a source out of reach: its clip may be sound and go on."""
+        self.is_over = True
+        return [SourceFailed(self.source, self._digest, reason)]
 
     def _num_places(self) -> int:
         return 1 if self._num_clips is None else self._num_clips
