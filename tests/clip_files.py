@@ -43,6 +43,7 @@ def write_clip(
     fps: Fraction | int = 25,
     pts: Sequence[int] | None = None,
     rotation: int = 0,
+    sample_aspect_ratio: Fraction | None = None,
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -52,6 +53,8 @@ def write_clip(
         stream = container.add_stream(codec, rate=fps, options=codec_options or {})
         stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
         stream.codec_context.time_base = 1 / Fraction(fps)
+        if sample_aspect_ratio is not None:
+            stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:
             stream.set_display_rotation(rotation)
         for index, image in enumerate(images):

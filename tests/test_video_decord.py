@@ -232,6 +232,7 @@ def _as(**options: Any) -> Callable[[Path, list[NDArray[np.uint8]]], None]:
         ("a.mp4", _as(pix_fmt="yuv444p"), "pixels of yuv444p"),
         ("a.mp4", _as(pix_fmt="yuvj420p"), "pixels of yuvj420p"),
         ("a.mp4", _as(rotation=180), "a rotation"),
+        ("a.mp4", _as(sample_aspect_ratio=Fraction(4, 3)), "pixels that are not square"),
         ("a.mp4", _edited, "an edit list that leaves frames out"),
         ("a.mp4", _growing, "frames that may change in size"),
         ("a.mp4", _two_streams, "several video streams"),

@@ -4,7 +4,7 @@ import importlib.util
 import itertools
 import tracemalloc
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -169,6 +169,69 @@ def test_rotated_clips_are_set_upright(tmp_path: Path, degrees: int, turns: int)
     cropped = _frames(path, Geometry(48, 48))[0]
     top, left = (expected.shape[0] - 48) // 2, (expected.shape[1] - 48) // 2
     assert np.array_equal(cropped, expected[top : top + 48, left : left + 48])
+
+
+# Pixels that are not square
+
+
+# Bit for bit, in a container that says the sample aspect ratio.
+EXACT: dict[str, Any] = {
+    "codec": "libx264rgb",
+    "pix_fmt": "rgb24",
+    "codec_options": {"qp": "0"},
+}
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_wide_pixels_are_cut_by_what_is_shown(tmp_path: Path, rotation: int) -> None:
+    image = _noise(48, 64, 3)
+    path = write_clip(
+        tmp_path / "a.mp4", [image] * 2, rotation=rotation, sample_aspect_ratio=Fraction(2), **EXACT
+    )
+    # 64 pixels are shown as 128: a square is 48 rows of 24 pixels.
+    square = image[:, 20:44].reshape(24, 2, 24, 3).mean(1)
+    frames = np.stack(_frames(path, Geometry(24, 24)))
+    assert np.abs(frames - np.rot90(square, rotation // 90)).max() <= 1
+
+
+def test_high_pixels_are_cut_by_what_is_shown(tmp_path: Path) -> None:
+    image = _noise(48, 64, 3)
+    path = write_clip(tmp_path / "a.mp4", [image], sample_aspect_ratio=Fraction(1, 2), **EXACT)
+    # 64 pixels are shown as 32: a square is 32 rows of 64 pixels.
+    square = image[8:40].reshape(32, 32, 2, 3).mean(2)
+    assert np.abs(_frames(path, Geometry(32, 32))[0] - square).max() <= 1
+
+
+def test_squeezing_asks_for_no_shape(tmp_path: Path) -> None:
+    image = _noise(48, 64, 3)
+    path = write_clip(tmp_path / "a.mp4", [image], sample_aspect_ratio=Fraction(16, 11), **EXACT)
+    assert np.array_equal(_frames(path, Geometry(48, 64, crop="none")), [image])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+@pytest.mark.parametrize("side", [32, 64, 300])  # smaller and larger than the source
+@pytest.mark.parametrize("ratio", [Fraction(16, 11), Fraction(3, 8), Fraction(1)])
+def test_what_is_round_on_the_screen_stays_round(
+    tmp_path: Path, name: str, side: int, ratio: Fraction
+) -> None:
+    rows, columns = np.mgrid[:96, :128] + 0.5
+    disc = (rows - 48) ** 2 + ((columns - 64) * float(ratio)) ** 2 < 16**2
+    image = np.where(disc[..., None], np.uint8(255), np.zeros(3, np.uint8))
+    codec = "mpeg4" if name == "a.avi" else "libx264"
+    path = write_clip(tmp_path / name, [image], codec=codec, sample_aspect_ratio=ratio)
+    seen = _frames(path, Geometry(side, side))[0][..., 0] > 127
+    height = np.flatnonzero(seen.any(1)).size
+    width = np.flatnonzero(seen.any(0)).size
+    shown = min(96, 128 * ratio)  # the side of the square that is cut
+    assert height == pytest.approx(32 * side / shown, abs=1 + side / 48)
+    assert width == pytest.approx(height, abs=1 + side / 48)
+
+
+@pytest.mark.parametrize("ratio", [Fraction(0), Fraction(1, 9), Fraction(100)])
+def test_an_unlikely_shape_of_pixels_is_not_believed(tmp_path: Path, ratio: Fraction) -> None:
+    image = _noise(48, 64, 3)
+    path = write_clip(tmp_path / "a.mp4", [image], sample_aspect_ratio=ratio, **EXACT)
+    assert np.array_equal(_frames(path, Geometry(48, 48)), [image[:, 8:56]])
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def _decode_from(path: Path, first: int, fps: Fraction | None = None) -> None:
         ("open.mp4", {"codec": "libx265", "codec_options": {"x265-params": HEVC + "1"}}),
         ("closed.mkv", {"codec": "libx265", "codec_options": {"x265-params": HEVC + "0"}}),
         ("a.webm", {"codec": "libvpx-vp9", "codec_options": {"g": "12", "lag-in-frames": "16"}}),
+        ("a.mp4", {"codec": "libsvtav1", "codec_options": {"g": "12"}}),
         ("a.mkv", {"codec": "ffv1", "pix_fmt": "bgr0", "codec_options": {"g": "12"}}),
         ("a.mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
         ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),

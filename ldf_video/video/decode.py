@@ -20,6 +20,7 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import RemoteError
+from ldf_video.video.geometry import SQUARE
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
     HEAD_BYTES,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
 
 _MAX_FPS = 1000
+_MAX_SAMPLE_ASPECT = 8
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -51,6 +53,7 @@ class Media(Protocol):
     container_name: str
     codec_name: str
     fps: Fraction
+    sample_aspect_ratio: Fraction
 
     def position(self) -> float:
         """Returns how much of the file has been read, in [0, 1]; it never goes back."""
@@ -154,6 +157,7 @@ class _AvMedia:
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name
         self.fps = nominal_fps(self._stream)
+        self.sample_aspect_ratio = sample_aspect_ratio(self._stream)
 
     def position(self) -> float:
         """Returns where in the file the last packet ends, as a share."""
@@ -237,6 +241,7 @@ class _WebpMedia:
 
     container_name = "webp"
     codec_name = "webp"
+    sample_aspect_ratio = SQUARE
 
     def __init__(self, file: BinaryIO) -> None:
         try:
@@ -285,6 +290,13 @@ def picture_stream(container: InputContainer) -> VideoStream:
     kinds = {stream.type for stream in container.streams}
     others = " and ".join(sorted(kinds - {"video"}))
     raise ReadError(f"no video stream ({others} only)" if others else "no video stream")
+
+
+def sample_aspect_ratio(stream: VideoStream) -> Fraction:
+    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely."""
+    ratio = stream.sample_aspect_ratio
+    believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
+    return Fraction(ratio) if ratio is not None and believed else SQUARE
 
 
 def nominal_fps(stream: VideoStream) -> Fraction:

@@ -19,7 +19,14 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.decode import nominal_fps, open_container, open_media, picture_stream
+from ldf_video.video.decode import (
+    nominal_fps,
+    open_container,
+    open_media,
+    picture_stream,
+    sample_aspect_ratio,
+)
+from ldf_video.video.geometry import SQUARE
 from ldf_video.video.packets import TimesError, require
 from ldf_video.video.resize import whole_size
 from ldf_video.video.tail import is_cut_short
@@ -97,6 +104,8 @@ def examine(path: Path) -> Facts:
 class DecordMedia:
     """A file that decord reads, with the frames and times that PyAV gives."""
 
+    sample_aspect_ratio = SQUARE
+
     def __init__(self, path: Location, geometry: Geometry) -> None:
         """Opens the file.
 
@@ -164,6 +173,7 @@ def _examined(file: BinaryIO) -> Facts:
         stream = picture_stream(container)
         codec = stream.codec_context
         require(codec.name in _CODECS, f"the codec {codec.name}")
+        require(sample_aspect_ratio(stream) == SQUARE, "pixels that are not square")
         timeline, first = read_timeline(container, stream)
         _check_frame(first, full_range=codec.color_range == ColorRange.JPEG)
         return Facts(
@@ -185,7 +195,7 @@ def _check_frame(frame: av.VideoFrame, *, full_range: bool) -> None:
 
 def _inner_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
     """The size, rows first, to ask of decord: as the file has it, or smaller."""
-    whole = whole_size(geometry, height, width)
+    whole = whole_size(geometry, height, width, box=geometry.box(height, width))
     if whole is None or whole[0] * _OVERSIZE >= height or whole[1] * _OVERSIZE >= width:
         return height, width
     # At an odd width its colours are computed a pixel, not a pair: at an even one they come 1.5

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from fractions import Fraction
+from typing import Literal, NamedTuple
 
 from ldf_video.errors import UsageError
 
-if TYPE_CHECKING:
-    from fractions import Fraction
+SQUARE = Fraction(1)
+"""The sample aspect ratio of ordinary pixels: as wide as they are high."""
 
 Crop = Literal["centre", "none"]
 MAX_SIDE = 4096
@@ -30,8 +31,8 @@ class Geometry:
     Attributes:
         height: rows of a frame, in [1, 4096].
         width: columns of a frame, in [1, 4096].
-        crop: "centre" takes the largest centred part of the target's aspect, "none" squeezes the
-            whole.
+        crop: "centre" takes the largest centred part of the target's aspect, as the source shows
+            it, "none" squeezes the whole.
         fps: frames a second after resampling in time; None keeps every frame at the source's rate.
 
     Raises:
@@ -67,15 +68,28 @@ class Geometry:
             "fps": fps,
         }
 
-    def box(self, source_height: int, source_width: int) -> Box:
-        """Returns the part of a source frame (upright, in pixels) that becomes the whole target."""
+    def box(
+        self, source_height: int, source_width: int, *, sample_aspect_ratio: Fraction = SQUARE
+    ) -> Box:
+        """Returns the part of a source frame (upright, in pixels) that becomes the whole target.
+
+        Args:
+            source_height: rows of the frame.
+            source_width: columns of the frame.
+            sample_aspect_ratio: width of a pixel as shown, over its height.
+        """
         if self.crop == "none":
             return Box(0, 0, source_height, source_width)
-        return centred_box(source_height, source_width, height=self.height, width=self.width)
+        return centred_box(
+            source_height,
+            source_width,
+            height=self.height * sample_aspect_ratio.numerator,
+            width=self.width * sample_aspect_ratio.denominator,
+        )
 
 
 def centred_box(source_height: int, source_width: int, *, height: int, width: int) -> Box:
-    """Returns the largest centred part of a source that has the aspect height : width.
+    """Returns the largest centred part of a source whose pixels count as height : width.
 
     Sides round to the nearest pixel and stay in [1, source side]; an odd margin leaves its larger
     half below and right.

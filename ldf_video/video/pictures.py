@@ -16,6 +16,7 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import is_remote_failure
+from ldf_video.video.geometry import SQUARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,6 +55,7 @@ class PicturesMedia:
 
     container_name = "pictures"
     fps = DEFAULT_FPS
+    sample_aspect_ratio = SQUARE
 
     def __init__(self, folder: Location, names: Sequence[str], *, first: int = 0) -> None:
         """Reads nothing yet.

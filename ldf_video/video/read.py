@@ -166,32 +166,31 @@ def _array_clips(
             continue
         media = ArrayClip(array, number, first=first)
         index = None if count is None else number
-        frames = _resized(media.frames(), geometry)
+        frames = _resized(media.frames(), Resizer(geometry))
         yield ClipStream(index, fps, frames, media.position, first_frame=first)
 
 
 def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
     media = PicturesMedia(series.folder, series.names, first=first)
-    frames = _resized(begun(media.frames()), geometry)
+    frames = _resized(begun(media.frames()), Resizer(geometry))
     fps = geometry.fps or media.fps
     return ClipStream(None, fps, frames, media.position, first_frame=first)
 
 
 def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
     video = open_video(path, geometry, first, how)
-    frames = _resized(video.frames, geometry, source_size=video.source_size)
+    resize = Resizer(
+        geometry,
+        source_size=video.source_size,
+        sample_aspect_ratio=video.sample_aspect_ratio,
+    )
+    frames = _resized(video.frames, resize)
     return ClipStream(
         None, video.fps, frames, video.position, video.why_pyav, first, sought=video.sought
     )
 
 
-def _resized(
-    frames: Iterable[av.VideoFrame],
-    geometry: Geometry,
-    *,
-    source_size: tuple[int, int] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    resize = Resizer(geometry, source_size=source_size)
+def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArray[np.uint8]]:
     last: tuple[av.VideoFrame, NDArray[np.uint8]] | None = None
     for frame in frames:
         if last is None or last[0] is not frame:

@@ -8,9 +8,12 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from ldf_video.video.geometry import SQUARE
 from ldf_video.video.pictures import over_white
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from numpy.typing import NDArray
 
     from ldf_video.video.geometry import Box, Geometry
@@ -35,15 +38,23 @@ class Resizer:
     when the source's shape changes.
     """
 
-    def __init__(self, geometry: Geometry, *, source_size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        source_size: tuple[int, int] | None = None,
+        sample_aspect_ratio: Fraction = SQUARE,
+    ) -> None:
         """Makes no scaler yet.
 
         Args:
             geometry: what frames become.
             source_size: rows and columns of the source's frames, where a reader that applies no
                 rotation may give them smaller, whole; the crop goes by it.
+            sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
         """
         self._geometry, self._source_size = geometry, source_size
+        self._sample_aspect_ratio = sample_aspect_ratio
         self._whole = VideoReformatter()
         self._part = VideoReformatter()
         self._alpha = VideoReformatter()
@@ -59,9 +70,10 @@ class Resizer:
         sideways = turns % 2 == 1
         height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
         height, width = self._source_size or (height, width)
-        whole = whole_size(self._geometry, height, width)
+        aspect = 1 / self._sample_aspect_ratio if sideways else self._sample_aspect_ratio
+        box = self._geometry.box(height, width, sample_aspect_ratio=aspect)
+        whole = whole_size(self._geometry, height, width, box=box)
         if whole is None:
-            box = self._geometry.box(height, width)
             # Enlarging: cut first, so that a thin part of a wide frame does not enlarge all of it.
             cut = _slice(
                 upright(self._rgb(frame, height=frame.height, width=frame.width), turns), box
@@ -94,12 +106,11 @@ class Resizer:
         )
 
 
-def whole_size(geometry: Geometry, height: int, width: int) -> tuple[int, int] | None:
+def whole_size(geometry: Geometry, height: int, width: int, *, box: Box) -> tuple[int, int] | None:
     """Returns rows and columns of a whole frame where its box has the target's size.
 
     None where the box has fewer pixels than the target: frames are enlarged, and cut before.
     """
-    box = geometry.box(height, width)
     if box.height * box.width < geometry.height * geometry.width:
         return None
     return (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
+from ldf_video.video.geometry import SQUARE
 from ldf_video.video.packets import TimesError
 from ldf_video.video.pictures import PicturesMedia
 from ldf_video.video.seek import open_sought
@@ -61,6 +62,7 @@ class VideoFrames:
         why_pyav: why decord was not the reader although asked for, else empty.
         sought: whether decoding began at a key frame in the middle.
         source_size: rows and columns of the file's frames where these come smaller, else None.
+        sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
     """
 
     fps: Fraction
@@ -69,6 +71,7 @@ class VideoFrames:
     why_pyav: str = ""
     sought: bool = False
     source_size: tuple[int, int] | None = None
+    sample_aspect_ratio: Fraction = SQUARE
 
 
 def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -> VideoFrames:
@@ -94,7 +97,14 @@ def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -
         with contextlib.suppress(TimesError):
             sought = _SoughtFrames(path, geometry, first, how, native_fps=media.fps)
             fps = geometry.fps or media.fps
-            return VideoFrames(fps, sought.frames(), sought.position, why_pyav, sought=True)
+            return VideoFrames(
+                fps=fps,
+                frames=sought.frames(),
+                position=sought.position,
+                why_pyav=why_pyav,
+                sought=True,
+                sample_aspect_ratio=media.sample_aspect_ratio,
+            )
     if geometry.fps is not None:
         decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
     return VideoFrames(
@@ -103,6 +113,7 @@ def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -
         position=media.position,
         why_pyav=why_pyav,
         source_size=media.source_size if isinstance(media, DecordMedia) else None,
+        sample_aspect_ratio=media.sample_aspect_ratio,
     )
 
 
