@@ -123,6 +123,8 @@ def _shapes() -> Iterator[BadClip]:
     yield BadClip("one-frame.mp4", plain_clip([77]), "stored", [77])
     for degrees in (0, 90, 180, 270):
         yield BadClip(f"turned-{degrees}.mp4", partial(_turned, degrees), "stored", ALL)
+    tall = {"x264-params": "sar=1/2"}  # shown at half its width: the crop must leave all of it
+    yield BadClip("narrow-pixels.mp4", plain_clip(ALL, 48, 128, codec_options=tall), "stored", ALL)
     yield BadClip("size-changes.h264", _two_sizes, "stored", [*range(20), *range(20)])
     yield BadClip("size-changes.ts", _two_sizes, "stored", [*range(20), *range(20)])
 
