@@ -155,6 +155,59 @@ def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
     assert _numbers(path, Geometry(32, 32, crop="none")) == [0, 1, 2, 3, 4] * 2
 
 
+def test_a_larger_picture_on_the_way_is_scaled_as_it_is(tmp_path: Path) -> None:
+    streams, images = [], []
+    for name, size in (("a.h264", (48, 64)), ("b.h264", (96, 128)), ("c.h264", (48, 128))):
+        image = _noise(*size, 3)
+        options: dict[str, Any] = {"codec_options": {"qp": "0"}, "pix_fmt": "rgb24"}
+        path = write_clip(tmp_path / name, [image], codec="libx264rgb", **options)
+        streams.append(path.read_bytes())
+        images.append(image)
+    (tmp_path / "all.h264").write_bytes(b"".join(streams))
+    first, second, third = _frames(tmp_path / "all.h264")
+    assert np.array_equal(first, images[0])
+    assert np.abs(second - images[1].reshape(48, 2, 64, 2, 3).mean((1, 3))).max() <= 1
+    assert np.array_equal(third, images[2][:, 32:96])
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray16le"])
+def test_grey_levels_are_kept(tmp_path: Path, pix_fmt: str) -> None:
+    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) % 256
+    bits = {"gray": 8, "gray10le": 10, "gray16le": 16}[pix_fmt]
+    levels = (grey << (bits - 8) | grey >> (16 - bits)).astype(np.uint16)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+        image = levels.astype(np.uint8) if bits == 8 else levels
+        frame = av.VideoFrame(64, 48, pix_fmt)
+        frame.planes[0].update(image.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (frame,) = _frames(tmp_path / "a.mkv")
+    assert np.abs(frame.astype(int) - grey[..., None].astype(int)).max() <= 1
+
+
+def test_both_fields_of_interlaced_frames_are_kept(tmp_path: Path) -> None:
+    images = []
+    for k in range(20):
+        image = barcode(k)
+        image[1::2] = barcode(k + 100)[1::2]  # the other field, another picture
+        images.append(image)
+    options = {"flags": "+ildct+ilme", "x264-params": "interlaced=1", "qp": "4"}
+    path = write_clip(tmp_path / "a.mp4", images, codec_options=options, pix_fmt="yuv444p")
+    frames = _frames(path)
+    assert [read_barcode(frame[::2]) for frame in frames] == list(range(20))
+    assert [read_barcode(frame[1::2]) for frame in frames] == list(range(100, 120))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize(("fps", "step"), [(25, 1), (5, 5)])
+def test_a_late_start_is_time_zero(tmp_path: Path, name: str, fps: int, step: int) -> None:
+    images = [barcode(k) for k in range(40)]
+    path = write_clip(tmp_path / name, images, pts=range(90, 130))
+    assert _numbers(path, Geometry(48, 64, fps=Fraction(fps))) == list(range(0, 40, step))
+
+
 # Rotation
 
 

@@ -352,6 +352,28 @@ def test_a_decoder_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert _why_not(path, 40) == "fewer frames than packets"
 
 
+@pytest.mark.usefixtures("_seek_early")
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("fps", [None, Fraction(10)])
+def test_damage_behind_is_told_as_from_the_start(
+    tmp_path: Path, name: str, fps: Fraction | None
+) -> None:
+    path = write_clip(tmp_path / name, _images(), **GROUPS)  # type: ignore[arg-type]
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(container.streams.video[0])]
+    content = path.read_bytes()
+    assert content.count(packets[80]) == 1
+    path.write_bytes(content.replace(packets[80], b"\xff" * len(packets[80])))
+    geometry = Geometry(48, 64, fps=fps)
+    whole, damage = _read(path, geometry)
+    assert damage.startswith("damaged after ")
+    first = len(whole) // 2
+    assert _sought(path, first, geometry)
+    frames, same_damage = _read(path, geometry, first)
+    assert np.array_equal(frames, whole[first:])
+    assert same_damage == damage
+
+
 # Whether it does seek
 
 

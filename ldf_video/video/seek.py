@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ldf_video.video.timing import Midway
 
 _BEAT_FRAMES = 16
+_BEAT_PACKETS = 256
 
 
 @contextlib.contextmanager
@@ -143,7 +144,9 @@ class SoughtMedia:
         """Yields the packets from the key frame on; a seek may end before it."""
         self._container.seek(self._entry_pts, stream=self._stream)
         begun = False
-        for packet in self._container.demux(self._stream):
+        for number, packet in enumerate(self._container.demux(self._stream)):
+            if not begun and number % _BEAT_PACKETS == 0:
+                self._alive()
             if packet.size == 0 or packet.pts is None:
                 continue
             if not begun:
