@@ -1,0 +1,135 @@
+"""encode of clips behind a URL, on a file system that fails and comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+from tiny_models import save_frame, write_array
+
+from ldf_video.pipelines.encode import Encoded, encode
+from ldf_video.pipelines.reconstruct import reconstruct
+from ldf_video.store.reader import StoreReader
+from ldf_video.video import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LENGTHS = {"short.npy": 3, "long.npy": 300, "b/middle.npy": 40}
+
+
+class Moody(MemoryFileSystem):
+    """The memory file system, with files that end in an error after some bytes."""
+
+    protocol = "moody"
+    allowed_bytes: ClassVar[dict[str, int]] = {}
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        stripped: str = MemoryFileSystem._strip_protocol(path.removeprefix("moody://"))
+        return stripped
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return _File(super().open(path, mode), self.allowed_bytes.get(path, 10**9))
+
+
+class _File:
+    def __init__(self, file: Any, allowed_bytes: int) -> None:
+        self._file, self._allowed = file, allowed_bytes
+        self.seek, self.tell, self.close = file.seek, file.tell, lambda: None
+
+    def read(self, num_bytes: int) -> bytes:
+        if self._file.tell() + num_bytes > self._allowed:
+            raise ConnectionResetError("connection reset by peer")
+        data: bytes = self._file.read(num_bytes)
+        return data
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a frame model, and the same clips in a folder and in memory."""
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    fsspec.register_implementation("moody", Moody, clobber=True)
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        path = write_array(tmp_path / "clips" / name, length, seed=seed)
+        fsspec.filesystem("memory").pipe_file(f"/clips/{name}", path.read_bytes())
+    yield tmp_path
+    MemoryFileSystem.store.clear()
+    Moody.allowed_bytes.clear()
+    _registry.pop("moody")
+
+
+def run(clips: str, **options: Any) -> Encoded:
+    return encode(clips, quiet=True, **options)
+
+
+def latents_of(store: Path) -> dict[str, np.ndarray]:
+    reader = StoreReader(store)
+    assert reader.verify() == []
+    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
+    return {name: reader.read(clip, 0, int(reader.lengths[clip])) for name, clip in clips.items()}
+
+
+def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, latents in expected.items():
+        assert found[name].tobytes() == latents.tobytes()
+
+
+def test_a_url_gives_the_store_that_a_folder_gives(root: Path) -> None:
+    run("clips", out="local")
+    for url in ("memory://clips", f"file://{root}/clips"):
+        out = url.partition(":")[0]
+        assert run(url, out=out).report.num_frames == sum(LENGTHS.values())
+        assert_equal(latents_of(root / out), latents_of(root / "local"))
+        assert run(url, out=out).report.num_unchanged == len(LENGTHS)
+
+
+def test_readers_of_their_own_processes_open_urls(root: Path) -> None:
+    run("clips", out="local")
+    run(f"file://{root}/clips", out="remote", workers=2)
+    assert_equal(latents_of(root / "remote"), latents_of(root / "local"))
+
+
+def test_a_clip_that_the_network_broke_goes_on_where_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("clips", out="local")
+    Moody.allowed_bytes["/clips/long.npy"] = 2**19
+    # The digest is there, the network fails while frames come.
+    digests: dict[str, str] = {}
+    kept = sources.source_digest
+
+    def digest_of(source: Any, **options: Any) -> str:
+        allowed, Moody.allowed_bytes = Moody.allowed_bytes, {}
+        try:
+            digests[source.name] = kept(source, **options)
+        finally:
+            Moody.allowed_bytes = allowed
+        return digests[source.name]
+
+    monkeypatch.setattr(sources, "source_digest", digest_of)
+    first = run("moody://clips", out="remote").report
+    assert first.quarantined == [("long.npy", "cannot be read: connection reset by peer")]
+    assert first.salvaged == []
+    assert 43 < first.num_frames < 43 + 300
+    assert "long.npy" not in latents_of(root / "remote")
+    assert run("moody://clips", out="remote").report.num_frames == 0  # it has not changed
+    Moody.allowed_bytes.clear()
+    again = run("moody://clips", out="remote", retry=True).report
+    assert again.quarantined == []
+    assert first.num_frames + again.num_frames == sum(LENGTHS.values())
+    assert_equal(latents_of(root / "remote"), latents_of(root / "local"))
+
+
+def test_a_clip_behind_a_url_is_reconstructed(root: Path) -> None:
+    local = reconstruct("clips/short.npy", quiet=True)
+    remote = reconstruct("memory://clips/short.npy", output=root / "out.gif", quiet=True)
+    assert (remote.psnr_db, remote.num_frames) == (local.psnr_db, local.num_frames)
+    assert (root / "out.gif").is_file()
