@@ -1,0 +1,624 @@
+"""Readers that crash, hang and are killed, and what their parent makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bad_reader
+import numpy as np
+import pytest
+from bad_reader import is_alive, process_ids
+from clip_files import LOSSLESS, barcode, read_barcode, write_clip
+
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import SKIP
+from ldf_video.video.reader_pool import (
+    ClipBegun,
+    ClipEnded,
+    Event,
+    FramesRead,
+    ReaderPool,
+    SourceEnded,
+    SourceFailed,
+)
+from ldf_video.video.sources import find_sources, source_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ldf_video.video.sources import Source
+
+SIZE = Geometry(48, 64)
+NUM_FRAMES = 100
+
+
+def from_start(source: Source, digest: str, num_clips: int | None) -> list[int]:
+    return [0] * (1 if num_clips is None else num_clips)
+
+
+class Heard:
+    """Events, with the frames read as barcodes before the next event."""
+
+    def __init__(self, events: Iterable[Event | None]) -> None:
+        self.events: list[Event] = []
+        self.num_nothing = 0
+        self.numbers: dict[tuple[str, int | None], list[int]] = {}
+        for event in events:
+            if event is None:
+                self.num_nothing += 1
+                continue
+            self.events.append(event)
+            if isinstance(event, FramesRead):
+                numbers = self.numbers.setdefault((event.source.name, event.index), [])
+                numbers += [read_barcode(frame) for frame in event.frames]
+
+    def of(self, name: str) -> list[Event]:
+        """The events of one source, without its frames."""
+        found = [event for event in self.events if event.source.name == name]
+        return [event for event in found if not isinstance(event, FramesRead)]
+
+    def assert_whole(self, name: str, num_frames: int = NUM_FRAMES) -> None:
+        begun, ended, source_ended = self.of(name)
+        assert isinstance(begun, ClipBegun)
+        assert isinstance(ended, ClipEnded)
+        assert isinstance(source_ended, SourceEnded)
+        assert ended.damage == ""
+        assert self.numbers[name, None] == list(range(num_frames))
+
+    def assert_salvaged(self, name: str, num_frames: int, reason: str) -> None:
+        begun, ended, source_ended = self.of(name)
+        assert isinstance(begun, ClipBegun)
+        assert isinstance(ended, ClipEnded)
+        assert isinstance(source_ended, SourceEnded)
+        assert self.numbers[name, None] == list(range(num_frames))
+        assert ended.damage == f"damaged after {num_frames} frames: {reason}"
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+    clips = tmp_path_factory.mktemp("clips")
+    for name in ("a.mkv", "b.mkv", "c.mkv"):
+        write_clip(clips / name, [barcode(k) for k in range(NUM_FRAMES)], **LOSSLESS)
+    return find_sources(clips)
+
+
+def array_source(path: Path, num_frames: int) -> Source:
+    """One clip that is long without work: every frame's barcode is its number modulo 256."""
+    frames = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(num_frames, 48, 64, 3)
+    )
+    for number in range(256):
+        frames[number::256] = barcode(number)
+    (source,) = find_sources(path)
+    return source
+
+
+# -- whole sources -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None:
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+        heard = Heard(pool.read(three, from_start))
+        assert list(pool.read([], from_start)) == []
+    for source in three:
+        heard.assert_whole(source.name)
+        begun, ended, source_ended = heard.of(source.name)
+        digest = source_digest(source)
+        assert begun == ClipBegun(source, digest, None, 25, 0, False, "")
+        assert (ended, source_ended) == (
+            ClipEnded(source, None, ""),
+            SourceEnded(source, digest, None),
+        )
+    positions = [e.position for e in heard.events if isinstance(e, FramesRead)]
+    assert 0 < min(positions) < max(positions) <= 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_sources_are_begun_in_the_order_given(three: list[Source], num_workers: int) -> None:
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+        heard = Heard(pool.read(three[::-1], from_start))
+    begun = [event.source.name for event in heard.events if isinstance(event, ClipBegun)]
+    assert begun == ["c.mkv", "b.mkv", "a.mkv"]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_pool_reads_again_and_from_where_the_plan_says(
+    three: list[Source], num_workers: int
+) -> None:
+    firsts = {"a.mkv": 97, "b.mkv": SKIP, "c.mkv": NUM_FRAMES}
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+        Heard(pool.read(three, from_start))
+        heard = Heard(pool.read(three, lambda source, *_: [firsts[source.name]]))
+    assert heard.numbers == {("a.mkv", None): [97, 98, 99]}
+    assert [type(event) for event in heard.of("a.mkv")] == [ClipBegun, ClipEnded, SourceEnded]
+    assert heard.of("b.mkv") == [SourceEnded(three[1], source_digest(three[1]), None)]
+    begun, ended, source_ended = heard.of("c.mkv")  # has fewer frames: gives none
+    assert isinstance(begun, ClipBegun)
+    assert begun.first_frame == NUM_FRAMES
+    assert ended == ClipEnded(three[2], None, "")
+    assert isinstance(source_ended, SourceEnded)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_array_gives_the_clips_that_are_wanted(tmp_path: Path, num_workers: int) -> None:
+    clips = [[barcode(20 * clip + frame) for frame in range(5)] for clip in range(6)]
+    np.save(tmp_path / "a.npy", np.array(clips))
+    (source,) = find_sources(tmp_path)
+    asked = []
+
+    def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
+        asked.append((source, digest, num_clips))
+        return [SKIP, 0, SKIP, 3, 9, SKIP]
+
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+        heard = Heard(pool.read([source], plan))
+    assert asked == [(source, source_digest(source), 6)]
+    assert heard.numbers == {("a.npy", 1): [20, 21, 22, 23, 24], ("a.npy", 3): [63, 64]}
+    assert [
+        (type(event), getattr(event, "index", None), getattr(event, "first_frame", None))
+        for event in heard.of("a.npy")
+    ] == [
+        (ClipBegun, 1, 0),
+        (ClipEnded, 1, None),
+        (ClipBegun, 3, 3),
+        (ClipEnded, 3, None),
+        (ClipBegun, 4, 9),
+        (ClipEnded, 4, None),
+        (SourceEnded, None, None),
+    ]
+    assert heard.events[-1] == SourceEnded(source, source_digest(source), 6)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_plan_must_fit_the_source(three: list[Source], num_workers: int) -> None:
+    with (
+        ReaderPool(SIZE, num_workers=num_workers) as pool,
+        pytest.raises(ValueError, match="a plan of 2 clips, expected 1"),
+    ):
+        Heard(pool.read(three, lambda *_: [0, 0]))
+
+
+def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
+    names = ["two\nlines.mkv", "\N{SNOWMAN}.mkv", " .mkv"]
+    if sys.platform == "linux":  # other file systems have no such names
+        names.append(os.fsdecode(b"\xff\xfe.mkv"))
+    for name in names:
+        path = write_clip(tmp_path / "plain.mkv", [barcode(7)], **LOSSLESS)
+        path.rename(tmp_path / name)
+    sources = find_sources(tmp_path)
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        heard = Heard(pool.read(sources, from_start))
+    assert heard.numbers == {(name, None): [7] for name in names}
+    assert {event.source for event in heard.events} == set(sources)
+
+
+def test_what_cannot_be_read_fails_with_its_reason(tmp_path: Path, three: list[Source]) -> None:
+    (tmp_path / "text.mp4").write_bytes(b"hello")
+    (tmp_path / "gone.mp4").write_bytes(b"hello")
+    gone, text = find_sources(tmp_path)
+    (tmp_path / "gone.mp4").unlink()
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        heard = Heard(pool.read([gone, text, three[0]], from_start))
+    assert heard.of("gone.mp4") == [
+        SourceFailed(gone, None, "cannot be read: No such file or directory")
+    ]
+    (failed,) = heard.of("text.mp4")
+    assert isinstance(failed, SourceFailed)
+    assert failed.digest == source_digest(text)
+    assert failed.reason.startswith("not a video: ")
+    heard.assert_whole("a.mkv")
+
+
+def test_a_truncated_clip_ends_with_its_damage(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(60)], **LOSSLESS)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        heard = Heard(pool.read(find_sources(tmp_path), from_start))
+    numbers = heard.numbers["a.mkv", None]
+    assert numbers == list(range(len(numbers)))
+    assert 20 < len(numbers) < 60
+    ended, source_ended = heard.events[-2:]
+    assert isinstance(ended, ClipEnded)
+    assert ended.damage == f"damaged after {len(numbers)} frames: the file ends early"
+    assert isinstance(source_ended, SourceEnded)
+
+
+# -- how many readers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_sources", "num_workers"), [(0, 2), (1, 4), (3, 2)])
+def test_no_more_readers_than_work(
+    three: list[Source], notes: Path, num_sources: int, num_workers: int
+) -> None:
+    command = bad_reader.command(notes)
+    with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
+        heard = Heard(pool.read(three[:num_sources], from_start))
+    for source in three[:num_sources]:
+        heard.assert_whole(source.name)
+    assert len(process_ids(notes)) <= min(num_sources, num_workers)
+
+
+def test_without_workers_there_is_no_process(
+    three: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with ReaderPool(SIZE, num_workers=0) as pool:
+        Heard(pool.read(three, from_start)).assert_whole("b.mkv")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_nothing_is_left_of_a_pool(three: list[Source], notes: Path, num_workers: int) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    command = bad_reader.command(notes, "once-die", "b.mkv", 50)
+    if num_workers == 0:
+        command = ()
+    before = descriptors()
+    with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
+        Heard(pool.read(three, from_start))
+    with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
+        for event in pool.read(three, from_start):
+            if isinstance(event, FramesRead):
+                break  # in the middle
+    assert descriptors() == before
+    ids = process_ids(notes)
+    assert bool(ids) == bool(num_workers)
+    for process_id in ids:
+        with pytest.raises(ProcessLookupError):  # no zombie either
+            os.kill(process_id, 0)
+    pool.close()  # again: nothing happens
+
+
+def test_a_source_left_in_the_middle_does_not_come_in_the_next_call(three: list[Source]) -> None:
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        for event in pool.read(three, from_start):
+            if isinstance(event, FramesRead):
+                break
+        heard = Heard(pool.read(three[1:], from_start))
+    assert [source.name for source in dict.fromkeys(e.source for e in heard.events)] == [
+        "b.mkv",
+        "c.mkv",
+    ]
+    heard.assert_whole("b.mkv")
+
+
+# -- readers that die --------------------------------------------------------------------------
+
+
+def faulty_pool(notes: Path, fault: str, name: str = "b.mkv", frame: int = 20) -> ReaderPool:
+    command = bad_reader.command(notes, fault, name, frame)
+    return ReaderPool(SIZE, num_workers=2, stall_seconds=2, command=command)
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("die", "signal 11"),
+        ("exit", "exit code 3"),
+        ("talk-nonsense", "a message that is no JSON"),
+    ],
+)
+def test_a_clip_that_kills_its_reader_twice_is_kept_up_to_there(
+    three: list[Source], notes: Path, fault: str, how: str
+) -> None:
+    with faulty_pool(notes, fault) as pool:
+        heard = Heard(pool.read(three, from_start))
+    heard.assert_salvaged("b.mkv", 20, f"the decoder crashed ({how})")
+    heard.assert_whole("a.mkv")
+    heard.assert_whole("c.mkv")
+    assert len(process_ids(notes)) >= 2
+
+
+def test_a_clip_that_kills_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "die", frame=0) as pool:
+        heard = Heard(pool.read(three, from_start))
+    failed = SourceFailed(three[1], source_digest(three[1]), "the decoder crashed (signal 11)")
+    assert heard.of("b.mkv")[-1] == failed
+    assert ("b.mkv", None) not in heard.numbers
+    heard.assert_whole("a.mkv")
+    heard.assert_whole("c.mkv")
+
+
+def test_a_crash_that_does_not_come_again_costs_nothing(three: list[Source], notes: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
+        asked[source.name] += 1
+        return [0]
+
+    with faulty_pool(notes, "once-die", frame=77) as pool:
+        heard = Heard(pool.read(three, plan))
+    for source in three:
+        heard.assert_whole(source.name)
+    assert asked == {"a.mkv": 1, "b.mkv": 1, "c.mkv": 1}
+    assert (notes / "done").exists()
+
+
+def test_a_clip_of_which_frames_are_known_is_kept_where_it_kills_at_its_first(
+    three: list[Source], notes: Path
+) -> None:
+    with faulty_pool(notes, "die", frame=30) as pool:
+        heard = Heard(pool.read([three[1]], lambda *_: [30]))
+    assert [event for event in heard.of("b.mkv") if not isinstance(event, ClipBegun)] == [
+        ClipEnded(three[1], None, "damaged after 30 frames: the decoder crashed (signal 11)"),
+        SourceEnded(three[1], source_digest(three[1]), None),
+    ]
+
+
+def test_a_reader_killed_from_outside_loses_and_doubles_no_frame(
+    tmp_path: Path, notes: Path
+) -> None:
+    source = array_source(tmp_path / "long.npy", 2000)
+    numbers, num_killed, begun = [], 0, 0
+    pool = ReaderPool(SIZE, num_workers=1, command=bad_reader.command(notes))
+    with pool:
+        for event in pool.read([source], from_start):
+            begun += isinstance(event, ClipBegun)
+            if isinstance(event, FramesRead):
+                numbers += [read_barcode(frame) for frame in event.frames]
+                if len(numbers) > 700 and num_killed == 0:
+                    os.kill(process_ids(notes)[0], signal.SIGKILL)
+                    num_killed += 1
+            if isinstance(event, ClipEnded):
+                assert event.damage == ""
+    assert numbers == [number % 256 for number in range(2000)]
+    assert (num_killed, begun, len(process_ids(notes))) == (1, 1, 2)
+
+
+# -- readers that hang -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["hang", "stop"])
+def test_a_clip_that_hangs_its_reader_is_kept_up_to_there(
+    three: list[Source], notes: Path, fault: str
+) -> None:
+    with faulty_pool(notes, fault, frame=45) as pool:
+        heard = Heard(pool.read(three, from_start))
+    heard.assert_salvaged("b.mkv", 45, "the decoder hung for 2 s")
+    assert heard.num_nothing >= 4  # twice a second there is a chance to do something else
+    heard.assert_whole("a.mkv")
+    heard.assert_whole("c.mkv")
+    assert not any(map(is_alive, process_ids(notes)))
+
+
+def test_a_clip_that_hangs_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "hang", frame=0) as pool:
+        heard = Heard(pool.read(three[1:], from_start))
+    digest = source_digest(three[1])
+    assert heard.of("b.mkv")[-1] == SourceFailed(three[1], digest, "the decoder hung for 2 s")
+    heard.assert_whole("c.mkv")
+
+
+def test_a_reader_at_long_work_does_not_hang(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "work", frame=45) as pool:  # 3 s
+        heard = Heard(pool.read([three[1]], from_start))
+    heard.assert_whole("b.mkv")
+    assert len(process_ids(notes)) == 1
+
+
+def test_a_slow_consumer_is_waited_for_and_memory_stays_bounded(
+    tmp_path: Path, notes: Path
+) -> None:
+    source = array_source(tmp_path / "long.npy", 2000)
+    command = bad_reader.command(notes, "count")
+    num_read = 0
+    with ReaderPool(SIZE, num_workers=1, stall_seconds=1, command=command) as pool:
+        for event in pool.read([source], from_start):
+            if isinstance(event, FramesRead):
+                if num_read == 0:
+                    time.sleep(3)
+                    decoded = int((notes / "count").read_text())
+                    # Here one block, the socket's 200 kB or so, one that is sent, four that wait.
+                    assert 32 * 4 < decoded <= 32 * (1 + 1 + 4) + 256
+                num_read += len(event.frames)
+            assert not isinstance(event, ClipEnded) or event.damage == ""
+    assert num_read == 2000
+    assert len(process_ids(notes)) == 1
+
+
+# -- other faults ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise", "the reader failed: TypeError: a fault of two lines"),
+        ("unreadable", "it cannot be read"),
+    ],
+)
+def test_an_exception_costs_its_clip_alone(
+    three: list[Source], notes: Path, fault: str, reason: str
+) -> None:
+    with faulty_pool(notes, fault, frame=40) as pool:
+        heard = Heard(pool.read(three, from_start))
+    heard.assert_salvaged("b.mkv", 40, reason)
+    heard.assert_whole("a.mkv")
+    heard.assert_whole("c.mkv")
+    assert len(process_ids(notes)) <= 2  # no reader died
+
+
+def test_an_exception_before_the_first_frame_is_a_failure(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "raise", frame=0) as pool:
+        heard = Heard(pool.read(three, from_start))
+    reason = "the reader failed: TypeError: a fault of two lines"
+    assert heard.of("b.mkv")[-1] == SourceFailed(three[1], source_digest(three[1]), reason)
+
+
+def test_damage_within_a_clip_is_what_the_reader_says(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "truncated", frame=40) as pool:
+        heard = Heard(pool.read(three, from_start))
+    _, ended, source_ended = heard.of("b.mkv")
+    assert ended == ClipEnded(three[1], None, "damaged after a while: bits")
+    assert isinstance(source_ended, SourceEnded)
+    assert heard.numbers["b.mkv", None] == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["/no/such/program"], "cannot start a reader: No such file or directory"),
+        ([sys.executable, "-c", "raise SystemExit(7)"], r"readers do not start \(exit code 7\)"),
+    ],
+)
+def test_readers_that_do_not_start_are_an_error(
+    three: list[Source], command: Sequence[str], reason: str
+) -> None:
+    with (
+        ReaderPool(SIZE, num_workers=2, command=command) as pool,
+        pytest.raises(LdfError, match=reason),
+    ):
+        Heard(pool.read(three, from_start))
+
+
+def test_modules_of_the_current_directory_are_not_taken(
+    three: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "av.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        Heard(pool.read(three, from_start)).assert_whole("a.mkv")
+
+
+def test_a_reader_of_videos_must_exist() -> None:
+    with pytest.raises(UsageError, match="expected auto, pyav or decord"):
+        ReaderPool(SIZE, num_workers=1, reader="quick")  # type: ignore[arg-type]
+
+
+# -- restart -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("when", [FramesRead, SourceEnded])
+def test_a_restarted_source_comes_again_by_the_plan(
+    three: list[Source], num_workers: int, when: type[Event]
+) -> None:
+    firsts = iter([90, 10])
+    seen: list[Event] = []
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+
+        def events() -> Iterable[Event | None]:
+            for event in pool.read([three[0]], lambda *_: [next(firsts)]):
+                seen.extend([event] if event else [])
+                yield event
+                if type(event) is when and sum(isinstance(e, when) for e in seen) == 1:
+                    pool.restart(three[0], seek=False)
+
+        heard = Heard(events())
+    assert heard.numbers["a.mkv", None] == [*range(90, 100), *range(10, 100)]
+    begun = [event.first_frame for event in heard.events if isinstance(event, ClipBegun)]
+    assert begun == [90, 10]
+    assert isinstance(seen[-1], SourceEnded)
+
+
+def test_a_restart_after_the_last_event_is_done_by_the_next_call(three: list[Source]) -> None:
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        Heard(pool.read(three, from_start))
+        pool.restart(three[2], seek=False)
+        pool.restart(three[2], seek=False)  # once is enough
+        heard = Heard(pool.read([], from_start))
+    assert heard.numbers == {("c.mkv", None): list(range(NUM_FRAMES))}
+
+
+# -- a parent that ends ------------------------------------------------------------------------
+
+PARENT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import bad_reader
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.reader_pool import ClipEnded, FramesRead, ReaderPool
+from ldf_video.video.sources import find_sources
+
+command = bad_reader.command(Path({notes!r}), {fault!r}, "*", 20)
+try:
+    with ReaderPool(Geometry(48, 64), num_workers=2, command=command) as pool:
+        begun = set()
+        for event in pool.read(find_sources(Path({clips!r})), lambda *_: [0]):
+            if isinstance(event, FramesRead):
+                begun.add(event.source.name)
+                if len(begun) == 2:  # at once, so two readers are in the middle
+                    print("begun", flush=True)
+                    {then}
+            elif isinstance(event, ClipEnded):
+                begun.discard(event.source.name)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.fixture
+def parent(three: list[Source], notes: Path) -> Iterable[Callable[..., subprocess.Popen[str]]]:
+    """Starts a process that reads, and returns once two of its readers are in the middle."""
+    started = []
+
+    def start(*, fault: str, then: str) -> subprocess.Popen[str]:
+        script = PARENT.format(
+            tests=str(Path(__file__).parent),
+            notes=str(notes),
+            clips=str(three[0].path.parent),
+            fault=fault,
+            then=then,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_gone(ids: Sequence[int]) -> None:
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, ids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, ids))
+
+
+@pytest.mark.parametrize("fault", ["slow", "hang"])
+@pytest.mark.parametrize("then", ["import time; time.sleep(100)", "pass"])
+def test_no_reader_outlives_a_killed_parent(
+    parent: Callable[..., subprocess.Popen[str]], notes: Path, fault: str, then: str
+) -> None:
+    process = parent(fault=fault, then=then)
+    process.kill()
+    assert len(process_ids(notes)) == 2
+    wait_until_gone(process_ids(notes))
+
+
+@pytest.mark.parametrize("fault", ["slow", "hang"])
+def test_ctrl_c_ends_readers_at_once_and_in_silence(
+    parent: Callable[..., subprocess.Popen[str]], notes: Path, fault: str
+) -> None:
+    process = parent(fault=fault, then="import time; time.sleep(100)")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of the foreground
+    printed, complaints = process.communicate(timeout=20)
+    assert (printed, complaints, process.returncode) == ("interrupted\n", "", 0)
+    wait_until_gone(process_ids(notes))

@@ -1,0 +1,263 @@
+"""What a reader says is checked: a clip may have taken it over."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import SKIP
+from ldf_video.video.reader_events import ClipBegun, ClipEnded, SourceEnded, SourceFailed
+from ldf_video.video.reading import Reading
+from ldf_video.video.sources import Source
+from ldf_video.video.wire import Message, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ldf_video.video.reader_events import Event
+
+SIZE = Geometry(2, 3)
+SOURCE = Source(Path("clips"), "a.npy", 10, 20)
+DIGEST = "0123456789abcdef" * 4
+LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4}
+CLIP = {
+    "is": "clip",
+    "index": 1,
+    "fps": [30000, 1001],
+    "first_frame": 5,
+    "sought": True,
+    "why_pyav": "",
+}
+FRAMES = {"is": "frames", "num_frames": 2, "position": 0.5}
+CLIP_END = {"is": "clip_end", "damage": ""}
+PIXELS = bytes(range(36))
+
+
+def hear(reading: Reading, header: dict[str, Any], payload: bytes = b"") -> Sequence[Event]:
+    return reading.hear(Message(header, memoryview(payload)))
+
+
+def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
+    assert (source, digest, num_clips) == (SOURCE, DIGEST, 4)
+    return [SKIP, 5, SKIP, 0]
+
+
+def looked_at() -> Reading:
+    reading = Reading(SOURCE, SIZE)
+    hear(reading, LOOKED)
+    return reading
+
+
+def opened() -> Reading:
+    reading = looked_at()
+    reading.command(plan, threads=3)
+    return reading
+
+
+def begun() -> Reading:
+    reading = opened()
+    hear(reading, CLIP)
+    return reading
+
+
+def test_commands_follow_from_what_is_known() -> None:
+    reading = Reading(SOURCE, SIZE)
+    assert reading.command(plan, threads=3) == {"do": "look", "source": SOURCE.to_json()}
+    assert hear(reading, LOOKED) == []
+    assert reading.command(plan, threads=3) == {
+        "do": "open",
+        "source": SOURCE.to_json(),
+        "first_frames": [SKIP, 5, SKIP, 0],
+        "seek": True,
+        "threads": 3,
+        "careful": False,
+    }
+
+
+def test_nothing_is_to_be_done_where_no_clip_is_wanted() -> None:
+    reading = looked_at()
+    assert reading.command(lambda *_: [SKIP] * 4, threads=1) is None
+    assert reading.end() == SourceEnded(SOURCE, DIGEST, 4)
+    assert reading.is_over
+
+
+def test_words_become_events() -> None:
+    reading = opened()
+    assert hear(reading, CLIP) == [ClipBegun(SOURCE, DIGEST, 1, Fraction(30000, 1001), 5, True, "")]
+    (read,) = hear(reading, FRAMES, PIXELS)
+    assert (read.source, read.index, read.position) == (SOURCE, 1, 0.5)  # type: ignore[union-attr]
+    expected = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
+    assert np.array_equal(read.frames, expected)  # type: ignore[union-attr]
+    assert hear(reading, {"is": "clip_end", "damage": "bits"}) == [ClipEnded(SOURCE, 1, "bits")]
+    assert not reading.is_over
+    hear(reading, CLIP | {"index": 3, "first_frame": 0})
+    assert hear(reading, CLIP_END) == [ClipEnded(SOURCE, 3, "")]
+    assert hear(reading, {"is": "source_end"}) == [SourceEnded(SOURCE, DIGEST, 4)]
+    assert reading.is_over
+
+
+def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    reading.begin_second_try()
+    command = reading.command(plan, threads=3)
+    assert command is not None
+    assert command["first_frames"] == [SKIP, 7, SKIP, 0]
+    assert (command["threads"], command["careful"], command["seek"]) == (1, True, False)
+    assert hear(reading, CLIP | {"first_frame": 7}) == []  # it has begun already
+    hear(reading, CLIP_END)
+    reading.begin_second_try()
+    command = reading.command(plan, threads=3)
+    assert command is not None
+    assert command["first_frames"] == [SKIP, SKIP, SKIP, 0]
+
+
+def test_what_is_read_anew_keeps_its_digest_and_no_more() -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    command = reading.anew(seek=False).command(lambda *_: [1, 2, 3, 4], threads=2)
+    assert command is not None
+    assert (command["do"], command["first_frames"], command["seek"]) == (
+        "open",
+        [1, 2, 3, 4],
+        False,
+    )
+
+
+def test_a_clip_that_had_begun_ends_where_it_came() -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    assert reading.break_off("it hung") == [
+        ClipEnded(SOURCE, 1, "damaged after 7 frames: it hung"),
+        SourceEnded(SOURCE, DIGEST, 4),
+    ]
+    assert reading.is_over
+
+
+def test_what_had_no_frame_fails() -> None:
+    assert Reading(SOURCE, SIZE).break_off("why") == [SourceFailed(SOURCE, None, "why")]
+    assert looked_at().break_off("why") == [SourceFailed(SOURCE, DIGEST, "why")]
+    assert opened().break_off("why") == [SourceFailed(SOURCE, DIGEST, "why")]
+    reading = begun()
+    hear(reading, CLIP_END)
+    hear(reading, CLIP | {"index": 3, "first_frame": 0})
+    failed = {"is": "failed", "reason": "why", "known_bad": True}
+    assert hear(reading, failed) == [SourceFailed(SOURCE, DIGEST, "why")]
+    assert reading.is_over
+
+
+@pytest.mark.parametrize("known_bad", [True, False])
+def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(known_bad: bool) -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    events = hear(reading, {"is": "failed", "reason": "why", "known_bad": known_bad})
+    if known_bad:
+        assert events == [
+            ClipEnded(SOURCE, 1, "damaged after 7 frames: why"),
+            SourceEnded(SOURCE, DIGEST, 4),
+        ]
+    else:
+        assert events == [SourceFailed(SOURCE, DIGEST, "why")]
+    assert reading.is_over
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        LOOKED | {"digest": DIGEST[1:]},
+        LOOKED | {"digest": DIGEST.upper()},
+        LOOKED | {"digest": 7},
+        LOOKED | {"num_clips": 0},
+        LOOKED | {"num_clips": 2.0},
+        LOOKED | {"num_clips": True},
+        {"is": "digested"},
+        {"is": "failed", "reason": None},
+        {"is": "failed"},
+        {"is": ["failed"]},
+        {},
+        CLIP,
+        FRAMES,
+        CLIP_END,
+        {"is": "source_end"},
+    ],
+)
+def test_nonsense_at_first_is_refused(header: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        hear(Reading(SOURCE, SIZE), header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        LOOKED,
+        CLIP | {"index": 0},
+        CLIP | {"index": None},
+        CLIP | {"index": 3},
+        CLIP | {"first_frame": 4},
+        CLIP | {"fps": [25, 0]},
+        CLIP | {"fps": [0, 1]},
+        CLIP | {"fps": [-1, 1]},
+        CLIP | {"fps": [1.5, 1]},
+        CLIP | {"fps": [2**31, 1]},
+        CLIP | {"fps": 25},
+        CLIP | {"fps": [1, 2, 3]},
+        CLIP | {"why_pyav": None},
+        {"is": "clip"},
+        FRAMES,
+        CLIP_END,
+    ],
+)
+def test_nonsense_before_a_clip_is_refused(header: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        hear(opened(), header, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (FRAMES, PIXELS[:-1]),
+        (FRAMES, b""),
+        (FRAMES | {"num_frames": 3}, PIXELS),
+        (FRAMES | {"num_frames": -2}, PIXELS),
+        (FRAMES | {"num_frames": 0}, b""),
+        (FRAMES | {"position": "x"}, PIXELS),
+        (FRAMES | {"position": None}, PIXELS),
+        (CLIP | {"index": 3, "first_frame": 0}, b""),
+        ({"is": "clip_end", "damage": 1}, b""),
+        ({"is": "source_end"}, b""),
+    ],
+)
+def test_nonsense_within_a_clip_is_refused(header: dict[str, Any], payload: bytes) -> None:
+    with pytest.raises(WireError):
+        hear(begun(), header, payload)
+
+
+@pytest.mark.parametrize("position", [-1, 1.01, float("nan"), float("inf")])
+def test_a_position_is_never_out_of_range(position: float) -> None:
+    (read,) = hear(begun(), FRAMES | {"position": position}, PIXELS)
+    assert read.position == 1  # type: ignore[union-attr]
+
+
+def test_a_large_array_is_not_looked_through_at_every_word() -> None:
+    num_clips = 50_000
+    reading = Reading(SOURCE, SIZE)
+    hear(reading, LOOKED | {"num_clips": num_clips})
+    reading.command(lambda *_: [0] * num_clips, threads=1)
+    looked = 0
+
+    class Counted(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__getitem__(index)
+
+    reading._first_frames = Counted(reading._first_frames or [])
+    for index in range(num_clips):
+        hear(reading, CLIP | {"index": index, "first_frame": 0})
+        hear(reading, CLIP_END)
+    assert looked < 10 * num_clips
