@@ -58,6 +58,7 @@ class StoreReader:
         self._shards = [self._map(shard) for shard in shards]
         self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
         self._span, self._offsets = _span(self._shards)
+        self._blocks_by_length: dict[int, npt.NDArray[np.void]] = {}
         self._hold(clips)
 
     def _hold(self, clips: Columns) -> None:
@@ -65,6 +66,13 @@ class StoreReader:
         self.lengths = clips.lengths
         self.num_clips = len(self.lengths)
         self.num_frames = int(self.lengths.sum())
+        # In the order of all frames: a block that ends before `stop` may be copied, from `offset`
+        # + its first frame's bytes in the span. Behind a clip's end follows the rest of the map.
+        row = clips.extent_row - clips.extent_frame
+        self._block_offset = self._offsets[clips.extent_shard] + row * self.spec.row_bytes
+        self._block_stop = clips.extent_end.copy()
+        last = clips.first_extent + clips.num_extents - 1
+        self._block_stop[last] = (self._shard_rows[clips.extent_shard] - row)[last]
 
     def _map(self, used: UsedShard) -> Rows:
         part, shard, num_rows = used
@@ -199,65 +207,78 @@ class StoreReader:
                 f"{len(clip)} clips, {len(start)} starts, length {length}:"
                 " expected as many starts as clips, and a length of 1 or more"
             )
+        if not len(clip):
+            return self._empty(0, length), np.ones((0, length), np.bool_)
         _check_range("clip", clip, self.num_clips)
         left = self.lengths[clip] - start  # frames from the start to the clip's end
-        if len(start) and (start.min() < 0 or left.min() < 1):
+        least = np.minimum.reduce(left)
+        if least < 1 or np.minimum.reduce(start) < 0:
             raise IndexError(
                 "a window starts outside its clip: expected 0 <= start < length of the clip"
             )
+        values = self._windows(clip, start, left, length)
+        if least >= length:
+            return values, np.ones((len(clip), length), np.bool_)
         mask = np.arange(length) < left[:, None]
-        values = self._windows(clip, start, np.minimum(left, length), length)
         short = np.flatnonzero(left < length)
-        if len(short):
-            tails = values[short]
-            tails[~mask[short]] = 0
-            values[short] = tails
+        tails = values[short]
+        tails[~mask[short]] = 0
+        values[short] = tails
         return values, mask
 
-    def _windows(self, clip: Ints, start: Ints, num_real: Ints, length: int) -> Rows:
+    def _windows(self, clip: Ints, start: Ints, left: Ints, length: int) -> Rows:
         # Nearly every window lies in one extent: its rows are one block of bytes. What follows a
-        # clip's end there is copied along, to be masked, unless the map ends first.
-        columns = self._clips
-        first = columns.first_frame[clip] + start
-        extent = columns.first_extent[clip]
-        several = np.flatnonzero(columns.num_extents[clip] > 1)
-        extent[several] = self._extent_of(first[several])
-        row = columns.extent_row[extent] + first - columns.extent_frame[extent]
-        shard = columns.extent_shard[extent]
-        whole = (first + num_real <= columns.extent_end[extent]) & (
-            row + length <= self._shard_rows[shard]
-        )
-        rest = np.flatnonzero(~whole)
-        if len(rest) == len(whole):
-            values = np.empty((len(rest), length, *self.spec.item_shape), self.spec.numpy_dtype)
-        else:  # the others copy some whole window first, which is cheaper than to leave them out
-            some = int(whole.argmax())
-            shard[rest], row[rest] = shard[some], row[some]
-            values = self._blocks(shard, row, length)
-        if len(rest):
-            steps = np.minimum(np.arange(length), num_real[rest, None] - 1)  # stay in the clip
-            frames = self._frames((first[rest, None] + steps).reshape(-1))
-            values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
+        # clip's end there is copied along, to be masked, unless the map ends first. Each call of
+        # numpy counts: the copy itself takes no longer than a few dozen of them.
+        first = self._clips.first_frame[clip] + start
+        stop = first + length
+        extent = self._clips.first_extent[clip]
+        rest = np.flatnonzero(stop > self._block_stop[extent])
+        if len(rest):  # not in its clip's first extent
+            extent[rest] = self._extent_of(first[rest])
+            rest = rest[stop[rest] > self._block_stop[extent[rest]]]
+        offset = self._block_offset[extent] + first * self.spec.row_bytes
+        if not len(rest):
+            return self._copy(offset, length)
+        if len(rest) < len(offset):  # these copy some other window, cheaper than to leave them out
+            offset[rest] = np.delete(offset, rest)[0]
+            values = self._copy(offset, length)
+        else:
+            values = self._empty(len(rest), length)
+        steps = np.minimum(np.arange(length), left[rest, None] - 1)  # stay in the clip
+        frames = self._frames((first[rest, None] + steps).reshape(-1))
+        values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
         return values
 
     def _frames(self, frames: Ints) -> Rows:
         extent = self._extent_of(frames)
-        row = self._clips.extent_row[extent] + frames - self._clips.extent_frame[extent]
-        return self._blocks(self._clips.extent_shard[extent], row, 1)[:, 0]
+        return self._copy(self._block_offset[extent] + frames * self.spec.row_bytes, 1)[:, 0]
 
     def _extent_of(self, frames: Ints) -> Ints:
         return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
 
-    def _blocks(self, shard: Ints, row: Ints, length: int) -> Rows:
-        """Copy `length` rows from each row on, (B, length, *item_shape), by one fancy index."""
-        # A view of overlapping items, one from every byte on: each copy is one memcpy of a block,
-        # several times faster than row by row, and no shard needs a pass of its own.
-        block = np.dtype((np.void, length * self.spec.row_bytes))
-        num_items = max(0, len(self._span) - block.itemsize + 1)
-        items: Rows = np.ndarray((num_items,), block, buffer=self._span.data, strides=(1,))
-        values: Rows = items[self._offsets[shard] + row * self.spec.row_bytes]
-        shape = (len(row), length, *self.spec.item_shape)
+    def _copy(self, offset: Ints, length: int) -> Rows:
+        """Copy `length` rows from each offset in the span, (B, length, *item_shape)."""
+        values: Rows = self._blocks(length)[offset]  # one fancy index
+        shape = (len(offset), length, *self.spec.item_shape)
         return values.view(self.spec.numpy_dtype).reshape(shape)
+
+    def _empty(self, num_windows: int, length: int) -> Rows:
+        return np.empty((num_windows, length, *self.spec.item_shape), self.spec.numpy_dtype)
+
+    def _blocks(self, length: int) -> npt.NDArray[np.void]:
+        """See the span as blocks of `length` rows.
+
+        The blocks overlap, one starts at every byte: each copy is one memcpy, several times faster
+        than row by row, and no shard needs a pass of its own.
+        """
+        blocks = self._blocks_by_length.get(length)
+        if blocks is None:
+            block = np.dtype((np.void, length * self.spec.row_bytes))
+            count = (max(0, len(self._span) - block.itemsize + 1),)
+            blocks = np.ndarray(count, block, buffer=self._span.data, strides=(1,))
+            self._blocks_by_length[length] = blocks
+        return blocks
 
     def sources(self) -> list[Source]:
         """All sources and their clips, as of now.
