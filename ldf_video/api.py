@@ -123,6 +123,7 @@ def encode(
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
+    verify: bool = False,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Encoded:
@@ -148,12 +149,16 @@ def encode(
         strict: raise where any source could not be read whole.
         retry: read quarantined sources again though they have not changed.
         overwrite: move a store made by other settings aside instead of raising.
+        verify: read every row of the store, compare it with its checksum, say what the store lacks
+            of the clips, and encode nothing. With `retry` damaged rows are let go, so that the next
+            call makes them anew.
 
     Returns:
         The store, what became of each source, and the PSNR of a sample of the frames.
 
     Raises:
-        StoreError: the store was made by other settings, is in use, or the disk is full.
+        StoreError: the store was made by other settings, is in use, or the disk is full; with
+            `verify`, something is wrong with it.
         LdfError: nothing could be read.
     """
     from ldf_video.pipelines.encode import encode as run
@@ -172,6 +177,7 @@ def encode(
         strict=strict,
         retry=retry,
         overwrite=overwrite,
+        verify=verify,
         device=device,
         quiet=quiet,
     )

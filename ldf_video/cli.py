@@ -191,6 +191,9 @@ def encode(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Move a store made otherwise aside.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every row of the store; encode nothing.")
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -210,6 +213,7 @@ def encode(
             strict=strict,
             retry=retry,
             overwrite=overwrite,
+            verify=verify,
             device=device,
             quiet=quiet,
         )

@@ -38,6 +38,7 @@ class InTurn:
         self.seen: list[tuple[tuple[int, ...], int]] = []
         self.made = 0
         self.gates: dict[int, threading.Event] = {}
+        self.second = threading.Event()
 
     def new_batch(self, shape: tuple[int, ...]) -> np.ndarray:
         self.made += 1
@@ -48,6 +49,8 @@ class InTurn:
 
     def __call__(self, frames: np.ndarray, num_real: int) -> np.ndarray:
         self.seen.append((frames.shape, num_real))
+        if len(self.seen) == 2:
+            self.second.set()
         gate = self.gates.get(int(frames.flat[0]))
         if gate is not None:
             assert gate.wait(30)
@@ -87,8 +90,7 @@ def test_a_batch_that_is_done_first_waits_for_those_before_it() -> None:
     transform.gates[0] = threading.Event()
     with Batcher(transform, batch_size=2) as batcher:
         batcher.add(numbered(0, 1, 2, 3), to=sink.take)
-        while len(transform.seen) < 2:
-            pass
+        assert transform.second.wait(30)
         batcher.poll()
         assert sink.numbers == []
         transform.gates[0].set()
@@ -154,6 +156,28 @@ def test_an_error_of_a_lane_comes_to_the_caller() -> None:
         with pytest.raises(ArithmeticError):
             work(num_lanes)
         assert sink.numbers == [0, 1, 2, 3]  # what came before is handed on
+
+
+def test_after_ctrl_c_what_is_done_is_handed_on() -> None:
+    transform, sink = InTurn(1), Sink()
+
+    def interrupted(*, within: bool) -> None:
+        with Batcher(transform, batch_size=2) as batcher:
+            batcher.add(numbered(0, 1, 2, 3, 4), to=sink.take)
+            if within:
+                batcher.then(stop)
+                batcher.flush()
+            stop()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    for within, kept in ((False, [0, 1, 2, 3]), (True, [0, 1, 2, 3, 4])):
+        sink.numbers.clear()
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(within=within)
+        # A batch that no lane had begun is let go.
+        assert sink.numbers == kept or (not within and sink.numbers == kept[:2])
 
 
 def test_a_function_is_a_transform() -> None:

@@ -91,6 +91,7 @@ class Batcher:
         self._open = _Batch()
         self._opened = 0.0
         self._on_their_way: deque[_Batch] = deque()
+        self._is_handing_on = False
         self._free: list[Frames] = []
 
     def add(self, frames: Frames, *, to: Sink) -> None:
@@ -163,11 +164,16 @@ class Batcher:
     def _is_ready(batch: _Batch) -> bool:
         return batch.rows is not None and batch.rows.done()
 
+    @staticmethod
+    def _is_whole(batch: _Batch) -> bool:
+        rows = batch.rows
+        return rows is not None and not rows.cancelled() and rows.exception() is None
+
     def _deliver(self) -> None:
+        assert self._on_their_way[0].rows is not None
+        rows, first = self._on_their_way[0].rows.result(), 0
+        self._is_handing_on = True
         batch = self._on_their_way.popleft()
-        assert batch.rows is not None
-        assert batch.frames is not None
-        rows, first = batch.rows.result(), 0
         for step in batch.steps:
             if isinstance(step, tuple):
                 sink, count = step
@@ -175,7 +181,9 @@ class Batcher:
                 first += count
             else:
                 step()
+        assert batch.frames is not None
         self._free.append(batch.frames)
+        self._is_handing_on = False
 
     def __enter__(self) -> Self:
         return self
@@ -188,3 +196,7 @@ class Batcher:
     ) -> None:
         if self._lanes is not None:
             self._lanes.shutdown(wait=True, cancel_futures=True)
+        # After Ctrl-C what the lanes have done is kept, unless it broke into the middle of a batch.
+        if kind is KeyboardInterrupt and not self._is_handing_on:
+            while self._on_their_way and self._is_whole(self._on_their_way[0]):
+                self._deliver()

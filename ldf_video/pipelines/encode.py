@@ -11,8 +11,9 @@ from ldf_video.errors import LdfError, UsageError
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db
-from ldf_video.pipelines.ingest import ingest, lines_on_opening, list_sources, open_store
+from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.pipelines.report import Report
+from ldf_video.pipelines.verify import verify_clips
 from ldf_video.pipelines.zoo import find_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
@@ -56,11 +57,14 @@ def encode(
     strict: bool = False,
     retry: bool = False,
     overwrite: bool = False,
+    verify: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
     _check_options(reader, workers, engine)
+    if verify:
+        return _verify(clips, Path(out), retry=retry, quiet=quiet)
     device = choose_device(device)
     ranks = join_ranks(device)
     sources = list_sources(clips, ranks)
@@ -98,6 +102,14 @@ def encode(
             )
     ranks.of_first(lambda: _check_outcome(clips, report, store, strict=strict))
     return Encoded(job.out, report, fit_db)
+
+
+def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encoded:
+    """Look at the store that is there, and encode nothing."""
+    check_alone("encode --verify")
+    with Progress("verify", unit="clips", quiet=quiet) as progress:
+        sources = list_sources(clips, ALONE)
+        return Encoded(out, verify_clips(out, sources, progress, drop=retry), None)
 
 
 def _check_options(reader: str, workers: int | None, engine: str) -> None:

@@ -143,7 +143,9 @@ class _Cluster:
         affine, free = self._open_store(sources, names, overwrite=overwrite)
         actors = self._start()
         ray.get([actor.is_ready.remote() for actor in actors])
-        own = [actor.take.remote(group) for actor, group in zip(actors, affine, strict=True)]
+        own = [
+            actor.take.remote(group) for actor, group in zip(actors, affine, strict=True) if group
+        ]
         pool = ActorPool(actors)
         reports = []
         for report in pool.map_unordered(
@@ -194,7 +196,7 @@ def _alive_nodes() -> list[dict[str, float]]:
     """What each living node has of CPU, GPU and so on."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]]:

@@ -1,0 +1,151 @@
+"""encode on Ray: the same clips and latents as by one process, also when an actor is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tiny_models import save_frame, write_array
+
+from ldf_video.errors import UsageError
+from ldf_video.pipelines.encode import encode
+from ldf_video.pipelines.ray_engine import _groups
+from ldf_video.store import StoreReader, verify_store
+from ldf_video.video.sources import find_sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LENGTHS = (3, 40, 6, 1, 13, 30, 9, 22)
+TOTAL = sum(LENGTHS)
+
+COMMAND = """
+import os, sys
+from pathlib import Path
+from ldf_video.pipelines import ray_engine
+from ldf_video.pipelines.encode_job import plan_job
+from ldf_video.pipelines.ingest import ALONE, list_sources
+from ldf_video.progress import Progress
+
+if os.environ.get("KILL"):
+    ray_engine.EncodeActor = __import__("killed_actor").KilledActor
+job = plan_job(
+    Path("checkpoints/frame"), out=Path("latents"), fps=None, crop=None, device="cpu",
+    mixed_precision="no", batch_size=8, reader="auto", workers=None, retry=False,
+)
+with Progress("encode", unit="frames", quiet=True) as progress:
+    report, fit_db = ray_engine.encode_on_ray(
+        job, list_sources("clips", ALONE), progress, num_actors=int(sys.argv[1])
+    )
+print(report.num_sources, report.num_frames, report.num_unchanged, len(report.quarantined))
+"""
+
+KILLED_ACTOR = """
+import os, signal
+from pathlib import Path
+from ldf_video.pipelines import ray_engine
+
+class KilledActor(ray_engine.EncodeActor):
+    def take(self, sources):
+        done = super().take(sources)
+        mark = Path(os.environ["KILL"])
+        if self._index == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)  # before it could answer
+        return done
+
+    def __init__(self, job, index, count):
+        self._index = index
+        super().__init__(job, index, count)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a frame model, clips and a file that is none, encoded by one process."""
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    for seed, length in enumerate(LENGTHS):
+        write_array(tmp_path / "clips" / f"{seed}.npy", length, seed=seed)
+    (tmp_path / "clips" / "bad.mp4").write_text("no video")
+    encode("clips", out="one", batch_size=8, quiet=True)
+    return tmp_path
+
+
+def on_ray(root: Path, num_actors: int, **environment: str) -> str:
+    """The last line that the command prints, run as a process of its own."""
+    (root / "on_ray.py").write_text(COMMAND)
+    (root / "killed_actor.py").write_text(KILLED_ACTOR)
+    path = ":".join([str(root), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "on_ray.py", str(num_actors)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]  # Ray speaks there too
+
+
+def test_four_actors_make_what_one_process_makes(root: Path) -> None:
+    sources, frames, unchanged, bad = map(int, on_ray(root, 4).split())
+    assert (sources, frames, unchanged, bad) == (len(LENGTHS) + 1, TOTAL, 0, 1)
+    assert contents(root / "latents") == contents(root / "one")
+    assert len(StoreReader(root / "latents").parts) == 4
+    assert on_ray(root, 2).split() == [str(sources), "0", str(sources), "0"]  # parts go on with two
+
+
+def test_a_killed_actor_costs_nothing_that_it_had_committed(root: Path) -> None:
+    printed = on_ray(root, 2, KILL=str(root / "killed"))
+    assert (root / "killed").exists()
+    assert contents(root / "latents") == contents(root / "one")
+    num_sources, num_frames, num_unchanged, _ = map(int, printed.split())
+    assert num_sources == len(LENGTHS) + 1
+    assert 0 < num_frames < TOTAL  # what it had done, it found done when it did it again
+    assert num_unchanged > 0
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """Rows by source name."""
+    assert verify_store(store).problems == ()
+    reader = StoreReader(store)
+    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
+    return {name: reader.read(c, 0, int(reader.lengths[c])).tobytes() for name, c in clips.items()}
+
+
+def test_groups_are_of_about_equal_bytes_the_largest_first(tmp_path: Path) -> None:
+    for number, size in enumerate((100, 1, 2, 700, 3, 50, 4, 60)):
+        (tmp_path / f"{number}.mp4").write_bytes(b"x" * size)
+    sources = find_sources(tmp_path)
+    groups = [[source.size for source in group] for group in _groups(sources, 1)]
+    assert groups == [[700], [100, 60], [50, 4, 3, 2, 1]]
+    assert list(_groups([], 4)) == []
+
+
+def test_without_ray_it_is_said_what_to_install(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ray" else kept(name)
+    )
+    with pytest.raises(UsageError, match=r"the package ray is not installed; pip install"):
+        encode("clips", engine="ray", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "spark"}, "--engine spark: expected local or ray"),
+        ({"workers": -1}, "0 or more"),
+    ],
+)
+def test_what_means_nothing_is_refused(root: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        encode("clips", quiet=True, **options)
