@@ -233,7 +233,7 @@ class StoreReader:
         first = self._clips.first_frame[clip] + start
         stop = first + length
         extent = self._clips.first_extent[clip]
-        rest = np.flatnonzero(stop > self._block_stop[extent])
+        (rest,) = (stop > self._block_stop[extent]).nonzero()
         if len(rest):  # not in its clip's first extent
             extent[rest] = self._extent_of(first[rest])
             rest = rest[stop[rest] > self._block_stop[extent[rest]]]
@@ -361,7 +361,8 @@ def _integers(values: npt.ArrayLike) -> Ints:
 
 
 def _check_range(what: str, values: Ints, stop: int) -> None:
-    if len(values) and not (values.min() >= 0 and values.max() < stop):
+    # unsigned, a negative number is a huge one: a single pass
+    if len(values) and np.maximum.reduce(values.view(np.uint64)) >= stop:
         raise IndexError(
             f"{what}s from {values.min()} to {values.max()}: expected 0 to {stop}, the end excluded"
         )
