@@ -55,7 +55,7 @@ def looked_at() -> Reading:
 
 def opened() -> Reading:
     reading = looked_at()
-    reading.command(plan, threads=3)
+    reading.command(plan)
     return reading
 
 
@@ -67,21 +67,21 @@ def begun() -> Reading:
 
 def test_commands_follow_from_what_is_known() -> None:
     reading = Reading(SOURCE, SIZE)
-    assert reading.command(plan, threads=3) == {"do": "look", "source": SOURCE.to_json()}
+    assert reading.command(plan) == {"do": "look", "source": SOURCE.to_json()}
     assert hear(reading, LOOKED) == []
-    assert reading.command(plan, threads=3) == {
+    assert reading.command(plan) == {
         "do": "open",
         "source": SOURCE.to_json(),
         "first_frames": [SKIP, 5, SKIP, 0],
         "seek": True,
-        "threads": 3,
+        "threads": 0,
         "careful": False,
     }
 
 
 def test_nothing_is_to_be_done_where_no_clip_is_wanted() -> None:
     reading = looked_at()
-    assert reading.command(lambda *_: [SKIP] * 4, threads=1) is None
+    assert reading.command(lambda *_: [SKIP] * 4) is None
     assert reading.end() == SourceEnded(SOURCE, DIGEST, 4)
     assert reading.is_over
 
@@ -105,14 +105,14 @@ def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
     reading = begun()
     hear(reading, FRAMES, PIXELS)
     reading.begin_second_try()
-    command = reading.command(plan, threads=3)
+    command = reading.command(plan)
     assert command is not None
     assert command["first_frames"] == [SKIP, 7, SKIP, 0]
     assert (command["threads"], command["careful"], command["seek"]) == (1, True, False)
     assert hear(reading, CLIP | {"first_frame": 7}) == []  # it has begun already
     hear(reading, CLIP_END)
     reading.begin_second_try()
-    command = reading.command(plan, threads=3)
+    command = reading.command(plan)
     assert command is not None
     assert command["first_frames"] == [SKIP, SKIP, SKIP, 0]
 
@@ -120,7 +120,7 @@ def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
 def test_what_is_read_anew_keeps_its_digest_and_no_more() -> None:
     reading = begun()
     hear(reading, FRAMES, PIXELS)
-    command = reading.anew(seek=False).command(lambda *_: [1, 2, 3, 4], threads=2)
+    command = reading.anew(seek=False).command(lambda *_: [1, 2, 3, 4])
     assert command is not None
     assert (command["do"], command["first_frames"], command["seek"]) == (
         "open",
@@ -247,7 +247,7 @@ def test_a_large_array_is_not_looked_through_at_every_word() -> None:
     num_clips = 50_000
     reading = Reading(SOURCE, SIZE)
     hear(reading, LOOKED | {"num_clips": num_clips})
-    reading.command(lambda *_: [0] * num_clips, threads=1)
+    reading.command(lambda *_: [0] * num_clips)
     looked = 0
 
     class Counted(list[int]):

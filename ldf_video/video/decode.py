@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
 
 _MAX_FPS = 1000
+_LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
+_LARGE_THREADS = 4
 _MAX_SAMPLE_ASPECT = 8
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
@@ -75,7 +77,7 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
 
     Args:
         path: of the file.
-        threads: of the decoder, 0 for FFmpeg's choice.
+        threads: of the decoder, 0 to choose by the size of the pictures, alike on every machine.
 
     Raises:
         ReadError: if it is none of them; the message says what it is instead.
@@ -150,8 +152,7 @@ class _AvMedia:
         self._container = container
         self._num_bytes, self._num_read = max(num_bytes, 1), 0
         self._stream = picture_stream(container)
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
+        set_threads(self._stream, threads)
         self._damage = "the file ends early" if cut_short else ""
         self._last_dts: int | None = None
         self.container_name = container.format.name
@@ -297,6 +298,22 @@ def sample_aspect_ratio(stream: VideoStream) -> Fraction:
     ratio = stream.sample_aspect_ratio
     believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
     return Fraction(ratio) if ratio is not None and believed else SQUARE
+
+
+def set_threads(stream: VideoStream, threads: int) -> None:
+    """Sets the threads of a stream's decoder before it is used.
+
+    How a damaged picture is concealed depends on their number: it must not be the machine's, nor
+    that of the readers that happen to be busy.
+
+    Args:
+        stream: not decoded from yet.
+        threads: their number, 0 for what the size of the pictures is worth.
+    """
+    context = stream.codec_context
+    is_large = context.width * context.height >= _LARGE_PIXELS
+    stream.thread_type = "AUTO"
+    context.thread_count = threads or (_LARGE_THREADS if is_large else 1)
 
 
 def nominal_fps(stream: VideoStream) -> Fraction:

@@ -103,7 +103,7 @@ def open_clips(
             None gives all from frame 0. Frames before it are taken to be sound: they are neither
             looked at nor reported where seeking passes over them.
         seek: whether a video may be sought in. The frames are the same either way.
-        threads: of PyAV's decoder, 0 for FFmpeg's choice.
+        threads: of PyAV's decoder, 0 to choose by the size of the pictures, alike on every machine.
         alive: called every few frames and packets, given or not, so that who waits for a far frame
             knows that work goes on.
 

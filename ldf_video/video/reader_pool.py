@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import time
 from collections import deque
@@ -64,7 +63,6 @@ class ReaderPool:
         reader: Reader = "auto",
         num_workers: int,
         stall_seconds: float = 60.0,
-        num_cores: int | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         """Starts nothing yet.
@@ -75,7 +73,6 @@ class ReaderPool:
             num_workers: processes at most; 0 reads in a thread of this process, where nothing is
                 isolated: for file systems that live in it, and to look for faults.
             stall_seconds: after so long without a word a reader hangs.
-            num_cores: that decoders may use together, None for all of this process.
             command: that starts a reader; tests have others.
 
         Raises:
@@ -85,7 +82,6 @@ class ReaderPool:
         self._geometry, self._reader_name = geometry, reader
         self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
         self._command = command if num_workers else None
-        self._num_cores = num_cores or _usable_cores()
         self._again: deque[Reading] = deque()  # what was begun before; it goes first
         self._sources: Sequence[Source] = ()
         self._num_begun = 0  # of the sources
@@ -207,7 +203,7 @@ class ReaderPool:
     def _go_on(self, reader: ReaderHandle, reading: Reading, plan: Plan) -> Iterator[Event]:
         """Tells a reader what is to be done next for a source, if anything is."""
         reader.reading = None
-        command = reading.command(plan, threads=self._threads())
+        command = reading.command(plan)
         if command is None:
             yield reading.end()
             return
@@ -216,11 +212,6 @@ class ReaderPool:
             reader.tell(command)
         except OSError:
             yield from self._lost(reader)
-
-    def _threads(self) -> int:
-        """For a decoder: the cores over the readers that have work, so that none is idle."""
-        num_readers = min(self._num_workers, self._num_busy() + 1 + self._num_waiting())
-        return max(1, self._num_cores // num_readers)
 
     # -- what readers say
 
@@ -299,8 +290,3 @@ class ReaderPool:
         self._selector.unregister(reader.channel)
         reader.reading = None
         return reader.end(is_gone=is_gone)
-
-
-def _usable_cores() -> int:
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1

@@ -61,7 +61,7 @@ class Reading:
         """
         self.is_second_try, self._seek = True, False
 
-    def command(self, plan: Plan, *, threads: int) -> Header | None:
+    def command(self, plan: Plan) -> Header | None:
         """Returns what a reader is to do next for this source, None if that is nothing."""
         source = self.source.to_json()
         if self._digest is None:
@@ -79,7 +79,7 @@ class Reading:
             "source": source,
             "first_frames": self._first_frames,
             "seek": self._seek,
-            "threads": 1 if self.is_second_try else threads,
+            "threads": 1 if self.is_second_try else 0,
             "careful": self.is_second_try,
         }
 

@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ldf_video.errors import ReadError
-from ldf_video.video.decode import open_container, picture_stream
+from ldf_video.video.decode import open_container, picture_stream, set_threads
 from ldf_video.video.packets import TimesError, require
 from ldf_video.video.tail import is_cut_short
 from ldf_video.video.timeline import read_timeline
@@ -49,7 +49,7 @@ def open_sought(
         path: of the file.
         first: number of the first frame wanted, counted at `fps`.
         fps: of the frames that are made of the video's; None counts the video's own.
-        threads: of the decoder, 0 for FFmpeg's choice.
+        threads: of the decoder, 0 to choose by the size of the pictures.
         alive: called every few packets.
 
     Raises:
@@ -63,8 +63,7 @@ def open_sought(
             file.seek(0)
             container = stack.enter_context(open_container(file))
             stream = picture_stream(container)
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = threads
+            set_threads(stream, threads)
             timeline, _ = read_timeline(container, stream, alive=alive)
         midway = find_midway(timeline.pts, time_base=timeline.time_base, first=first, fps=fps)
         yield SoughtMedia(container, timeline, midway, num_bytes=num_bytes, alive=alive)

@@ -40,7 +40,7 @@ class HowToRead:
     Attributes:
         by_decord: whether by decord, where it gives the right frames.
         seek: whether it may be sought in.
-        threads: of PyAV's decoder, 0 for FFmpeg's choice.
+        threads: of PyAV's decoder, 0 to choose by the size of the pictures.
         alive: called every few frames and packets.
     """
 
