@@ -43,7 +43,6 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ldf_video.pipelines.info import info
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 
 MIB = 1 << 20
@@ -241,6 +240,8 @@ def step_verify(path: Path, num_clips: int) -> None:
 
 
 def step_info(path: Path, num_clips: int) -> None:
+    from ldf_video.pipelines.info import info  # brings torch
+
     assert info(path)["clips"] == num_clips
 
 
@@ -259,9 +260,9 @@ def run_step(name: str, path: Path, num_clips: int) -> None:
     """One step, in a process of its own: says when it begins, prints its seconds."""
     print("ready", flush=True)
     sys.stdin.readline()
-    begun = time.perf_counter()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
     STEPS[name](path, num_clips)
-    print(time.perf_counter() - begun, flush=True)
+    print(time.perf_counter() - begun, time.process_time() - begun_cpu, flush=True)
     sys.stdin.readline()
 
 
@@ -296,11 +297,12 @@ def measure_step(name: str, path: Path, num_clips: int) -> dict[str, float]:
         process.stdin.write("go\n")
         process.stdin.flush()
         peak = max(sample(process))
-        seconds = float(process.stdout.readline())
+        seconds, cpu_seconds = map(float, process.stdout.readline().split())
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return {
         "seconds": round(seconds, 2),
+        "CPU seconds": round(cpu_seconds, 2),
         "peak MiB": round(peak / MIB),
         "MiB before": round(before / MIB),
     }
