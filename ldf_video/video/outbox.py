@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.25
 ALIVE_SECONDS = 0.25
+_LOOK_SECONDS = 0.1
 _MAX_WAITING = 64  # messages without frames are small; still there shall be an end to them
 
 
@@ -76,7 +77,6 @@ class Outbox:
             if self._filling is None:
                 self._wait_until(lambda: bool(self._free))
                 self._filling, self._filling_since = self._free.pop(), time.monotonic()
-                self._changed.notify_all()
             self._filling[self._num_filled] = frame
             self._num_filled += 1
             self._position = position
@@ -129,15 +129,14 @@ class Outbox:
     def _next(self) -> _Item | None:
         with self._changed:
             while not self._is_closed:
-                left: float | None = None
-                if self._num_filled and not self._waiting:
-                    left = self._filling_since + FLUSH_SECONDS - time.monotonic()
-                    if left <= 0:
-                        self._seal()
+                age = time.monotonic() - self._filling_since
+                if self._num_filled and not self._waiting and age > FLUSH_SECONDS - _LOOK_SECONDS:
+                    self._seal()
                 if self._waiting:
                     self._is_sending = True
                     return self._waiting.popleft()
-                self._changed.wait(left)
+                # To look now and then is cheaper than to be woken by each block's first frame.
+                self._changed.wait(_LOOK_SECONDS)
             return None
 
     # -- both, with the lock held

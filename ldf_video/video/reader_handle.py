@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ldf_video.video.reader_process import serve
 from ldf_video.video.wire import (
+    BLOCK_BYTES,
     MAX_REPLY_BYTES,
     Channel,
     frame_bytes,
@@ -71,6 +72,7 @@ class ReaderHandle:
             OSError: if no process can be started.
         """
         ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
         try:
             self._serving: _Serving = (
                 _Thread(theirs) if command is None else _Process(theirs, command)
