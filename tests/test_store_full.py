@@ -44,8 +44,8 @@ class FullAt:
         make_file = self.before(opened, self.no_space)
         patch.setattr(ShardWriter, "_open", lambda shard: FullFile(make_file(shard), self))
 
-        def connect(manifest: Manifest, root: Path) -> None:
-            connected(manifest, root)
+        def connect(manifest: Manifest, root: Path, **options: bool) -> None:
+            connected(manifest, root, **options)
             manifest._connection = FullConnection(manifest._connection, self)
 
         patch.setattr(Manifest, "__init__", connect)
@@ -101,7 +101,7 @@ class FullConnection:
         self.connection, self.disk = connection, disk
 
     def execute(self, query: str, *values: Any) -> Any:
-        if not query.startswith(("SELECT", "ROLLBACK")):
+        if query != "BEGIN" and not query.startswith(("SELECT", "ROLLBACK")):
             self.no_space()
         return self.connection.execute(query, *values)
 

@@ -16,6 +16,7 @@ from ldf_video.store.manifest import (
     count_quarantined,
     create_manifest,
     last_position,
+    look_into,
     reading,
     source_names,
 )
@@ -100,6 +101,18 @@ def test_a_transaction_is_whole_or_nothing(manifest) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert manifest.source("s") is None
+
+
+def test_look_ups_keep_no_one_from_reading_and_end_with_a_transaction(manifest, tmp_path) -> None:
+    with manifest.transaction():
+        manifest.put_clips({"a": ClipRecord(1, Fraction(1), "partial")})
+    assert manifest.clip("a").num_frames == 1
+    other = look_into(tmp_path)
+    assert other.clip("a").num_frames == 1
+    with manifest.transaction():
+        manifest.put_clips({"a": ClipRecord(2, Fraction(1), "complete")})
+    assert manifest.clip("a").num_frames == other.clip("a").num_frames == 2
+    other.close()
 
 
 def test_a_reader_sees_one_moment_and_cannot_write(manifest, tmp_path) -> None:

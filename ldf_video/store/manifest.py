@@ -137,10 +137,17 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 class Manifest:
-    """The writer's connection: look-ups, and transactions whose failure is a `sqlite3.Error`."""
+    """The writer's connection: look-ups, and transactions whose failure is a `sqlite3.Error`.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the part's directory.
+        foreign: another process may write it. If not, the view that look-ups share is kept until
+            the next transaction: to lock and check the file for each takes longer than they do.
+    """
+
+    def __init__(self, root: Path, *, foreign: bool = False) -> None:
         self._path = root / MANIFEST
+        self._foreign = foreign
         self._connection = connect(root)
         # A journal that is rolled back, not a write-ahead log: a store on a read-only disk must
         # open. FULL: a commit is on disk when it returns.
@@ -153,6 +160,8 @@ class Manifest:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all that is done inside visible at once, or nothing of it."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")  # only look-ups
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -206,15 +215,17 @@ class Manifest:
             StoreError: the manifest is damaged.
         """
         name = encode_name(source)
-        query = "SELECT size, mtime_ns, reason FROM quarantine WHERE source = CAST(? AS TEXT)"
-        if rows := self._query(query, name):
-            return SourceRecord(rows[0][0], rows[0][1], (), rows[0][2])
         query = "SELECT size, mtime_ns, clip_id FROM sources WHERE source = CAST(? AS TEXT)"
+        if rows := self._query(query, name):
+            return SourceRecord(rows[0][0], rows[0][1], tuple(row[2] for row in rows))
+        query = "SELECT size, mtime_ns, reason FROM quarantine WHERE source = CAST(? AS TEXT)"
         rows = self._query(query, name)
-        return SourceRecord(rows[0][0], rows[0][1], tuple(row[2] for row in rows)) if rows else None
+        return SourceRecord(rows[0][0], rows[0][1], (), rows[0][2]) if rows else None
 
     def _query(self, query: str, *values: Any) -> list[Any]:
         try:
+            if not (self._foreign or self._connection.in_transaction):
+                self._connection.execute("BEGIN")
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} is damaged ({error}): use another --out") from error
@@ -299,7 +310,7 @@ def look_into(root: Path) -> Manifest:
         StoreError: the manifest is damaged or missing.
     """
     try:
-        return Manifest(root)
+        return Manifest(root, foreign=True)
     except sqlite3.Error as error:
         raise StoreError(
             f"{root / MANIFEST} is damaged or missing ({error}): use another --out"
