@@ -87,7 +87,7 @@ def encode(work: Work) -> int:
 
 def decoding(work: Work) -> int:
     """Our readers alone."""
-    from ldf_video.video.reader_pool import FramesRead, ReaderPool
+    from ldf_video.readers.pool import FramesRead, ReaderPool
     from ldf_video.video.sources import find_sources
 
     geometry = _load(work)[1]

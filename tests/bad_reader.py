@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video import read, reader_process
+from ldf_video.readers import process
+from ldf_video.video import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def main() -> None:
             yield clip
 
     read.open_clips = open_clips
-    reader_process.main()
+    process.main()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from PIL import Image
 
 from ldf_video.errors import LdfError, ReadError, UsageError
+from ldf_video.readers.pool import FramesRead, ReaderPool, SourceEnded
 from ldf_video.video.files import (
     BLOCK_BYTES,
     RemoteError,
@@ -29,7 +30,6 @@ from ldf_video.video.files import (
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.probe import probe
 from ldf_video.video.read import SKIP, count_clips, open_clips
-from ldf_video.video.reader_pool import FramesRead, ReaderPool, SourceEnded
 from ldf_video.video.sources import Source, find_sources, folder_series, source_digest
 
 if TYPE_CHECKING:

@@ -13,10 +13,7 @@ from ldf_video.pipelines.batches import Batcher, Rows, Transform
 from ldf_video.pipelines.devices import num_cores
 from ldf_video.pipelines.report import Reach, Report
 from ldf_video.progress import Progress
-from ldf_video.store.writer import StoreWriter
-from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import SKIP, Reader
-from ldf_video.video.reader_events import (
+from ldf_video.readers.events import (
     ClipBegun,
     ClipEnded,
     Event,
@@ -24,7 +21,10 @@ from ldf_video.video.reader_events import (
     SourceEnded,
     SourceFailed,
 )
-from ldf_video.video.reader_pool import ReaderPool
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.store.writer import StoreWriter
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import SKIP, Reader
 from ldf_video.video.sources import Source
 
 OVERLAP = 16

@@ -54,13 +54,13 @@ def _break_readers() -> None:
 
 
 def _lose_patience() -> None:
-    from ldf_video.video.reader_pool import ReaderPool
+    from ldf_video.readers.pool import ReaderPool
 
     ReaderPool.__init__.__kwdefaults__["stall_seconds"] = STALL_SECONDS
 
 
 # orig_argv: sys.argv is not there yet.
-if any("reader_process" in argument for argument in sys.orig_argv):
+if any("readers.process" in argument for argument in sys.orig_argv):
     _break_readers()
 else:
     _lose_patience()

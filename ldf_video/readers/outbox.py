@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ldf_video.video.wire import BLOCK_BYTES, frame_bytes, frames_per_block
+from ldf_video.readers.wire import BLOCK_BYTES, frame_bytes, frames_per_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from ldf_video.readers.wire import Channel, Header
     from ldf_video.video.geometry import Geometry
-    from ldf_video.video.wire import Channel, Header
 
 FLUSH_SECONDS = 0.25
 ALIVE_SECONDS = 0.25

@@ -1,6 +1,6 @@
 """A process that reads clips for another, so that a decoder's crash or hang costs one clip.
 
-Run as `python -m ldf_video.video.reader_process DESCRIPTOR` by `ReaderHandle` alone.
+Run as `python -m ldf_video.readers.process DESCRIPTOR` by `ReaderHandle` alone.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import threading
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.files import is_remote_failure
-from ldf_video.video.outbox import GoneError, Outbox
-from ldf_video.video.wire import (
+from ldf_video.readers.outbox import GoneError, Outbox
+from ldf_video.readers.wire import (
     Channel,
     Header,
     WireError,
     fraction_to_json,
     geometry_from_json,
 )
+from ldf_video.video.files import is_remote_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

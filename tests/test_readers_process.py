@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, write_clip
 
+from ldf_video.readers.process import serve
+from ldf_video.readers.wire import Channel, geometry_to_json
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.reader_process import serve
 from ldf_video.video.sources import find_sources, source_digest
-from ldf_video.video.wire import Channel, geometry_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,10 +151,10 @@ def test_it_ends_without_a_word(served: Served) -> None:
 def test_as_a_process_it_loads_no_torch_and_minds_no_ctrl_c(source: Source) -> None:
     ours, theirs = socket.socketpair()
     script = (
-        "import sys; from ldf_video.video import reader_process; "
-        "from ldf_video.video.outbox import Outbox; put = Outbox.put; "
+        "import sys; from ldf_video.readers import process; "
+        "from ldf_video.readers.outbox import Outbox; put = Outbox.put; "
         "Outbox.put = lambda box, said: put(box, said | {'torch': 'torch' in sys.modules}); "
-        "reader_process.main()"
+        "process.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(theirs.fileno())], pass_fds=(theirs.fileno(),)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ldf_video.video.read import SKIP
-from ldf_video.video.reader_events import (
+from ldf_video.readers.events import (
     ClipBegun,
     ClipEnded,
     Event,
@@ -17,11 +16,12 @@ from ldf_video.video.reader_events import (
     SourceEnded,
     SourceFailed,
 )
-from ldf_video.video.wire import Header, Message, WireError, frame_bytes
+from ldf_video.readers.wire import Header, Message, WireError, frame_bytes
+from ldf_video.video.read import SKIP
 
 if TYPE_CHECKING:
+    from ldf_video.readers.events import Plan
     from ldf_video.video.geometry import Geometry
-    from ldf_video.video.reader_events import Plan
     from ldf_video.video.sources import Source
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -18,9 +18,7 @@ from bad_reader import is_alive, process_ids
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import SKIP
-from ldf_video.video.reader_pool import (
+from ldf_video.readers.pool import (
     ClipBegun,
     ClipEnded,
     Event,
@@ -29,6 +27,8 @@ from ldf_video.video.reader_pool import (
     SourceEnded,
     SourceFailed,
 )
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import SKIP
 from ldf_video.video.sources import find_sources, source_digest
 
 if TYPE_CHECKING:
@@ -544,7 +544,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import bad_reader
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.reader_pool import ClipEnded, FramesRead, ReaderPool
+from ldf_video.readers.pool import ClipEnded, FramesRead, ReaderPool
 from ldf_video.video.sources import find_sources
 
 command = bad_reader.command(Path({notes!r}), {fault!r}, "*", 20)

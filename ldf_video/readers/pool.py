@@ -8,8 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from ldf_video.errors import LdfError
-from ldf_video.video.read import Reader, check_reader
-from ldf_video.video.reader_events import (
+from ldf_video.readers.events import (
     ClipBegun,
     ClipEnded,
     Event,
@@ -18,17 +17,18 @@ from ldf_video.video.reader_events import (
     SourceEnded,
     SourceFailed,
 )
-from ldf_video.video.reader_handle import COMMAND, ReaderHandle
-from ldf_video.video.reading import Reading
-from ldf_video.video.wire import WireError
+from ldf_video.readers.handle import COMMAND, ReaderHandle
+from ldf_video.readers.reading import Reading
+from ldf_video.readers.wire import WireError
+from ldf_video.video.read import Reader, check_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from ldf_video.readers.wire import Message
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.sources import Source
-    from ldf_video.video.wire import Message
 
 __all__ = [
     "ClipBegun",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ldf_video.video.geometry import Geometry
-from ldf_video.video.wire import (
+from ldf_video.readers.wire import (
     Channel,
     WireError,
     fraction_to_json,
@@ -21,6 +20,7 @@ from ldf_video.video.wire import (
     geometry_from_json,
     geometry_to_json,
 )
+from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

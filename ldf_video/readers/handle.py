@@ -11,8 +11,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from ldf_video.video.reader_process import serve
-from ldf_video.video.wire import (
+from ldf_video.readers.process import serve
+from ldf_video.readers.wire import (
     BLOCK_BYTES,
     MAX_REPLY_BYTES,
     Channel,
@@ -24,13 +24,13 @@ from ldf_video.video.wire import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ldf_video.readers.reading import Reading
+    from ldf_video.readers.wire import Header
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.read import Reader
-    from ldf_video.video.reading import Reading
-    from ldf_video.video.wire import Header
 
 # -P: a file av.py in the current directory is none of ours.
-COMMAND = (sys.executable, "-P", "-m", "ldf_video.video.reader_process")
+COMMAND = (sys.executable, "-P", "-m", "ldf_video.readers.process")
 _SEND_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from clip_files import barcode, read_barcode
 
-from ldf_video.video import outbox as outbox_module
+from ldf_video.readers import outbox as outbox_module
+from ldf_video.readers.outbox import GoneError, Outbox
+from ldf_video.readers.wire import Channel, frame_bytes
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.outbox import GoneError, Outbox
-from ldf_video.video.wire import Channel, frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

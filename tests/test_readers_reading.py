@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from ldf_video.readers.events import ClipBegun, ClipEnded, SourceEnded, SourceFailed
+from ldf_video.readers.reading import Reading
+from ldf_video.readers.wire import Message, WireError
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP
-from ldf_video.video.reader_events import ClipBegun, ClipEnded, SourceEnded, SourceFailed
-from ldf_video.video.reading import Reading
 from ldf_video.video.sources import Source
-from ldf_video.video.wire import Message, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ldf_video.video.reader_events import Event
+    from ldf_video.readers.events import Event
 
 SIZE = Geometry(2, 3)
 SOURCE = Source(Path("clips"), "a.npy", 10, 20)
