@@ -5,7 +5,6 @@ The functions of `ldf_video.api` are found here too, and loaded when first used.
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,5 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     if name == "__version__":
-        return _version("ldf-video")
+        from importlib.metadata import version  # takes as long as all else here
+
+        return version("ldf-video")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
