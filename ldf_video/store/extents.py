@@ -124,7 +124,7 @@ class _Rows:
     """The rows of one shard's file, to be read in order."""
 
     def __init__(self, root: Path, spec: StoreSpec, *, shard: int, exists: bool) -> None:
-        self._spec = spec
+        self._header_bytes, self._row_bytes = header_size(spec), spec.row_bytes
         self._file: BinaryIO | None = None
         self._buffer = memoryview(bytearray(_BLOCK_BYTES))
         if exists:
@@ -140,10 +140,10 @@ class _Rows:
     def check(self, start: int, stop: int, *, crc32: int) -> str:
         """Say what is wrong with rows; "" if they have this checksum."""
         assert self._file is not None
-        left = (stop - start) * self._spec.row_bytes
+        left = (stop - start) * self._row_bytes
         found = 0
         try:
-            self._file.seek(header_size(self._spec) + start * self._spec.row_bytes)
+            self._file.seek(self._header_bytes + start * self._row_bytes)
             while left:
                 num_bytes = self._file.readinto(self._buffer[:left])  # type: ignore[attr-defined]
                 if not num_bytes:
