@@ -267,7 +267,7 @@ def test_more_processes_share_the_parts_of_fewer(tmp_path) -> None:
         add_clip(writers[2], "c", clips["c"])
     assert_holds(StoreReader(tmp_path), clips)
     with opened(tmp_path, 2) as writers:  # part 2 goes with part 0
-        assert [list(writer._parts) for writer in writers] == [[0, 2], [1]]
+        assert [list(writer._parts.own) for writer in writers] == [[0, 2], [1]]
         assert writers[0].is_current("c.mp4", **STAMP)
 
 
@@ -302,9 +302,11 @@ def test_after_a_commit_that_fails_no_part_takes_more(tmp_path) -> None:
     with StoreWriter(tmp_path, SPEC) as writer:
         add_clip(writer, "a", make_rows(0, 4))
         writer.commit()
-        writer._parts[1]._manifest._connection.execute("PRAGMA max_page_count = 1")
+        writer._parts.own[1]._manifest._connection.execute("PRAGMA max_page_count = 1")
         for number in range(300):
-            writer._parts[1].put_source(f"{number:03d}" * 100, writer._parts[0].source("a.mp4"))
+            writer._parts.own[1].put_source(
+                f"{number:03d}" * 100, writer._parts.own[0].source("a.mp4")
+            )
         with pytest.raises(StoreError, match=r"^disk full at .*part-0001 .*use another --out$"):
             writer.commit()
         with pytest.raises(StoreError, match=r"part-0001 has ended"):

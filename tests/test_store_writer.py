@@ -186,7 +186,7 @@ def test_an_interrupt_inside_a_commit_leaves_the_last_one(tmp_path, monkeypatch)
         add_clip(writer, "a", rows)
         writer.commit()
         writer.append("b", rows, fps=FPS)
-        monkeypatch.setattr(writer._parts[0]._manifest, "put_clips", interrupt)
+        monkeypatch.setattr(writer._parts.own[0]._manifest, "put_clips", interrupt)
         with pytest.raises(KeyboardInterrupt):
             writer.commit()
         with pytest.raises(StoreError, match="has ended"):
@@ -464,7 +464,7 @@ def test_a_manifest_that_runs_full_ends_the_writer_not_the_store(tmp_path) -> No
     clips = make_clips({"a": 4})
     write_store(tmp_path, clips)
     with StoreWriter(tmp_path, SPEC) as writer:
-        writer._parts[0]._manifest._connection.execute("PRAGMA max_page_count = 1")
+        writer._parts.own[0]._manifest._connection.execute("PRAGMA max_page_count = 1")
         for number in range(300):
             writer.set_source(f"{number:03d}" * 100, size=1, mtime_ns=1, clip_ids=["a"])
         writer.append("b", make_rows(1, 9), fps=FPS)

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ldf_video.errors import StoreError
-from ldf_video.store.columns import read_columns
+from ldf_video.store.counts import Counts, count_store
 from ldf_video.store.format import StoreSpec
-from ldf_video.store.manifest import (
-    FINISHED,
-    Manifest,
-    SourceRecord,
-    count_quarantined,
-    look_into,
-)
-from ldf_video.store.part_writer import PartWriter, checked_id
+from ldf_video.store.manifest import SourceRecord
+from ldf_video.store.part_set import PartSet
+from ldf_video.store.part_writer import checked_id
 from ldf_video.store.parts import (
     find_difference,
     find_differing_part,
-    find_parts,
     move_aside,
-    part_path,
     write_error,
 )
 from ldf_video.store.shards import Rows
@@ -39,13 +30,6 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 _NO_INFO: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class _Counts:
-    num_clips: int
-    num_frames: int
-    num_quarantined: int
 
 
 class StoreWriter:
@@ -110,26 +94,14 @@ class StoreWriter:
         self._commit_seconds = commit_seconds
         self._commit_bytes = commit_bytes
         self.moved_to: Path | None = None
-        self._counted: _Counts | None = None
+        self._counted: Counts | None = None
         self._closed = False
-        self._others: list[Manifest] | None = None
         self._make_way(overwrite=overwrite)
         self._root = self._path.resolve()
-        self._parts: dict[int, PartWriter] = {}
-        with ExitStack() as stack:
-            for part in self._own_parts():
-                writer = PartWriter(
-                    part_path(self._path, part), spec, info=info, shard_bytes=shard_bytes
-                )
-                self._parts[part] = writer
-                stack.callback(writer.close)
-            self._opened = stack.pop_all()
-        self.repaired = "; ".join(
-            f"{part_path(self._path, part).name}: {writer.repaired}" if part else writer.repaired
-            for part, writer in self._parts.items()
-            if writer.repaired
+        self._parts = PartSet(
+            self._path, spec, info=info, shard_bytes=shard_bytes, rank=rank, num_ranks=num_ranks
         )
-        self._left = [writer for part, writer in self._parts.items() if part != rank]
+        self.repaired = self._parts.repaired
         self._last_commit = time.monotonic()
 
     # Opening
@@ -145,10 +117,6 @@ class StoreWriter:
             self.moved_to = move_aside(self._path)
         except OSError as error:
             raise write_error(self._path, error) from error
-
-    def _own_parts(self) -> list[int]:
-        left = [part for part in find_parts(self._root) if part % self._num_ranks == self._rank]
-        return sorted({self._rank, *left})
 
     # What is there
 
@@ -182,12 +150,12 @@ class StoreWriter:
         Returns:
             False also for a source in quarantine where the writer was opened with `retry`.
         """
-        record = self._part_of_source(source).source(source)
+        record = self._parts.of_source(source).source(source)
         if record is None or (record.size, record.mtime_ns) != (size, mtime_ns):
             return False
         if record.reason is not None:
             return not self._retry
-        return all(map(self.has_clip, record.clip_ids))
+        return all(map(self._parts.has_clip, record.clip_ids))
 
     def has_clip(self, clip_id: str) -> bool:
         """Whether a clip is finished, complete or salvaged, in any part; a partial one is not.
@@ -195,13 +163,11 @@ class StoreWriter:
         Raises:
             StoreError: a manifest is damaged.
         """
-        places: list[PartWriter | Manifest] = [*self._parts.values(), *self._foreign()]
-        records = (place.clip(clip_id) for place in places)
-        return any(record is not None and record.status in FINISHED for record in records)
+        return self._parts.has_clip(clip_id)
 
     def committed_frames(self, clip_id: str) -> int:
         """Frames of a clip that would survive a kill: where to resume it; 0 if unknown here."""
-        record = self._part_of_clip(clip_id).clip(clip_id)
+        record = self._parts.of_clip(clip_id).clip(clip_id)
         return 0 if record is None else record.num_frames
 
     def committed_rows(self, clip_id: str, first: int, stop: int) -> Rows:
@@ -225,30 +191,7 @@ class StoreWriter:
                 f"rows {first} to {stop} of clip {clip_id}:"
                 f" expected 0 <= first <= stop <= {num_frames}"
             )
-        return self._part_of_clip(clip_id).committed_rows(clip_id, first, stop)
-
-    def _foreign(self) -> list[Manifest]:
-        # Not before the first look-up: by then every process has made its parts.
-        if self._others is None:
-            parts = find_parts(self._root).items()
-            self._others = [look_into(path) for part, path in parts if part not in self._parts]
-            for manifest in self._others:
-                self._opened.callback(manifest.close)
-        return self._others
-
-    def _part_of_clip(self, clip_id: str) -> PartWriter:
-        """Where a clip was begun, else where new ones go."""
-        for part in self._left:
-            if part.clip(clip_id) is not None:
-                return part
-        return self._parts[self._rank]
-
-    def _part_of_source(self, source: str) -> PartWriter:
-        """Where a source belongs, else where new ones go."""
-        for part in self._left:
-            if part.source(source) is not None:
-                return part
-        return self._parts[self._rank]
+        return self._parts.of_clip(clip_id).committed_rows(clip_id, first, stop)
 
     @property
     def num_clips(self) -> int:
@@ -270,12 +213,9 @@ class StoreWriter:
         """Sources in quarantine in all parts, as of the last commit."""
         return self._counts().num_quarantined
 
-    def _counts(self) -> _Counts:
+    def _counts(self) -> Counts:
         if self._counted is None or not self._closed:
-            parts = list(find_parts(self._root).values())
-            lengths = read_columns(parts)[0].lengths
-            quarantined = sum(map(count_quarantined, parts))
-            self._counted = _Counts(len(lengths), int(lengths.sum()), quarantined)
+            self._counted = count_store(self._root)
         return self._counted
 
     # Adding
@@ -293,7 +233,7 @@ class StoreWriter:
             StoreError: the disk is full, or the writer has failed or is closed.
         """
         self._check_usable()
-        self._part_of_clip(clip_id).append(clip_id, rows, fps=fps)
+        self._parts.of_clip(clip_id).append(clip_id, rows, fps=fps)
         self.commit_if_due()
 
     def finish_clip(
@@ -315,7 +255,7 @@ class StoreWriter:
             StoreError: the disk is full, or the writer has failed or is closed.
         """
         self._check_usable()
-        self._part_of_clip(clip_id).finish_clip(clip_id, fps=fps, status=status)
+        self._parts.of_clip(clip_id).finish_clip(clip_id, fps=fps, status=status)
         self.commit_if_due()
 
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
@@ -345,7 +285,7 @@ class StoreWriter:
 
     def _put_source(self, source: str, record: SourceRecord) -> None:
         self._check_usable()
-        self._part_of_source(source).put_source(source, record)
+        self._parts.of_source(source).put_source(source, record)
         self.commit_if_due()
 
     def forget_missing(self, present: Sequence[str]) -> None:
@@ -360,7 +300,7 @@ class StoreWriter:
         Raises:
             StoreError: the disk is full, or the writer has failed or is closed.
         """
-        for part in self._parts.values():
+        for part in self._parts.own.values():
             part.keep_sources(present)
 
     # Committing
@@ -371,7 +311,7 @@ class StoreWriter:
         Raises:
             StoreError: the disk is full or fails; nothing of this commit is kept, the writer ends.
         """
-        for part in self._parts.values():
+        for part in self._parts.own.values():
             part.commit()
         self._last_commit = time.monotonic()
 
@@ -384,12 +324,12 @@ class StoreWriter:
             StoreError: the disk is full, or the writer has failed or is closed.
         """
         late = time.monotonic() - self._last_commit >= self._commit_seconds
-        pending_bytes = sum(part.pending_bytes for part in self._parts.values())
+        pending_bytes = sum(part.pending_bytes for part in self._parts.own.values())
         if late or pending_bytes >= self._commit_bytes:
             self.commit()
 
     def _check_usable(self) -> None:
-        for part in self._parts.values():
+        for part in self._parts.own.values():
             part.check_usable()
 
     # Ending
@@ -401,7 +341,7 @@ class StoreWriter:
             StoreError: the disk is full or fails.
         """
         self._closed = True
-        self._opened.close()
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
