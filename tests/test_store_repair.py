@@ -276,6 +276,19 @@ def test_a_manifest_that_lies_is_set_right(tmp_path, script, left) -> None:
     assert_holds(StoreReader(tmp_path), CLIPS)
 
 
+@pytest.mark.parametrize("shard", [0, 2])
+def test_a_wrong_header_is_mended_so_that_readers_open_the_store(store, shard) -> None:
+    path = shard_path(store, shard)
+    data = path.read_bytes()
+    path.write_bytes(bytes(HEADER) + data[HEADER:])
+    assert f"data-0000{shard}.npy is damaged: expected rows" in refuses(store)
+    found = drop_damaged(store)
+    assert found.problems == (f"{path} has no header of these rows",)
+    assert found.num_lost_clips == 0
+    assert path.read_bytes() == data
+    assert_holds(StoreReader(store), CLIPS)
+
+
 def test_a_store_in_use_is_not_changed(store) -> None:
     flip(store, 0, 0)
     with (

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from ldf_video.store.format import read_store_json
+from ldf_video.errors import StoreError
+from ldf_video.store.format import StoreSpec, read_store_json
 from ldf_video.store.manifest import look_into
 from ldf_video.store.part_check import Findings, check_part, count_unused
 from ldf_video.store.parts import acquire, find_difference, find_parts, write_error
+from ldf_video.store.repair import repair_torn
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def drop_damaged(path: Path) -> Verified:
     """Verify a store and let go of what is damaged, so that the next writer makes it anew.
 
     A clip goes back to the frames before its first damaged extent and is then partial, or unknown.
-    What is sound stays; rows on disk are not touched.
+    What is sound stays; of the shards nothing but a wrong header is written.
 
     Args:
         path: the store's directory.
@@ -95,8 +97,8 @@ def _verify(path: Path, *, drop: bool) -> Verified:
                 found.add(problem)
                 continue
             check_part(part, spec, found)
-            if drop and found.lost:
-                num_clips, num_frames = _drop(part, found.lost)
+            if drop:
+                num_clips, num_frames = _drop(part, spec, found.lost)
                 num_lost_clips += num_clips
                 num_lost_frames += num_frames
         num_unused_clips = count_unused(list(parts.values()))
@@ -120,12 +122,15 @@ def _locked(part: Path) -> FileLock:
         raise write_error(part, error) from error
 
 
-def _drop(part: Path, lost: dict[str, int]) -> tuple[int, int]:
+def _drop(part: Path, spec: StoreSpec, lost: dict[str, int]) -> tuple[int, int]:
     manifest = look_into(part)
     try:
         with manifest.transaction():
-            return manifest.drop_frames(lost)
-    except sqlite3.Error as error:
+            dropped = manifest.drop_frames(lost)
+        with suppress(StoreError):  # what cannot be read now is among the problems
+            repair_torn(part, spec, manifest)  # headers: so that readers open it
+    except (OSError, sqlite3.Error) as error:
         raise write_error(part, error) from error
     finally:
         manifest.close()
+    return dropped
