@@ -16,6 +16,7 @@ from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import Quarantined, Source, reading
 from ldf_video.store.parts import find_differing_part, find_parts
 from ldf_video.store.shards import REPAIR, Rows, count_rows, map_rows
+from ldf_video.store.span import Span
 from ldf_video.store.verify import verify_store
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class StoreReader:
         clips, shards = read_columns(self.parts)
         self._shards = [self._map(shard) for shard in shards]
         self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
-        self._span, self._offsets = _span(self._shards)
-        self._blocks_by_length: dict[int, npt.NDArray[np.void]] = {}
+        self._span = Span(self._shards, self.spec)
         self._hold(clips)
 
     def _hold(self, clips: Columns) -> None:
@@ -66,13 +66,18 @@ class StoreReader:
         self.lengths = clips.lengths
         self.num_clips = len(self.lengths)
         self.num_frames = int(self.lengths.sum())
-        # In the order of all frames: a block that ends before `stop` may be copied, from `offset`
-        # + its first frame's bytes in the span. Behind a clip's end follows the rest of the map.
+        # A block of rows from a frame on may be copied if it ends before its extent's `stop`, in
+        # the order of all frames; it lies at the extent's `offset` + the frame's bytes in the span.
+        # Behind a clip's end follows the rest of the map.
         row = clips.extent_row - clips.extent_frame
-        self._block_offset = self._offsets[clips.extent_shard] + row * self.spec.row_bytes
-        self._block_stop = clips.extent_end.copy()
+        self._extent_offset = self._span.offsets[clips.extent_shard] + row * self.spec.row_bytes
+        self._extent_stop = clips.extent_end.copy()
         last = clips.first_extent + clips.num_extents - 1
-        self._block_stop[last] = (self._shard_rows[clips.extent_shard] - row)[last]
+        self._extent_stop[last] = (self._shard_rows[clips.extent_shard] - row)[last]
+        # the same of each clip's first extent, from the clip's first frame on
+        first = clips.first_frame
+        self._clip_offset = self._extent_offset[clips.first_extent] + first * self.spec.row_bytes
+        self._clip_stop = self._extent_stop[clips.first_extent] - first
 
     def _map(self, used: UsedShard) -> Rows:
         part, shard, num_rows = used
@@ -228,57 +233,40 @@ class StoreReader:
 
     def _windows(self, clip: Ints, start: Ints, left: Ints, length: int) -> Rows:
         # Nearly every window lies in one extent: its rows are one block of bytes. What follows a
-        # clip's end there is copied along, to be masked, unless the map ends first. Each call of
+        # clip's end there is copied along, to be masked, unless the map ends first. Every call of
         # numpy counts: the copy itself takes no longer than a few dozen of them.
-        first = self._clips.first_frame[clip] + start
-        stop = first + length
-        extent = self._clips.first_extent[clip]
-        (rest,) = (stop > self._block_stop[extent]).nonzero()
-        if len(rest):  # not in its clip's first extent
-            extent[rest] = self._extent_of(first[rest])
-            rest = rest[stop[rest] > self._block_stop[extent[rest]]]
-        offset = self._block_offset[extent] + first * self.spec.row_bytes
+        row_bytes = self.spec.row_bytes
+        offset = self._clip_offset[clip] + start * row_bytes
+        (rest,) = (start + length > self._clip_stop[clip]).nonzero()
         if not len(rest):
-            return self._copy(offset, length)
+            return self._span.copy(offset, length)
+        # not in its clip's first extent, the only one of most
+        first = self._clips.first_frame[clip[rest]] + start[rest]
+        extent = self._extent_of(first)
+        offset[rest] = self._extent_offset[extent] + first * row_bytes
+        apart = first + length > self._extent_stop[extent]
+        rest, first = rest[apart], first[apart]
+        if not len(rest):
+            return self._span.copy(offset, length)
         if len(rest) < len(offset):  # these copy some other window, cheaper than to leave them out
             offset[rest] = np.delete(offset, rest)[0]
-            values = self._copy(offset, length)
+            values = self._span.copy(offset, length)
         else:
             values = self._empty(len(rest), length)
         steps = np.minimum(np.arange(length), left[rest, None] - 1)  # stay in the clip
-        frames = self._frames((first[rest, None] + steps).reshape(-1))
+        frames = self._frames((first[:, None] + steps).reshape(-1))
         values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
         return values
 
     def _frames(self, frames: Ints) -> Rows:
         extent = self._extent_of(frames)
-        return self._copy(self._block_offset[extent] + frames * self.spec.row_bytes, 1)[:, 0]
+        return self._span.copy(self._extent_offset[extent] + frames * self.spec.row_bytes, 1)[:, 0]
 
     def _extent_of(self, frames: Ints) -> Ints:
         return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
 
-    def _copy(self, offset: Ints, length: int) -> Rows:
-        """Copy `length` rows from each offset in the span, (B, length, *item_shape)."""
-        values: Rows = self._blocks(length)[offset]  # one fancy index
-        shape = (len(offset), length, *self.spec.item_shape)
-        return values.view(self.spec.numpy_dtype).reshape(shape)
-
     def _empty(self, num_windows: int, length: int) -> Rows:
         return np.empty((num_windows, length, *self.spec.item_shape), self.spec.numpy_dtype)
-
-    def _blocks(self, length: int) -> npt.NDArray[np.void]:
-        """See the span as blocks of `length` rows.
-
-        The blocks overlap, one starts at every byte: each copy is one memcpy, several times faster
-        than row by row, and no shard needs a pass of its own.
-        """
-        blocks = self._blocks_by_length.get(length)
-        if blocks is None:
-            block = np.dtype((np.void, length * self.spec.row_bytes))
-            count = (max(0, len(self._span) - block.itemsize + 1),)
-            blocks = np.ndarray(count, block, buffer=self._span.data, strides=(1,))
-            self._blocks_by_length[length] = blocks
-        return blocks
 
     def sources(self) -> list[Source]:
         """All sources and their clips, as of now.
@@ -326,31 +314,6 @@ class StoreReader:
         if not 0 <= clip < self.num_clips:
             raise IndexError(f"clip {clip}: expected 0 to {self.num_clips}, the end excluded")
         return clip
-
-
-class _Addresses:
-    """A range of this process's memory, for numpy to look at."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (stop - start,),
-            "data": (start, True),  # read-only
-        }
-
-
-def _span(shards: list[Rows]) -> tuple[npt.NDArray[np.uint8], Ints]:
-    """See all maps as one array of bytes, with the offset of each map in it.
-
-    Between the maps lies memory that is not theirs, or none: index only what lies inside a map. The
-    array does not keep the maps open.
-    """
-    if not shards:
-        return np.empty(0, np.uint8), np.empty(0, np.int64)
-    starts = np.array([rows.ctypes.data for rows in shards], np.int64)
-    stop = max(rows.ctypes.data + rows.nbytes for rows in shards)
-    return np.asarray(_Addresses(int(starts.min()), stop)), starts - starts.min()
 
 
 def _integers(values: npt.ArrayLike) -> Ints:
