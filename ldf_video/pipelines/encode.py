@@ -10,7 +10,7 @@ from typing import Literal
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
-from ldf_video.pipelines.frame_encoder import pooled_psnr_db
+from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.pipelines.report import Report
 from ldf_video.pipelines.verify import verify_clips
@@ -137,18 +137,19 @@ def _encode_here(
     ) as writer:
         for line in lines_on_opening(writer):
             progress.say(f"encode: {line}")
-        report = ingest(
-            sources,
-            writer,
-            job.geometry,
-            transform=encoder,
-            batch_size=job.batch_size,
-            name="encode",
-            quiet=progress.quiet,
-            ranks=ranks,
-            reader=job.reader,
-            workers=job.workers,
-        )
+        with threads_kept():
+            report = ingest(
+                sources,
+                writer,
+                job.geometry,
+                transform=encoder,
+                batch_size=job.batch_size,
+                name="encode",
+                quiet=progress.quiet,
+                ranks=ranks,
+                reader=job.reader,
+                workers=job.workers,
+            )
     return report, pooled_psnr_db(ranks.gather(encoder.fit()))
 
 

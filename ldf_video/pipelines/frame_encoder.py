@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +116,16 @@ class FrameEncoder:
         """How well G undid E on the frames that were watched."""
         with self._lock:
             return Fit(self._squared_error, self._num_values)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave torch's threads as they are after work in lanes: what one sets, new threads inherit."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _choose_lanes(device: str) -> int:
