@@ -127,7 +127,7 @@ def test_several_shards_are_named_by_the_first(store) -> None:
         shard_path(store, shard).unlink()
     with StoreWriter(store, SPEC) as writer:
         assert writer.repaired == (
-            "3 clips lost 20 frames that data-00000.npy and 2 more shards no longer holds:"
+            "3 clips lost 20 frames that data-00000.npy and 2 more shards no longer hold:"
             " they are encoded anew"
         )
 

@@ -59,14 +59,10 @@ def repair_torn(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
     names = _name_shards(root, [damaged.shard for damaged in torn])
     if not lost:
         return f"the header of {names} was wrong and is mended: no frame is lost"
-    return describe_loss(num_clips, num_frames, names)
-
-
-def describe_loss(num_clips: int, num_frames: int, names: str) -> str:
-    """Say in one line what was let go."""
     clips = f"{num_clips:,} clip{'s' * (num_clips != 1)}"
     frames = f"{num_frames:,} frame{'s' * (num_frames != 1)}"
-    return f"{clips} lost {frames} that {names} no longer holds: they are encoded anew"
+    hold = "holds" if len(torn) == 1 else "hold"
+    return f"{clips} lost {frames} that {names} no longer {hold}: they are encoded anew"
 
 
 def _find_torn(root: Path, spec: StoreSpec, manifest: Manifest) -> Iterator[_Torn]:
