@@ -15,20 +15,31 @@ from ldf_video.pipelines.batches import Plain
 from ldf_video.pipelines.intake import OVERLAP, take_in
 from ldf_video.pipelines.report import Report
 from ldf_video.progress import Progress
+from ldf_video.readers.events import (
+    ClipBegun,
+    ClipEnded,
+    Event,
+    FramesRead,
+    SourceEnded,
+    SourceFailed,
+)
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources, source_digest
+from ldf_video.video.sources import Source, find_sources, source_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ldf_video.readers.events import Plan
 
 GEOMETRY = Geometry(32, 32)
 SPEC = StoreSpec("frames", (32, 32, 3), "uint8", GEOMETRY.settings())
 
 
-def bring(root: Path, *, workers: int = 0, **options: Any) -> Report:
+def bring(root: Path, *, workers: int = 0, batch_size: int = 8, **options: Any) -> Report:
     sources = find_sources(root / "clips")
     with (
         StoreWriter(root / "store", SPEC, **options) as writer,
@@ -39,7 +50,7 @@ def bring(root: Path, *, workers: int = 0, **options: Any) -> Report:
             writer,
             GEOMETRY,
             transform=Plain(lambda frames, num_real: frames),
-            batch_size=8,
+            batch_size=batch_size,
             progress=progress,
             workers=workers,
         )
@@ -183,3 +194,93 @@ def test_which_part_has_begun_a_source_is_known_before_it_is_whole(tmp_path: Pat
         )
     with StoreWriter(tmp_path / "store", SPEC, num_ranks=2) as writer:
         assert writer.owners(["long.mp4", "new.mp4"], [1, 1]) == [1, 0]
+
+
+DIGEST = "0" * 64
+
+
+class FakePool:
+    """Two copies of one clip of 20 frames; what comes of the first is what `first` yields."""
+
+    frames = np.stack([barcode(k, height=32, width=32) for k in range(20)])
+
+    def __init__(self, first: Callable[[FakePool, Source], Iterator[Event]]) -> None:
+        self._first, self.again, self.later = first, list[Source](), list[Event]()
+
+    def __call__(self, *_: Any, **__: Any) -> FakePool:
+        return self
+
+    def __enter__(self) -> FakePool:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def restart(self, source: Source, *, seek: bool) -> None:
+        self.again.append(source)
+
+    def read(self, sources: list[Source], plan: Plan) -> Iterator[Event]:
+        self._plan = plan
+        for number, source in enumerate(sources):
+            yield from self.whole(source) if number else self._first(self, source)
+        yield from self.later
+        self.later = []
+        while self.again:
+            yield from self.whole(self.again.pop(0))
+
+    def begin(self, source: Source, *, sought: bool = False) -> ClipBegun:
+        (self.wanted,) = self._plan(source, DIGEST, None)
+        return ClipBegun(source, DIGEST, None, Fraction(25), self.wanted, sought, "")
+
+    def whole(self, source: Source) -> Iterator[Event]:
+        begun = self.begin(source)
+        if self.wanted >= 0:
+            yield begun
+            yield FramesRead(source, None, self.frames[self.wanted :], 1.0)
+            yield ClipEnded(source, None, "")
+        yield SourceEnded(source, DIGEST, None)
+
+
+def out_of_reach(pool: FakePool, source: Source) -> Iterator[Event]:
+    yield pool.begin(source)
+    yield FramesRead(source, None, pool.frames[:12], 0.5)
+    yield SourceFailed(source, DIGEST, "cannot be read: the network is gone", known_bad=False)
+
+
+def sought_elsewhere(pool: FakePool, source: Source) -> Iterator[Event]:
+    yield pool.begin(source, sought=True)
+    yield FramesRead(source, None, pool.frames[::-1], 1.0)
+    end = [ClipEnded(source, None, ""), SourceEnded(source, DIGEST, None)]
+    yield from end
+    if pool.again:  # else the batch is not yet full
+        yield pool.begin(pool.again.pop())
+        yield FramesRead(source, None, pool.frames, 1.0)
+        pool.later = end  # the copy comes before
+
+
+def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / "clips").mkdir(exist_ok=True)
+        (tmp_path / "clips" / name).write_bytes(b"clip")
+    monkeypatch.setattr(intake, "ReaderPool", FakePool(out_of_reach))
+    report = bring(tmp_path)
+    assert report.quarantined == [("a", "cannot be read: the network is gone")]
+    assert report.num_frames == 20
+    assert np.array_equal(frames_of(tmp_path, "b"), FakePool.frames)
+    assert [bad.source for bad in StoreReader(tmp_path / "store").quarantined()] == ["a"]
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 16, 20, 64])
+def test_while_a_clip_is_read_again_a_copy_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in "ab":
+        (tmp_path / "clips" / name).write_bytes(b"clip")
+    with StoreWriter(tmp_path / "store", SPEC) as writer:
+        writer.append(DIGEST, FakePool.frames[:16], fps=Fraction(25))
+    monkeypatch.setattr(intake, "ReaderPool", FakePool(sought_elsewhere))
+    report = bring(tmp_path, batch_size=batch_size)
+    assert report == Report(num_sources=2, num_frames=4)
+    assert np.array_equal(frames_of(tmp_path, "b"), FakePool.frames)

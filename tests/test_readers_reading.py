@@ -162,7 +162,7 @@ def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(known_bad: bool) -
             SourceEnded(SOURCE, DIGEST, 4),
         ]
     else:
-        assert events == [SourceFailed(SOURCE, DIGEST, "why")]
+        assert events == [SourceFailed(SOURCE, DIGEST, "why", known_bad=False)]
     assert reading.is_over
 
 

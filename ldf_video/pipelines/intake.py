@@ -173,7 +173,7 @@ class _Intake:
             case SourceEnded():
                 self._end(source, event.digest, event.num_clips)
             case SourceFailed():
-                self._fail(source, event.reason)
+                self._fail(event)
 
     def _begin_clip(self, event: ClipBegun) -> None:
         source = event.source
@@ -184,44 +184,58 @@ class _Intake:
             id_of(self._digests[source.name], event.index),
             event,
             on_new=self._count,
-            on_other=partial(self._read_again, source),
+            on_other=partial(self._read_again, source, seek=False),
         )
 
     def _count(self, num_frames: int) -> None:
         self.report.num_frames += num_frames
 
-    def _read_again(self, source: Source) -> None:
-        """What was sought is another place than it should be: read from the beginning."""
+    def _read_again(self, source: Source, *, seek: bool) -> None:
+        """Where what was sought is another place than it should be, read from the beginning."""
         self._must_read = True
-        self._pool.restart(source, seek=False)
+        self._pool.restart(source, seek=seek)
 
     def _end(self, source: Source, digest: str, num_clips: int | None) -> None:
         self._reach.end(source)
         self._digests.pop(source.name, None)
         first = ids_of(digest, num_clips)[0]
         if self._owners.get(first) == source.name:
+            self._batcher.then(partial(self._forget, first, digest))
+
+    def _forget(self, clip_id: str, digest: str) -> None:
+        """Leave a clip to the store, unless it is read again."""
+        if self._writer.has_clip(clip_id):
+            self._owners.pop(clip_id, None)
             self._copies.pop(digest, None)
-            self._batcher.then(partial(self._forget, first))  # from then on the store knows it
 
-    def _forget(self, clip_id: str) -> None:
-        self._owners.pop(clip_id, None)
+    def _fail(self, event: SourceFailed) -> None:
+        self._reach.end(event.source)
+        # Not now: rows are on their way, and a copy must go on behind them.
+        self._batcher.then(
+            partial(
+                self._put_aside,
+                event,
+                digest=self._digests.pop(event.source.name, ""),
+                has_begun=self._clips.pop(event.source.name, None) is not None,
+            )
+        )
 
-    def _fail(self, source: Source, reason: str) -> None:
-        self._reach.end(source)
-        digest = self._digests.pop(source.name, "")
+    def _put_aside(self, event: SourceFailed, *, digest: str, has_begun: bool) -> None:
+        """Put a source that failed in quarantine, and its copies if they are no better."""
+        failed = [event.source]
         for first in (digest, id_of(digest, 0)):
-            if self._owners.get(first) == source.name:
+            if self._owners.get(first) == event.source.name:
                 del self._owners[first]
-        for failed in [source, *self._copies.pop(digest, [])]:
-            self.report.quarantined.append((failed.name, reason))
-            self._batcher.then(
-                partial(
-                    self._writer.quarantine,
-                    failed.name,
-                    size=failed.size,
-                    mtime_ns=failed.mtime_ns,
-                    reason=reason,
-                )
+                copies = self._copies.pop(digest, [])
+                failed += copies if event.known_bad else []
+                for copy in [] if event.known_bad else copies:
+                    self._read_again(copy, seek=True)
+        if has_begun:
+            self._writer.commit()  # for where a copy goes on
+        for source in failed:
+            self.report.quarantined.append((source.name, event.reason))
+            self._writer.quarantine(
+                source.name, size=source.size, mtime_ns=source.mtime_ns, reason=event.reason
             )
 
 

@@ -96,11 +96,13 @@ class SourceFailed:
         source: that failed.
         digest: of the source; None if it failed before that was known.
         reason: in a few words, without the path.
+        known_bad: whether its content is to blame, so that a copy of it is no better.
     """
 
     source: Source
     digest: str | None
     reason: str
+    known_bad: bool = True
 
 
 Event: TypeAlias = ClipBegun | FramesRead | ClipEnded | SourceEnded | SourceFailed

@@ -96,7 +96,8 @@ class Reading:
                 return []
             if kind == "failed":
                 reason = _text(header["reason"])
-                return self.break_off(reason) if header["known_bad"] else self.fail(reason)
+                known_bad = bool(header["known_bad"])
+                return self.break_off(reason) if known_bad else self.fail(reason, known_bad=False)
             if kind == "clip" and self._first_frames is not None:
                 return self._clip(header)
             if kind == "frames" and self._begun is not None:
@@ -125,13 +126,13 @@ class Reading:
         if self._begun is not None and self._first_frames is not None:
             num_frames = self._first_frames[self._begun]
         if num_frames == 0:
-            return self.fail(reason)
+            return self.fail(reason, known_bad=True)
         return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
 
-    def fail(self, reason: str) -> list[Event]:
-        """Returns the last event of a source out of reach: its clip may be sound and go on."""
+    def fail(self, reason: str, *, known_bad: bool) -> list[Event]:
+        """Returns the last event of a source that failed; if out of reach, its clip may go on."""
         self.is_over = True
-        return [SourceFailed(self.source, self._digest, reason)]
+        return [SourceFailed(self.source, self._digest, reason, known_bad)]
 
     def _num_places(self) -> int:
         return 1 if self._num_clips is None else self._num_clips
