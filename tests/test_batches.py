@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ldf_video.errors import StoreError
 from ldf_video.pipelines import batches as room
 from ldf_video.pipelines.batches import Batcher, Plain
 
@@ -178,6 +179,21 @@ def test_after_ctrl_c_what_is_done_is_handed_on() -> None:
             interrupted(within=within)
         # A batch that no lane had begun is let go.
         assert sink.numbers == kept or (not within and sink.numbers == kept[:2])
+
+
+def test_ctrl_c_within_a_commit_stays_ctrl_c() -> None:
+    def refuse(rows: np.ndarray) -> None:
+        raise StoreError("the writer has ended")
+
+    def interrupted() -> None:
+        transform = InTurn(1)
+        with Batcher(transform, batch_size=2) as batcher:
+            batcher.add(numbered(1, 2, 3, 4), to=refuse)
+            assert transform.second.wait(30)  # so the first is done
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 def test_a_function_is_a_transform() -> None:

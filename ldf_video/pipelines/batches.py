@@ -6,12 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from ldf_video.errors import LdfError
 
 Frames = npt.NDArray[np.uint8]
 Rows = npt.NDArray[Any]
@@ -198,5 +201,6 @@ class Batcher:
             self._lanes.shutdown(wait=True, cancel_futures=True)
         # After Ctrl-C what the lanes have done is kept, unless it broke into the middle of a batch.
         if kind is KeyboardInterrupt and not self._is_handing_on:
-            while self._on_their_way and self._is_whole(self._on_their_way[0]):
-                self._deliver()
+            with suppress(LdfError):  # of a store that it broke into while it was written
+                while self._on_their_way and self._is_whole(self._on_their_way[0]):
+                    self._deliver()
