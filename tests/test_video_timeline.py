@@ -131,6 +131,7 @@ def test_entries_of_other_codecs_are_their_key_frames(tmp_path: Path) -> None:
         ([0x06, 255, 6, 1, 0b1100_0100, 0x80, 0x80], False),  # type 261
         ([0x06, 5, 255, 1, *[7] * 256, 6, 1, 0b1100_0100, 0x80], True),  # of 256 bytes
         ([0x06, 6], False),
+        ([0x06, 255, 255, 255], False),  # damaged: a type without an end
         ([0x06], False),
     ],
 )

@@ -101,7 +101,7 @@ def _recovers_at_once(unit: bytes) -> bool:
         kind = size = 0
         while position < len(data) and data[position] == 0xFF:
             kind, position = kind + 255, position + 1
-        kind, position = kind + data[position : position + 1][0], position + 1
+        kind, position = kind + int.from_bytes(data[position : position + 1], "big"), position + 1
         while position < len(data) and data[position] == 0xFF:
             size, position = size + 255, position + 1
         size, position = size + int.from_bytes(data[position : position + 1], "big"), position + 1
