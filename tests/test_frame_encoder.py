@@ -93,6 +93,36 @@ def test_a_lane_for_each_core_that_torch_may_use(monkeypatch: pytest.MonkeyPatch
     assert frame_encoder._choose_lanes("mps") == 1
 
 
+def test_every_lane_is_on_the_gpu_of_its_process(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which GPU is current is a matter of each thread, and the first where none was chosen."""
+    chosen: dict[int, int] = {}
+    made_on: list[int] = []
+
+    class Stream:
+        def __init__(self) -> None:
+            made_on.append(chosen.get(threading.get_ident(), 0))
+
+        def wait_stream(self, other: object) -> None: ...
+
+    def choose(number: int) -> None:
+        chosen[threading.get_ident()] = number
+
+    cuda = frame_encoder.torch.cuda
+    monkeypatch.setattr(cuda, "current_device", lambda: chosen.get(threading.get_ident(), 0))
+    monkeypatch.setattr(cuda, "set_device", choose)
+    monkeypatch.setattr(cuda, "Stream", Stream)
+    monkeypatch.setattr(cuda, "default_stream", lambda: None)
+    choose(3)  # as Accelerate does in the fourth process
+    model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
+    encoder = FrameEncoder(model, device="cuda", precision="no")
+    lane = threading.Thread(target=encoder.begin_lane)
+    lane.start()
+    lane.join()
+    assert made_on == [3]
+
+
 def test_the_fit_is_pooled_over_all_that_was_watched(root: Path) -> None:
     encoder = encoder_of(root, 2)
     frames = make_frames(8 * 17)

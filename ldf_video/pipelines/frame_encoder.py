@@ -56,6 +56,7 @@ class FrameEncoder:
         model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.device, self.precision = model, device, precision
         self.num_lanes = _choose_lanes(device)
+        self._gpu = torch.cuda.current_device() if device == "cuda" else 0
         self._lane = threading.local()
         self._lock = threading.Lock()
         self._num_batches, self._squared_error, self._num_values = 0, 0.0, 0
@@ -71,6 +72,7 @@ class FrameEncoder:
         if self.device == "cpu":
             torch.set_num_threads(1)  # of this lane; other threads keep theirs
         if self.device == "cuda":
+            torch.cuda.set_device(self._gpu)  # which one is current, too, is a thread's own
             self._lane.stream = torch.cuda.Stream()
             self._lane.stream.wait_stream(torch.cuda.default_stream())  # the weights are there
 
