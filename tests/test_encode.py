@@ -16,6 +16,7 @@ from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.pipelines.encode import Encoded, encode
+from ldf_video.pipelines.frame_encoder import FrameEncoder
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
@@ -130,6 +131,15 @@ def test_a_video_an_unreadable_and_a_cut_one(root: Path) -> None:
     kept = len(found["cut.mkv"])
     assert 0 < kept < 60
     assert found["cut.mkv"].tobytes() == found["whole.mkv"][:kept].tobytes()
+
+
+def test_memory_that_runs_out_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(FrameEncoder, "__call__", fail)
+    with pytest.raises(LdfError, match=r"^out of memory: .*; try a smaller --batch-size$"):
+        run()
 
 
 def test_strict_fails_where_a_source_is_unreadable_the_second_time_too(root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.pipelines.devices import choose_device
+from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
@@ -42,6 +42,7 @@ class Encoded:
     psnr_db: float | None
 
 
+@out_of_memory("a smaller --batch-size")
 def encode(
     clips: str | Path,
     *,
