@@ -12,6 +12,7 @@ import pytest
 from ldf_video.readers.events import ClipBegun, ClipEnded, SourceEnded, SourceFailed
 from ldf_video.readers.reading import Reading
 from ldf_video.readers.wire import Message, WireError
+from ldf_video.video.files import RemotePath
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import Source
@@ -163,6 +164,23 @@ def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(known_bad: bool) -
         ]
     else:
         assert events == [SourceFailed(SOURCE, DIGEST, "why", known_bad=False)]
+    assert reading.is_over
+
+
+def test_where_the_network_may_hang_nothing_is_said_of_the_clip() -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    assert reading.hang(60.0) == [
+        ClipEnded(SOURCE, 1, "damaged after 7 frames: the decoder hung for 60 s"),
+        SourceEnded(SOURCE, DIGEST, 4),
+    ]
+    far = Source(RemotePath("memory://clips"), "a.npy", 10, 20)
+    reading = Reading(far, SIZE)
+    hear(reading, LOOKED)
+    reading.command(lambda *_: [SKIP, 5, SKIP, 0])
+    hear(reading, CLIP)
+    hear(reading, FRAMES, PIXELS)
+    assert reading.hang(60.0) == [SourceFailed(far, DIGEST, "no answer for 60 s", known_bad=False)]
     assert reading.is_over
 
 

@@ -283,7 +283,7 @@ class ReaderPool:
         if reader.silent_seconds < self._stall_seconds:
             return
         self._end(reader)
-        yield from reading.break_off(f"the decoder hung for {self._stall_seconds:g} s")
+        yield from reading.hang(self._stall_seconds)
 
     def _end(self, reader: ReaderHandle, *, is_gone: bool = False) -> str:
         self._readers.remove(reader)

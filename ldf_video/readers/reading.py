@@ -17,6 +17,7 @@ from ldf_video.readers.events import (
     SourceFailed,
 )
 from ldf_video.readers.wire import Header, Message, WireError, frame_bytes
+from ldf_video.video.files import RemotePath
 from ldf_video.video.read import SKIP
 
 if TYPE_CHECKING:
@@ -128,6 +129,15 @@ class Reading:
         if num_frames == 0:
             return self.fail(reason, known_bad=True)
         return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
+
+    def hang(self, seconds: float) -> list[Event]:
+        """Returns the last events of a source at which its reader said nothing for so long.
+
+        Behind a URL it is more likely the network that hangs, so nothing is known of the clip.
+        """
+        if isinstance(self.source.root, RemotePath):
+            return self.fail(f"no answer for {seconds:g} s", known_bad=False)
+        return self.break_off(f"the decoder hung for {seconds:g} s")
 
     def fail(self, reason: str, *, known_bad: bool) -> list[Event]:
         """Returns the last event of a source that failed; if out of reach, its clip may go on."""
