@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
-from tiny_models import write_array
+from tiny_models import make_frames, write_array
 
 from ldf_video.pipelines import intake
 from ldf_video.pipelines.batches import Plain
@@ -194,6 +194,31 @@ def test_which_part_has_begun_a_source_is_known_before_it_is_whole(tmp_path: Pat
         )
     with StoreWriter(tmp_path / "store", SPEC, num_ranks=2) as writer:
         assert writer.owners(["long.mp4", "new.mp4"], [1, 1]) == [1, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_is_replaced_behind_its_hash_is_not_taken_for_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    path = write_array(tmp_path / "clips" / "a.npy", 40)
+    before = path.read_bytes()
+    kept = intake._Intake._plan
+
+    def replace(self: Any, *what: Any) -> list[int]:
+        write_array(tmp_path / "new.npy", 40, seed=7)
+        (tmp_path / "new.npy").replace(path)
+        return kept(self, *what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake._Intake, "_plan", replace)
+        ((name, reason),) = bring(tmp_path, workers=workers).quarantined
+    assert name == "a.npy"
+    assert reason == "changed while it was read; run again when it is complete"
+
+    (tmp_path / "clips" / "b.npy").write_bytes(before)
+    assert bring(tmp_path, workers=workers) == Report(num_sources=2, num_frames=80)
+    assert np.array_equal(frames_of(tmp_path, "a.npy"), make_frames(40, seed=7))
+    assert np.array_equal(frames_of(tmp_path, "b.npy"), make_frames(40))
 
 
 DIGEST = "0" * 64

@@ -15,7 +15,7 @@ from clip_files import LOSSLESS, barcode, write_clip
 from ldf_video.readers.process import serve
 from ldf_video.readers.wire import Channel, geometry_to_json
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources, source_digest
+from ldf_video.video.sources import find_sources, source_digest, source_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,7 @@ class Served:
             {
                 "do": "open",
                 "source": source.to_json(),
+                "stamp": source_stamp(source),
                 "first_frames": first_frames,
                 "seek": True,
                 "threads": 1,
@@ -83,6 +84,7 @@ def test_a_source_is_looked_at_and_opened(served: Served, source: Source) -> Non
         "is": "digested",
         "digest": source_digest(source),
         "num_clips": None,
+        "stamp": source_stamp(source),
     }
     served.open(source, [0], careful=False)
     assert served.hear() == {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SIZE = Geometry(2, 3)
 SOURCE = Source(Path("clips"), "a.npy", 10, 20)
 DIGEST = "0123456789abcdef" * 4
-LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4}
+LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4, "stamp": "now"}
 CLIP = {
     "is": "clip",
     "index": 1,
@@ -73,6 +73,7 @@ def test_commands_follow_from_what_is_known() -> None:
     assert reading.command(plan) == {
         "do": "open",
         "source": SOURCE.to_json(),
+        "stamp": "now",
         "first_frames": [SKIP, 5, SKIP, 0],
         "seek": True,
         "threads": 0,
@@ -193,6 +194,7 @@ def test_where_the_network_may_hang_nothing_is_said_of_the_clip() -> None:
         LOOKED | {"num_clips": 0},
         LOOKED | {"num_clips": 2.0},
         LOOKED | {"num_clips": True},
+        LOOKED | {"stamp": 7},
         {"is": "digested"},
         {"is": "failed", "reason": None},
         {"is": "failed"},

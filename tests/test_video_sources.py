@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.sources import find_sources, natural_key, source_digest
+from ldf_video.video.sources import find_sources, natural_key, source_digest, source_stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +102,24 @@ def test_a_file_is_its_own_only_source(tmp_path: Path) -> None:
     assert (source.path, source.name, source.size) == (path, "a.mp4", 3)
     assert source.mtime_ns == path.stat().st_mtime_ns
     assert source_digest(source) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_stamp_tells_that_a_source_has_changed(tmp_path: Path) -> None:
+    clip = _touch(tmp_path / "a.mp4")
+    pictures = [_touch(tmp_path / "walk" / f"{number}.png") for number in range(3)]
+    for path in (clip, *pictures):
+        os.utime(path, ns=(5, 5))
+    for source, path in zip(find_sources(tmp_path), (clip, pictures[1]), strict=True):
+        stamps = [source_stamp(source)]
+        assert source_stamp(source) == stamps[0]
+        path.write_bytes(b"xy")
+        os.utime(path, ns=(5, 5))
+        stamps.append(source_stamp(source))
+        os.utime(path, ns=(5, 6))
+        stamps.append(source_stamp(source))
+        path.unlink()
+        stamps.append(source_stamp(source))
+        assert len(set(stamps)) == 4
 
 
 def test_who_waits_for_a_digest_hears_that_it_goes_on(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _Commands = queue.SimpleQueue[Header | None]
 
 
+class _ChangedError(ReadError):
+    """A file is not what it was when it was hashed."""
+
+
 def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
     """Answers commands until the other side closes its end; closes this one.
 
@@ -102,7 +106,7 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
                 else:
                     _open(command, outbox, geometry, reader)
             except ReadError as error:
-                known_bad = not is_remote_failure(error)
+                known_bad = not (isinstance(error, _ChangedError) or is_remote_failure(error))
                 outbox.put({"is": "failed", "reason": str(error), "known_bad": known_bad})
             except Exception as error:
                 if isinstance(error, GoneError):
@@ -126,19 +130,28 @@ def _import_all(outbox: Outbox) -> None:
 
 def _look(command: Header, outbox: Outbox) -> None:
     from ldf_video.video.read import count_clips
-    from ldf_video.video.sources import Source, source_digest
+    from ldf_video.video.sources import Source, source_digest, source_stamp
 
     source = Source.from_json(command["source"])
+    stamp = source_stamp(source)
     digest = source_digest(source, alive=outbox.alive)
-    outbox.put({"is": "digested", "digest": digest, "num_clips": count_clips(source)})
+    outbox.put(
+        {"is": "digested", "digest": digest, "num_clips": count_clips(source), "stamp": stamp}
+    )
 
 
 def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
     from ldf_video.video.read import open_clips
-    from ldf_video.video.sources import Source
+    from ldf_video.video.sources import Source, source_stamp
+
+    source = Source.from_json(command["source"])
+
+    def check() -> None:  # frames must be those of the bytes that were hashed
+        if source_stamp(source) != command["stamp"]:
+            raise _ChangedError("changed while it was read; run again when it is complete")
 
     for clip in open_clips(
-        Source.from_json(command["source"]),
+        source,
         geometry,
         reader=reader,
         first_frames=command["first_frames"],
@@ -146,6 +159,7 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
         threads=command["threads"],
         alive=outbox.alive,
     ):
+        check()
         outbox.put(
             {
                 "is": "clip",
@@ -164,6 +178,7 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
                     outbox.drain()  # so that a crash takes no good frame with it
         except TruncatedError as error:
             damage = str(error)
+        check()
         outbox.put({"is": "clip_end", "damage": damage})
     outbox.put({"is": "source_end"})
 

@@ -43,6 +43,7 @@ class Reading:
         self.is_second_try = self.is_over = False
         self._geometry, self._seek = geometry, seek
         self._digest: str | None = None
+        self._stamp = ""
         self._num_clips: int | None = None
         self._first_frames: list[int] | None = None  # moved on as frames come
         self._begun: int | None = None  # the clip that was begun and has not ended
@@ -52,6 +53,7 @@ class Reading:
         """Returns the same source with nothing read of it, and `plan` to be asked again."""
         again = Reading(self.source, self._geometry, seek=seek)
         again._digest, again._num_clips = self._digest, self._num_clips
+        again._stamp = self._stamp
         return again
 
     def begin_second_try(self) -> None:
@@ -78,6 +80,7 @@ class Reading:
         return {
             "do": "open",
             "source": source,
+            "stamp": self._stamp,
             "first_frames": self._first_frames,
             "seek": self._seek,
             "threads": 1 if self.is_second_try else 0,
@@ -164,6 +167,7 @@ class Reading:
         if not _DIGEST.fullmatch(digest) or (num_clips is not None and _count(num_clips) == 0):
             raise ValueError
         self._digest, self._num_clips = digest, num_clips
+        self._stamp = _text(header["stamp"])
 
     def _clip(self, header: Header) -> list[Event]:
         assert self._digest is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -174,6 +175,23 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
         except ReadError as error:
             raise ReadError(f"{path.name}: {error}") from error
     return digest.hexdigest()
+
+
+def source_stamp(source: Source) -> str:
+    """Returns what changes with the size or time of any file of a source, as it is now.
+
+    Behind a URL, where each look is a request, it is empty; of a file that is gone it says so.
+    """
+    if isinstance(source.root, RemotePath):
+        return ""
+    stamp = hashlib.sha256()
+    for path in [source.path] if source.series is None else source.series.paths():
+        found = "gone"
+        with contextlib.suppress(OSError):
+            status = os.stat(str(path))
+            found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
+        stamp.update(f"{found}\n".encode())
+    return stamp.hexdigest()
 
 
 def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
