@@ -133,7 +133,7 @@ def _look(command: Header, outbox: Outbox) -> None:
     from ldf_video.video.sources import Source, source_digest, source_stamp
 
     source = Source.from_json(command["source"])
-    stamp = source_stamp(source)
+    stamp = source_stamp(source, alive=outbox.alive)
     digest = source_digest(source, alive=outbox.alive)
     outbox.put(
         {"is": "digested", "digest": digest, "num_clips": count_clips(source), "stamp": stamp}
@@ -147,7 +147,7 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
     source = Source.from_json(command["source"])
 
     def check() -> None:  # frames must be those of the bytes that were hashed
-        if source_stamp(source) != command["stamp"]:
+        if source_stamp(source, alive=outbox.alive) != command["stamp"]:
             raise _ChangedError("changed while it was read; run again when it is complete")
 
     for clip in open_clips(

@@ -177,10 +177,13 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     return digest.hexdigest()
 
 
-def source_stamp(source: Source) -> str:
+def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
     """Returns what changes with the size or time of any file of a source, as it is now.
 
-    Behind a URL, where each look is a request, it is empty; of a file that is gone it says so.
+    Args:
+        source: what `find_sources` found. Behind a URL, where each look is a request, its stamp is
+            empty.
+        alive: called after every file, of which a series has many.
     """
     if isinstance(source.root, RemotePath):
         return ""
@@ -191,6 +194,7 @@ def source_stamp(source: Source) -> str:
             status = os.stat(str(path))
             found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
         stamp.update(f"{found}\n".encode())
+        alive()
     return stamp.hexdigest()
 
 
