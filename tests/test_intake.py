@@ -26,6 +26,7 @@ from ldf_video.readers.events import (
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
+from ldf_video.video import arrays
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source, find_sources, source_digest
 
@@ -268,7 +269,7 @@ class FakePool:
 def out_of_reach(pool: FakePool, source: Source) -> Iterator[Event]:
     yield pool.begin(source)
     yield FramesRead(source, None, pool.frames[:12], 0.5)
-    yield SourceFailed(source, DIGEST, "cannot be read: the network is gone", known_bad=False)
+    yield SourceFailed(source, DIGEST, "cannot be read: the network is gone", fault="reach")
 
 
 def sought_elsewhere(pool: FakePool, source: Source) -> Iterator[Event]:
@@ -309,3 +310,26 @@ def test_while_a_clip_is_read_again_a_copy_waits_for_it(
     report = bring(tmp_path, batch_size=batch_size)
     assert report == Report(num_sources=2, num_frames=4)
     assert np.array_equal(frames_of(tmp_path, "b"), FakePool.frames)
+
+
+def test_rows_of_a_file_that_was_written_over_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_array(tmp_path / "clips" / "a.npy", 40)
+    before = path.read_bytes()
+    kept = arrays._MappedArray.frame
+
+    def frame(self: Any, clip: int, number: int) -> np.ndarray:
+        if number == 5:  # the same file, other bytes: the frames that follow are black
+            path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
+        return kept(self, clip, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays._MappedArray, "frame", frame)
+        ((name, reason),) = bring(tmp_path).quarantined
+    assert (name, reason) == ("a.npy", "changed while it was read; run again when it is complete")
+    (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed
+    report = bring(tmp_path)
+    assert report.num_frames == 80  # both from their beginning
+    assert np.array_equal(frames_of(tmp_path, "b.npy"), make_frames(40))
+    assert not frames_of(tmp_path, "a.npy").any()

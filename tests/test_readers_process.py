@@ -127,11 +127,11 @@ def test_a_fault_is_told_and_the_next_command_done(
         patch.setattr("ldf_video.video.sources.source_digest", fail)
         served.tell({"do": "look", "source": source.to_json()})
         reason = "the reader failed: IndexError: out of range"
-        assert served.hear() == {"is": "failed", "reason": reason, "known_bad": True}
+        assert served.hear() == {"is": "failed", "reason": reason, "fault": "content"}
     source.path.unlink()
     served.tell({"do": "look", "source": source.to_json()})
     reason = "cannot be read: No such file or directory"
-    assert served.hear() == {"is": "failed", "reason": reason, "known_bad": True}
+    assert served.hear() == {"is": "failed", "reason": reason, "fault": "content"}
 
 
 def test_it_ends_when_the_other_side_does(served: Served, source: Source) -> None:

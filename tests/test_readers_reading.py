@@ -148,23 +148,23 @@ def test_what_had_no_frame_fails() -> None:
     reading = begun()
     hear(reading, CLIP_END)
     hear(reading, CLIP | {"index": 3, "first_frame": 0})
-    failed = {"is": "failed", "reason": "why", "known_bad": True}
+    failed = {"is": "failed", "reason": "why", "fault": "content"}
     assert hear(reading, failed) == [SourceFailed(SOURCE, DIGEST, "why")]
     assert reading.is_over
 
 
-@pytest.mark.parametrize("known_bad", [True, False])
-def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(known_bad: bool) -> None:
+@pytest.mark.parametrize("fault", ["content", "reach", "changed"])
+def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(fault: Any) -> None:
     reading = begun()
     hear(reading, FRAMES, PIXELS)
-    events = hear(reading, {"is": "failed", "reason": "why", "known_bad": known_bad})
-    if known_bad:
+    events = hear(reading, {"is": "failed", "reason": "why", "fault": fault})
+    if fault == "content":
         assert events == [
             ClipEnded(SOURCE, 1, "damaged after 7 frames: why"),
             SourceEnded(SOURCE, DIGEST, 4),
         ]
     else:
-        assert events == [SourceFailed(SOURCE, DIGEST, "why", known_bad=False)]
+        assert events == [SourceFailed(SOURCE, DIGEST, "why", fault)]
     assert reading.is_over
 
 
@@ -181,7 +181,7 @@ def test_where_the_network_may_hang_nothing_is_said_of_the_clip() -> None:
     reading.command(lambda *_: [SKIP, 5, SKIP, 0])
     hear(reading, CLIP)
     hear(reading, FRAMES, PIXELS)
-    assert reading.hang(60.0) == [SourceFailed(far, DIGEST, "no answer for 60 s", known_bad=False)]
+    assert reading.hang(60.0) == [SourceFailed(far, DIGEST, "no answer for 60 s", fault="reach")]
     assert reading.is_over
 
 
@@ -281,3 +281,20 @@ def test_a_large_array_is_not_looked_through_at_every_word() -> None:
         hear(reading, CLIP | {"index": index, "first_frame": 0})
         hear(reading, CLIP_END)
     assert looked < 10 * num_clips
+
+
+def test_a_death_far_behind_the_last_one_is_another() -> None:
+    reading = begun()
+    hear(reading, FRAMES, PIXELS)
+    assert not reading.is_second_try
+    reading.begin_second_try()
+    assert reading.is_second_try
+    num_frames = FRAMES["num_frames"]
+    for _ in range(512 // num_frames):
+        assert reading.is_second_try
+        hear(reading, FRAMES, PIXELS)
+    if 512 % num_frames:
+        hear(reading, FRAMES, PIXELS)
+    assert not reading.is_second_try
+    reading.begin_second_try()
+    assert reading.is_second_try

@@ -13,7 +13,7 @@ import pytest
 from store_data import FPS, FRAMES, SPEC, add_clip, assert_holds, make_clips, make_rows, write_store
 
 from ldf_video.errors import StoreError
-from ldf_video.store import StoreReader, StoreSpec, StoreWriter
+from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 from ldf_video.store.shards import header
 
 if TYPE_CHECKING:
@@ -477,3 +477,22 @@ def test_a_manifest_that_runs_full_ends_the_writer_not_the_store(tmp_path) -> No
     assert_holds(StoreReader(tmp_path), clips)
     with StoreWriter(tmp_path, SPEC) as writer:
         assert writer.committed_frames("b") == 0
+
+
+def test_a_clip_that_was_begun_can_be_let_go(tmp_path: Path) -> None:
+    rows = make_rows(1, 9)
+    with StoreWriter(tmp_path / "store", SPEC) as writer:
+        writer.append("a", rows[:5], fps=FPS)
+        writer.commit()
+        writer.append("a", rows[5:7], fps=FPS)
+        writer.append("b", rows, fps=FPS)
+        writer.drop_clip("a")
+        assert writer.committed_frames("a") == 0
+        assert writer.committed_frames("b") == 9
+        add_clip(writer, "a", rows[3:])
+        writer.finish_clip("b", fps=FPS)
+        writer.set_source("b.mp4", size=1, mtime_ns=1, clip_ids=["b"])
+        with pytest.raises(ValueError, match="clip a is complete"):
+            writer.drop_clip("a")
+    assert_holds(StoreReader(tmp_path / "store"), {"a": rows[3:], "b": rows})
+    assert verify_store(tmp_path / "store").problems == ()

@@ -87,6 +87,13 @@ class _Clip:
             self._writer.append(self._clip_id, rows[known:], fps=self._begun.fps)
             self._on_new(len(rows) - known)
 
+    def leave(self, *, are_rows_good: bool) -> None:
+        """Commit what came of the clip, for where it or a copy is gone on with, or forget it."""
+        if are_rows_good:
+            self._writer.commit()
+        elif not self._writer.has_clip(self._clip_id):
+            self._writer.drop_clip(self._clip_id)
+
     def finish(self, damage: str) -> None:
         """All frames that could be read have been taken."""
         if not self._is_dropped:
@@ -216,22 +223,22 @@ class _Intake:
                 self._put_aside,
                 event,
                 digest=self._digests.pop(event.source.name, ""),
-                has_begun=self._clips.pop(event.source.name, None) is not None,
+                begun=self._clips.pop(event.source.name, None),
             )
         )
 
-    def _put_aside(self, event: SourceFailed, *, digest: str, has_begun: bool) -> None:
+    def _put_aside(self, event: SourceFailed, *, digest: str, begun: _Clip | None) -> None:
         """Put a source that failed in quarantine, and its copies if they are no better."""
+        if begun is not None:
+            begun.leave(are_rows_good=event.fault != "changed")
         failed = [event.source]
         for first in (digest, id_of(digest, 0)):
             if self._owners.get(first) == event.source.name:
                 del self._owners[first]
                 copies = self._copies.pop(digest, [])
-                failed += copies if event.known_bad else []
-                for copy in [] if event.known_bad else copies:
+                failed += copies if event.fault == "content" else []
+                for copy in [] if event.fault == "content" else copies:
                     self._read_again(copy, seek=True)
-        if has_begun:
-            self._writer.commit()  # for where a copy goes on
         for source in failed:
             self.report.quarantined.append((source.name, event.reason))
             self._writer.quarantine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from ldf_video.video.sources import Source
 Plan: TypeAlias = Callable[[Source, str, int | None], Sequence[int]]
 """(source, digest, number of clips of an array, else None) -> for each clip the first frame wanted,
 SKIP for a clip that is not; one number where the source is one clip."""
+
+
+Fault: TypeAlias = Literal["content", "reach", "changed"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,14 @@ class SourceFailed:
         source: that failed.
         digest: of the source; None if it failed before that was known.
         reason: in a few words, without the path.
-        known_bad: whether its content is to blame, so that a copy of it is no better.
+        fault: "content": what it holds, so a copy is no better; "reach": it could not be reached,
+            and the frames given are good; "changed": while it was read, so they may not be.
     """
 
     source: Source
     digest: str | None
     reason: str
-    known_bad: bool = True
+    fault: Fault = "content"
 
 
 Event: TypeAlias = ClipBegun | FramesRead | ClipEnded | SourceEnded | SourceFailed

@@ -72,8 +72,8 @@ class ReaderHandle:
             OSError: if no process can be started.
         """
         ours, theirs = socket.socketpair()
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
         try:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
             self._serving: _Serving = (
                 _Thread(theirs) if command is None else _Process(theirs, command)
             )

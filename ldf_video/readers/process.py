@@ -106,14 +106,13 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
                 else:
                     _open(command, outbox, geometry, reader)
             except ReadError as error:
-                known_bad = not (isinstance(error, _ChangedError) or is_remote_failure(error))
-                outbox.put({"is": "failed", "reason": str(error), "known_bad": known_bad})
+                outbox.put({"is": "failed", "reason": str(error), "fault": _fault(error)})
             except Exception as error:
                 if isinstance(error, GoneError):
                     raise
                 # The isolation boundary: whatever a clip provokes is this clip's fault alone.
                 reason = f"the reader failed: {_told(error)}"
-                outbox.put({"is": "failed", "reason": reason, "known_bad": True})
+                outbox.put({"is": "failed", "reason": reason, "fault": "content"})
     except GoneError:
         pass
 
@@ -170,6 +169,8 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
                 "why_pyav": clip.why_pyav,
             }
         )
+        if command["careful"]:
+            outbox.drain()  # what is known of the clip must be known before it can do harm
         damage = ""
         try:
             for frame in clip.frames:
@@ -181,6 +182,12 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
         check()
         outbox.put({"is": "clip_end", "damage": damage})
     outbox.put({"is": "source_end"})
+
+
+def _fault(error: ReadError) -> str:
+    if isinstance(error, _ChangedError):
+        return "changed"
+    return "reach" if is_remote_failure(error) else "content"
 
 
 def _told(error: Exception) -> str:

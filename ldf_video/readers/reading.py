@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ldf_video.readers.events import (
     ClipBegun,
     ClipEnded,
     Event,
+    Fault,
     FramesRead,
     SourceEnded,
     SourceFailed,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.sources import Source
 
+_FAR_FRAMES = 512
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,14 +35,16 @@ class Reading:
 
     Attributes:
         source: that is read.
-        is_second_try: whether a reader died of it, or beside it, before.
+        is_second_try: whether a reader died of it, or beside it, not many frames ago.
         is_over: whether its last event has been given.
     """
 
     def __init__(self, source: Source, geometry: Geometry, *, seek: bool = True) -> None:
         """Knows nothing of the source yet."""
         self.source = source
-        self.is_second_try = self.is_over = False
+        self.is_over = False
+        self._num_frames = 0  # given in all
+        self._died_at: int | None = None  # when so many were given
         self._geometry, self._seek = geometry, seek
         self._digest: str | None = None
         self._stamp = ""
@@ -56,13 +60,18 @@ class Reading:
         again._stamp = self._stamp
         return again
 
+    @property
+    def is_second_try(self) -> bool:
+        # Far behind the frame of the last death it is another: no decoder reads so far ahead.
+        return self._died_at is not None and self._num_frames < self._died_at + _FAR_FRAMES
+
     def begin_second_try(self) -> None:
         """Takes note that a reader died: from here on carefully.
 
         One thread, each frame sent before the next is decoded and no seeking: if the clip kills the
         decoder again, then at the same frame in every run.
         """
-        self.is_second_try, self._seek = True, False
+        self._died_at, self._seek = self._num_frames, False
 
     def command(self, plan: Plan) -> Header | None:
         """Returns what a reader is to do next for this source, None if that is nothing."""
@@ -100,8 +109,8 @@ class Reading:
                 return []
             if kind == "failed":
                 reason = _text(header["reason"])
-                known_bad = bool(header["known_bad"])
-                return self.break_off(reason) if known_bad else self.fail(reason, known_bad=False)
+                fault = _fault(header["fault"])
+                return self.break_off(reason) if fault == "content" else self.fail(reason, fault)
             if kind == "clip" and self._first_frames is not None:
                 return self._clip(header)
             if kind == "frames" and self._begun is not None:
@@ -130,7 +139,7 @@ class Reading:
         if self._begun is not None and self._first_frames is not None:
             num_frames = self._first_frames[self._begun]
         if num_frames == 0:
-            return self.fail(reason, known_bad=True)
+            return self.fail(reason, "content")
         return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
 
     def hang(self, seconds: float) -> list[Event]:
@@ -139,13 +148,13 @@ class Reading:
         Behind a URL it is more likely the network that hangs, so nothing is known of the clip.
         """
         if isinstance(self.source.root, RemotePath):
-            return self.fail(f"no answer for {seconds:g} s", known_bad=False)
+            return self.fail(f"no answer for {seconds:g} s", "reach")
         return self.break_off(f"the decoder hung for {seconds:g} s")
 
-    def fail(self, reason: str, *, known_bad: bool) -> list[Event]:
+    def fail(self, reason: str, fault: Fault) -> list[Event]:
         """Returns the last event of a source that failed; if out of reach, its clip may go on."""
         self.is_over = True
-        return [SourceFailed(self.source, self._digest, reason, known_bad)]
+        return [SourceFailed(self.source, self._digest, reason, fault)]
 
     def _num_places(self) -> int:
         return 1 if self._num_clips is None else self._num_clips
@@ -206,6 +215,7 @@ class Reading:
             raise ValueError
         shape = (num_frames, self._geometry.height, self._geometry.width, 3)
         self._first_frames[self._begun] += num_frames
+        self._num_frames += num_frames
         return FramesRead(
             self.source,
             self._index(self._begun),
@@ -225,6 +235,12 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError
     return value
+
+
+def _fault(value: Any) -> Fault:
+    if value not in get_args(Fault):
+        raise ValueError
+    return cast("Fault", value)
 
 
 def _text(value: Any) -> str:

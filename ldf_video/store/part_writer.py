@@ -200,6 +200,17 @@ class PartWriter:
         with self._writing(), self._manifest.transaction():
             self._manifest.keep_sources(present)
 
+    def drop_clip(self, clip_id: str) -> None:
+        """Commit, then forget what was begun of a clip."""
+        self.commit()
+        record = self.clip(clip_id)
+        if record is not None and record.status in FINISHED:
+            raise ValueError(
+                f"clip {clip_id} is {record.status}: expected one that is not finished"
+            )
+        with self._writing(), self._manifest.transaction():
+            self._manifest.drop_frames({clip_id: 0})
+
     # Committing
 
     def commit(self) -> None:

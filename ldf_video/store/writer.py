@@ -288,6 +288,15 @@ class StoreWriter:
         self._parts.of_source(source).put_source(source, record)
         self.commit_if_due()
 
+    def drop_clip(self, clip_id: str) -> None:
+        """Commit, then forget the frames of a clip that was begun: they are not the right ones.
+
+        Raises:
+            ValueError: the clip is finished.
+            StoreError: the disk is full, or the writer has failed or is closed.
+        """
+        self._parts.of_clip(clip_id).drop_clip(clip_id)
+
     def forget_missing(self, present: Sequence[str]) -> None:
         """Commit, then forget every source and quarantine of this process that is not `present`.
 
