@@ -57,7 +57,7 @@ def test_a_sound_store_is_left_as_it_is(root: Path, capfd: pytest.CaptureFixture
     assert files(root) == before
     assert capfd.readouterr().err.splitlines() == [
         "verified: 3 clips, 19 frames, 0.0 MB: every row is sound",
-        "all of 4 sources are in it",
+        "4 sources, none new or changed",
     ]
 
 
@@ -69,7 +69,7 @@ def test_what_the_store_lacks_is_said(root: Path, capfd: pytest.CaptureFixture[s
     assert verify(root) == Report(num_sources=5, num_unchanged=2)
     assert files(root) == before
     said = capfd.readouterr().err
-    assert "of 5 sources 3 are new or changed: encode brings them in" in said
+    assert "5 sources, 3 new or changed: encode brings them in" in said
 
 
 def test_damage_is_named_and_nothing_changed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

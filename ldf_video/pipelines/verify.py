@@ -39,10 +39,8 @@ def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, dr
     report = Report(num_sources=len(sources), num_unchanged=_count_current(out, sources))
     missing = report.num_sources - report.num_unchanged
     progress.say(
-        f"of {_counted(report.num_sources, 'source')} {missing:,} "
-        "are new or changed: encode brings them in"
-        if missing
-        else f"all of {_counted(report.num_sources, 'source')} are in it"
+        f"{_counted(report.num_sources, 'source')}, "
+        + (f"{missing:,} new or changed: encode brings them in" if missing else "none new or changed")
     )
     return report
 
