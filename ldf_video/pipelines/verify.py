@@ -38,10 +38,10 @@ def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, dr
         )
     report = Report(num_sources=len(sources), num_unchanged=_count_current(out, sources))
     missing = report.num_sources - report.num_unchanged
-    progress.say(
-        f"{_counted(report.num_sources, 'source')}, "
-        + (f"{missing:,} new or changed: encode brings them in" if missing else "none new or changed")
+    state = (
+        f"{missing:,} new or changed: encode brings them in" if missing else "none new or changed"
     )
+    progress.say(f"{_counted(report.num_sources, 'source')}, {state}")
     return report
 
 
