@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ from ldf_video.pipelines import intake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell starts what it puts in the background deaf to Ctrl-C, which some tests send; what a test
+# starts hears it again too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
