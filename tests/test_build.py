@@ -47,7 +47,7 @@ def test_a_frame_models_settings_survive_json_and_build_the_same(preset: str) ->
     first, second = (one.state_dict() for one in made)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert made[0].model.config.latent_shape == ((64, 1, 1) if preset == "paper" else (4, 4, 5))
+    assert made[0].model.config.latent_shape == ((64, 1, 1) if preset == "paper" else (4, 8, 10))
 
 
 @pytest.mark.parametrize("kind", build.KINDS)
@@ -97,3 +97,9 @@ def test_what_is_unknown_is_named() -> None:
         build.top_model({"kind": "mlp", "colour": 3})
     with pytest.raises(ValueError, match="16x16: the paper's networks"):
         build.frame_settings("paper", height=16, width=16)
+
+
+def test_a_config_without_a_stride_means_8() -> None:
+    model, _ = build.frame_settings("default", height=32, width=32)
+    del model["stride"]
+    assert build.frame_model(model).config.latent_shape == (4, 4, 4)

@@ -6,34 +6,57 @@ import pytest
 import torch
 from tiny_models import FRAME, frame_model
 
+from ldf_video.models import build
 from ldf_video.models.grid import GridConfig, GridDiscriminator, GridModel
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Up, fourier_features
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 64), (8, 16)])
-def test_shapes(height: int, width: int) -> None:
-    config = GridConfig(height, width, latent_channels=3, base_width=8, critic_width=8, depth=1)
+@pytest.mark.parametrize(
+    ("height", "width", "stride"), [(32, 32, 4), (12, 20, 4), (32, 64, 8), (8, 16, 8), (48, 32, 16)]
+)
+def test_shapes(height: int, width: int, stride: int) -> None:
+    config = GridConfig(height, width, stride, 3, base_width=8, critic_width=8, depth=1)
     model, D = GridModel(config), GridDiscriminator(config)
     x = torch.zeros(2, 3, height, width)
 
     z = model.encoder(x)
 
-    assert config.latent_shape == (3, height // 8, width // 8)
+    assert config.latent_shape == (3, height // stride, width // stride)
     assert z.shape == (2, *config.latent_shape)
     assert model.generator(z).shape == x.shape
     assert model.generator.from_hidden(model.encoder.hidden(x)).shape == x.shape
     assert D(x, z).shape == (2,)
+    shapes = [(8, 2), (16, 4), (32, 8), (32, 16)]
     assert [tuple(f.shape[1:]) for f in D.features(x)] == [
-        (8, height // 2, width // 2),
-        (16, height // 4, width // 4),
-        (32, height // 8, width // 8),
+        (channels, height // cell, width // cell) for channels, cell in shapes if cell <= stride
     ]
 
 
-@pytest.mark.parametrize(("height", "width"), [(36, 64), (64, 36), (0, 8), (-8, 8)])
+@pytest.mark.parametrize(("height", "width"), [(34, 64), (64, 34), (0, 8), (-8, 8), (4, 8)])
 def test_sizes_that_no_grid_fits_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{height}x{width}: expected positive multiples of 8"):
+    with pytest.raises(ValueError, match=f"{width}x{height}: expected multiples of 4 from 8 on"):
         GridConfig(height=height, width=width)
+
+
+def test_a_cell_of_another_side_is_refused() -> None:
+    with pytest.raises(ValueError, match="stride 5: expected one of 4, 8, 16"):
+        GridConfig(stride=5)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [
+        (32, 32, (4, 8, 8)),
+        (64, 64, (8, 8, 8)),
+        (128, 128, (16, 8, 8)),
+        (40, 64, (8, 5, 8)),
+    ],
+)
+def test_the_grid_has_some_eight_cells_along_a_frame(
+    height: int, width: int, shape: tuple[int, int, int]
+) -> None:
+    model, _ = build.frame_settings("default", height=height, width=width)
+    assert GridConfig(**model).latent_shape == shape
 
 
 @pytest.mark.parametrize("block", [NormedBlock(16), PlainBlock(16)], ids=["normed", "plain"])

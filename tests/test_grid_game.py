@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from tiny_models import FRAME, frame_game, tick
+from torch.nn.functional import softplus
 
 from ldf_video.models.frame import every
-from ldf_video.models.game import Player
+from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.grid_game import GridGame
 from ldf_video.training.loop import TrainConfig, Trainer
 
@@ -27,7 +29,9 @@ def batch(seed: int = 0, count: int = 8) -> torch.Tensor:
 
 
 def discriminator_loss(game: GridGame, *, step: int = 1, progress: float = 0.0, seed: int = 0):
-    return game.discriminator_loss(batch(), tick(seed, step=step, progress=progress))
+    now = tick(seed, step=step, progress=progress)
+    game.encoder_generator_loss(batch(), now)  # leaves the pairs
+    return game.discriminator_loss(batch(), now)
 
 
 def make_constant(game: GridGame) -> None:
@@ -114,7 +118,7 @@ def test_reconstruction_terms_vanish_where_g_undoes_e() -> None:
 
     class Undo(torch.nn.Module):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
-            return x
+            return torch.cat([x, x[: len(z) - len(x)]])  # frames of the prior come last
 
         def from_hidden(self, h: torch.Tensor) -> torch.Tensor:
             return every(x, game.config.shortcut_share)
@@ -142,17 +146,59 @@ def test_pixel_terms_by_hand() -> None:
     assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
 
 
+def test_d_joins_after_a_share_of_the_budget_and_sits_out_until_then() -> None:
+    game = frame_game(game_start=0.5)
+    for progress, plays in ((0.0, False), (0.49, False), (0.5, True), (1.0, True)):
+        now = tick(progress=progress)
+        _, ours = game.encoder_generator_loss(batch(), now)
+        loss, theirs = game.discriminator_loss(batch(), now)
+        assert ("encoder_generator" in ours) == ("discriminator" in theirs) == plays
+        assert loss.requires_grad == plays
+    game.after_update({})  # an update without D moves no pressure
+    assert game.roth.pressure.item() == 1
+
+
+def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
+    game, now = frame_game(game_share=0.5, latent_noise=0.0), tick()
+    x = batch()
+    with torch.no_grad():
+        inferred = game.model.encoder(x)[::2]
+    game.encoder_generator_loss(x, now)
+    seen, code, generated, z = now.left["pairs"]
+    assert torch.equal(seen, x[::2])
+    torch.testing.assert_close(code, inferred)
+    with torch.no_grad():
+        torch.testing.assert_close(generated, game.model.generator(z), rtol=1e-4, atol=1e-5)
+    assert not any(part.requires_grad for part in (seen, code, generated, z))
+    with torch.no_grad():
+        expected = softplus(game.discriminator(generated, z) - game.discriminator(seen, code))
+    _, logs = game.discriminator_loss(x, now)
+    assert logs["discriminator"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
+
+
+def test_the_shortcut_is_left_out_at_weight_0() -> None:
+    _, logs = frame_game(shortcut=0.0).encoder_generator_loss(batch(), tick())
+    assert "shortcut" not in logs
+
+
 class OnePlayerGame(GridGame):
-    """Only the named player has a step."""
+    """Only the named player has a step; the others sit out."""
 
     name = "discriminator"
 
     @property
     def players(self) -> Sequence[Player]:
-        return [player for player in super().players if player.name == self.name]
+        return [
+            player if player.name == self.name else _seated(player) for player in super().players
+        ]
 
-    def after_update(self, logs: Any) -> None:
-        """Nothing: D may not have moved."""
+
+def _seated(player: Player) -> Player:
+    def loss(batch: torch.Tensor, now: Tick) -> tuple[torch.Tensor, Logs]:
+        value, logs = player.loss(batch, now)
+        return value.detach(), logs
+
+    return replace(player, loss=loss)
 
 
 class Level:

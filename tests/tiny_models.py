@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ldf_video.models.frame import FrameModel
     from ldf_video.models.top import TopModel
 
-FRAME = GridConfig(base_width=8, critic_width=8, depth=1)
-FLOW = FlowConfig(width=32, depth=2, heads=2, sampling_steps=3)
+FRAME = GridConfig(stride=8, base_width=8, critic_width=8, depth=1)
+FLOW = FlowConfig(latent_shape=(4, 4, 4), width=32, depth=2, heads=2, sampling_steps=3)
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 
@@ -45,8 +45,9 @@ def frame_model(seed: int = 0, config: GridConfig = FRAME) -> GridModel:
 
 
 def frame_game(seed: int = 0, **changes: Any) -> GridGame:
-    """A whole game of two players with every weight at work."""
-    return _shaken(lambda: GridGame(GridModel(FRAME), GridGameConfig(**changes)), seed)
+    """A whole game of two players with every weight and every term at work."""
+    settings = {"game_start": 0.0, "shortcut": 5.0, **changes}
+    return _shaken(lambda: GridGame(GridModel(FRAME), GridGameConfig(**settings)), seed)
 
 
 def ali_model(seed: int = 0, config: AliConfig = ALI) -> AliModel:

@@ -12,7 +12,7 @@ from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.gan import GanConfig
-from ldf_video.models.grid import GridConfig, GridModel
+from ldf_video.models.grid import CHANNELS_AT, GridConfig, GridModel, stride_of
 from ldf_video.models.grid_game import GridGame, GridGameConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.models.top import TopModel
@@ -32,7 +32,9 @@ def frame_settings(preset: str, *, height: int, width: int) -> tuple[Settings, S
     if preset == "paper":
         model = asdict(AliConfig(height=height, width=width))
         return {"preset": "paper", **model}, asdict(AliGameConfig())
-    return asdict(GridConfig(height=height, width=width)), asdict(GridGameConfig())
+    stride = stride_of(height, width)
+    grid = GridConfig(height, width, stride=stride, latent_channels=CHANNELS_AT[stride])
+    return asdict(grid), asdict(GridGameConfig())
 
 
 def frame_model(model: Mapping[str, Any]) -> FrameModel:
@@ -45,7 +47,8 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
     preset, settings = _kind_of(model, "preset", PRESETS)
     if preset == "paper":
         return AliModel(AliConfig(**settings))
-    return GridModel(GridConfig(**settings))
+    # The first models' configs name no stride: it was 8.
+    return GridModel(GridConfig(**{"stride": 8, **settings}))
 
 
 def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:

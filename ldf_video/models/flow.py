@@ -42,7 +42,7 @@ class FlowConfig:
         context_level: noise level that the past is said to have when sampling.
     """
 
-    latent_shape: tuple[int, int, int] = (4, 4, 4)
+    latent_shape: tuple[int, int, int] = (4, 8, 8)
     window: int = 16
     block: int = 4
     width: int = 256

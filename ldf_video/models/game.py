@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,11 +22,14 @@ class Tick:
         step: update number, from 0.
         progress: share of the budget that is used, in [0, 1].
         noise: this update's chance, for this part of the batch.
+        left: what players who moved before left for those who move after them, in this update and
+            on this part of the batch: tensors without a graph.
     """
 
     step: int
     progress: float
     noise: Noise
+    left: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Player:
         networks: those that move; gradients reach no others.
         loss: from a batch and a tick to a scalar, a mean over items, and what to log. A scalar
             without a gradient means that the player sits this update out.
+        rate: its learning rate, as a share of the training's.
     """
 
     name: str
     networks: Sequence[nn.Module]
     loss: Callable[[Batch, Tick], tuple[Tensor, Logs]]
+    rate: float = 1.0
 
 
 class Game(nn.Module):

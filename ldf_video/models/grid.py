@@ -7,6 +7,7 @@ so that most arithmetic runs over many channels at few places, where small hardw
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,17 @@ from torch import Tensor, nn
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up
 
-STRIDE = 8
-"""Pixels of a frame under one cell of its latent grid, each way."""
+CHANNELS_AT = {4: 4, 8: 8, 16: 16}
+"""Numbers a cell of the grid, by the cell's side in pixels."""
+
+
+def stride_of(height: int, width: int) -> int:
+    """Side in pixels of one cell of the latent grid: the grid has some 8 cells along a frame.
+
+    Frames of up to 48 pixels have cells of 4, up to 96 of 8, larger ones of 16.
+    """
+    longer = max(height, width)
+    return 4 if longer <= 48 else 8 if longer <= 96 else 16
 
 
 @dataclass(frozen=True)
@@ -25,53 +35,70 @@ class GridConfig:
     """Shape of a frame model (`--preset default`).
 
     Attributes:
-        height: of a frame in pixels, a multiple of 8.
-        width: of a frame in pixels, a multiple of 8.
-        latent_channels: numbers a cell of the latent grid; the grid is (height / 8, width / 8).
-        base_width: channels of E and G at half resolution, a multiple of 8; doubled a halving.
+        height: of a frame in pixels, a multiple of `stride`.
+        width: of a frame in pixels, a multiple of `stride`.
+        stride: side in pixels of a cell of the latent grid: 4, 8 or 16.
+        latent_channels: numbers a cell; the grid is (height / stride, width / stride).
+        base_width: channels of E and G at half resolution, a multiple of 8; doubled at a quarter
+            and at an eighth.
         critic_width: the same for D.
         depth: residual blocks of E and G at the coarsest resolution (one at each finer one).
     """
 
     height: int = 32
     width: int = 32
+    stride: int = 4
     latent_channels: int = 4
-    base_width: int = 48
+    base_width: int = 32
     critic_width: int = 32
-    depth: int = 2
+    depth: int = 3
 
     def __post_init__(self) -> None:
-        if self.height % STRIDE or self.width % STRIDE or min(self.height, self.width) < STRIDE:
+        if self.stride not in CHANNELS_AT:
             raise ValueError(
-                f"frame size {self.height}x{self.width}: expected positive multiples of {STRIDE}"
+                f"stride {self.stride}: expected one of {', '.join(map(str, CHANNELS_AT))}"
+            )
+        if (
+            self.height % self.stride
+            or self.width % self.stride
+            or min(self.height, self.width) < 8
+        ):
+            raise ValueError(
+                f"frame size {self.width}x{self.height}: "
+                f"expected multiples of {self.stride} from 8 on"
             )
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of one frame's latent."""
-        return (self.latent_channels, self.height // STRIDE, self.width // STRIDE)
+        return (self.latent_channels, self.height // self.stride, self.width // self.stride)
+
+    @property
+    def halvings(self) -> int:
+        """From a frame to its grid."""
+        return self.stride.bit_length() - 1
+
+
+def _widths(base: int, config: GridConfig) -> list[int]:
+    """Channels after each halving, the finest first: growing up to four times the base."""
+    return [base * min(2**i, 4) for i in range(config.halvings)]
 
 
 class GridEncoder(nn.Module):
-    """E: frames (B, 3, H, W) in [-1, 1] -> latents (B, C, H/8, W/8), near N(0, I) once trained."""
+    """E: frames (B, 3, H, W) in [-1, 1] -> latents (B, C, H/stride, W/stride), near N(0, I)."""
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
-        w = config.base_width
-        self.trunk = Stack(
-            Down(3, w),
-            NormedBlock(w),
-            Down(w, 2 * w),
-            NormedBlock(2 * w),
-            Down(2 * w, 4 * w),
-            *[NormedBlock(4 * w) for _ in range(config.depth)],
-            nn.GroupNorm(8, 4 * w),
-            nn.SiLU(),
-        )
-        self.head = nn.Conv2d(4 * w, config.latent_channels, 1)
+        widths = _widths(config.base_width, config)
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise([3, *widths]):
+            layers += [Down(before, after), NormedBlock(after)]
+        layers += [NormedBlock(widths[-1]) for _ in range(config.depth - 1)]
+        self.trunk = Stack(*layers, nn.GroupNorm(8, widths[-1]), nn.SiLU())
+        self.head = nn.Conv2d(widths[-1], config.latent_channels, 1)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The last hidden layer, (B, 4 * base_width, H/8, W/8): where the shortcut branches off."""
+        """The last hidden layer, on the latents' grid: where the shortcut branches off."""
         return self.trunk(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,22 +106,16 @@ class GridEncoder(nn.Module):
 
 
 class GridGenerator(nn.Module):
-    """G: latents (B, C, H/8, W/8) -> frames (B, 3, H, W), about [-1, 1], not clamped."""
+    """G: latents (B, C, H/stride, W/stride) -> frames (B, 3, H, W), about [-1, 1], not clamped."""
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
-        w = config.base_width
-        self.stem = nn.Conv2d(config.latent_channels, 4 * w, 3, padding=1)
-        self.trunk = Stack(
-            *[NormedBlock(4 * w) for _ in range(config.depth)],
-            Up(4 * w, 2 * w),
-            NormedBlock(2 * w),
-            Up(2 * w, w),
-            NormedBlock(w),
-            nn.GroupNorm(8, w),
-            nn.SiLU(),
-            Up(w, 3),
-        )
+        widths = _widths(config.base_width, config)[::-1]
+        self.stem = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        layers: list[nn.Module] = [NormedBlock(widths[0]) for _ in range(config.depth)]
+        for before, after in itertools.pairwise(widths):
+            layers += [Up(before, after), NormedBlock(after)]
+        self.trunk = Stack(*layers, nn.GroupNorm(8, widths[-1]), nn.SiLU(), Up(widths[-1], 3))
 
     def from_hidden(self, h: Tensor) -> Tensor:
         """Decode a hidden layer of E's shape, around the latents: the paper's shortcut."""
@@ -112,23 +133,22 @@ class GridDiscriminator(nn.Module):
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
-        w = config.critic_width
+        widths = _widths(config.critic_width, config)
         self.stages = nn.ModuleList(
-            [
-                Stack(Down(3, w), PlainBlock(w)),
-                Stack(Down(w, 2 * w), PlainBlock(2 * w)),
-                Stack(Down(2 * w, 4 * w), PlainBlock(4 * w)),
-            ]
+            Stack(Down(before, after), PlainBlock(after))
+            for before, after in itertools.pairwise([3, *widths])
         )
-        self.of_latent = nn.Conv2d(config.latent_channels, 4 * w, 1)
-        self.joint = Stack(nn.Conv2d(8 * w, 4 * w, 1), PlainBlock(4 * w))
+        w = widths[-1]
+        self.of_latent = nn.Conv2d(config.latent_channels, w, 1)
+        self.joint = Stack(nn.Conv2d(2 * w, w, 1), PlainBlock(w))
         _, rows, columns = config.latent_shape
+        hidden = 4 * config.critic_width
         self.head = nn.Sequential(
-            nn.Linear(4 * w * rows * columns, 4 * w), nn.LeakyReLU(0.2), nn.Linear(4 * w, 1)
+            nn.Linear(w * rows * columns, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
         )
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Features of frames at 1/2, 1/4 and 1/8 of their resolution; the last is for `judge`."""
+        """Features of frames after each halving; the last is for `judge`."""
         features = []
         for stage in self.stages:
             x = stage(x)

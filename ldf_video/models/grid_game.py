@@ -1,18 +1,20 @@
 """The game of `--preset default`: what D wants, and what E and G want.
 
 ALI's game in its relativistic form, reconstruction by pixels and by D's own features, the paper's
-shortcut reconstruction, and Roth's regularizer on D.
+shortcut reconstruction, and Roth's regularizer on D. Arithmetic goes where it helps most: E and G
+learn to reconstruct alone at first, then D joins, on a share of each batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ldf_video.models.frame import FrameGame, every, pixel_loss
-from ldf_video.models.game import Logs, Tick
+from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.grid import GridDiscriminator, GridModel
 from ldf_video.models.losses import moment_penalty, relativistic_loss
 from ldf_video.models.noise import Noise
@@ -26,19 +28,27 @@ class GridGameConfig:
     Attributes:
         reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
         features: weight of the mean absolute difference of D's features of x and of G(E(x)).
-        shortcut: weight of the reconstruction around z, through E's last hidden layer.
+        shortcut: weight of the reconstruction around z, through E's last hidden layer; 0 leaves it
+            out.
         shortcut_share: share of the batch on which the shortcut is computed.
-        moments: weight of the distance of E(x)'s mean and covariance from those of the prior.
+        moments: weight of the distance of the mean and covariance of a cell's numbers from those of
+            the prior.
         latent_noise: standard deviation of the noise on E(x) in the pair and in the reconstruction.
+        game_start: share of the training's budget after which D joins.
+        game_share: share of the batch that D sees.
+        critic_rate: learning rate of D, as a share of that of E and G.
         roth: of the regularizer on D; its target is in nats, ln 2 being a D that cannot tell.
     """
 
-    reconstruction: float = 20.0
-    features: float = 5.0
-    shortcut: float = 5.0
+    reconstruction: float = 50.0
+    features: float = 10.0
+    shortcut: float = 0.0
     shortcut_share: float = 0.25
     moments: float = 0.5
     latent_noise: float = 0.1
+    game_start: float = 0.5
+    game_share: float = 0.25
+    critic_rate: float = 0.3
     roth: RothConfig = field(default_factory=RothConfig)
 
     def __post_init__(self) -> None:
@@ -58,59 +68,88 @@ class GridGame(FrameGame):
         self.discriminator = GridDiscriminator(model.config)
         self.roth = RothRegularizer(config.roth)
 
-    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """D scores the inferred pair above the generated one, within Roth's bound on its slope."""
-        with torch.no_grad():
-            inferred = self._noised(self.model.encoder(x), tick.noise)
-            z = tick.noise.normal(*inferred.shape, device=x.device)
-            generated = self.model.generator(z)
+    @property
+    def players(self) -> Sequence[Player]:
+        """E and G move first: D then judges the pairs that they made, without making them again."""
+        return (
+            Player("encoder_generator", self.encoder_generator, self.encoder_generator_loss),
+            Player(
+                "discriminator",
+                [self.discriminator],
+                self.discriminator_loss,
+                rate=self.config.critic_rate,
+            ),
+        )
+
+    def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """G undoes E, and once D plays, the two make it take generated pairs for inferred ones."""
+        c, E, G = self.config, self.model.encoder, self.model.generator
+        hidden = E.hidden(x)
+        code = E.head(hidden)
+        inferred = self._noised(code, tick.noise)
+        plays = tick.progress >= c.game_start
+        if plays:
+            few = every(inferred, c.game_share)
+            z = tick.noise.normal(*few.shape, device=x.device)
+            reconstruction, generated = G(torch.cat([inferred, z])).split([len(x), len(z)])
+        else:
+            reconstruction = G(inferred)
+        pixels = pixel_loss(reconstruction, x)
+        moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
+        loss = c.reconstruction * pixels + c.moments * moments
+        logs = {"pixels": pixels, "moments": moments}
+        if c.shortcut:
+            around = G.from_hidden(every(hidden, c.shortcut_share))
+            logs["shortcut"] = pixel_loss(around, every(x, c.shortcut_share))
+            loss = loss + c.shortcut * logs["shortcut"]
+        if plays:
+            seen = every(x, c.game_share)
+            game, features = self._against(
+                seen, few, every(reconstruction, c.game_share), generated, z
+            )
+            loss = loss + game + c.features * features
+            logs |= {"encoder_generator": game, "features": features}
+            tick.left["pairs"] = (seen, few.detach(), generated.detach(), z)
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+    def _against(
+        self, x: Tensor, inferred: Tensor, reconstruction: Tensor, generated: Tensor, z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What E and G lose against D, and how far reconstructions are from x in D's features."""
         D = self.discriminator
-        loss = relativistic_loss(D(x, inferred), D(generated, z))
+        with torch.no_grad():
+            real = D.features(x)
+        made = [
+            f.split([len(x), len(z)]) for f in D.features(torch.cat([reconstruction, generated]))
+        ]
+        logits = D.judge(torch.cat([made[-1][1], real[-1]]), torch.cat([z, inferred]))
+        game = relativistic_loss(*logits.split([len(z), len(x)]))
+        distances = [(a - b).abs().mean() for (a, _), b in zip(made, real, strict=True)]
+        return game, torch.stack(distances).mean()
+
+    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
+        """D scores the inferred pair above the generated one, within Roth's bound on its slope.
+
+        It sits out until E and G have left pairs for it.
+        """
+        del x
+        if "pairs" not in tick.left:
+            return torch.zeros(()), {}
+        D = self.discriminator
+        seen, inferred, generated, z = tick.left["pairs"]
+        logits = D(torch.cat([seen, generated]), torch.cat([inferred, z]))
+        loss = relativistic_loss(*logits.split([len(seen), len(z)]))
         logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
         if self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(D, real=(x, inferred), fake=(generated, z))
+            penalty = self.roth.penalty(D, real=(seen, inferred), fake=(generated, z))
             loss = loss + self.roth.weight(tick.progress) * penalty
             logs["roth"] = penalty.detach()
         return loss, logs
 
     def after_update(self, logs: Logs) -> None:
         """Let the regularizer answer to how D fared."""
-        self.roth.press(logs["discriminator"])
-
-    def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """E and G make D take the generated pair for the inferred one, and G undo E."""
-        c, D = self.config, self.discriminator
-        hidden = self.model.encoder.hidden(x)
-        code = self.model.encoder.head(hidden)
-        inferred = self._noised(code, tick.noise)
-        z = tick.noise.normal(*code.shape, device=x.device)
-        with torch.no_grad():
-            real_features = D.features(x)
-        game = relativistic_loss(
-            D(self.model.generator(z), z), D.judge(real_features[-1], inferred)
-        )
-        reconstruction = self.model.generator(inferred)
-        pixels = pixel_loss(reconstruction, x)
-        pairs = zip(D.features(reconstruction), real_features, strict=True)
-        features = torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
-        few = every(hidden, c.shortcut_share), every(x, c.shortcut_share)
-        shortcut = pixel_loss(self.model.generator.from_hidden(few[0]), few[1])
-        moments = moment_penalty(code)
-        loss = (
-            game
-            + c.reconstruction * pixels
-            + c.features * features
-            + c.shortcut * shortcut
-            + c.moments * moments
-        )
-        logs = {
-            "encoder_generator": game,
-            "pixels": pixels,
-            "features": features,
-            "shortcut": shortcut,
-            "moments": moments,
-        }
-        return loss, {name: value.detach() for name, value in logs.items()}
+        if "discriminator" in logs:
+            self.roth.press(logs["discriminator"])
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         return z + self.config.latent_noise * noise.normal(*z.shape, device=z.device)

@@ -65,7 +65,11 @@ class FrameLevel:
         indices = frame_indices(
             self.seed, step, num_frames=self.frames.num_frames, batch_size=self.batch_size
         )
-        return to_model(self.frames.frames_at(part.of(indices)), device=device)
+        return to_model(
+            self.frames.frames_at(part.of(indices)),
+            device=device,
+            channels_last=device.type != "mps",
+        )
 
     def calibration(self, device: torch.device) -> Tensor:
         """The same random frames each time."""
@@ -178,8 +182,11 @@ def train_frame(
         data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
         announce(progress, run, data=data, held_out=held_out)
         torch.manual_seed(training.seed)
+        game = build.frame_game(config["model"], config["game"])
+        if device != "mps":  # as frames come: a convolution then has less to rearrange
+            game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         level = FrameLevel(
-            build.frame_game(config["model"], config["game"]),
+            game,
             known,
             batch_size=training.batch_size,
             seed=training.seed,
@@ -210,8 +217,8 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         model, game = build.frame_settings(preset, height=geometry.height, width=geometry.width)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
-    paper = {"learning_rate": 2e-4} if preset == "paper" else {}
-    training = training_config(options, device=device, ranks=ranks, defaults=paper)
+    rate = {"learning_rate": 2e-4 if preset == "paper" else 1e-3}
+    training = training_config(options, device=device, ranks=ranks, defaults=rate)
     if training.batch_size < FEWEST_FRAMES * training.accumulate:
         accumulated = f" with --accumulate {training.accumulate}" * (training.accumulate > 1)
         raise UsageError(

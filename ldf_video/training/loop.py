@@ -159,14 +159,18 @@ class Trainer:
         batches = [self.level.batch(self.step, part, device) for part in parts]
         rate = self.config.rate(step=self.step, progress=share)
         logs: Logs = {}
+        left: list[dict[str, Any]] = [{} for _ in parts]
         self._midway = True
         for turn, (player, optimizer) in enumerate(
             zip(self.level.game.players, self.optimizers, strict=True)
         ):
             seed = _mix(self.config.seed, self.step, turn)
-            ticks = [Tick(self.step, share, Noise(seed, part)) for part in parts]
+            ticks = [
+                Tick(self.step, share, Noise(seed, part), shared)
+                for part, shared in zip(parts, left, strict=True)
+            ]
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * player.rate
             logs |= self._move(player, optimizer, list(zip(batches, ticks, strict=True)))
         self.level.game.after_update(logs)
         self.average.update(self.level.game.model, step=self.step)
@@ -221,7 +225,7 @@ class Trainer:
 
     def _mean_logs(self, each: Sequence[Logs]) -> Logs:
         """Means over the parts of a batch, and over all processes."""
-        if len(each) == 1 and self.ranks.count == 1:
+        if not each[0] or (len(each) == 1 and self.ranks.count == 1):
             return each[0]
         means = torch.stack(
             [torch.stack([logs[name].float() for logs in each]).mean() for name in each[0]]
