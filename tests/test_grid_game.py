@@ -118,7 +118,7 @@ def test_reconstruction_terms_vanish_where_g_undoes_e() -> None:
 
     class Undo(torch.nn.Module):
         def forward(self, z: torch.Tensor) -> torch.Tensor:
-            return torch.cat([x, x[: len(z) - len(x)]])  # frames of the prior come last
+            return x
 
         def from_hidden(self, h: torch.Tensor) -> torch.Tensor:
             return every(x, game.config.shortcut_share)
@@ -164,14 +164,14 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
     with torch.no_grad():
         inferred = game.model.encoder(x)[::2]
     game.encoder_generator_loss(x, now)
-    seen, code, generated, z = now.left["pairs"]
+    seen, z, generated = now.left["pairs"]
     assert torch.equal(seen, x[::2])
-    torch.testing.assert_close(code, inferred)
+    torch.testing.assert_close(z, inferred)
     with torch.no_grad():
         torch.testing.assert_close(generated, game.model.generator(z), rtol=1e-4, atol=1e-5)
-    assert not any(part.requires_grad for part in (seen, code, generated, z))
+    assert not any(part.requires_grad for part in (seen, z, generated))
     with torch.no_grad():
-        expected = softplus(game.discriminator(generated, z) - game.discriminator(seen, code))
+        expected = softplus(game.discriminator(generated, z) - game.discriminator(seen, z))
     _, logs = game.discriminator_loss(x, now)
     assert logs["discriminator"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
 
@@ -179,6 +179,20 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
 def test_the_shortcut_is_left_out_at_weight_0() -> None:
     _, logs = frame_game(shortcut=0.0).encoder_generator_loss(batch(), tick())
     assert "shortcut" not in logs
+
+
+def test_d_rests_after_it_has_won_too_easily() -> None:
+    game = frame_game(rest=10.0)  # every loss is under that
+    loss, logs = discriminator_loss(game)
+    assert loss.requires_grad
+    game.after_update(logs)
+    assert game.resting
+    loss, logs = discriminator_loss(game, step=0)
+    assert not loss.requires_grad
+    assert logs["resting"].item() == 1
+    assert "roth" not in logs
+    game.after_update({"discriminator": torch.tensor(11.0)})
+    assert not game.resting
 
 
 class OnePlayerGame(GridGame):

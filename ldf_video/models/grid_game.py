@@ -1,8 +1,14 @@
 """The game of `--preset default`: what D wants, and what E and G want.
 
 ALI's game in its relativistic form, reconstruction by pixels and by D's own features, the paper's
-shortcut reconstruction, and Roth's regularizer on D. Arithmetic goes where it helps most: E and G
-learn to reconstruct alone at first, then D joins, on a share of each batch.
+shortcut reconstruction, and Roth's regularizer on D.
+
+The prior of a grid of latents is not N(0, I): neighbouring cells depend on each other, the top
+model learns how, and G of independent cells is no frame, whatever its weights. A D that sees it
+wins for free and drags E away from what reconstructs (docs/log.md, 2026-11-26). So the generated
+pair's z is drawn from what the top model learns to sample: E's own latents of the data, with noise.
+Only each cell's numbers are held to N(0, I). Arithmetic goes where it helps most: E and G learn to
+reconstruct alone at first, then D joins, on a share of each batch.
 """
 
 from __future__ import annotations
@@ -34,8 +40,10 @@ class GridGameConfig:
         moments: weight of the distance of the mean and covariance of a cell's numbers from those of
             the prior.
         latent_noise: standard deviation of the noise on E(x) in the pair and in the reconstruction.
+        game: weight of the game itself.
         game_start: share of the training's budget after which D joins.
         game_share: share of the batch that D sees.
+        rest: D's loss in nats under which it sits the next update out.
         critic_rate: learning rate of D, as a share of that of E and G.
         roth: of the regularizer on D; its target is in nats, ln 2 being a D that cannot tell.
     """
@@ -46,8 +54,10 @@ class GridGameConfig:
     shortcut_share: float = 0.25
     moments: float = 0.5
     latent_noise: float = 0.1
+    game: float = 0.1
     game_start: float = 0.5
     game_share: float = 0.25
+    rest: float = 0.3
     critic_rate: float = 0.3
     roth: RothConfig = field(default_factory=RothConfig)
 
@@ -56,10 +66,15 @@ class GridGameConfig:
 
 
 class GridGame(FrameGame):
-    """E and G against D, as `FrameGame` says; D's loss is ln 2 where it cannot tell."""
+    """E and G against D, as `FrameGame` says; D's loss is ln 2 where it cannot tell.
+
+    The buffer `resting` says whether D sits the next update out (Larsen et al. 2016,
+    arXiv:1512.09300): Roth's penalty does not bring back a D that is sure of everything.
+    """
 
     model: GridModel
     discriminator: GridDiscriminator
+    resting: Tensor
 
     def __init__(self, model: GridModel, config: GridGameConfig) -> None:
         super().__init__()
@@ -67,6 +82,7 @@ class GridGame(FrameGame):
         self.model = model
         self.discriminator = GridDiscriminator(model.config)
         self.roth = RothRegularizer(config.roth)
+        self.register_buffer("resting", torch.zeros((), dtype=torch.bool))
 
     @property
     def players(self) -> Sequence[Player]:
@@ -87,13 +103,7 @@ class GridGame(FrameGame):
         hidden = E.hidden(x)
         code = E.head(hidden)
         inferred = self._noised(code, tick.noise)
-        plays = tick.progress >= c.game_start
-        if plays:
-            few = every(inferred, c.game_share)
-            z = tick.noise.normal(*few.shape, device=x.device)
-            reconstruction, generated = G(torch.cat([inferred, z])).split([len(x), len(z)])
-        else:
-            reconstruction = G(inferred)
+        reconstruction = G(inferred)
         pixels = pixel_loss(reconstruction, x)
         moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
         loss = c.reconstruction * pixels + c.moments * moments
@@ -102,46 +112,47 @@ class GridGame(FrameGame):
             around = G.from_hidden(every(hidden, c.shortcut_share))
             logs["shortcut"] = pixel_loss(around, every(x, c.shortcut_share))
             loss = loss + c.shortcut * logs["shortcut"]
-        if plays:
-            seen = every(x, c.game_share)
-            game, features = self._against(
-                seen, few, every(reconstruction, c.game_share), generated, z
+        if tick.progress >= c.game_start:
+            seen, few, generated = (
+                every(items, c.game_share) for items in (x, inferred, reconstruction)
             )
-            loss = loss + game + c.features * features
+            game, features = self._against(seen, few, generated)
+            loss = loss + c.game * game + c.features * features
             logs |= {"encoder_generator": game, "features": features}
-            tick.left["pairs"] = (seen, few.detach(), generated.detach(), z)
+            tick.left["pairs"] = (seen, few.detach(), generated.detach())
         return loss, {name: value.detach() for name, value in logs.items()}
 
-    def _against(
-        self, x: Tensor, inferred: Tensor, reconstruction: Tensor, generated: Tensor, z: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _against(self, x: Tensor, z: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
         """What E and G lose against D, and how far reconstructions are from x in D's features."""
         D = self.discriminator
         with torch.no_grad():
             real = D.features(x)
-        made = [
-            f.split([len(x), len(z)]) for f in D.features(torch.cat([reconstruction, generated]))
-        ]
-        logits = D.judge(torch.cat([made[-1][1], real[-1]]), torch.cat([z, inferred]))
-        game = relativistic_loss(*logits.split([len(z), len(x)]))
-        distances = [(a - b).abs().mean() for (a, _), b in zip(made, real, strict=True)]
-        return game, torch.stack(distances).mean()
+        made = D.features(generated)
+        logits = D.judge(torch.cat([made[-1], real[-1]]), torch.cat([z, z]))
+        distances = [(a - b).abs().mean() for a, b in zip(made, real, strict=True)]
+        return relativistic_loss(*logits.chunk(2)), torch.stack(distances).mean()
 
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """D scores the inferred pair above the generated one, within Roth's bound on its slope.
 
-        It sits out until E and G have left pairs for it.
+        It sits out until E and G have left pairs for it, and while it wins too easily.
         """
         del x
         if "pairs" not in tick.left:
             return torch.zeros(()), {}
         D = self.discriminator
-        seen, inferred, generated, z = tick.left["pairs"]
-        logits = D(torch.cat([seen, generated]), torch.cat([inferred, z]))
-        loss = relativistic_loss(*logits.split([len(seen), len(z)]))
-        logs = {"discriminator": loss.detach(), "pressure": self.roth.pressure.clone()}
-        if self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(D, real=(seen, inferred), fake=(generated, z))
+        seen, z, generated = tick.left["pairs"]
+        moves = not bool(self.resting)
+        with torch.set_grad_enabled(moves):
+            logits = D(torch.cat([seen, generated]), torch.cat([z, z]))
+            loss = relativistic_loss(*logits.chunk(2))
+        logs = {
+            "discriminator": loss.detach(),
+            "pressure": self.roth.pressure.clone(),
+            "resting": self.resting.float(),
+        }
+        if moves and self.roth.is_due(tick.step):
+            penalty = self.roth.penalty(D, real=(seen, z), fake=(generated, z))
             loss = loss + self.roth.weight(tick.progress) * penalty
             logs["roth"] = penalty.detach()
         return loss, logs
@@ -150,6 +161,7 @@ class GridGame(FrameGame):
         """Let the regularizer answer to how D fared."""
         if "discriminator" in logs:
             self.roth.press(logs["discriminator"])
+            self.resting.copy_(logs["discriminator"] < self.config.rest)
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         return z + self.config.latent_noise * noise.normal(*z.shape, device=z.device)
