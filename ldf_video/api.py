@@ -46,6 +46,7 @@ def train_frame(
     resume: bool = True,
     tracker: TrackerName | None = None,
     frames_store: str | Path | None = None,
+    init: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -74,13 +75,16 @@ def train_frame(
         resume: False moves a run that is there aside and starts anew.
         tracker: "tensorboard" writes curves and pictures to `OUT/tensorboard`.
         frames_store: where the frames lie, `OUT/frames` by default.
+        init: a directory or a shipped model's name, whose weights the run starts from instead of
+            random ones. Its preset and widths are taken over, and without `size` its size.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
         UsageError: an option means nothing, or there is nothing at `clips`.
-        CheckpointError: the run in `out` was started with other options.
+        CheckpointError: the run in `out` was started with other options, or there is no model of
+            the name `init`.
     """
     from ldf_video.pipelines.train_frame import train_frame as run
 
@@ -103,6 +107,7 @@ def train_frame(
         resume=resume,
         tracker=tracker,
         frames_store=frames_store,
+        init=init,
         device=device,
         quiet=quiet,
     )
@@ -198,6 +203,7 @@ def train_top(
     seed: int | None = None,
     resume: bool = True,
     tracker: TrackerName | None = None,
+    init: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -219,13 +225,16 @@ def train_top(
         seed: of weights, batches and noise; drawn and printed by default.
         resume: False moves a run that is there aside and starts anew.
         tracker: as in `train_frame`.
+        init: a directory or a shipped model's name, whose weights the run starts from. Its kind,
+            window and widths are taken over; what latents are standardised by is not.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
         StoreError: there are no latents.
-        CheckpointError: the run in `out` was started with other options or other latents.
+        CheckpointError: the run in `out` was started with other options or other latents, or there
+            is no model of the name `init`.
     """
     from ldf_video.pipelines.train_top import train_top as run
 
@@ -243,6 +252,7 @@ def train_top(
         seed=seed,
         resume=resume,
         tracker=tracker,
+        init=init,
         device=device,
         quiet=quiet,
     )

@@ -20,8 +20,15 @@ from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.origin import (
+    check_frame_origin,
+    find_origin,
+    origin_settings,
+    start_from_origin,
+)
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
+from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -128,6 +135,7 @@ def train_frame(
     resume: bool = True,
     tracker: str | None = None,
     frames_store: str | Path | None = None,
+    init: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -147,6 +155,7 @@ def train_frame(
         "fps": fps,
         "crop": crop,
         "seed": seed,
+        "init": None if init is None else str(init),
     }
     ranks = join_ranks(device)
 
@@ -157,8 +166,11 @@ def train_frame(
     ranks.of_first(check_input)
 
     def build_config(options: Options) -> dict[str, Any]:
-        config = frame_run_config(options, device=device, ranks=ranks)
         starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
+        origin = None
+        if starts and "init" in options:
+            origin = find_origin(options["init"], "frame", out=Path(out))
+        config = frame_run_config(options, device=device, ranks=ranks, origin=origin)
         if starts and frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
         return config
@@ -183,6 +195,7 @@ def train_frame(
         announce(progress, run, data=data, held_out=held_out)
         torch.manual_seed(training.seed)
         game = build.frame_game(config["model"], config["game"])
+        start_from_origin(game, run, progress)
         if device != "mps":  # as frames come: a convolution then has less to rearrange
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         level = FrameLevel(
@@ -205,16 +218,25 @@ def train_frame(
     return Path(out)
 
 
-def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str, Any]:
-    """Everything that a fresh run is made by, from the options that were given."""
+def frame_run_config(
+    options: Options, *, device: str, ranks: Ranks, origin: Loaded[FrameModel] | None = None
+) -> dict[str, Any]:
+    """Everything that a fresh run is made by, from the options and the model of `--init`."""
+    known = None if origin is None else origin.model.config
+    size = "32" if known is None else f"{known.width}x{known.height}"
     geometry = make_geometry(
-        size=options.get("size", "32"), fps=options.get("fps"), crop=options.get("crop")
+        size=options.get("size", size), fps=options.get("fps"), crop=options.get("crop")
     )
-    preset = options.get("preset", "default")
+    like = {} if origin is None else origin.config["model"]
+    preset = options.get("preset", build.preset_of(like))
     if preset not in build.PRESETS:
         raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
+    if origin is not None:
+        check_frame_origin(options["init"], origin, preset=preset, geometry=geometry)
     try:
-        model, game = build.frame_settings(preset, height=geometry.height, width=geometry.width)
+        model, game = build.frame_settings(
+            preset, height=geometry.height, width=geometry.width, like=like
+        )
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
     rate = {"learning_rate": 2e-4 if preset == "paper" else 1e-3}
@@ -230,4 +252,5 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         "game": game,
         "training": asdict(training),
         "frames": geometry.settings(),
+        **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
     }
