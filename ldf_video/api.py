@@ -58,7 +58,8 @@ def train_frame(
     Args:
         clips: a video or a directory of them; a path, or a URL that fsspec knows, as a string.
         out: directory of the checkpoint.
-        size: "32" or "64x32" (width x height) in pixels, multiples of 8; 32 by default.
+        size: "32" or "64x36" (width x height) in pixels, 8 and more; 32 by default. The preset
+            "paper" wants multiples of 8 from 24 on.
         preset: "default", a grid of latents a frame; "paper", the networks of the paper, a vector.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.

@@ -113,7 +113,7 @@ def _version(
 def train_frame(
     clips: Clips,
     out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/frame"),
-    size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, multiples of 8.")] = None,
+    size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, in pixels.")] = None,
     preset: Annotated[
         api.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
     ] = None,

@@ -190,6 +190,7 @@ def train_frame(
         ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
+        del frames  # of a million clips the list alone takes some 200 MB
         size = f"{config['model']['width']}x{config['model']['height']}"
         data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
         announce(progress, run, data=data, held_out=held_out)
