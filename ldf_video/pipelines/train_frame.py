@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ldf_video.errors import UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
 from ldf_video.models.noise import Part
+from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
@@ -43,6 +45,8 @@ from ldf_video.video.write import write_sheet
 
 FEWEST_FRAMES = 4
 """In each part of a batch: the moments of its latents are estimated from two halves."""
+SHOWN, SHEET_PAIRS = 16, 4
+"""Frames in a row of a picture; rows of real frames in the final one."""
 MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
@@ -102,11 +106,26 @@ class FrameLevel:
         """Rows of real frames, their reconstructions, and frames decoded from the prior."""
         device = next(model.parameters()).device
         known = self._calibration if self._held_out is None else self._held_out
-        x = to_model(known[:16], device=device)
+        x = to_model(known[:SHOWN], device=device)
         noise = torch.Generator().manual_seed(0)
         z = torch.randn((len(x), *model.config.latent_shape), generator=noise).to(device)
         rows = [x, model.generator(model.encoder(x)), model.generator(z)]
         return write_sheet(path.with_suffix(".png"), [from_model(row) for row in rows], upscale=3)
+
+    @torch.inference_mode()
+    def draw_sheet(self, model: FrameModel, path: Path) -> None:
+        """Write a large sheet: pairs of rows of real frames and reconstructions, then samples."""
+        device = next(model.parameters()).device
+        known = self._calibration if self._held_out is None else self._held_out
+        rows: list[npt.NDArray[np.uint8]] = []
+        for frames in known[: SHEET_PAIRS * SHOWN].reshape(SHEET_PAIRS, SHOWN, *known.shape[1:]):
+            again = model.generator(model.encoder(to_model(frames, device=device)))
+            rows += [frames, from_model(again)]
+        noise = torch.Generator().manual_seed(0)
+        for _ in range(SHEET_PAIRS):
+            z = torch.randn((SHOWN, *model.config.latent_shape), generator=noise)
+            rows.append(from_model(model.generator(z.to(device))))
+        write_sheet(path, rows, upscale=2 if model.config.width <= 64 else 1)
 
 
 def _some_frames(store: StoreReader, count: int) -> npt.NDArray[Any]:
@@ -187,7 +206,7 @@ def train_frame(
         config = run.config
         store = Path(frames_store) if frames_store else run.directory / "frames"
         frames = store_frames(clips, store, geometry_of(config), progress, ranks)
-        ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
+        ranks.of_first(partial(check_data, run, frames, source=str(clips)))  # holds no `frames`
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
         del frames  # of a million clips the list alone takes some 200 MB
@@ -216,6 +235,10 @@ def train_frame(
             tracker=tracker,
         )
         trainer.run(progress)
+        if ranks.is_first:
+            averaged: Any = trainer.average.module
+            level.draw_sheet(averaged, run.directory / SHEET)
+            write_curve(run.directory)
     return Path(out)
 
 

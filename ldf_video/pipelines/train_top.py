@@ -20,6 +20,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.noise import Noise, Part
 from ldf_video.models.top import TopModel
+from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frechet import frechet_distance
 from ldf_video.pipelines.held_out import split
@@ -236,6 +237,10 @@ def train_top(
             level, run.directory, config=training, device=device, ranks=ranks, tracker=tracker
         )
         trainer.run(progress)
+        if ranks.is_first:
+            averaged: Any = trainer.average.module
+            level.draw(averaged, run.directory / SHEET)
+            write_curve(run.directory)
     return Path(out)
 
 
