@@ -67,6 +67,21 @@ def test_the_norm_of_a_gradient_may_vary_more() -> None:
     assert watched.high({"gradient_norm/one": 31.0}) == ["gradient_norm/one"]
 
 
+def test_a_player_that_joins_later_begins_a_new_judgement() -> None:
+    watched = watching([1.0] * 7 + [5.0, 5.0])
+    joined = {"loss": 5.0, "gradient_norm/late": 1.0}
+    for step in range(QUICK.settle):
+        watched.see(joined, step=9 + step)
+        assert not watched.in_trouble
+    watched.see(joined | {"loss": 11.0}, step=20)
+    assert watched.in_trouble
+    watched = watching([1.0] * 7)
+    watched.see(joined, step=7)
+    for step in range(QUICK.settle):  # resting in between is not joining
+        watched.see({"loss": 1.0} if step % 2 else joined | {"loss": 1.0}, step=8 + step)
+    assert watched.high({"loss": 5.0}) == ["loss"]
+
+
 def test_other_values_are_not_judged_but_must_be_numbers() -> None:
     watched = watching([1.0] * 9, name="features")
     watched.see({"features": 1e9}, step=9)

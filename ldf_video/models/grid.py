@@ -36,7 +36,7 @@ class GridConfig:
 
     Attributes:
         height: of a frame in pixels, 8 or more. The networks work on the next multiple of `stride`:
-            frames are padded with their last row and column, and what is generated there is cut off.
+            frames are padded with their last row and column, what is generated there is cut off.
         width: of a frame in pixels, likewise.
         stride: side in pixels of a cell of the latent grid: 4, 8 or 16.
         latent_channels: numbers a cell; the grid is (height / stride, width / stride), rounded up.

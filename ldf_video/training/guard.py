@@ -45,7 +45,8 @@ class GuardConfig:
     """What is taken for trouble. A line is one of metrics.jsonl.
 
     Attributes:
-        settle: lines of a run before its values are judged, other than for being numbers.
+        settle: lines before a run's values are judged, other than for being numbers; again so when
+            a player joins later.
         memory: latest lines whose median a value is compared with.
         loss_factor: times the median from which a loss counts as high.
         norm_factor: the same for the norm of a gradient, which varies more.
@@ -103,6 +104,9 @@ class Guard:
             BreakdownError: the training cannot go on from here.
         """
         check_finite(means, step=step)
+        if any(name not in self._seen for name in self._watched(means)):  # a player has joined
+            self._lines = self._high = self._runaway = 0
+            self._seen.clear()
         high = self.high(means)
         self._lines += 1
         for name in self._watched(means):
