@@ -46,6 +46,7 @@ def train_frame(
     resume: bool = True,
     tracker: TrackerName | None = None,
     frames_store: str | Path | None = None,
+    init: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -57,7 +58,8 @@ def train_frame(
     Args:
         clips: a video or a directory of them; a path, or a URL that fsspec knows, as a string.
         out: directory of the checkpoint.
-        size: "32" or "64x32" (width x height) in pixels, multiples of 8; 32 by default.
+        size: "32" or "64x36" (width x height) in pixels, 8 and more; 32 by default. The preset
+            "paper" wants multiples of 8 from 24 on.
         preset: "default", a grid of latents a frame; "paper", the networks of the paper, a vector.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
@@ -74,13 +76,16 @@ def train_frame(
         resume: False moves a run that is there aside and starts anew.
         tracker: "tensorboard" writes curves and pictures to `OUT/tensorboard`.
         frames_store: where the frames lie, `OUT/frames` by default.
+        init: a directory or a shipped model's name, whose weights the run starts from instead of
+            random ones. Its preset and widths are taken over, and without `size` its size.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
         UsageError: an option means nothing, or there is nothing at `clips`.
-        CheckpointError: the run in `out` was started with other options.
+        CheckpointError: the run in `out` was started with other options, or there is no model of
+            the name `init`.
     """
     from ldf_video.pipelines.train_frame import train_frame as run
 
@@ -103,6 +108,7 @@ def train_frame(
         resume=resume,
         tracker=tracker,
         frames_store=frames_store,
+        init=init,
         device=device,
         quiet=quiet,
     )
@@ -198,6 +204,7 @@ def train_top(
     seed: int | None = None,
     resume: bool = True,
     tracker: TrackerName | None = None,
+    init: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -219,13 +226,16 @@ def train_top(
         seed: of weights, batches and noise; drawn and printed by default.
         resume: False moves a run that is there aside and starts anew.
         tracker: as in `train_frame`.
+        init: a directory or a shipped model's name, whose weights the run starts from. Its kind,
+            window and widths are taken over; what latents are standardised by is not.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
         StoreError: there are no latents.
-        CheckpointError: the run in `out` was started with other options or other latents.
+        CheckpointError: the run in `out` was started with other options or other latents, or there
+            is no model of the name `init`.
     """
     from ldf_video.pipelines.train_top import train_top as run
 
@@ -243,6 +253,7 @@ def train_top(
         seed=seed,
         resume=resume,
         tracker=tracker,
+        init=init,
         device=device,
         quiet=quiet,
     )

@@ -52,6 +52,9 @@ Seed = Annotated[
 Resume = Annotated[
     bool, typer.Option(help="Go on with the run in OUT, or move it aside and start anew.")
 ]
+Init = Annotated[
+    str | None, typer.Option(help="Directory or shipped name of a model to start from.")
+]
 Fps = Annotated[str | None, typer.Option(help="Frames a second, such as 15 or 30000/1001.")]
 Crop = Annotated[
     api.Crop | None, typer.Option(help="centre: the largest centred part; none: squeeze.")
@@ -110,7 +113,7 @@ def _version(
 def train_frame(
     clips: Clips,
     out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/frame"),
-    size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, multiples of 8.")] = None,
+    size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, in pixels.")] = None,
     preset: Annotated[
         api.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
     ] = None,
@@ -134,6 +137,7 @@ def train_frame(
     frames_store: Annotated[
         Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
     ] = None,
+    init: Init = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -158,6 +162,7 @@ def train_frame(
             resume=resume,
             tracker=tracker,
             frames_store=frames_store,
+            init=init,
             device=device,
             quiet=quiet,
         )
@@ -239,6 +244,7 @@ def train_top(
     seed: Seed = None,
     resume: Resume = True,
     tracker: Tracker = None,
+    init: Init = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -258,6 +264,7 @@ def train_top(
             seed=seed,
             resume=resume,
             tracker=tracker,
+            init=init,
             device=device,
             quiet=quiet,
         )

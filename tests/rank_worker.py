@@ -21,7 +21,8 @@ from ldf_video.models.flow import FlowGame
 from ldf_video.models.layers import BatchNorm, recompute_statistics
 from ldf_video.models.losses import moment_penalty
 from ldf_video.models.noise import Part
-from ldf_video.training.config import TrainConfig
+from ldf_video.progress import Progress
+from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 
@@ -139,11 +140,40 @@ def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
     return {"gradients": gradients, "weights": weights, "logs": logs}
 
 
+class BreakingLevel(Level):
+    """The last process alone has numbers that are none, in one update."""
+
+    def calibration(self, device: torch.device) -> None: ...
+
+    def draw(self, model: Any, path: Path) -> None: ...
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        return {}
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Any:
+        batch = super().batch(step, part, device)
+        return batch * float("nan") if step == 5 and part.index == part.count - 1 else batch
+
+
+def recovered(ranks: Ranks, directory: Path) -> dict[str, Any]:
+    """Weights and restarts of a training that breaks down once."""
+    directory.mkdir(exist_ok=True)
+    config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1)
+    cadence = Cadence(log_steps=2, save_seconds=-1.0)
+    level = BreakingLevel(frame_game())
+    trainer = Trainer(level, directory, config=config, ranks=ranks, cadence=cadence)
+    with Progress("test", unit="steps", quiet=True) as progress:
+        trainer.run(progress)
+    weights = {n: p.detach().clone() for n, p in level.game.named_parameters()}
+    return {"weights": weights, "restarts": trainer.guard.restarts, "step": trainer.step}
+
+
 if __name__ == "__main__":
     directory, ranks = Path(sys.argv[1]), join_ranks("cpu")
     found: dict[str, Any] = statistics(ranks)
     for name in GAMES:
         found[name] = updates(name, ranks, directory)
+    found["recovered"] = recovered(ranks, directory / "recovered")
     torch.save(found, directory / f"{ranks.count}-{ranks.index}.pt")
     ranks.wait()
     leave(0)

@@ -32,12 +32,6 @@ def test_shapes(height: int, width: int, stride: int) -> None:
     ]
 
 
-@pytest.mark.parametrize(("height", "width"), [(34, 64), (64, 34), (0, 8), (-8, 8), (4, 8)])
-def test_sizes_that_no_grid_fits_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{width}x{height}: expected multiples of 4 from 8 on"):
-        GridConfig(height=height, width=width)
-
-
 def test_a_cell_of_another_side_is_refused() -> None:
     with pytest.raises(ValueError, match="stride 5: expected one of 4, 8, 16"):
         GridConfig(stride=5)
@@ -50,6 +44,7 @@ def test_a_cell_of_another_side_is_refused() -> None:
         (64, 64, (8, 8, 8)),
         (128, 128, (16, 8, 8)),
         (40, 64, (8, 5, 8)),
+        (36, 64, (8, 5, 8)),
     ],
 )
 def test_the_grid_has_some_eight_cells_along_a_frame(
@@ -57,6 +52,38 @@ def test_the_grid_has_some_eight_cells_along_a_frame(
 ) -> None:
     model, _ = build.frame_settings("default", height=height, width=width)
     assert GridConfig(**model).latent_shape == shape
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 8), (-8, 8), (7, 32), (32, 7)])
+def test_sizes_without_a_whole_cell_are_refused(height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=f"frame size {width}x{height}: expected sides of 8 or"):
+        GridConfig(height=height, width=width)
+
+
+@pytest.mark.parametrize(("height", "width"), [(36, 64), (33, 9), (8, 15)])
+def test_other_sizes_are_padded_with_their_edge_and_cut_again(height: int, width: int) -> None:
+    size = -(-height // 8) * 8, -(-width // 8) * 8
+    odd, even = (
+        GridConfig(*sides, stride=8, base_width=8, critic_width=8, depth=1)
+        for sides in ((height, width), size)
+    )
+    assert odd.latent_shape == even.latent_shape == (4, size[0] // 8, size[1] // 8)
+    model, whole, D = GridModel(odd), GridModel(even), GridDiscriminator(even)
+    whole.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, height, width)
+    rows = torch.arange(size[0]).clamp_max(height - 1)
+    columns = torch.arange(size[1]).clamp_max(width - 1)
+    padded = x[:, :, rows][:, :, :, columns]
+
+    z = model.encoder(x)
+
+    assert torch.equal(z, whole.encoder(padded))
+    y = model.generator(z)
+    assert torch.equal(y, whole.generator(z)[:, :, :height, :width])
+    assert y.shape == x.shape
+    h = model.encoder.hidden(x)
+    assert model.generator.from_hidden(h).shape == x.shape
+    assert torch.equal(D(x, z), D(padded, z))
 
 
 @pytest.mark.parametrize("block", [NormedBlock(16), PlainBlock(16)], ids=["normed", "plain"])

@@ -159,6 +159,32 @@ def test_a_model_says_what_is_on_its_card_and_how_it_does(tmp_path: Path) -> Non
     assert (best["what"], best["fingerprint"]) == ("frame model", described["fingerprint"])
 
 
+def test_a_run_says_what_it_came_from_its_last_losses_restarts_and_pictures(tmp_path: Path) -> None:
+    save_pair(tmp_path)
+    frame = tmp_path / "frame"
+    assert not {"last", "restarts", "pictures", "init"} & info(frame).keys()
+    config = checkpoints.load_config(frame)
+    checkpoints.save_config(frame, config | {"init": {"from": "pacman-32", "fingerprint": "ab"}})
+    line = {"seconds": 1.0, "progress": 0.5, "gradient_norm/one": 3.0}
+    checkpoints.append_metrics(
+        frame,
+        [
+            {"step": 20, "pixels": 0.5, **line},
+            {"step": 20, "seconds": 2.0, "restart": 1, "reason": "pixels not finite"},
+            {"step": 40, "pixels": 0.4, **line},
+            {"step": 40, "seconds": 3.0, "held_out/pixels": 0.45},
+        ],
+    )
+    (frame / "sheet.png").write_bytes(b"")
+    described = info(frame)
+    assert described["last"] == {"step": 40, "pixels": 0.4}
+    assert described["restarts"] == ["from step 20: pixels not finite"]
+    assert described["pictures"] == [str(frame / "sheet.png")]
+    assert described["init"]["from"] == "pacman-32"
+    (frame / "curve.png").write_bytes(b"")
+    assert info(frame)["pictures"] == [str(frame / name) for name in ("sheet.png", "curve.png")]
+
+
 def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
     (tmp_path / checkpoints.METRICS).write_text('{"step": 20, "a": 1}\n{"step": 4')
     assert checkpoints.read_metrics(tmp_path) == [{"step": 20, "a": 1}]

@@ -230,18 +230,18 @@ class OneNumberGame(Game):
 
 
 class OneNumber(SmallLevel):
-    """A level whose loss is what the test says."""
+    """A level whose loss is what the test says; after a restart, `again` in every update."""
 
-    def __init__(self, losses: list[float]) -> None:
+    def __init__(self, losses: list[float], *, again: float = float("nan")) -> None:
         super().__init__(OneNumberGame())
-        self.losses = losses
+        self.losses, self.again = losses, again
 
     @property
     def weight(self) -> nn.Parameter:
         return self.game.model.weight
 
     def whole_batch(self, step: int) -> torch.Tensor:
-        return torch.tensor([self.losses[step]])
+        return torch.tensor([self.losses[step] if step < len(self.losses) else self.again])
 
 
 NAN = float("nan")
@@ -267,6 +267,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_what_was_saved_stays_good(
         run(trainer)
     state = checkpoints.load_state(tmp_path)
     assert state is not None
+    assert len(state["guard"]["restarts"]) == 3  # it tried
     assert not state["done"]
     assert 1 <= state["step"] <= 2
     assert state["networks"]["model.weight"].isfinite().all()

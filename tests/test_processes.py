@@ -114,6 +114,15 @@ def test_recomputing_twice_with_batch_norm_over_processes_changes_no_bit(
         assert_same(one["paper"]["gradients"], one["paper checkpointed"]["gradients"])
 
 
+def test_all_processes_go_back_where_one_breaks_down(found: list[dict[str, Any]]) -> None:
+    """The sixth update is none in the second process; the save before it was at the same step."""
+    _, first, second = (one.get("recovered", {}) for one in found)
+    assert first["restarts"] == second["restarts"] == [6]
+    assert first["step"] == second["step"] == 9
+    assert_same(first["weights"], second["weights"])
+    assert all(weight.isfinite().all() for weight in first["weights"].values())
+
+
 # -- whole runs ----------------------------------------------------------------------------------
 
 

@@ -23,18 +23,36 @@ PRESETS = ("default", "paper")
 KINDS = ("flow", "mlp")
 
 
-def frame_settings(preset: str, *, height: int, width: int) -> tuple[Settings, Settings]:
+def frame_settings(
+    preset: str, *, height: int, width: int, like: Mapping[str, Any] | None = None
+) -> tuple[Settings, Settings]:
     """The "model" and "game" of a fresh frame model's config.
+
+    Args:
+        preset: one of PRESETS.
+        height: of a frame in pixels.
+        width: of a frame in pixels.
+        like: the "model" of another's config, of this preset; all but the size is taken from it.
 
     Raises:
         ValueError: the networks cannot have that size.
     """
+    shape = {**_kind_of(like or {}, "preset", PRESETS)[1], "height": height, "width": width}
     if preset == "paper":
-        model = asdict(AliConfig(height=height, width=width))
-        return {"preset": "paper", **model}, asdict(AliGameConfig())
-    stride = stride_of(height, width)
-    grid = GridConfig(height, width, stride=stride, latent_channels=CHANNELS_AT[stride])
-    return asdict(grid), asdict(GridGameConfig())
+        return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
+    if not like:
+        stride = stride_of(height, width)
+        shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
+    return asdict(GridConfig(**shape)), asdict(GridGameConfig())
+
+
+def preset_of(model: Mapping[str, Any]) -> str:
+    """The preset that the "model" of a frame model's config is made by.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    return _kind_of(model, "preset", PRESETS)[0]
 
 
 def frame_model(model: Mapping[str, Any]) -> FrameModel:
@@ -61,14 +79,36 @@ def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
 
 
 def top_settings(
-    kind: str, *, latent_shape: tuple[int, int, int], window: int, block: int
+    kind: str,
+    *,
+    latent_shape: tuple[int, int, int],
+    window: int,
+    block: int,
+    like: Mapping[str, Any] | None = None,
 ) -> tuple[Settings, Settings]:
-    """The "model" and "game" of a fresh top model's config; `block` is the flow's."""
+    """The "model" and "game" of a fresh top model's config.
+
+    Args:
+        kind: one of KINDS.
+        latent_shape: of one frame, (channels, rows, columns).
+        window: frames that the networks see at once.
+        block: the flow's, frames.
+        like: the "model" of another's config, of this kind; the rest is taken from it.
+    """
+    shape = _kind_of(like or {}, "kind", KINDS)[1]
+    shape |= {"latent_shape": latent_shape, "window": window}
     if kind == "mlp":
-        mlp = MlpConfig(latent_shape=latent_shape, window=window)
-        return {"kind": "mlp", **asdict(mlp)}, asdict(GanConfig())
-    flow = FlowConfig(latent_shape=latent_shape, window=window, block=block)
-    return {"kind": "flow", **asdict(flow)}, {}
+        return {"kind": "mlp", **asdict(MlpConfig(**shape))}, asdict(GanConfig())
+    return {"kind": "flow", **asdict(FlowConfig(**shape | {"block": block}))}, {}
+
+
+def kind_of(model: Mapping[str, Any]) -> str:
+    """The kind that the "model" of a top model's config is of.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    return _kind_of(model, "kind", KINDS)[0]
 
 
 def top_model(model: Mapping[str, Any]) -> TopModel:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldf_video.models.frame import FrameModel
-from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up
+from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pad_to_multiple
 
 CHANNELS_AT = {4: 4, 8: 8, 16: 16}
 """Numbers a cell of the grid, by the cell's side in pixels."""
@@ -35,10 +35,11 @@ class GridConfig:
     """Shape of a frame model (`--preset default`).
 
     Attributes:
-        height: of a frame in pixels, a multiple of `stride`.
-        width: of a frame in pixels, a multiple of `stride`.
+        height: of a frame in pixels, 8 or more. The networks work on the next multiple of `stride`:
+            frames are padded with their last row and column, what is generated there is cut off.
+        width: of a frame in pixels, likewise.
         stride: side in pixels of a cell of the latent grid: 4, 8 or 16.
-        latent_channels: numbers a cell; the grid is (height / stride, width / stride).
+        latent_channels: numbers a cell; the grid is (height / stride, width / stride), rounded up.
         base_width: channels of E and G at half resolution, a multiple of 8; doubled at a quarter
             and at an eighth.
         critic_width: the same for D.
@@ -58,20 +59,13 @@ class GridConfig:
             raise ValueError(
                 f"stride {self.stride}: expected one of {', '.join(map(str, CHANNELS_AT))}"
             )
-        if (
-            self.height % self.stride
-            or self.width % self.stride
-            or min(self.height, self.width) < 8
-        ):
-            raise ValueError(
-                f"frame size {self.width}x{self.height}: "
-                f"expected multiples of {self.stride} from 8 on"
-            )
+        if min(self.height, self.width) < 8:
+            raise ValueError(f"frame size {self.width}x{self.height}: expected sides of 8 or more")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of one frame's latent."""
-        return (self.latent_channels, self.height // self.stride, self.width // self.stride)
+        return (self.latent_channels, -(-self.height // self.stride), -(-self.width // self.stride))
 
     @property
     def halvings(self) -> int:
@@ -89,6 +83,7 @@ class GridEncoder(nn.Module):
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
+        self.stride = config.stride
         widths = _widths(config.base_width, config)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise([3, *widths]):
@@ -99,7 +94,7 @@ class GridEncoder(nn.Module):
 
     def hidden(self, x: Tensor) -> Tensor:
         """The last hidden layer, on the latents' grid: where the shortcut branches off."""
-        return self.trunk(x)
+        return self.trunk(pad_to_multiple(x, self.stride))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.hidden(x))
@@ -110,6 +105,7 @@ class GridGenerator(nn.Module):
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
+        self.height, self.width = config.height, config.width
         widths = _widths(config.base_width, config)[::-1]
         self.stem = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         layers: list[nn.Module] = [NormedBlock(widths[0]) for _ in range(config.depth)]
@@ -119,10 +115,10 @@ class GridGenerator(nn.Module):
 
     def from_hidden(self, h: Tensor) -> Tensor:
         """Decode a hidden layer of E's shape, around the latents: the paper's shortcut."""
-        return self.trunk(h)
+        return self.trunk(h)[..., : self.height, : self.width]
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.trunk(self.stem(z))
+        return self.from_hidden(self.stem(z))
 
 
 class GridDiscriminator(nn.Module):
@@ -133,6 +129,7 @@ class GridDiscriminator(nn.Module):
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
+        self.stride = config.stride
         widths = _widths(config.critic_width, config)
         self.stages = nn.ModuleList(
             Stack(Down(before, after), PlainBlock(after))
@@ -149,7 +146,7 @@ class GridDiscriminator(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Features of frames after each halving; the last is for `judge`."""
-        features = []
+        x, features = pad_to_multiple(x, self.stride), []
         for stage in self.stages:
             x = stage(x)
             features.append(x)

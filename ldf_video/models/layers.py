@@ -175,6 +175,13 @@ class Up(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of frames (B, C, H, W) until both sides are multiples."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
 def fourier_features(level: Tensor, count: int) -> Tensor:
     """Sines and cosines of a noise level at `count` octave-spaced frequencies.
 

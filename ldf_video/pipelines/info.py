@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.pipelines.curve import CURVE, SHEET
 from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -115,11 +116,23 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _learned(path: Path) -> dict[str, Any]:
-    """How a model does on data that it was not trained on, as far as its run measured it."""
+    """How a training went: its last losses, those on other data, restarts, and its pictures."""
     found: dict[str, Any] = {}
+    lines = checkpoints.read_metrics(path)
+    trained = [line for line in lines if "progress" in line]
+    if trained:
+        left_out = ("seconds", "progress")
+        found["last"] = {
+            k: v for k, v in trained[-1].items() if k not in left_out and "gradient_norm" not in k
+        }
+    restarts = [
+        f"from step {line['step']}: {line['reason']}" for line in lines if "restart" in line
+    ]
+    if restarts:
+        found["restarts"] = restarts
     held_out = [
         {k: v for k, v in line.items() if k == "step" or k.startswith("held_out/")}
-        for line in checkpoints.read_metrics(path)
+        for line in lines
         if any(name.startswith("held_out/") for name in line)
     ]
     if held_out:
@@ -129,6 +142,9 @@ def _learned(path: Path) -> dict[str, Any]:
             "path": str(path / checkpoints.BEST),
             **checkpoints.load_config(path / checkpoints.BEST).get("best", {}),
         }
+    pictures = [str(path / name) for name in (SHEET, CURVE) if (path / name).is_file()]
+    if pictures:
+        found["pictures"] = pictures
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,20 @@ from ldf_video.errors import UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
 from ldf_video.models.noise import Part
+from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.origin import (
+    check_frame_origin,
+    find_origin,
+    origin_settings,
+    start_from_origin,
+)
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
+from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -36,6 +45,8 @@ from ldf_video.video.write import write_sheet
 
 FEWEST_FRAMES = 4
 """In each part of a batch: the moments of its latents are estimated from two halves."""
+SHOWN, SHEET_PAIRS = 16, 4
+"""Frames in a row of a picture; rows of real frames in the final one."""
 MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
@@ -95,11 +106,26 @@ class FrameLevel:
         """Rows of real frames, their reconstructions, and frames decoded from the prior."""
         device = next(model.parameters()).device
         known = self._calibration if self._held_out is None else self._held_out
-        x = to_model(known[:16], device=device)
+        x = to_model(known[:SHOWN], device=device)
         noise = torch.Generator().manual_seed(0)
         z = torch.randn((len(x), *model.config.latent_shape), generator=noise).to(device)
         rows = [x, model.generator(model.encoder(x)), model.generator(z)]
         return write_sheet(path.with_suffix(".png"), [from_model(row) for row in rows], upscale=3)
+
+    @torch.inference_mode()
+    def draw_sheet(self, model: FrameModel, path: Path) -> None:
+        """Write a large sheet: pairs of rows of real frames and reconstructions, then samples."""
+        device = next(model.parameters()).device
+        known = self._calibration if self._held_out is None else self._held_out
+        rows: list[npt.NDArray[np.uint8]] = []
+        for frames in known[: SHEET_PAIRS * SHOWN].reshape(SHEET_PAIRS, SHOWN, *known.shape[1:]):
+            again = model.generator(model.encoder(to_model(frames, device=device)))
+            rows += [frames, from_model(again)]
+        noise = torch.Generator().manual_seed(0)
+        for _ in range(SHEET_PAIRS):
+            z = torch.randn((SHOWN, *model.config.latent_shape), generator=noise)
+            rows.append(from_model(model.generator(z.to(device))))
+        write_sheet(path, rows, upscale=2 if model.config.width <= 64 else 1)
 
 
 def _some_frames(store: StoreReader, count: int) -> npt.NDArray[Any]:
@@ -128,6 +154,7 @@ def train_frame(
     resume: bool = True,
     tracker: str | None = None,
     frames_store: str | Path | None = None,
+    init: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -147,6 +174,7 @@ def train_frame(
         "fps": fps,
         "crop": crop,
         "seed": seed,
+        "init": None if init is None else str(init),
     }
     ranks = join_ranks(device)
 
@@ -157,8 +185,11 @@ def train_frame(
     ranks.of_first(check_input)
 
     def build_config(options: Options) -> dict[str, Any]:
-        config = frame_run_config(options, device=device, ranks=ranks)
         starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
+        origin = None
+        if starts and "init" in options:
+            origin = find_origin(options["init"], "frame", out=Path(out))
+        config = frame_run_config(options, device=device, ranks=ranks, origin=origin)
         if starts and frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
         return config
@@ -175,14 +206,16 @@ def train_frame(
         config = run.config
         store = Path(frames_store) if frames_store else run.directory / "frames"
         frames = store_frames(clips, store, geometry_of(config), progress, ranks)
-        ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
+        ranks.of_first(partial(check_data, run, frames, source=str(clips)))  # holds no `frames`
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
+        del frames  # of a million clips the list alone takes some 200 MB
         size = f"{config['model']['width']}x{config['model']['height']}"
         data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
         announce(progress, run, data=data, held_out=held_out)
         torch.manual_seed(training.seed)
         game = build.frame_game(config["model"], config["game"])
+        start_from_origin(game, run, progress)
         if device != "mps":  # as frames come: a convolution then has less to rearrange
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         level = FrameLevel(
@@ -202,19 +235,32 @@ def train_frame(
             tracker=tracker,
         )
         trainer.run(progress)
+        if ranks.is_first:
+            averaged: Any = trainer.average.module
+            level.draw_sheet(averaged, run.directory / SHEET)
+            write_curve(run.directory)
     return Path(out)
 
 
-def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str, Any]:
-    """Everything that a fresh run is made by, from the options that were given."""
+def frame_run_config(
+    options: Options, *, device: str, ranks: Ranks, origin: Loaded[FrameModel] | None = None
+) -> dict[str, Any]:
+    """Everything that a fresh run is made by, from the options and the model of `--init`."""
+    known = None if origin is None else origin.model.config
+    size = "32" if known is None else f"{known.width}x{known.height}"
     geometry = make_geometry(
-        size=options.get("size", "32"), fps=options.get("fps"), crop=options.get("crop")
+        size=options.get("size", size), fps=options.get("fps"), crop=options.get("crop")
     )
-    preset = options.get("preset", "default")
+    like = {} if origin is None else origin.config["model"]
+    preset = options.get("preset", build.preset_of(like))
     if preset not in build.PRESETS:
         raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
+    if origin is not None:
+        check_frame_origin(options["init"], origin, preset=preset, geometry=geometry)
     try:
-        model, game = build.frame_settings(preset, height=geometry.height, width=geometry.width)
+        model, game = build.frame_settings(
+            preset, height=geometry.height, width=geometry.width, like=like
+        )
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
     rate = {"learning_rate": 2e-4 if preset == "paper" else 1e-3}
@@ -230,4 +276,5 @@ def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str
         "game": game,
         "training": asdict(training),
         "frames": geometry.settings(),
+        **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
     }

@@ -20,13 +20,21 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.noise import Noise, Part
 from ldf_video.models.top import TopModel
+from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frechet import frechet_distance
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.origin import (
+    check_top_origin,
+    find_origin,
+    origin_settings,
+    start_from_origin,
+)
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
+from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
@@ -155,6 +163,7 @@ def train_top(
     seed: int | None = None,
     resume: bool = True,
     tracker: str | None = None,
+    init: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -174,10 +183,14 @@ def train_top(
         "optimizer": optimizer,
         "mixed_precision": mixed_precision,
         "seed": seed,
+        "init": None if init is None else str(init),
     }
 
     def build_config(options: Options) -> dict[str, Any]:
-        return top_run_config(options, reader, device=device, ranks=ranks)
+        origin = None
+        if "init" in options and (not resume or not (Path(out) / checkpoints.CONFIG).exists()):
+            origin = find_origin(options["init"], "top", out=Path(out))
+        return top_run_config(options, reader, device=device, ranks=ranks, origin=origin)
 
     with (
         open_run(
@@ -206,9 +219,11 @@ def train_top(
             )
         torch.manual_seed(training.seed)
         top = build.top_model(config["model"])
+        game = build.top_game(top, config.get("game", {}))
+        start_from_origin(game, run, progress)
         top.set_statistics(*latent_statistics(known, seed=training.seed))
         level = TopLevel(
-            build.top_game(top, config.get("game", {})),
+            game,
             known,
             batch_size=training.batch_size,
             seed=training.seed,
@@ -222,6 +237,10 @@ def train_top(
             level, run.directory, config=training, device=device, ranks=ranks, tracker=tracker
         )
         trainer.run(progress)
+        if ranks.is_first:
+            averaged: Any = trainer.average.module
+            level.draw(averaged, run.directory / SHEET)
+            write_curve(run.directory)
     return Path(out)
 
 
@@ -242,20 +261,32 @@ def open_latents(path: Path) -> StoreReader:
 
 
 def top_run_config(
-    options: Options, reader: StoreReader, *, device: str, ranks: Ranks
+    options: Options,
+    reader: StoreReader,
+    *,
+    device: str,
+    ranks: Ranks,
+    origin: Loaded[TopModel] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a fresh run is made by, from the options that were given."""
-    kind = options.get("kind", "flow")
+    """Everything that a fresh run is made by, from the options and the model of `--init`."""
+    like = {} if origin is None else origin.config["model"]
+    kind = options.get("kind", build.kind_of(like))
     if kind not in build.KINDS:
         raise UsageError(f"--kind {kind}: expected {' or '.join(build.KINDS)}")
     longest = int(reader.lengths.max())
-    window, block = fit_window(options.get("window", DEFAULT_WINDOW[kind]), longest=longest)
+    window, block = fit_window(
+        options.get("window", like.get("window", DEFAULT_WINDOW[kind])), longest=longest
+    )
+    if origin is not None:
+        shape = _latent_shape(reader)
+        check_top_origin(options["init"], origin, kind=kind, latent_shape=shape, window=window)
+        block = like.get("block", block)
     defaults = {"learning_rate": 5e-4, "beta1": 0.9}
     if kind == "mlp":
         defaults = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
     training = training_config(options, device=device, ranks=ranks, defaults=defaults)
     model, game = build.top_settings(
-        kind, latent_shape=_latent_shape(reader), window=window, block=block
+        kind, latent_shape=_latent_shape(reader), window=window, block=block, like=like
     )
     return {
         "model": model,
@@ -268,6 +299,7 @@ def top_run_config(
             "fingerprint": str(reader.spec.settings["weights"]),
             "path": str(reader.info.get("frame_model", "checkpoints/frame")),
         },
+        **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
     }
 
 

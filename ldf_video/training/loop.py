@@ -1,7 +1,7 @@
 """The one training loop, for both levels: alternating players on Accelerate.
 
-What an update sees and the noise it uses are functions of (seed, step), so a resumed run continues
-bit for bit where the hardware does arithmetic that way.
+What an update sees and the noise it uses are functions of (seed, step, restarts), so a resumed run
+continues bit for bit where the hardware does arithmetic that way.
 """
 
 from __future__ import annotations
@@ -9,65 +9,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ldf_video.errors import CheckpointError, LdfError
-from ldf_video.models.game import Batch, Game, Logs, Player, Tick
+from ldf_video.errors import CheckpointError
+from ldf_video.models.game import Batch, Logs, Player, Tick
 from ldf_video.models.layers import set_checkpointing
 from ldf_video.models.noise import Noise, Part
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig, check_parts
 from ldf_video.training.ema import Average
+from ldf_video.training.guard import BreakdownError, Guard, check_finite, pressure_limit
 from ldf_video.training.interrupts import Interrupts, interrupts_held
+from ldf_video.training.level import Clock, Level
 from ldf_video.training.optimizers import make_optimizer
 from ldf_video.training.ranks import Ranks, make_accelerator
+from ldf_video.training.recent import Recent
+from ldf_video.training.state import Learned
 from ldf_video.training.tracking import Tracker
-
-
-class Level(Protocol):
-    """What a level of the hierarchy gives to the loop: a game, and data to play it on."""
-
-    @property
-    def game(self) -> Game:
-        """The networks and their losses."""
-        ...
-
-    @property
-    def score(self) -> str:
-        """Which value of `evaluate` decides between checkpoints; the lower the better."""
-        ...
-
-    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
-        """One part of the batch of an update."""
-
-    def calibration(self, device: torch.device) -> Batch:
-        """A large batch, always the same, for `Game.calibrate`."""
-
-    def evaluate(self, model: Any) -> Mapping[str, float]:
-        """Losses on data that is never trained on; nothing where there is none."""
-
-    def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
-        """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
-
-
-@dataclass
-class _Clock:
-    """Training time over all sittings, in seconds."""
-
-    before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed(self) -> float:
-        return self.before + time.monotonic() - self.started
 
 
 class Trainer:
@@ -102,61 +65,115 @@ class Trainer:
         set_checkpointing(level.game, on=config.gradient_checkpointing)
         self.average = Average(level.game.model, decay=config.average)
         self.optimizers = [self._optimizer(player) for player in level.game.players]
+        self.guard = Guard(level.score, limit=pressure_limit(level.game))
         self.step = 0
-        self.clock = _Clock()
+        self.clock = Clock()
         self.best: float | None = None
-        self._pending: list[Logs] = []
+        self._recent = Recent()
         self._midway = False  # an update has moved some weights and not yet all
         self._resume()
         self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
 
     def run(self, progress: Progress) -> None:
-        """Train until the budget is used; safe to interrupt and to run again."""
-        saved = drawn = time.monotonic()
-        self.clock = _Clock(before=self.clock.before)
+        """Train until the budget is used; safe to interrupt and to run again.
+
+        Raises:
+            BreakdownError: it broke down, and there is nothing to go back to or it did so before.
+        """
+        self.clock = Clock(before=self.clock.before)
         try:
             with interrupts_held() as interrupts:
-                while (share := self._share(interrupts)) < 1:
-                    logs = self._update(share)
-                    self._log(logs, share)
-                    progress.update(self.step, share=share, note=self._note(logs))
-                    if time.monotonic() - drawn > self.cadence.sheet_seconds:
-                        self.look()
-                        drawn = time.monotonic()
-                    if time.monotonic() - saved > self.cadence.save_seconds:
-                        self.save()
-                        saved = time.monotonic()
-            self.look()
-            self.save(done=True)
+                while not self._finish(progress, interrupts):
+                    pass
         except KeyboardInterrupt:
-            if not self._midway:  # else what was saved last is what can be gone on from
-                self.save()
+            if not self._midway and self._is_well():
+                self.save()  # else what was saved last is what can be gone on from
             raise
         finally:
             self.tracker.close()
         self.ranks.wait()
 
-    def _share(self, interrupts: Interrupts) -> float:
-        """Share of the budget that is used, the same in all processes.
+    def _finish(self, progress: Progress, interrupts: Interrupts) -> bool:
+        """Train to the end; False where it broke down on the way and stands at a saved state."""
+        try:
+            self._train(progress, interrupts)
+            self.look()
+            self.save(done=True)
+        except BreakdownError as breakdown:
+            self._go_back(breakdown, progress)
+            return False
+        return True
+
+    def _train(self, progress: Progress, interrupts: Interrupts) -> None:
+        """Update until the budget is used, and do in between what is due."""
+        saved = drawn = time.monotonic()
+        share, *_ = self._agree(interrupts)
+        while share < 1:
+            logs = self._update(share)
+            self._log(logs, share)
+            progress.update(self.step, share=share, note=self._note(logs))
+            now, c = time.monotonic(), self.cadence
+            share, look_is_due, save_is_due = self._agree(
+                interrupts, now - drawn > c.sheet_seconds, now - saved > c.save_seconds
+            )
+            if look_is_due:
+                self.look()
+                drawn = time.monotonic()
+            if save_is_due and self._is_well():
+                self.save()
+                saved = time.monotonic()
+
+    def _agree(self, interrupts: Interrupts, *due: bool) -> tuple[float, ...]:
+        """Share of the budget that is used, and what is due, the same in all processes.
 
         Raises:
             KeyboardInterrupt: Ctrl-C waits in one of them; all of them stop here.
         """
         share = self.config.progress(step=self.step, elapsed_seconds=self.clock.elapsed)
-        waiting = interrupts.waiting
+        said, waiting = [share, *due], interrupts.waiting
         if self.ranks.count > 1:
-            said = torch.tensor([share * self.ranks.is_first, float(waiting)], dtype=torch.float32)
-            first_share, number_waiting = self.ranks.sum(said.to(self.accelerator.device)).tolist()
-            share = share if self.config.steps is not None else first_share
+            told = torch.tensor([*said, waiting], dtype=torch.float32)
+            told[:-1] *= self.ranks.is_first
+            *said, number_waiting = self.ranks.sum(told.to(self.accelerator.device)).tolist()
+            said[0] = share if self.config.steps is not None else said[0]
             waiting = number_waiting > 0
         if waiting:
             raise KeyboardInterrupt
-        return share
+        return tuple(said)
+
+    def _go_back(self, breakdown: BreakdownError, progress: Progress) -> None:
+        """Load the last saved state, to go on from there otherwise.
+
+        Raises:
+            BreakdownError: there is none, or it happened too often.
+        """
+        broke = self.step
+        state = checkpoints.load_state(self.directory)
+        if state is None or not self.guard.may_restart(broke):
+            raise breakdown
+        self._recent.clear()
+        self._midway = True
+        self._load(state)
+        self.guard.restart(step=broke, player=breakdown.player)
+        self._midway = False
+        self.ranks.wait()  # until all have read what is now written over
+        self.save()
+        count = len(self.guard.restarts)
+        if self.ranks.is_first:
+            seconds = round(self.clock.elapsed, 1)
+            line = {"step": self.step, "seconds": seconds, "restart": count}
+            checkpoints.append_metrics(self.directory, [line | {"reason": breakdown.reason}])
+        progress.say(
+            f"{progress.name}: {breakdown.reason} at step {broke:,}: restart {count}, from step "
+            f"{self.step:,} with other batches and half the learning rate"
+            + (f" of the {breakdown.player}" if breakdown.player else "")
+        )
 
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
         device, parts = self.accelerator.device, self._parts()
-        batches = [self.level.batch(self.step, part, device) for part in parts]
+        draw = self.guard.draw(self.step)
+        batches = [self.level.batch(draw, part, device) for part in parts]
         rate = self.config.rate(step=self.step, progress=share)
         logs: Logs = {}
         left: list[dict[str, Any]] = [{} for _ in parts]
@@ -164,13 +181,13 @@ class Trainer:
         for turn, (player, optimizer) in enumerate(
             zip(self.level.game.players, self.optimizers, strict=True)
         ):
-            seed = _mix(self.config.seed, self.step, turn)
+            seed = self.guard.seed(self.config.seed, self.step, turn)
             ticks = [
                 Tick(self.step, share, Noise(seed, part), shared)
                 for part, shared in zip(parts, left, strict=True)
             ]
             for group in optimizer.param_groups:
-                group["lr"] = rate * player.rate
+                group["lr"] = rate * player.rate * self.guard.rate(player.name)
             logs |= self._move(player, optimizer, list(zip(batches, ticks, strict=True)))
         self.level.game.after_update(logs)
         self.average.update(self.level.game.model, step=self.step)
@@ -201,7 +218,7 @@ class Trainer:
         if not loss.requires_grad:  # the player sits this update out
             return self._mean_logs(each)
         parameters = [p for network in player.networks for p in network.parameters()]
-        self._average_gradients(parameters)
+        self.ranks.mean([p.grad for p in parameters if p.grad is not None])
         self.accelerator.unscale_gradients(optimizer)  # fp16's; by itself it takes every player's
         norm = nn.utils.clip_grad_norm_(parameters, self.config.gradient_norm)
         optimizer.step()
@@ -212,17 +229,6 @@ class Trainer:
             logs = logs | {f"gradient_norm/{player.name}": norm.detach()}
         return logs
 
-    def _average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Make the gradients those of the whole batch: one message a player and step."""
-        if self.ranks.count == 1:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        self.ranks.sum(flat).div_(self.ranks.count)
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-
     def _mean_logs(self, each: Sequence[Logs]) -> Logs:
         """Means over the parts of a batch, and over all processes."""
         if not each[0] or (len(each) == 1 and self.ranks.count == 1):
@@ -230,7 +236,7 @@ class Trainer:
         means = torch.stack(
             [torch.stack([logs[name].float() for logs in each]).mean() for name in each[0]]
         )
-        self.ranks.sum(means).div_(self.ranks.count)
+        self.ranks.mean([means])
         return dict(zip(each[0], means, strict=True))
 
     def _optimizer(self, player: Player) -> Any:
@@ -244,12 +250,13 @@ class Trainer:
     # -- what is kept ----------------------------------------------------------------------------
 
     def _log(self, logs: Logs, share: float) -> None:
-        self._pending.append(logs)
+        self._recent.add(logs)
         if self.step % self.cadence.log_steps:
             return
-        means = self._means()
-        self._pending.clear()
+        means = self._recent.means()
+        self._recent.clear()
         self._tell(means, progress=share)
+        self.guard.see(means, step=self.step)
 
     def _tell(self, values: Mapping[str, float], **more: float) -> None:
         """Add a line to metrics.jsonl, and points to the tracker's curves."""
@@ -259,25 +266,9 @@ class Trainer:
         checkpoints.append_metrics(self.directory, [line])
         self.tracker.log(dict(values), step=self.step)
 
-    def _means(self) -> dict[str, float]:
-        """Means of what was logged since the last line of metrics.
-
-        Raises:
-            LdfError: one is not finite, and neither are the weights then.
-        """
-        names = {name for entry in self._pending for name in entry}
-        means = {
-            name: torch.stack([e[name].float() for e in self._pending if name in e]).mean().item()
-            for name in sorted(names)
-        }
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
-        if broken:
-            raise LdfError(
-                f"training broke down at step {self.step}: {', '.join(broken)} not finite; run the "
-                "same command to go on from the last save, or --no-resume with a lower "
-                "--learning-rate"
-            )
-        return means
+    def _is_well(self) -> bool:
+        """Whether this is a state to go back to, should the training break down later."""
+        return not self.guard.in_trouble and self.guard.is_well(self._recent.means())
 
     def _note(self, logs: Logs) -> str:
         if self.step % self.cadence.log_steps:
@@ -292,9 +283,9 @@ class Trainer:
         weights again, and never a finished run with older weights.
 
         Raises:
-            LdfError: the weights are not finite; what was saved before is kept.
+            BreakdownError: the weights are not finite; what was saved before is kept.
         """
-        self._means()
+        check_finite(self._recent.means(), step=self.step)
         if not self.ranks.is_first:
             return
         self._calibrate()
@@ -303,12 +294,9 @@ class Trainer:
             "elapsed_seconds": self.clock.elapsed,
             "done": done,
             "best": self.best,
-            "networks": self.level.game.state_dict(),
-            "average": self.average.module.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "guard": self.guard.state_dict(),
+            **self._learned().state_dict(),
         }
-        if self.accelerator.scaler is not None:  # fp16: how far the loss may be scaled
-            state["scaler"] = self.accelerator.scaler.state_dict()
         checkpoints.save_weights(self.directory, self.average.module.state_dict())
         checkpoints.save_state(self.directory, state)
 
@@ -318,9 +306,9 @@ class Trainer:
         The best so far by the level's score is kept in best/, a checkpoint of its own.
 
         Raises:
-            LdfError: the weights are not finite.
+            BreakdownError: the weights are not finite.
         """
-        self._means()
+        check_finite(self._recent.means(), step=self.step)
         if not self.ranks.is_first:
             return
         self._calibrate()
@@ -347,13 +335,15 @@ class Trainer:
             if self.ranks.is_first:
                 checkpoints.cut_metrics(self.directory, after_step=0)
             return
+        self._load(state)
+        self.clock = Clock(before=state["elapsed_seconds"])
+        self.best = checkpoints.best_score(self.directory, self.level.score, state.get("best"))
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Stand where a state was saved; the time that was used stays used."""
         try:
-            self.level.game.load_state_dict(state["networks"])
-            self.average.module.load_state_dict(state["average"])
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            if self.accelerator.scaler is not None and state.get("scaler"):
-                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self._learned().load_state_dict(state)
+            self.guard.load_state_dict(state.get("guard", Guard("").state_dict()))
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise CheckpointError(
@@ -361,12 +351,9 @@ class Trainer:
                 "--no-resume starts anew and keeps the old run"
             ) from None
         self.step = state["step"]
-        self.clock = _Clock(before=state["elapsed_seconds"])
-        self.best = checkpoints.best_score(self.directory, self.level.score, state.get("best"))
         if self.ranks.is_first:
             checkpoints.cut_metrics(self.directory, after_step=self.step)
 
-
-def _mix(*numbers: int) -> int:
-    """A 63-bit seed from several numbers, unlike for unlike ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    def _learned(self) -> Learned:
+        game, scaler = self.level.game, self.accelerator.scaler
+        return Learned(game, self.average, self.optimizers, scaler)
