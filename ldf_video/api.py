@@ -46,6 +46,7 @@ def train_frame(
     resume: bool = True,
     tracker: TrackerName | None = None,
     frames_store: str | Path | None = None,
+    max_memory: str | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -74,12 +75,17 @@ def train_frame(
         resume: False moves a run that is there aside and starts anew.
         tracker: "tensorboard" writes curves and pictures to `OUT/tensorboard`.
         frames_store: where the frames lie, `OUT/frames` by default.
+        max_memory: a budget such as "900MiB" or "2GiB" that the training stays inside: main memory
+            of all its processes on a CPU (Linux), what torch reserves on a GPU with CUDA. Parts of
+            a batch, `gradient_checkpointing` and then "adam8bit" are picked by measuring a few
+            updates, where they are not given.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
-        UsageError: an option means nothing, or there is nothing at `clips`.
+        UsageError: an option means nothing, there is nothing at `clips`, or no way of training
+            stays inside `max_memory`.
         CheckpointError: the run in `out` was started with other options.
     """
     from ldf_video.pipelines.train_frame import train_frame as run
@@ -103,6 +109,7 @@ def train_frame(
         resume=resume,
         tracker=tracker,
         frames_store=frames_store,
+        max_memory=max_memory,
         device=device,
         quiet=quiet,
     )

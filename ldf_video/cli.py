@@ -134,6 +134,9 @@ def train_frame(
     frames_store: Annotated[
         Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
     ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Stay inside, such as 900MiB or 2GiB.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -158,6 +161,7 @@ def train_frame(
             resume=resume,
             tracker=tracker,
             frames_store=frames_store,
+            max_memory=max_memory,
             device=device,
             quiet=quiet,
         )

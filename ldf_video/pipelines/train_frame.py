@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,11 @@ from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.memory_plan import bytes_of
+from ldf_video.pipelines.memory_probe import RandomFrames, fit_memory, plan_line, stay_inside
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.progress import Progress
-from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
@@ -40,6 +41,19 @@ MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
 
+class Frames(Protocol):
+    """Frames by number."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many there are."""
+        ...
+
+    def frames_at(self, numbers: npt.NDArray[Any], /) -> npt.NDArray[Any]:
+        """Frames (N, H, W, 3), uint8."""
+        ...
+
+
 class FrameLevel:
     """The lower level as the training loop sees it: a game on single frames."""
 
@@ -48,11 +62,11 @@ class FrameLevel:
     def __init__(
         self,
         game: FrameGame,
-        frames: StoreReader,
+        frames: Frames,
         *,
         batch_size: int,
         seed: int,
-        held_out: StoreReader | None = None,
+        held_out: Frames | None = None,
     ) -> None:
         """Args: frames to learn from, and other ones to measure on, if there are any."""
         self.game = game
@@ -77,7 +91,7 @@ class FrameLevel:
         if self._held_out is None:
             return {}
         losses, squares, device = [], [], next(model.parameters()).device
-        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 64)):
+        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 16)):
             x = to_model(frames, device=device)
             y = model.generator(model.encoder(x))
             losses.append(len(x) * pixel_loss(y, x).item())
@@ -98,7 +112,7 @@ class FrameLevel:
         return write_sheet(path.with_suffix(".png"), [from_model(row) for row in rows], upscale=3)
 
 
-def _some_frames(store: StoreReader, count: int) -> npt.NDArray[Any]:
+def _some_frames(store: Frames, count: int) -> npt.NDArray[Any]:
     """Frames (count, H, W, 3), the same ones each time."""
     return store.frames_at(frame_indices(0, 0, num_frames=store.num_frames, batch_size=count))
 
@@ -124,6 +138,7 @@ def train_frame(
     resume: bool = True,
     tracker: str | None = None,
     frames_store: str | Path | None = None,
+    max_memory: str | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -140,6 +155,7 @@ def train_frame(
         "mixed_precision": mixed_precision,
         "gradient_checkpointing": gradient_checkpointing or None,
         "accumulate": accumulate,
+        "max_memory": max_memory,
         "fps": fps,
         "crop": crop,
         "seed": seed,
@@ -149,6 +165,8 @@ def train_frame(
     def check_input() -> None:  # a mistyped path fails before anything is written
         find_sources(clips)
         check_tracker(tracker)
+        if max_memory is not None:
+            bytes_of(max_memory)
 
     ranks.of_first(check_input)
 
@@ -157,6 +175,8 @@ def train_frame(
         starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
         if starts and frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
+        if starts and "max_memory" in options:  # a run that goes on keeps what was picked
+            return _within_memory(config, options, device=device, ranks=ranks)
         return config
 
     with (
@@ -169,8 +189,11 @@ def train_frame(
             progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
             return run.directory
         config = run.config
+        if run.fresh and "memory" in config:
+            progress.say(plan_line(config))
+        workers = stay_inside(config, device)
         store = Path(frames_store) if frames_store else run.directory / "frames"
-        frames = store_frames(clips, store, geometry_of(config), progress, ranks)
+        frames = store_frames(clips, store, geometry_of(config), progress, ranks, workers=workers)
         ranks.of_first(lambda: check_data(run, frames, source=str(clips)))
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
@@ -196,6 +219,21 @@ def train_frame(
         )
         trainer.run(progress)
     return Path(out)
+
+
+def _within_memory(
+    config: dict[str, Any], options: Options, *, device: str, ranks: Ranks
+) -> dict[str, Any]:
+    """The config of a run that stays inside its `--max-memory`, tried on random frames."""
+
+    def level(batch_size: int) -> FrameLevel:
+        game = build.frame_game(config["model"], config["game"])
+        frames = RandomFrames(config["frames"]["height"], config["frames"]["width"])
+        return FrameLevel(game, frames, batch_size=batch_size, seed=0)
+
+    return fit_memory(
+        config, options, device=device, ranks=ranks, fewest=FEWEST_FRAMES, make_level=level
+    )
 
 
 def frame_run_config(options: Options, *, device: str, ranks: Ranks) -> dict[str, Any]:

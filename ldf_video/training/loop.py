@@ -153,6 +153,11 @@ class Trainer:
             raise KeyboardInterrupt
         return share
 
+    def rehearse(self) -> None:
+        """Do update 0, in which all lazy losses are due, and do not count it: to measure one."""
+        self._update(0.0)
+        self.step = 0
+
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
         device, parts = self.accelerator.device, self._parts()
