@@ -47,6 +47,7 @@ def train_frame(
     tracker: TrackerName | None = None,
     frames_store: str | Path | None = None,
     init: str | Path | None = None,
+    max_memory: str | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -78,12 +79,17 @@ def train_frame(
         frames_store: where the frames lie, `OUT/frames` by default.
         init: a directory or a shipped model's name, whose weights the run starts from instead of
             random ones. Its preset and widths are taken over, and without `size` its size.
+        max_memory: a budget such as "900MiB" or "2GiB" that the training stays inside: main memory
+            of all its processes on a CPU (Linux), what torch reserves on a GPU with CUDA. Parts of
+            a batch, `gradient_checkpointing` and then "adam8bit" are picked by measuring a few
+            updates, where they are not given.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
-        UsageError: an option means nothing, or there is nothing at `clips`.
+        UsageError: an option means nothing, there is nothing at `clips`, or no way of training
+            stays inside `max_memory`.
         CheckpointError: the run in `out` was started with other options, or there is no model of
             the name `init`.
     """
@@ -109,6 +115,7 @@ def train_frame(
         tracker=tracker,
         frames_store=frames_store,
         init=init,
+        max_memory=max_memory,
         device=device,
         quiet=quiet,
     )

@@ -138,6 +138,9 @@ def train_frame(
         Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
     ] = None,
     init: Init = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Stay inside, such as 900MiB or 2GiB.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -163,6 +166,7 @@ def train_frame(
             tracker=tracker,
             frames_store=frames_store,
             init=init,
+            max_memory=max_memory,
             device=device,
             quiet=quiet,
         )

@@ -2,6 +2,7 @@
 
     python scripts/bench_memory.py
     python scripts/bench_memory.py --encode-video FILE
+    python scripts/bench_memory.py --train-hours 10
 
 The first makes a short and a long 320 x 240 video, and on each in turn encodes, trains both levels
 for a few updates and generates as many frames, every command in a process of its own. The second
@@ -9,6 +10,9 @@ repeats a real video, without encoding it anew, until it is an hour long, and en
 first ten seconds: as it is, and with a model made to take 0.2 s a batch, stopped after five
 minutes, when all queues have long been full. Ten seconds are over so soon that what was in memory
 at one time is a matter of luck: their median of five runs counts.
+The third trains on ten seconds and on so many hours at 15 frames a second, 64 x 64, an effective
+batch of 128 in parts of 32: their frames are written straight into a store (12,288 bytes each), as
+decoding is what the first measures.
 
 Memory is RssAnon + RssShmem summed over the process tree, sampled every 10 ms (Linux only): pages
 of mapped files can be dropped and do not count; their peak (RssFile, libraries included, a page
@@ -25,12 +29,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import bench_clips
 import numpy as np
 
+from ldf_video.store.writer import StoreWriter
 from ldf_video.video.write import VideoWriter
 
 MIB = 1 << 20
@@ -65,17 +71,26 @@ def resident_bytes(pid: int, *, parent_command: bytes = b"") -> Resident:
     return Resident(own, fields["RssFile:"] + sum(child.mapped for child in below))
 
 
-def peak_bytes(command: list[str], *, directory: Path, stop_after: float | None = None) -> Resident:
+def peak_bytes(
+    command: list[str],
+    *,
+    directory: Path,
+    stop_after: float | None = None,
+    errors: TextIO | None = None,
+) -> Resident:
     """Run a command and return its peaks, each at its own time.
 
-    With `stop_after` it is interrupted, as by Ctrl-C, after so many seconds.
+    With `stop_after` it is interrupted, as by Ctrl-C, after so many seconds. What it says on
+    standard error goes to `errors`, else to ours.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
     started, stopped = time.monotonic(), False
     peak = Resident(0, 0)
-    with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.DEVNULL, stderr=errors
+    ) as process:
         while process.poll() is None:
             now = resident_bytes(process.pid)
             peak = Resident(max(peak.own, now.own), max(peak.mapped, now.mapped))
@@ -134,6 +149,47 @@ def by_length(short: int, long: int) -> dict[str, dict[str, float]]:
         }
         for job, (own_short, own_long) in peaks.items()
     }
+
+
+def of_train_frame(hours: float, *, steps: int) -> dict[str, object]:
+    """Peaks of `train-frame` on frames of ten seconds and of hours."""
+    results: dict[str, object] = {}
+    for name, seconds in (("10 seconds", 10.0), (f"{hours:g} hours", 3600 * hours)):
+        with tempfile.TemporaryDirectory() as parent:
+            directory = Path(parent)
+            make_video(directory / "clip.mp4", num_frames=30)
+            num_frames = round(15 * seconds)
+            make_frames_store(directory / "frames", directory / "clip.mp4", num_frames=num_frames)
+            options = "--size 64 --batch-size 128 --accumulate 4 --seed 0 --frames-store frames"
+            command = ["train-frame", "clip.mp4", *options.split(), "--steps", str(steps)]
+            peak = peak_bytes(ldf_video(command), directory=directory)
+            config = json.loads((directory / "checkpoints/frame/config.json").read_text())
+            results[name] = {
+                "frames": config["data"]["frames"],
+                "mib": round(peak.own / MIB, 1),
+                "mapped_mib": round(peak.mapped / MIB, 1),
+            }
+    return results
+
+
+def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
+    """A store of frames (64 x 64) that a clip, whatever it holds, counts as having been read into.
+
+    Noise, 500 frames at a time.
+    """
+    from ldf_video.pipelines.frame_store import frames_spec
+    from ldf_video.pipelines.geometry import make_geometry
+
+    rng, name = np.random.default_rng(0), "0" * 64
+    with StoreWriter(path, frames_spec(make_geometry(size="64", fps=None, crop=None))) as writer:
+        for start in range(0, num_frames, 500):
+            shape = (min(500, num_frames - start), 64, 64, 3)
+            writer.append(name, rng.integers(0, 256, shape, dtype=np.uint8), fps=Fraction(15))
+        writer.finish_clip(name, fps=Fraction(15))
+        found = clip.stat()
+        writer.set_source(
+            clip.name, size=found.st_size, mtime_ns=found.st_mtime_ns, clip_ids=[name]
+        )
 
 
 def of_encode(video: Path, *, minutes: float, stop_after: float, device: str) -> dict[str, object]:
@@ -219,12 +275,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="how long to make that")
     parser.add_argument("--stop-after", type=float, default=300.0, help="seconds of the slow model")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="with a FILE")
+    parser.add_argument("--train-hours", type=float, metavar="HOURS", help="of frames to train on")
+    parser.add_argument("--steps", type=int, default=6, help="updates with HOURS")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         return encode_in_child(float(options.child[0]), *options.child[1:])
-    if options.encode_video:
-        results: object = of_encode(
+    if options.train_hours:
+        results: object = of_train_frame(options.train_hours, steps=options.steps)
+    elif options.encode_video:
+        results = of_encode(
             options.encode_video,
             minutes=options.minutes,
             stop_after=options.stop_after,

@@ -1,6 +1,7 @@
 """Peak memory and time an update of train-frame with each option that saves memory, in one run.
 
     python scripts/bench_training.py
+    python scripts/bench_training.py --batch-size 128 --only 3 4 5
 
 Every row is a process of its own that trains on random frames for a few updates. Memory is RssAnon
 + RssShmem, sampled every 10 ms (Linux only); on a GPU the most that torch had allocated is
@@ -35,6 +36,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "--optimizer adam8bit": {"optimizer": "adam8bit"},
     "--gradient-checkpointing": {"gradient_checkpointing": True},
     "--accumulate 4": {"accumulate": 4},
+    "--accumulate 8": {"accumulate": 8},
+    "--accumulate 2 --gradient-checkpointing": {"accumulate": 2, "gradient_checkpointing": True},
     "--mixed-precision bf16": {"mixed_precision": "bf16"},
     "--mixed-precision fp16": {"mixed_precision": "fp16"},
     "all but fp16": {
@@ -135,6 +138,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=13)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of rows, from 0")
     parser.add_argument("--child", choices=tuple(ROWS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -143,7 +147,8 @@ def main() -> int:
     first: dict[str, Any] = {}
     print("| option | peak MiB | ratio | GPU MiB | s an update | ratio | state bytes a parameter |")
     print("|---|---|---|---|---|---|---|")
-    for row, chosen in ROWS.items():
+    rows = list(ROWS.items())
+    for row, chosen in rows if options.only is None else [rows[n] for n in options.only]:
         if "fp16" in chosen.values() and options.device == "cpu":
             continue
         found = measure(row, sys.argv[1:])

@@ -39,14 +39,31 @@ def check_frames_store(path: Path, spec: StoreSpec) -> None:
 
 
 def store_frames(
-    clips: str | Path, path: Path, geometry: Geometry, progress: Progress, ranks: Ranks
+    clips: str | Path,
+    path: Path,
+    geometry: Geometry,
+    progress: Progress,
+    ranks: Ranks,
+    *,
+    workers: int | None = None,
 ) -> StoreReader:
-    """Bring the store of frames up to date with the clips, all processes together."""
+    """Bring the store of frames up to date with the clips, all processes together.
+
+    `workers` processes read, chosen by the cores if None.
+    """
     spec = frames_spec(geometry)
     ranks.of_first(lambda: check_frames_store(path, spec))
     sources = list_sources(clips, ranks)
     with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
-        report = ingest(sources, writer, geometry, name="read", quiet=progress.quiet, ranks=ranks)
+        report = ingest(
+            sources,
+            writer,
+            geometry,
+            name="read",
+            quiet=progress.quiet,
+            ranks=ranks,
+            workers=workers,
+        )
     if ranks.is_first:
         for line in report.lines():
             progress.say(line)

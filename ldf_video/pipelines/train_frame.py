@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.memory_plan import bytes_of
+from ldf_video.pipelines.memory_probe import RandomFrames, fit_memory, plan_line, stay_inside
 from ldf_video.pipelines.origin import (
     check_frame_origin,
     find_origin,
@@ -32,7 +34,6 @@ from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
-from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
@@ -51,6 +52,19 @@ MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
 
+class Frames(Protocol):
+    """Frames by number."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many there are."""
+        ...
+
+    def frames_at(self, numbers: npt.NDArray[Any], /) -> npt.NDArray[Any]:
+        """Frames (N, H, W, 3), uint8."""
+        ...
+
+
 class FrameLevel:
     """The lower level as the training loop sees it: a game on single frames."""
 
@@ -59,11 +73,11 @@ class FrameLevel:
     def __init__(
         self,
         game: FrameGame,
-        frames: StoreReader,
+        frames: Frames,
         *,
         batch_size: int,
         seed: int,
-        held_out: StoreReader | None = None,
+        held_out: Frames | None = None,
     ) -> None:
         """Args: frames to learn from, and other ones to measure on, if there are any."""
         self.game = game
@@ -92,7 +106,7 @@ class FrameLevel:
         if self._held_out is None:
             return {}
         losses, squares, device = [], [], next(model.parameters()).device
-        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 64)):
+        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 16)):
             x = to_model(frames, device=device)
             y = model.generator(model.encoder(x))
             losses.append(len(x) * pixel_loss(y, x).item())
@@ -128,7 +142,7 @@ class FrameLevel:
         write_sheet(path, rows, upscale=2 if model.config.width <= 64 else 1)
 
 
-def _some_frames(store: StoreReader, count: int) -> npt.NDArray[Any]:
+def _some_frames(store: Frames, count: int) -> npt.NDArray[Any]:
     """Frames (count, H, W, 3), the same ones each time."""
     return store.frames_at(frame_indices(0, 0, num_frames=store.num_frames, batch_size=count))
 
@@ -155,6 +169,7 @@ def train_frame(
     tracker: str | None = None,
     frames_store: str | Path | None = None,
     init: str | Path | None = None,
+    max_memory: str | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -171,6 +186,7 @@ def train_frame(
         "mixed_precision": mixed_precision,
         "gradient_checkpointing": gradient_checkpointing or None,
         "accumulate": accumulate,
+        "max_memory": max_memory,
         "fps": fps,
         "crop": crop,
         "seed": seed,
@@ -181,6 +197,8 @@ def train_frame(
     def check_input() -> None:  # a mistyped path fails before anything is written
         find_sources(clips)
         check_tracker(tracker)
+        if max_memory is not None:
+            bytes_of(max_memory)
 
     ranks.of_first(check_input)
 
@@ -192,6 +210,8 @@ def train_frame(
         config = frame_run_config(options, device=device, ranks=ranks, origin=origin)
         if starts and frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
+        if starts and "max_memory" in options:  # a run that goes on keeps what was picked
+            return _within_memory(config, options, device=device, ranks=ranks)
         return config
 
     with (
@@ -204,8 +224,11 @@ def train_frame(
             progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
             return run.directory
         config = run.config
+        if run.fresh and "memory" in config:
+            progress.say(plan_line(config))
+        workers = stay_inside(config, device)
         store = Path(frames_store) if frames_store else run.directory / "frames"
-        frames = store_frames(clips, store, geometry_of(config), progress, ranks)
+        frames = store_frames(clips, store, geometry_of(config), progress, ranks, workers=workers)
         ranks.of_first(partial(check_data, run, frames, source=str(clips)))  # holds no `frames`
         training = TrainConfig(**config["training"])
         known, held_out = split(frames)
@@ -240,6 +263,21 @@ def train_frame(
             level.draw_sheet(averaged, run.directory / SHEET)
             write_curve(run.directory)
     return Path(out)
+
+
+def _within_memory(
+    config: dict[str, Any], options: Options, *, device: str, ranks: Ranks
+) -> dict[str, Any]:
+    """The config of a run that stays inside its `--max-memory`, tried on random frames."""
+
+    def level(batch_size: int) -> FrameLevel:
+        game = build.frame_game(config["model"], config["game"])
+        frames = RandomFrames(config["frames"]["height"], config["frames"]["width"])
+        return FrameLevel(game, frames, batch_size=batch_size, seed=0)
+
+    return fit_memory(
+        config, options, device=device, ranks=ranks, fewest=FEWEST_FRAMES, make_level=level
+    )
 
 
 def frame_run_config(

@@ -169,6 +169,11 @@ class Trainer:
             + (f" of the {breakdown.player}" if breakdown.player else "")
         )
 
+    def rehearse(self) -> None:
+        """Do an update with every player and all lazy losses, and do not count it: to measure."""
+        self._update(1.0)  # who joins late plays at the end
+        self.step = 0
+
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
         device, parts = self.accelerator.device, self._parts()
