@@ -149,7 +149,7 @@ class ScriptJudge:
                 # torch tells authors to move on from TorchScript; who has such a file cannot.
                 warnings.filterwarnings("ignore", r".*torch\.jit\.load", DeprecationWarning)
                 self.network: Any = torch.jit.load(str(path), map_location=device)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, torch.jit.Error) as error:
             raise LdfError(
                 f"--judge {path}: not a TorchScript file: {_reason(error)}; write one with "
                 "torch.jit.script(module).save(FILE)"
@@ -171,6 +171,8 @@ class ScriptJudge:
             else:
                 levels = _resized(levels, self.size)
         points = self.network(levels, **self._switches)
+        if not isinstance(points, Tensor):
+            raise RuntimeError(f"it gives {type(points).__name__}, not a tensor")
         return points.float().flatten(2).mean(2) if points.ndim > 2 else points.float()
 
     def _probe(self, path: Path) -> bool:
@@ -181,7 +183,7 @@ class ScriptJudge:
             try:
                 with torch.inference_mode():
                     points = self(torch.zeros(shape, dtype=torch.uint8, device=self.device))
-            except (RuntimeError, AttributeError) as error:
+            except (RuntimeError, torch.jit.Error) as error:
                 reasons.append(_reason(error))
                 continue
             if points.ndim == 2 and len(points) == 2 and points.shape[1] >= 2:

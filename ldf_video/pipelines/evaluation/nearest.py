@@ -97,7 +97,7 @@ def _improve(best: Distances, clips: Clips, block: Clips, there: torch.Tensor) -
     about, nearest = (squared / here.shape[1]).min(1)
     (rows,) = np.nonzero(about.cpu().numpy() < best + _ROUNDING)
     difference = clips[rows].astype(np.int32) - block[nearest.cpu().numpy()[rows]]
-    exact = np.square(difference).reshape(len(rows), -1).mean(1)
+    exact = np.square(difference).mean((1, 2, 3, 4))
     best[rows] = np.minimum(best[rows], exact)
 
 
