@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_judge import ClipFeatures, moving_clips, write_judge
-from tiny_models import frame_model, save_frame, save_pair
+from tiny_models import frame_model, save_frame, save_pair, save_top
 from typer.testing import CliRunner
 
 import ldf_video
@@ -283,6 +283,18 @@ def test_models_of_different_frames(root: Path, monkeypatch: pytest.MonkeyPatch)
     (root / "other" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="--frame-model: its frames are 32x64, the top model's"):
         run(top_model="checkpoints", frame_model="other")
+
+
+def test_a_damaged_or_unfit_model(root: Path) -> None:
+    config = json.loads((root / "checkpoints" / "frame" / "config.json").read_text())
+    del config["frames"]["height"]
+    save_frame(root / "damaged")
+    (root / "damaged" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="is damaged: expected 'frames' with height"):
+        run(frame_model="damaged")
+    save_top(root / "short", root / "checkpoints" / "frame", kind="mlp", window=4)
+    with pytest.raises(UsageError, match="it makes clips of 4 frames, expected 5 or more"):
+        run(top_model="short")
 
 
 def test_the_command_prints_the_table_and_fails_in_one_line(root: Path) -> None:

@@ -25,24 +25,16 @@ from ldf_video.pipelines.evaluation.draw import (
     split_in_two,
 )
 from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, measure
+from ldf_video.pipelines.evaluation.models import choose_geometry, load_models
 from ldf_video.pipelines.evaluation.nearest import compare, nearest_levels, some
 from ldf_video.pipelines.evaluation.reference import Reference, reference_sha256
 from ldf_video.pipelines.evaluation.table import table
-from ldf_video.pipelines.geometry import geometry_of, parse_size
 from ldf_video.pipelines.judge import Judge, load_judge
-from ldf_video.pipelines.zoo import (
-    Loaded,
-    find_frame_model,
-    find_top_model,
-    frame_model_of,
-    load_frame_model,
-    load_top_model,
-)
+from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.training.checkpoints import write_atomically
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import frame_size
 from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import check_output, write_sheet
 
@@ -127,8 +119,8 @@ def evaluate(
     sources = find_sources(real)
     others = None if generated is None else find_sources(generated)
     trained_on = None if train is None else find_sources(train)
-    models = _load_models(top_model, frame_model, default=generated is None, device=device)
-    geometry = _choose_geometry(models, size, sources)
+    models = load_models(top_model, frame_model, default=generated is None, device=device)
+    geometry = choose_geometry(models, size, sources)
     seed = secrets.randbelow(2**31) if seed is None else seed
     work = _Work(load_judge(judge, device=device), geometry, seed, quiet=quiet)
     work.read_real(sources, num_clips, None if reference is None else Path(reference))
@@ -157,66 +149,6 @@ def _check_options(*, num_clips: int, output: Path | None) -> None:
         check_output(output)
         if output.suffix.lower() != ".png":
             raise UsageError(f"-o {output}: expected a sheet of pictures, .png")
-
-
-@dataclass(frozen=True)
-class _Models:
-    """What is judged, beside clips on disk."""
-
-    top: Loaded[TopModel] | None
-    frame_of_top: Loaded[FrameModel] | None
-    frame: Loaded[FrameModel] | None
-
-
-def _load_models(
-    top_model: str | Path | None, frame_model: str | Path | None, *, default: bool, device: str
-) -> _Models:
-    """The models that were asked for; by `default`, without any, the top model of `generate`."""
-    top = frame_of_top = frame = None
-    if top_model is not None or (default and frame_model is None):
-        top = load_top_model(find_top_model(top_model)[0], device=device)
-        judged.check_top(top)
-        frame_of_top = frame_model_of(top, device=device)
-    if frame_model is not None:
-        frame = load_frame_model(find_frame_model(frame_model)[0], device=device)
-    return _Models(top, frame_of_top, frame)
-
-
-def _choose_geometry(models: _Models, size: str | None, sources: list[Source]) -> Geometry:
-    """What all clips are brought to: as a model's were (a top model's first), SIZE, or as they are.
-
-    Raises:
-        UsageError: the models, or a model and SIZE, want frames of different sizes.
-    """
-    asked = None if size is None else parse_size(size)
-    wanted = []
-    if models.top is not None and models.frame_of_top is not None:
-        own = models.top.config if "frames" in models.top.config else models.frame_of_top.config
-        wanted.append(geometry_of(own))
-    if models.frame is not None:
-        wanted.append(geometry_of(models.frame.config))
-    if not wanted:
-        return Geometry(*(asked or _size_of_first(sources)))
-    height, width = wanted[0].height, wanted[0].width
-    if (wanted[-1].height, wanted[-1].width) != (height, width):
-        raise UsageError(
-            f"--frame-model: its frames are {wanted[-1].width}x{wanted[-1].height}, the top "
-            f"model's {width}x{height}; evaluate one after the other"
-        )
-    if asked not in (None, (height, width)):
-        raise UsageError(f"--size {size}: the model makes {width}x{height}; leave it out")
-    return wanted[0]
-
-
-def _size_of_first(sources: list[Source]) -> tuple[int, int]:
-    """Height and width of the first source that can be read."""
-    reasons = []
-    for source in sources:
-        try:
-            return frame_size(source)
-        except ReadError as error:
-            reasons.append(f"{source.name}: {error}")
-    raise ReadError(f"{sources[0].root}: none of {len(sources):,} sources: {reasons[0]}")
 
 
 class _Work:

@@ -226,10 +226,11 @@ def judge_clips(
     items = items.reshape(-1, *items.shape[2:])  # (N * T, H, W, 3), or (N, T, H, W, 3)
     first, copies = _distinct(items)
     points: list[Features] = []
-    weight = len(items) / len(first) * (t if judge.sees_clips else 1)
+    done, num_frames = 0, n * t
     for part in _in_lanes(judge, (items[rows] for rows in _batches(first, judge.batch_size))):
         points.append(part)
-        on_batch(round(sum(map(len, points)) * weight))
+        done += len(part)
+        on_batch(num_frames * done // len(first))
     return np.concatenate(points)[copies].reshape(n, -1, points[0].shape[1])
 
 

@@ -34,8 +34,10 @@ class Diversity:
 def diversity(real: Points, judged: Points, *, neighbours: int = NEIGHBOURS) -> Diversity:
     """Compare two clouds by balls around their points, as large as to the k-th nearest neighbour.
 
-    Precision and recall: Kynkaanniemi et al. (2019), arXiv:1904.06991, equations 1 and 2. Density
-    and coverage: Naeem et al. (2020), arXiv:2002.09797, equations 4 and 7. Euclidean distances.
+    With B(x) the ball around a point, r the real ones and j the judged ones: precision is the share
+    of j in any B(r), recall the share of r in any B(j) (Kynkaanniemi et al. 2019,
+    arXiv:1904.06991); density is the number of pairs with j in B(r) over k M, coverage the share of
+    r with any j in B(r) (Naeem et al. 2020, arXiv:2002.09797). Distances are Euclidean.
 
     Args:
         real: (N, d), N more than `neighbours`.

@@ -9,13 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.pipelines.evaluation.draw import CLIP_FRAMES
 from ldf_video.pipelines.generate import decode, video_generator
 from ldf_video.pipelines.quality import psnr_db
-from ldf_video.pipelines.zoo import Loaded
 from ldf_video.video.pixels import from_model, to_model
 
 Clips = npt.NDArray[np.uint8]
@@ -26,20 +24,6 @@ NOISE_SHARE = 0.1
 _FRAMES = 64
 _VIDEOS = {"cpu": 64}
 _VIDEOS_ON_GPU = 512
-
-
-def check_top(top: Loaded[TopModel]) -> None:
-    """Refuse a top model that only makes clips too short to be judged.
-
-    Raises:
-        UsageError: it is one.
-    """
-    fixed = top.model.fixed_frames
-    if fixed is not None and fixed < CLIP_FRAMES:
-        raise UsageError(
-            f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
-            f"{CLIP_FRAMES} or more; train-top --window {CLIP_FRAMES}"
-        )
 
 
 def generated(
