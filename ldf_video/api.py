@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ldf_video.pipelines.encode import Encoded
+    from ldf_video.pipelines.evaluate import Evaluated
     from ldf_video.pipelines.generate import Generated
     from ldf_video.pipelines.reconstruct import Reconstructed
 
@@ -349,6 +350,75 @@ def reconstruct(
         output=output,
         frame_model=frame_model,
         upscale=upscale,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def evaluate(
+    real: str | Path,
+    *,
+    generated: str | Path | None = None,
+    top_model: str | Path | None = None,
+    frame_model: str | Path | None = None,
+    train: str | Path | None = None,
+    num_clips: int = 5000,
+    size: str | None = None,
+    judge: str | Path | None = None,
+    reference: str | Path | None = None,
+    output: str | Path | None = None,
+    json_file: str | Path | None = None,
+    seed: int | None = None,
+    device: Device = "auto",
+    quiet: bool = False,
+) -> Evaluated:
+    """Compare clips of five frames with real ones, by the features of a network that judges.
+
+    What is judged is any of `generated`, `top_model` and `frame_model`; without any, the top model
+    that `generate` takes. docs/evaluation.md says what each figure means.
+
+    Args:
+        real: clips as in `train_frame`, best such that were not trained on. Half of what is drawn
+            of them is the reference, the other half the floor, and what `frame_model` is given.
+        generated: clips on disk, likewise.
+        top_model: a directory or a shipped model's name: clips that it generates.
+        frame_model: likewise: G(E(x)) of real clips that are not the reference's, the same with
+            noise of 0.1 of the latents' spread, and frames from the prior N(0, I).
+        train: the clips that were trained on, to tell copies by their nearness.
+        num_clips: on each side; distances are biased by how many, so compare at equal numbers.
+        size: as in `train_frame`, where no model says what clips are brought to; their own by
+            default.
+        judge: a TorchScript file in place of EfficientNet-Lite0. Loading it runs the code in it.
+        reference: an .npz file that keeps the judged reference: written where it is not there, else
+            read in place of judging the real clips again.
+        output: .png, a sheet of real and judged clips.
+        json_file: where all that was found is written as JSON.
+        seed: of the clips that are drawn and generated; drawn and printed by default.
+
+    Returns:
+        The figures of each set, by name.
+
+    Raises:
+        UsageError: an option means nothing.
+        ReadError: nothing could be read.
+        LdfError: the judge is not installed, there are too few clips, or the reference is of other
+            clips or of another judge.
+    """
+    from ldf_video.pipelines.evaluate import evaluate as run
+
+    return run(
+        real,
+        generated=generated,
+        top_model=top_model,
+        frame_model=frame_model,
+        train=train,
+        num_clips=num_clips,
+        size=size,
+        judge=judge,
+        reference=reference,
+        output=output,
+        json_file=json_file,
+        seed=seed,
         device=device,
         quiet=quiet,
     )

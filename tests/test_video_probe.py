@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from clip_files import barcode, write_clip
+from PIL import Image
 
 from ldf_video.errors import ReadError
-from ldf_video.video.probe import VideoInfo, probe
+from ldf_video.video.probe import VideoInfo, frame_size, probe
+from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,3 +57,18 @@ def test_no_video_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ReadError, match=r"^empty file$"):
         probe(tmp_path / "a.mp4")
+
+
+def test_the_first_frame_has_an_upright_size(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 10, 8, 6, 3), np.uint8))
+    write_clip(tmp_path / "b.mp4", [barcode(0)] * 3)
+    write_clip(tmp_path / "c.mp4", [barcode(0)] * 3, rotation=90)
+    for number in range(3):
+        Image.fromarray(barcode(0, height=10, width=20)).save(tmp_path / f"d{number}.png")
+    (tmp_path / "e.mp4").touch()
+    *sources, bad = find_sources(tmp_path)
+    names = [source.name for source in sources]
+    assert names == ["a.npy", "b.mp4", "c.mp4", "d*.png"]
+    assert [frame_size(source) for source in sources] == [(8, 6), (48, 64), (64, 48), (10, 20)]
+    with pytest.raises(ReadError, match=r"^empty file$"):
+        frame_size(bad)

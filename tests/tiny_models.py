@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,9 +109,14 @@ def save_frame(directory: Path, *, seed: int = 0, fps: str | None = None) -> Pat
     return directory
 
 
-def save_top(directory: Path, frame: Path, *, seed: int = 0, kind: str = "flow") -> Path:
-    """Write a finished top model that learned the latents of the frame model at `frame`."""
-    top: TopModel = mlp(seed) if kind == "mlp" else flow(seed)
+def save_top(
+    directory: Path, frame: Path, *, seed: int = 0, kind: str = "flow", window: int = MLP.window
+) -> Path:
+    """Write a finished top model that learned the latents of the frame model at `frame`.
+
+    `window` is an mlp's.
+    """
+    top: TopModel = mlp(seed, replace(MLP, window=window)) if kind == "mlp" else flow(seed)
     config = {
         "kind": "top",
         "model": {"kind": kind, **asdict(top.config)},

@@ -19,6 +19,8 @@ from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
 
+FIRST_GRID = {"stride": 8}
+"""What the first models' configs do not name."""
 PRESETS = ("default", "paper")
 KINDS = ("flow", "mlp")
 
@@ -40,9 +42,10 @@ def frame_settings(
     shape = {**_kind_of(like or {}, "preset", PRESETS)[1], "height": height, "width": width}
     if preset == "paper":
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
-    if not like:
-        stride = stride_of(height, width)
-        shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
+    if like:
+        return asdict(GridConfig(**(FIRST_GRID | shape))), asdict(GridGameConfig())
+    stride = stride_of(height, width)
+    shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
     return asdict(GridConfig(**shape)), asdict(GridGameConfig())
 
 
@@ -65,8 +68,7 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
     preset, settings = _kind_of(model, "preset", PRESETS)
     if preset == "paper":
         return AliModel(AliConfig(**settings))
-    # The first models' configs name no stride: it was 8.
-    return GridModel(GridConfig(**{"stride": 8, **settings}))
+    return GridModel(GridConfig(**(FIRST_GRID | settings)))
 
 
 def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:

@@ -83,7 +83,7 @@ def generate(
     past = None
     if start_from is not None:
         # As the top model's latents were read: encode may have been told another rate or crop.
-        geometry = _checked_geometry(top if "frames" in top.config else frame)
+        geometry = checked_geometry(top if "frames" in top.config else frame)
         count = top.model.config.window
         past = _last_latents(
             Path(start_from), frame.model, geometry=geometry, count=count, device=device
@@ -211,7 +211,7 @@ def _checked_fps(top: Loaded[TopModel]) -> Fraction:
     return fps
 
 
-def _checked_geometry(model: Loaded[Any]) -> Geometry:
+def checked_geometry(model: Loaded[Any]) -> Geometry:
     """How the frames were read whose latents a model learned or makes."""
     try:
         return geometry_of(model.config)

@@ -10,6 +10,7 @@ from ldf_video.errors import TruncatedError
 from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
+from ldf_video.video.resize import quarter_turns
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import Clock
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from ldf_video.video.files import Location
+    from ldf_video.video.sources import Source
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,24 @@ def probe(path: Location) -> VideoInfo:
         return _probe_array(path)
     with open_media(path) as media:
         return _probe_media(media)
+
+
+def frame_size(source: Source) -> tuple[int, int]:
+    """Height and width, upright, of the first frame of what `find_sources` found.
+
+    Raises:
+        ReadError: if it cannot be read.
+    """
+    if source.series is not None:
+        first = next(PicturesMedia(source.series.folder, source.series.names).frames())
+    elif source.path.suffix.lower() == ARRAY_SUFFIX:
+        height, width, _ = open_array(source.path).shape[-3:]
+        return height, width
+    else:
+        with open_media(source.path) as media:
+            first = next(media.frames())
+    height, width = first.height, first.width
+    return (width, height) if quarter_turns(first.rotation) % 2 else (height, width)
 
 
 def _probe_media(media: Media) -> VideoInfo:

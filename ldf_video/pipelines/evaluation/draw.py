@@ -1,0 +1,122 @@
+"""Clips of a few frames, drawn at random places from any number of videos of any length."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import ReadError
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import open_clips
+from ldf_video.video.sources import Source
+
+Clips = npt.NDArray[np.uint8]
+Frames = Iterator[npt.NDArray[np.uint8]]
+
+CLIP_FRAMES = 5
+"""Adjacent frames that are judged together."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        clips: uint8 (N, CLIP_FRAMES, H, W, 3) in the order of the sources and of time; no two share
+            a frame.
+        num_there: clips there were to draw from.
+        unread: a line for each source that was not read whole.
+    """
+
+    clips: Clips
+    num_there: int
+    unread: tuple[str, ...]
+
+
+def draw_clips(
+    sources: Sequence[Source],
+    geometry: Geometry,
+    *,
+    count: int,
+    seed: int,
+    on_source: Callable[[int], None] = lambda count: None,
+) -> Drawn:
+    """Draw clips, all alike likely, in one pass; only what is drawn is held.
+
+    Each video is cut into clips that share no frame, the first at one of its first five frames, by
+    chance. Of these, `count` are kept by reservoir sampling (Vitter 1985, algorithm R).
+
+    Args:
+        sources: to draw from.
+        geometry: what frames are brought to.
+        count: clips to draw; fewer come where there are fewer.
+        seed: of the places.
+        on_source: called with the number of sources done.
+
+    Raises:
+        ReadError: there is not one clip of five frames.
+    """
+    rng = np.random.default_rng([seed, 5])
+    kept: list[tuple[int, Clips]] = []
+    seen, unread = 0, []
+    for number, source in enumerate(sources):
+        try:
+            for stream in open_clips(source, geometry):
+                for window in _apart(stream.frames, rng):
+                    place = seen if seen < count else int(rng.integers(seen + 1))
+                    if seen < count:
+                        kept.append((seen, np.stack(window)))
+                    elif place < count:
+                        kept[place] = (seen, np.stack(window))
+                    seen += 1
+        except ReadError as error:
+            unread.append(f"{source.name}: {error}")
+        on_source(number + 1)
+    if not kept:
+        reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames"
+        raise ReadError(f"{sources[0].root}: no clip of {CLIP_FRAMES} frames: {reason}")
+    kept.sort(key=lambda item: item[0])
+    return Drawn(np.stack([clip for _, clip in kept]), seen, tuple(unread))
+
+
+def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
+    """Two equal halves by chance, each in its order; an odd clip is left out."""
+    clips, half = drawn.clips, len(drawn.clips) // 2
+    order = np.random.default_rng([seed, 2]).permutation(len(clips))
+    return clips[np.sort(order[:half])], clips[np.sort(order[half : 2 * half])]
+
+
+def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
+    """Every five adjacent frames (5, H, W, 3) there are, overlapping ones too.
+
+    What cannot be read is passed over: it was not trained on either.
+    """
+    for source in sources:
+        try:
+            for stream in open_clips(source, geometry):
+                last: deque[npt.NDArray[np.uint8]] = deque(maxlen=CLIP_FRAMES)
+                for frame in stream.frames:
+                    last.append(frame)
+                    if len(last) == CLIP_FRAMES:
+                        yield np.stack(last)
+        except ReadError:
+            continue
+
+
+def _apart(frames: Frames, rng: np.random.Generator) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """Runs of CLIP_FRAMES adjacent frames that share none, from a random one of the first on."""
+    head = list(islice(frames, 2 * CLIP_FRAMES - 1))
+    if len(head) < CLIP_FRAMES:
+        return
+    first = int(rng.integers(len(head) - CLIP_FRAMES + 1))
+    window = []
+    for frame in chain(head[first:], frames):
+        window.append(frame)
+        if len(window) == CLIP_FRAMES:
+            yield window
+            window = []

@@ -1,0 +1,67 @@
+"""The script that spoils real clips, and what its table says of a small judge."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from tiny_judge import moving_clips, write_judge
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "check_evaluate.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_evaluate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_way_of_spoiling(script: ModuleType) -> None:
+    real, others, train = (moving_clips(40, seed=seed) for seed in range(3))
+    sets = script.spoilt(real, others, train, seed=0)
+    assert {clips.shape for clips in sets.values()} == {real.shape}
+    assert sets["identical"] is real
+    assert sets["disjoint"] is others
+    assert sets["memorised"] is train
+    assert len({clip.tobytes() for clip in sets["repeated"]}) == 10
+    assert (sets["frozen"] == others[:, :1]).all()
+    for clip, original in zip(sets["shuffled"], others, strict=True):
+        assert sorted(frame.tobytes() for frame in clip) == sorted(f.tobytes() for f in original)
+    orders = [script.shuffled_order(3, np.random.default_rng(seed)).tolist() for seed in range(9)]
+    assert [0, 1, 2] not in orders
+    assert [2, 1, 0] not in orders
+
+
+def test_the_table_tells_them_apart(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("clips.npy", moving_clips(330))
+    write_judge(tmp_path / "judge.pt")
+    options = ["clips.npy", "--num-clips", "110", "--judge", "judge.pt", "--json", "all.json"]
+    monkeypatch.setattr(sys, "argv", ["check_evaluate.py", *options])
+    assert script.main() == 0
+    assert "| disjoint  |" in capsys.readouterr().out
+    rows = json.loads(Path("all.json").read_text())
+    floor = rows["disjoint"]
+    assert rows["identical"]["video"]["value"] == pytest.approx(0, abs=1e-6)
+    assert rows["blurred"]["frame"]["value"] != floor["frame"]["value"]
+    assert rows["repeated"]["diversity"]["recall"] < 0.1 < floor["diversity"]["recall"]
+    assert rows["shuffled"]["motion"]["value"] > floor["motion"]["value"]
+    assert rows["frozen"]["motion"]["low"] > floor["motion"]["high"]
+    assert rows["frozen"]["change"]["still_clips_percent"] == 100
+    assert rows["memorised"]["memorisation"]["copied_percent"] == 100
+    assert floor["memorisation"]["copied_percent"] < 5
+    monkeypatch.setattr(sys, "argv", ["check_evaluate.py", "clips.npy", "--num-clips", "111"])
+    with pytest.raises(SystemExit):
+        script.main()

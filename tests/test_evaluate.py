@@ -1,0 +1,326 @@
+"""evaluate: from clips and models on disk to a table, JSON and a sheet."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_judge import ClipFeatures, moving_clips, write_judge
+from tiny_models import frame_model, save_frame, save_pair, save_top
+from typer.testing import CliRunner
+
+import ldf_video
+from ldf_video.cli import app
+from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
+from ldf_video.pipelines import evaluate as room
+from ldf_video.pipelines.evaluate import Evaluated, evaluate
+from ldf_video.pipelines.evaluation import judged
+from ldf_video.pipelines.generate import generate
+from ldf_video.pipelines.reconstruct import reconstruct
+from ldf_video.video.write import tile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALL = ["real", "top model", "reconstruction", "noisy latents", "prior"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with 60 real clips, a judge and a pair of models."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    np.save(tmp_path / "real" / "clips.npy", moving_clips(60, seed=1))
+    write_judge(tmp_path / "judge.pt")
+    save_pair(tmp_path / "checkpoints")
+    return tmp_path
+
+
+def run(**options: Any) -> Evaluated:
+    return evaluate(
+        "real", **{"judge": "judge.pt", "num_clips": 30, "seed": 1, "quiet": True, **options}
+    )
+
+
+def test_everything_at_once(root: Path) -> None:
+    np.save(root / "train.npy", moving_clips(40, seed=2))
+    found = run(
+        top_model="checkpoints",
+        frame_model="checkpoints",
+        train="train.npy",
+        output="deep/sheet.png",
+        json_file="deep/all.json",
+    )
+    assert list(found.rows) == ALL
+    assert set(found.origins) == {*ALL, "training"}
+    assert found.notes == ()
+    assert (found.num_clips, found.size, found.seed) == (30, (32, 32), 1)
+    for name, figures in found.rows.items():
+        assert figures.num_clips == 30
+        assert figures.frame.low <= figures.frame.value <= figures.frame.high
+        assert (figures.psnr_db is not None) == (name in ("reconstruction", "noisy latents"))
+        whole = name != "prior"
+        for field in ("video", "motion", "video_plus", "diversity", "change", "memorisation"):
+            assert (getattr(figures, field) is not None) == whole
+    assert found.rows["real"].frame.value < found.rows["reconstruction"].frame.value
+    kept = json.loads((root / "deep" / "all.json").read_text())
+    assert kept["judge_sha256"] == found.judge_sha256
+    assert kept["reference_sha256"] == found.reference_sha256
+    assert kept["versions"].keys() == {"ldf-video", "torch", "numpy"}
+    assert kept["rows"]["real"]["frame"]["value"] == found.rows["real"].frame.value
+    assert kept["rows"]["prior"]["video"] is None
+    with Image.open(root / "deep" / "sheet.png") as sheet:
+        # four clips of five frames and four gaps; three sets of eight rows, 30 single frames in
+        # three rows, and three gaps
+        assert sheet.size == (24 * (2 * 32 + 2) + 2, 30 * (2 * 32 + 2) + 2)
+
+
+def test_without_anything_named_it_takes_the_top_model_that_generate_takes(root: Path) -> None:
+    found = run()
+    assert list(found.rows) == ["real", "top model"]
+    assert found.origins["top model"].startswith("checkpoints/top (")
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_gives_others(root: Path) -> None:
+    assert run().rows == run().rows
+    assert run(seed=2).rows["top model"] != run().rows["top model"]
+
+
+def test_top_clips_are_what_generate_makes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[np.ndarray] = []
+    make = judged.generated
+    monkeypatch.setattr(judged, "generated", lambda *a, **o: kept.append(make(*a, **o)) or kept[0])
+    run()
+    generate("out.png", num_frames=5, num_videos=30, seed=1, upscale=1, quiet=True)
+    ours = np.concatenate(list(tile(kept[0])), axis=1)  # a sheet has its frames side by side
+    assert np.array_equal(ours, np.asarray(Image.open("out.png")))
+
+
+def test_a_top_model_of_fixed_length(root: Path) -> None:
+    save_pair(root / "paper", kind="mlp")
+    assert list(run(top_model="paper").rows) == ["real", "top model"]
+
+
+def test_reconstructions_are_of_clips_that_are_not_the_reference(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    encode = judged.encoded
+    monkeypatch.setattr(
+        judged, "encoded", lambda m, clips, **o: seen.append(clips) or encode(m, clips, **o)
+    )
+    references: list[np.ndarray] = []
+    make = room.Reference.of
+    monkeypatch.setattr(
+        room.Reference,
+        "of",
+        lambda clips, *a, **o: references.append(clips) or make(clips, *a, **o),
+    )
+    found = run(frame_model="checkpoints")
+    ((held_out,), (reference,)) = seen, references
+    everything = {clip.tobytes() for clip in np.load("real/clips.npy")}
+    ours, theirs = ({clip.tobytes() for clip in half} for half in (held_out, reference))
+    assert len(ours) == len(theirs) == 30
+    assert ours | theirs == everything
+    np.save("held_out.npy", held_out)
+    expected = reconstruct("held_out.npy", frame_model="checkpoints", quiet=True).psnr_db
+    assert found.rows["reconstruction"].psnr_db == pytest.approx(expected, abs=1e-6)
+    assert found.rows["noisy latents"].psnr_db != found.rows["reconstruction"].psnr_db
+
+
+def test_noise_is_a_tenth_of_each_dimensions_spread() -> None:
+    clips = moving_clips(100)
+    latents = judged.encoded(frame_model(), clips, device="cpu")
+    assert latents.shape == (500, 4, 4, 4)
+    added = judged.noisy(latents, seed=3) - latents
+    np.testing.assert_allclose(added.std(0), 0.1 * latents.std(0), rtol=0.2)
+    assert (judged.prior((4, 2, 2), count=3000, seed=1).std(0) - 1).abs().max() < 0.1
+
+
+def test_generated_clips_on_disk(root: Path) -> None:
+    generate("made", num_frames=5, num_videos=30, seed=3, quiet=True)  # upscaled mp4
+    np.save(root / "same.npy", np.load("real/clips.npy")[:30])
+    found = run(generated="made", frame_model="checkpoints")
+    assert found.rows["generated"].frame.value > found.rows["real"].frame.value
+    copied = run(generated="same.npy", train="real")
+    assert list(copied.rows) == ["real", "generated"]
+    assert copied.rows["generated"].memorisation.median_levels == 0
+    assert copied.rows["generated"].memorisation.copied_percent == 100
+
+
+def test_clips_that_copy_the_training_clips_are_told(root: Path) -> None:
+    train = moving_clips(80, seed=5)
+    np.save(root / "train.npy", train)
+    np.save(root / "copies.npy", train[10:40] ^ 1)
+    np.save(root / "new.npy", moving_clips(30, seed=6))
+    copies = run(generated="copies.npy", train="train.npy").rows
+    new = run(generated="new.npy", train="train.npy").rows
+    assert copies["generated"].memorisation.copied_percent == 100
+    assert copies["generated"].memorisation.median_levels == 1
+    assert new["generated"].memorisation.copied_percent < 20
+    assert copies["real"].memorisation.median_levels > 20
+
+
+def test_fewer_real_clips_are_shared_evenly_and_said(root: Path) -> None:
+    found = run(num_clips=50, generated="real")
+    assert found.num_clips == 30
+    assert found.notes == (
+        "real: 60 clips that share no frame, so 30 a side, not 50: distances grow with fewer "
+        "clips, compare only at equal numbers",
+    )
+    assert found.table().endswith(found.notes[0])
+
+
+def test_fewer_generated_clips_are_said(root: Path) -> None:
+    np.save(root / "few.npy", moving_clips(21, seed=3))
+    found = run(generated="few.npy")
+    assert found.rows["generated"].num_clips == 21
+    assert found.notes[0].startswith("generated: 21 clips that share no frame, not 30")
+
+
+def test_what_could_not_be_read_is_said(root: Path) -> None:
+    (root / "real" / "bad.mp4").write_bytes(b"")
+    found = run()
+    assert found.notes == (
+        "real: 1 of 2 sources were not read whole, the first bad.mp4: empty file",
+    )
+
+
+def test_sizes(root: Path) -> None:
+    assert run(generated="real", size="16x24").size == (16, 24)
+    np.save(root / "real" / "clips.npy", moving_clips(60, seed=1, side=24))
+    assert run(generated="real").size == (24, 24)
+    assert run(generated="real", frame_model="checkpoints").size == (32, 32)
+
+
+def test_a_reference_is_kept_and_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"frame_model": "checkpoints", "reference": "kept/reference.npz", "train": "real"}
+    first = run(**options)
+    monkeypatch.setattr(room.Reference, "of", None)  # it is not made again
+    second = run(**options)
+    assert second.rows == first.rows
+    assert second.reference_sha256 == first.reference_sha256
+    other = run(**options, seed=9)  # which draws the same real clips, and other noise
+    assert other.rows["real"] == first.rows["real"]
+    assert other.rows["reconstruction"] == first.rows["reconstruction"]
+    assert other.rows["prior"] != first.rows["prior"]
+
+
+def test_a_reference_of_something_else_is_refused(root: Path) -> None:
+    run(reference="kept.npz")
+    with pytest.raises(LdfError, match="made with --num-clips 30, got 29; give --num-clips 30"):
+        run(reference="kept.npz", num_clips=29)
+    write_judge(root / "other.pt", seed=1)
+    with pytest.raises(LdfError, match=r"judged by judge\.pt .* expected other\.pt"):
+        run(reference="kept.npz", judge="other.pt")
+    with pytest.raises(LdfError, match=r"got clips of 5 frames of 16 x 16, expected 5 frames of"):
+        run(reference="kept.npz", generated="real", size="16")
+    np.save(root / "real" / "clips.npy", moving_clips(60, seed=4))
+    with pytest.raises(LdfError, match="made of other real clips than those of real"):
+        run(reference="kept.npz")
+    (root / "kept.npz").write_text("nothing")
+    with pytest.raises(LdfError, match=r"--reference kept\.npz: not a reference of this version"):
+        run(reference="kept.npz")
+
+
+def test_a_judge_of_clips(root: Path) -> None:
+    write_judge(root / "i3d.pt", ClipFeatures())
+    found = run(judge="i3d.pt", frame_model="checkpoints")
+    assert list(found.rows) == ["real", "reconstruction", "noisy latents"]
+    assert found.notes == ("prior: left out, as the judge sees whole clips only",)
+    assert found.rows["real"].frame is None
+    assert found.rows["reconstruction"].video.value > 0
+
+
+def test_long_videos_are_not_held(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MAX_BYTES", 3 * 60 * 5 * 32 * 32)
+    assert run(generated="real").num_clips == 30
+    with pytest.raises(LdfError, match="62 clips of 32 x 32 would take"):
+        run(generated="real", num_clips=31)
+
+
+def test_wrong_usage(root: Path) -> None:
+    with pytest.raises(UsageError, match="--num-clips 19: expected 20 or more"):
+        run(num_clips=19)
+    with pytest.raises(UsageError, match=r"-o sheet\.mp4: expected a sheet of pictures, \.png"):
+        run(output="sheet.mp4")
+    with pytest.raises(UsageError, match="--size 16: the model makes 32x32; leave it out"):
+        run(size="16")
+    with pytest.raises(UsageError, match="nothing does not exist"):
+        run(generated="nothing")
+    with pytest.raises(UsageError, match="nothing does not exist"):
+        run(train="nothing")
+    with pytest.raises(UsageError, match="--judge nothing: expected a TorchScript file"):
+        run(judge="nothing")
+    with pytest.raises(CheckpointError, match="no frame model nothing"):
+        run(frame_model="nothing")
+    assert [path.name for path in root.glob("*.png")] == []
+
+
+def test_too_little_video(root: Path) -> None:
+    np.save(root / "real" / "clips.npy", moving_clips(39))
+    with pytest.raises(LdfError, match="real: 39 clips of 5 frames that share none, expected 40"):
+        run()
+    np.save(root / "real" / "clips.npy", moving_clips(40))
+    np.save(root / "few.npy", moving_clips(19))
+    with pytest.raises(LdfError, match=r"19 clips of 5 frames, expected 20 or more; generate more"):
+        run(generated="few.npy")
+    np.save(root / "short.npy", moving_clips(30)[:, :4])
+    with pytest.raises(ReadError, match=r"--train .*: no clip of 5 frames"):
+        run(train="short.npy")
+    (root / "real" / "clips.npy").write_bytes(b"")
+    with pytest.raises(ReadError, match=r"none of 1 sources: clips\.npy: "):
+        run(generated="few.npy")
+
+
+def test_models_of_different_frames(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_frame(root / "other")
+    config = json.loads((root / "other" / "config.json").read_text())
+    config["frames"]["height"] = 64
+    (root / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="--frame-model: its frames are 32x64, the top model's"):
+        run(top_model="checkpoints", frame_model="other")
+
+
+def test_a_damaged_or_unfit_model(root: Path) -> None:
+    config = json.loads((root / "checkpoints" / "frame" / "config.json").read_text())
+    del config["frames"]["height"]
+    save_frame(root / "damaged")
+    (root / "damaged" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="is damaged: expected 'frames' with height"):
+        run(frame_model="damaged")
+    save_top(root / "short", root / "checkpoints" / "frame", kind="mlp", window=4)
+    with pytest.raises(UsageError, match="it makes clips of 4 frames, expected 5 or more"):
+        run(top_model="short")
+
+
+def test_the_command_prints_the_table_and_fails_in_one_line(root: Path) -> None:
+    def command(*options: str) -> Any:
+        line = ["evaluate", "--judge", "judge.pt", "--num-clips", "30", "--quiet", *options]
+        return CliRunner().invoke(app, line)
+
+    done = command("--real", "real", "--seed", "4", "--json", "all.json", "-o", "sheet.png")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0].startswith("judge judge.pt (")
+    assert "seed 4" in done.stdout
+    assert "| top model |" in done.stdout
+    assert json.loads((root / "all.json").read_text())["seed"] == 4
+    assert (root / "sheet.png").exists()
+    for options, code, said in (
+        (["--real", "nothing"], 2, "error: nothing does not exist"),
+        (["--real", "real", "--size", "x"], 2, "error: --size x: expected a number"),
+        (["--real", "real", "--judge", "real/clips.npy"], 1, "error: --judge real/clips.npy: not"),
+    ):
+        failed = command(*options)
+        assert failed.exit_code == code
+        assert failed.stderr.startswith(said)
+        assert len(failed.stderr.splitlines()) == 1
+    assert command().exit_code == 2  # without --real
+
+
+def test_it_is_found_where_the_other_commands_are(root: Path) -> None:
+    found = ldf_video.evaluate("real", judge="judge.pt", num_clips=30, seed=1, quiet=True)
+    assert found.rows == run().rows

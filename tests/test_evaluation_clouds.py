@@ -1,0 +1,90 @@
+"""Frechet distances with intervals: what they hold, and that resamples do not inflate them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ldf_video.pipelines.evaluation.clouds import GROUPS, STUDENT, Cloud, Estimate, frechet
+from ldf_video.pipelines.frechet import Gaussian, frechet_distance
+
+
+def points(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return shift + scale * np.random.default_rng(seed).normal(size=(count, 4))
+
+
+def test_the_figure_is_the_frechet_distance() -> None:
+    a, b = points(130, seed=0), points(97, seed=1, shift=1, scale=2)
+    found = frechet(Cloud(a), Cloud(b))
+    assert found.value == pytest.approx(frechet_distance(a, b), rel=1e-9)
+    assert found.low < found.value < found.high
+
+
+def test_each_resample_leaves_a_run_of_neighbours_out() -> None:
+    a = points(103, seed=0)  # tenths of 11, 11, 11, 10, ...
+    cloud = Cloud(a.astype(np.float32))
+    a = a.astype(np.float32).astype(np.float64)
+    assert (len(cloud.without), GROUPS) == (10, 10)
+    for (first, last), found in zip([(0, 11), (11, 22)], cloud.without, strict=False):
+        expected = Gaussian.of(np.delete(a, np.s_[first:last], axis=0))
+        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
+        np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
+
+
+def test_the_interval_by_hand() -> None:
+    a, b = points(40, seed=0), points(40, seed=1, shift=2)
+    left = [
+        frechet_distance(np.delete(a, rows, axis=0), np.delete(b, rows, axis=0))
+        for rows in np.split(np.arange(40), 10)
+    ]
+    spread = np.sqrt(0.9 * np.square(np.array(left) - np.mean(left)).sum())
+    value = frechet_distance(a, b)
+    expected = Estimate(value, value - STUDENT * spread, value + STUDENT * spread)
+    found = frechet(Cloud(a), Cloud(b))
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), rel=1e-9
+    )
+
+
+def test_a_cloud_is_at_no_distance_from_itself() -> None:
+    cloud = Cloud(points(60, seed=0))
+    found = frechet(cloud, cloud)
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_about_95_of_100_intervals_hold_what_such_clouds_give_on_average(shift: float) -> None:
+    found = [
+        frechet(Cloud(points(200, seed=2 * n)), Cloud(points(200, seed=2 * n + 1, shift=shift)))
+        for n in range(200)
+    ]
+    mean = np.mean([estimate.value for estimate in found])
+    share = np.mean([estimate.low <= mean <= estimate.high for estimate in found])
+    assert 0.88 <= share <= 1
+
+
+def test_resampling_with_replacement_would_not_hold_the_figure() -> None:
+    """Why it is not done: copies inflate every resample of two near clouds."""
+    a, b = points(200, seed=0), points(200, seed=1)
+    value, rng = frechet_distance(a, b), np.random.default_rng(2)
+    again = [
+        frechet_distance(a[rng.integers(200, size=200)], b[rng.integers(200, size=200)])
+        for _ in range(200)
+    ]
+    assert np.percentile(again, 2.5) > value  # the whole interval lies above the figure
+    assert frechet(Cloud(a), Cloud(b)).low < value
+
+
+def test_points_of_one_episode_are_left_out_together() -> None:
+    """Twenty episodes of twenty points: the spread is that of twenty, not of four hundred."""
+    episodes = points(20, seed=0).repeat(20, axis=0)
+    shuffled = np.random.default_rng(1).permutation(episodes)
+    other = Cloud(points(400, seed=2, shift=3))
+    in_order, out_of_order = frechet(Cloud(episodes), other), frechet(Cloud(shuffled), other)
+    assert in_order.value == pytest.approx(out_of_order.value)
+    assert in_order.high - in_order.low > 2 * (out_of_order.high - out_of_order.low)
+
+
+def test_too_few_points() -> None:
+    with pytest.raises(ValueError, match="got 19 points, expected 20 or more"):
+        Cloud(points(19, seed=0))

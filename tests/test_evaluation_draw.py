@@ -1,0 +1,119 @@
+"""Drawing clips: places by chance, no frame twice, whatever the sources are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from clip_files import barcode, read_barcode, write_clip
+from tiny_models import write_array
+
+from ldf_video.errors import ReadError
+from ldf_video.pipelines.evaluation.draw import all_clips, draw_clips, split_in_two
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.sources import find_sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GEOMETRY = Geometry(16, 32)
+
+
+def numbered(path: Path, shape: tuple[int, ...]) -> Path:
+    """An array of clips, each frame of one level: its number."""
+    count = int(np.prod(shape))
+    frames = np.arange(count, dtype=np.uint8).reshape(*shape, 1, 1, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.broadcast_to(frames, (*shape, 16, 32, 3)))
+    return path
+
+
+def numbers(clips: np.ndarray) -> list[list[int]]:
+    assert clips.shape[2:] == (16, 32, 3)
+    return clips[:, :, 0, 0, 0].tolist()
+
+
+def test_clips_are_adjacent_frames_in_order_and_share_none(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (43,))
+    seen = set()
+    for seed in range(20):
+        drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=99, seed=seed)
+        found = numbers(drawn.clips)
+        first = found[0][0]
+        assert found == [list(range(n, n + 5)) for n in range(first, 39, 5)]
+        assert drawn.num_there == len(found)
+        seen.add(first)
+    assert seen == {0, 1, 2, 3, 4}  # the first place is by chance
+
+
+def test_clips_of_five_frames_are_taken_as_they_are(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (30, 5))
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=30, seed=1)
+    assert numbers(drawn.clips) == np.arange(150).reshape(30, 5).tolist()
+
+
+def test_each_clip_is_as_likely(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (12, 5))
+    counts = np.zeros(12)
+    sources = find_sources(tmp_path)
+    for seed in range(300):
+        drawn = draw_clips(sources, GEOMETRY, count=3, seed=seed)
+        places = [clip[0] // 5 for clip in numbers(drawn.clips)]
+        assert places == sorted(set(places))
+        assert drawn.num_there == 12
+        counts[places] += 1
+    assert counts.sum() == 900
+    assert counts.min() > 45  # 75 on average, with a spread of 7.5
+    assert counts.max() < 105
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (40, 5))
+    sources = find_sources(tmp_path)
+    a, b, c = (draw_clips(sources, GEOMETRY, count=9, seed=s).clips for s in (1, 1, 2))
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_halves_are_equal_share_nothing_and_keep_their_order(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (41, 5))
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=41, seed=0)
+    one, two = (numbers(half) for half in split_in_two(drawn, seed=0))
+    assert len(one) == len(two) == 20
+    assert one == sorted(one)
+    assert two == sorted(two)
+    assert not {clip[0] for clip in one} & {clip[0] for clip in two}
+
+
+def test_videos_are_scaled_and_resampled(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", [barcode(n) for n in range(24)], codec="ffv1", pix_fmt="bgr0")
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0)
+    frames = [read_barcode(frame) for clip in drawn.clips for frame in clip]
+    assert frames == list(range(frames[0], frames[0] + 5 * len(drawn.clips)))
+
+
+def test_what_cannot_be_read_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+    write_array(tmp_path / "a.npy", 5)
+    (tmp_path / "b.mp4").write_bytes(b"")
+    write_array(tmp_path / "c.npy", 4)  # too short
+    counts: list[int] = []
+    sources = find_sources(tmp_path)
+    drawn = draw_clips(sources, GEOMETRY, count=9, seed=0, on_source=counts.append)
+    assert len(drawn.clips) == 1
+    assert drawn.unread == ("b.mp4: empty file",)
+    assert counts == [1, 2, 3]
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(ReadError, match=r"no clip of 5 frames: b\.mp4: empty file"):
+        draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0)
+    (tmp_path / "b.mp4").unlink()
+    with pytest.raises(ReadError, match="no clip of 5 frames: no 5 adjacent frames"):
+        draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0)
+
+
+def test_all_clips_overlap(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (2, 7))
+    (tmp_path / "b.mp4").write_bytes(b"")
+    found = np.stack(list(all_clips(find_sources(tmp_path), GEOMETRY)))
+    assert [clip[0] for clip in numbers(found)] == [0, 1, 2, 7, 8, 9]
+    assert all(clip == list(range(clip[0], clip[0] + 5)) for clip in numbers(found))

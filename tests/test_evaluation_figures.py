@@ -1,0 +1,192 @@
+"""Each way of spoiling clips is caught by the figure that should catch it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from tiny_judge import ClipFeatures, FrameFeatures, moving_clips, write_judge
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from ldf_video.errors import LdfError
+from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, measure
+from ldf_video.pipelines.evaluation.reference import Reference, blurred, noised
+from ldf_video.pipelines.evaluation.table import table
+from ldf_video.pipelines.judge import Judge, load_judge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNT = 240
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """A judge of 80 features, more than there are directions."""
+    path = tmp_path_factory.mktemp("judge") / "judge.pt"
+    return load_judge(write_judge(path, FrameFeatures(num_features=80)))
+
+
+@pytest.fixture(scope="module")
+def real() -> np.ndarray:
+    return moving_clips(COUNT, seed=1)
+
+
+@pytest.fixture(scope="module")
+def others() -> np.ndarray:
+    return moving_clips(COUNT, seed=2)
+
+
+@pytest.fixture(scope="module")
+def reference(real: np.ndarray, judge: Judge) -> Reference:
+    return Reference.of(real, judge)
+
+
+@pytest.fixture(scope="module")
+def floor(reference: Reference, others: np.ndarray, judge: Judge) -> Figures:
+    return measure(reference, others, judge)
+
+
+def test_the_reference_is_at_no_distance_from_itself(
+    reference: Reference, real: np.ndarray, judge: Judge
+) -> None:
+    found = measure(reference, real, judge)
+    for name in ("frame", "video", "motion", "video_plus"):
+        assert getattr(found, name).value == pytest.approx(0, abs=1e-3)
+    assert found.diversity.recall == found.diversity.coverage == found.diversity.precision == 1
+
+
+def test_other_real_clips_are_at_the_floor(floor: Figures, judge: Judge, real: np.ndarray) -> None:
+    again = measure(Reference.of(moving_clips(COUNT, seed=3), judge), real, judge)
+    for name in ("frame", "video", "motion", "video_plus"):
+        one, two = getattr(floor, name), getattr(again, name)
+        assert 0 < one.low < two.high
+        assert two.low < one.high
+    assert floor.diversity.recall > 0.8
+    assert floor.diversity.coverage > 0.8
+
+
+def test_blurred_clips_are_far_in_frames(
+    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
+) -> None:
+    found = measure(reference, blurred(others), judge)
+    assert found.frame.low > floor.frame.high
+    assert found.video.low > floor.video.high
+
+
+def test_repeated_clips_have_no_diversity(
+    reference: Reference, others: np.ndarray, judge: Judge
+) -> None:
+    found = measure(reference, others[:10].repeat(COUNT // 10, axis=0), judge)
+    assert found.diversity.recall < 0.05
+    assert found.diversity.coverage < 0.4
+    assert found.diversity.precision > 0.7  # they are good clips
+
+
+def test_clips_in_another_order_move_wrongly_and_look_right(
+    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
+) -> None:
+    found = measure(reference, others[:, [0, 3, 1, 4, 2]], judge)
+    assert found.motion.low > floor.motion.high
+    assert found.video.value > floor.video.value
+    assert found.frame == floor.frame  # the first frame is where it was
+    assert found.change.moving_percent > 1.2 * floor.change.moving_percent
+
+
+def test_frozen_clips_do_not_move(
+    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
+) -> None:
+    found = measure(reference, others[:, :1].repeat(5, axis=1), judge)
+    assert found.motion.low > 3 * floor.motion.high
+    assert found.video.value > floor.video.value
+    assert found.frame == floor.frame
+    assert (found.change.moving_percent, found.change.still_clips_percent) == (0, 100)
+    assert floor.change.still_clips_percent < 10
+
+
+def test_flickering_clips_do_not_stand_still(
+    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
+) -> None:
+    noise = np.random.default_rng(0).integers(-3, 4, others.shape)
+    found = measure(reference, (others + noise).clip(0, 255).astype(np.uint8), judge)
+    assert floor.change.flicker_levels == 0
+    assert found.change.flicker_levels > 2
+
+
+class Patches:
+    """A judge of 8 x 8 patches: the mean of each, and how far pixels are from it."""
+
+    name, sha256, sees_clips, batch_size, device = "patches", "0" * 64, False, 16, "cpu"
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        levels = frames.float()
+        means = avg_pool2d(levels, 8)
+        rough = levels - interpolate(means, scale_factor=8.0)
+        return torch.cat([means.flatten(1), 20 * rough.flatten(1).std(1, keepdim=True)], dim=1)
+
+
+def test_what_real_frames_never_have_shows_on_the_wider_directions_alone() -> None:
+    judge, rng = Patches(), np.random.default_rng(0)
+    flat = rng.integers(60, 190, (2, COUNT, 5, 5, 5, 3), np.uint8).repeat(8, 3).repeat(8, 4)
+    reference = Reference.of(flat[0], judge)  # 75 colours of patches, of which 64 directions hold
+    floor, found = (measure(reference, clips, judge) for clips in (flat[1], noised(flat[1])))
+    assert found.video.value == pytest.approx(floor.video.value, rel=0.1)
+    assert found.video_plus.low > 2 * floor.video_plus.high
+
+
+def test_single_frames_have_the_frame_figure_alone(
+    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
+) -> None:
+    assert measure(reference, others[:, :1], judge) == Figures(COUNT, frame=floor.frame)
+
+
+def test_a_judge_of_clips_gives_the_video_figure_alone(
+    real: np.ndarray, others: np.ndarray, tmp_path: Path
+) -> None:
+    judge = load_judge(write_judge(tmp_path / "i3d.pt", ClipFeatures()))
+    reference = Reference.of(real, judge)
+    found = measure(reference, others, judge)
+    assert found.video.value > 0
+    assert (found.frame, found.motion, found.video_plus) == (None, None, None)
+    assert found.diversity.recall > 0.7
+    assert measure(reference, others[:, :1], judge) == Figures(COUNT)
+
+
+def test_what_cannot_be_compared_is_refused(
+    reference: Reference, others: np.ndarray, judge: Judge, tmp_path: Path
+) -> None:
+    with pytest.raises(LdfError, match="got clips of 4 frames of 32 x 32, expected 5 frames of"):
+        measure(reference, others[:, :4], judge)
+    with pytest.raises(LdfError, match="got clips of 5 frames of 32 x 16, expected 5 frames of"):
+        measure(reference, others[:, :, :16], judge)
+    other = load_judge(write_judge(tmp_path / "other.pt", seed=1))
+    with pytest.raises(LdfError, match=r"the reference was judged by judge\.pt"):
+        measure(reference, others, other)
+    with pytest.raises(ValueError, match="got 19 points"):
+        measure(reference, others[:19], judge)
+
+
+def test_figures_go_to_json_and_back(floor: Figures) -> None:
+    assert figures_from_json(json.loads(json.dumps(asdict(floor)))) == floor
+
+
+def test_the_table_has_a_row_a_set_and_no_empty_column(floor: Figures) -> None:
+    text = table({"real": floor, "prior": Figures(7, frame=floor.frame)})
+    distances, shares = text.split("\n\n")
+    lines = distances.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    head = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert head == ["clips of", "clips", "frame", "video", "motion", "video+"]
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    frame = floor.frame
+    assert cells[:3] == ["real", "240", f"{frame.value:.2f} ({frame.low:.2f} to {frame.high:.2f})"]
+    cells = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    assert (cells[0], cells[1], cells[3]) == ("prior", "7", "")
+    assert "PSNR" not in text
+    assert "flicker" in shares
+    assert "to training" not in shares

@@ -1,0 +1,141 @@
+"""What a reference is made of, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tiny_judge import ClipFeatures, moving_clips, write_judge
+
+from ldf_video.errors import LdfError
+from ldf_video.pipelines.evaluation.directions import Directions
+from ldf_video.pipelines.evaluation.figures import measure
+from ldf_video.pipelines.evaluation.reference import (
+    Basis,
+    Reference,
+    blurred,
+    noised,
+    reference_sha256,
+)
+from ldf_video.pipelines.judge import Judge, judge_clips, load_judge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    return load_judge(write_judge(tmp_path / "judge.pt"))
+
+
+def test_directions_are_those_of_largest_spread() -> None:
+    rng = np.random.default_rng(0)
+    spreads = np.array([0.1, 9, 0.1, 3, 1])
+    points = (rng.normal(size=(4000, 5)) * spreads + 7).astype(np.float32)
+    found = Directions.fit(points, count=3)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(3), atol=1e-5)
+    assert np.abs(found.axes).argmax(0).tolist() == [1, 3, 4]
+    projected = found.project(points.reshape(40, 100, 5)).reshape(-1, 3)
+    np.testing.assert_allclose(projected.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(projected.std(0), [9, 3, 1], rtol=0.05)
+    assert Directions.fit(points, count=64).axes.shape == (5, 5)
+
+
+def test_views_by_hand() -> None:
+    basis = Basis(
+        real=Directions(np.zeros(3, np.float32), np.eye(3, 2, dtype=np.float32)),
+        wide=Directions(np.ones(3, np.float32), np.eye(3, dtype=np.float32)[:, [2]]),
+    )
+    features = np.array([[[1, 2, 3], [4, 5, 6], [8, 9, 7]]], np.float32)
+    views = basis.views(features)
+    assert views.frame.tolist() == [[1, 2, 3]]
+    assert views.video.tolist() == [[1, 2, 4, 5, 8, 9]]
+    assert views.motion.tolist() == [[3, 3, 4, 4]]
+    assert views.video_plus.tolist() == [[2, 5, 6]]
+
+
+def test_the_directions_are_of_all_real_frames_and_of_worse_middle_ones(judge: Judge) -> None:
+    clips = moving_clips(30)
+    reference = Reference.of(clips, judge)
+    features = judge_clips(judge, clips)
+    real = Directions.fit(features.reshape(-1, 24), count=64)
+    np.testing.assert_allclose(reference.basis.real.origin, real.origin)
+    middle = clips[:, 2:3]
+    mixed = np.concatenate(
+        [judge_clips(judge, made)[:, 0] for made in (middle, blurred(middle), noised(middle))]
+    )
+    np.testing.assert_allclose(reference.basis.wide.origin, mixed.mean(0), rtol=1e-4)
+
+
+def test_blur_keeps_even_planes_and_levels() -> None:
+    flat = np.full((1, 2, 32, 16, 3), 77, np.uint8)
+    assert (blurred(flat) == flat).all()
+    dot = np.zeros((1, 1, 33, 33, 3), np.uint8)
+    dot[0, 0, 16, 16] = 255
+    found = blurred(dot)[0, 0, :, :, 0].astype(float)
+    assert (found == found.T).all()
+    assert (found == found[::-1]).all()
+    assert found[16, 16] == round(255 / (2 * np.pi * (33 / 32) ** 2))  # near a Gaussian's peak
+
+
+def test_noise_is_the_same_every_time_and_of_its_size() -> None:
+    flat = np.full((4, 5, 32, 32, 3), 128, np.uint8)
+    found = noised(flat)
+    assert (found == noised(flat)).all()
+    assert found.astype(float).std() == pytest.approx(16, rel=0.05)
+
+
+@pytest.mark.parametrize("sees_clips", [False, True])
+def test_a_file_gives_the_same_figures(tmp_path: Path, sees_clips: bool) -> None:
+    judge = load_judge(write_judge(tmp_path / "j.pt", ClipFeatures() if sees_clips else None))
+    reference, others = Reference.of(moving_clips(40), judge), moving_clips(40, seed=1)
+    path = tmp_path / "deep" / "reference.npz"
+    reference.save(path, notes={"seed": 3})
+    again, notes = Reference.load(path)
+    assert notes == {"seed": 3}
+    assert again.num_clips == 40
+    assert (again.sha256, again.clip_shape) == (reference.sha256, (5, 32, 32, 3))
+    assert measure(again, others, judge) == measure(reference, others, judge)
+    assert [p.name for p in path.parent.iterdir()] == ["reference.npz"]
+
+
+def test_the_hash_is_of_pixels_and_judge(judge: Judge, tmp_path: Path) -> None:
+    clips = moving_clips(20)
+    first = Reference.of(clips, judge).sha256
+    assert first == reference_sha256(clips.copy(), judge)
+    clips[3, 2, 1, 0, 2] ^= 1
+    assert reference_sha256(clips, judge) != first
+    clips[3, 2, 1, 0, 2] ^= 1
+    other = load_judge(write_judge(tmp_path / "other.pt", seed=1))
+    assert reference_sha256(clips, other) != first
+
+
+def test_files_that_are_no_references(tmp_path: Path, judge: Judge) -> None:
+    path = tmp_path / "reference.npz"
+    reference = Reference.of(moving_clips(20), judge)
+    reference.save(path, notes={})
+    whole = path.read_bytes()
+    pickled = tmp_path / "pickled.npz"
+    np.savez(pickled, head=np.array([{}], object))
+    later = tmp_path / "later.npz"
+    head = np.frombuffer(json.dumps({"format_version": 2}).encode(), np.uint8)
+    np.savez(later, head=head)
+    (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "cut.npz").write_bytes(whole[:1000])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "cut.npz", "empty.npz", "other.npz", "array.npy", "pickled.npz"):
+        with pytest.raises(LdfError, match=f"--reference .*{name}: not a reference of this"):
+            Reference.load(tmp_path / name)
+    with pytest.raises(LdfError, match="format 2, expected 1"):
+        Reference.load(later)
+
+
+def test_a_reference_of_another_judge_is_named(judge: Judge) -> None:
+    reference = replace(Reference.of(moving_clips(20), judge), judge_sha256="0" * 64)
+    with pytest.raises(LdfError, match=r"judged by judge\.pt \(000000000000\), expected judge\.pt"):
+        reference.check(judge, (5, 32, 32, 3))
