@@ -66,7 +66,7 @@ def train_frame(
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.
-        learning_rate: of Adam, 3e-4 by default, 2e-4 with the preset "paper".
+        learning_rate: of Adam, 1e-3 by default, 2e-4 with the preset "paper".
         optimizer: "adam", or "adam8bit", whose state takes a quarter of the memory.
         mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere; fp16 needs CUDA.
         gradient_checkpointing: compute inner results twice instead of keeping them.

@@ -11,6 +11,7 @@ from tiny_models import ali_model, frame_config, mlp, save_frame, save_pair, sav
 from ldf_video.errors import CheckpointError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.mlp import MlpTop
+from ldf_video.pipelines import zoo
 from ldf_video.pipelines.zoo import (
     find_frame_model,
     find_top_model,
@@ -55,6 +56,16 @@ def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     del pair
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
         find_frame_model("tetris")
+
+
+def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = save_frame(pair.parent / "alone" / "frame").parent
+    monkeypatch.setattr(zoo, "shipped_models", lambda: {"alone": alone})
+    assert find_frame_model("alone") == (alone / "frame", True)
+    with pytest.raises(CheckpointError, match=r"alone has no top model: encode .* train-top"):
+        find_top_model("alone")
 
 
 def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:

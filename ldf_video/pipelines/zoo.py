@@ -34,7 +34,7 @@ class Loaded(Generic[Model]):
 
 
 def shipped_models() -> dict[str, Path]:
-    """Shipped pairs by name: directories that hold `frame/` and `top/`.
+    """Shipped models by name: directories that hold `frame/`, and `top/` where there is a pair.
 
     They stand inside an installed package, and beside the package in a source tree.
     """
@@ -77,7 +77,13 @@ def _find(asked: str | Path | None, *, part: str, own: Path) -> tuple[Path, bool
         pair = directory / part
         return (pair if (pair / checkpoints.CONFIG).is_file() else directory), False
     if str(asked) in shipped:
-        return shipped[str(asked)] / part, True
+        model = shipped[str(asked)] / part
+        if not (model / checkpoints.CONFIG).is_file():
+            raise CheckpointError(
+                f"the shipped {asked} has no {part} model: encode your clips with it and run "
+                "ldf-video train-top"
+            )
+        return model, True
     names = ", ".join(shipped) or "none"
     raise CheckpointError(
         f"no {part} model {asked}: expected a directory or a shipped model ({names})"
