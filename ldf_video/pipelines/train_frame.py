@@ -81,6 +81,8 @@ class FrameLevel:
     ) -> None:
         """Args: frames to learn from, and other ones to measure on, if there are any."""
         self.game = game
+        if not torch.backends.mps.is_available():  # as frames come: there is less to rearrange
+            game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frames, self.batch_size, self.seed = frames, batch_size, seed
         self._held_out = None if held_out is None else _some_frames(held_out, MEASURED_FRAMES)
         self._calibration = _some_frames(frames, MEASURED_FRAMES)
@@ -239,8 +241,6 @@ def train_frame(
         torch.manual_seed(training.seed)
         game = build.frame_game(config["model"], config["game"])
         start_from_origin(game, run, progress)
-        if device != "mps":  # as frames come: a convolution then has less to rearrange
-            game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         level = FrameLevel(
             game,
             known,
