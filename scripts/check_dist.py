@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 SHIPPED = [
-    f"checkpoints/pacman-32/{part}/{file}"
-    for part in ("frame", "top")
+    f"checkpoints/{model}/{file}"
+    for model in ("pacman-32/frame", "pacman-32/top", "film-64/frame")
     for file in ("config.json", "model.safetensors")
 ]
-"""Of each shipped pair; what else stands under checkpoints/ is somebody's own."""
+"""Of each shipped model; what else stands under checkpoints/ is somebody's own."""
 
 WHEEL = ["ldf_video/py.typed", *(f"ldf_video/{path}" for path in SHIPPED)]
 SDIST = [

@@ -132,7 +132,7 @@ def damaged(config: dict[str, Any], **changes: Any) -> str:
         (lambda c: damaged(c, model="large"), "expected 'model'"),
         (lambda c: damaged(c, frames={"height": 32}), "expected 'frames' with height, width"),
         (lambda c: damaged(c, model={"depth": 1, "colour": 2}), "colour"),
-        (lambda c: damaged(c, model=c["model"] | {"height": 36}), "expected positive multiples"),
+        (lambda c: damaged(c, model=c["model"] | {"height": 4}), "expected sides of 8 or more"),
         (lambda c: damaged(c, model=c["model"] | {"height": "big"}), "config.json"),
         (lambda c: damaged(c, model=c["model"] | {"base_width": 16}), "does not fit its config"),
         (lambda c: damaged(c, model=c["model"] | {"base_width": 9}), "config.json"),
