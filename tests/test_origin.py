@@ -18,6 +18,7 @@ from ldf_video.models import build
 from ldf_video.models.grid import GridConfig
 from ldf_video.pipelines import train_frame as frame_room
 from ldf_video.pipelines import train_top as top_room
+from ldf_video.pipelines import zoo
 from ldf_video.pipelines.train_frame import train_frame
 from ldf_video.pipelines.train_top import latent_statistics, train_top
 from ldf_video.pipelines.zoo import load_frame_model
@@ -35,13 +36,18 @@ Weights = dict[str, torch.Tensor]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with clips/, latents/ and a pair of models; fresh ones are tiny."""
+    """A directory with clips/, latents/ and a pair of models; one is shipped; all are tiny."""
     monkeypatch.chdir(tmp_path)
     shrink(monkeypatch.setattr)
     (tmp_path / "clips").mkdir()
     np.save(tmp_path / "clips" / "all.npy", np.stack([make_frames(5, seed=i) for i in range(3)]))
     write_latents(tmp_path / "latents", [40, 30])
     save_pair(tmp_path / "pair", seed=7)
+    shipped = save_pair(tmp_path / "installed" / "tiny-32", seed=8)
+    for part in ("frame", "top"):
+        weights = checkpoints.load_weights(shipped / part)
+        checkpoints.save_weights(shipped / part, {k: v.half() for k, v in weights.items()})
+    monkeypatch.setattr(zoo, "shipped_models", lambda: {"tiny-32": shipped})
     return tmp_path
 
 
@@ -102,10 +108,10 @@ def test_a_shipped_model_of_16_bits_starts_a_run_by_its_name(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = starts_of(monkeypatch, frame_room)
-    run = train(root, init="pacman-32", steps=1)
+    run = train(root, init="tiny-32", steps=1)
     config = checkpoints.load_config(run)
-    assert config["init"]["from"] == "pacman-32"
-    shipped = load_frame_model(frame_room.find_origin("pacman-32", "frame").directory, device="cpu")
+    assert config["init"]["from"] == "tiny-32"
+    shipped = load_frame_model(frame_room.find_origin("tiny-32", "frame").directory, device="cpu")
     assert config["model"] == asdict(shipped.model.config)
     assert_equal(begun[0][1], shipped.model.state_dict())
     assert {weight.dtype for weight in begun[0][0].values()} == {torch.float32}
@@ -217,7 +223,7 @@ def test_a_run_that_goes_on_needs_the_model_no_more(root: Path) -> None:
 def test_another_model_is_a_changed_option(root: Path) -> None:
     train(root, init=root / "pair")
     for given, said in (
-        ({"init": "pacman-32"}, f"has --init {root / 'pair'}, asked for --init pacman-32"),
+        ({"init": "tiny-32"}, f"has --init {root / 'pair'}, asked for --init tiny-32"),
         ({"init": str(root / "pair" / "frame")}, "asked for --init"),
     ):
         with pytest.raises(CheckpointError, match=said):
@@ -257,10 +263,10 @@ def test_what_does_not_fit_a_frame_model_is_said(root: Path) -> None:
     checkpoints.save_config(root / "paper", config)
     checkpoints.save_weights(root / "paper", paper.state_dict())
     for options, said in (
-        ({"init": "pacman-32", "preset": "paper"}, "has --preset default, asked for --preset pap"),
+        ({"init": "tiny-32", "preset": "paper"}, "has --preset default, asked for --preset pap"),
         ({"init": root / "paper", "preset": "default"}, "has --preset paper, asked for --preset"),
         ({"init": root / "paper", "size": "40"}, "fit one size, 32x32, asked for --size 40x40"),
-        ({"init": "pacman-32", "size": "7x20"}, "--size: frame size 7x20"),
+        ({"init": "tiny-32", "size": "7x20"}, "--size: frame size 7x20"),
     ):
         with pytest.raises(UsageError) as error:
             train(root, **options)
