@@ -114,7 +114,8 @@ def test_a_shipped_model_of_16_bits_starts_a_run_by_its_name(
     shipped = load_frame_model(frame_room.find_origin("tiny-32", "frame").directory, device="cpu")
     assert config["model"] == asdict(shipped.model.config)
     assert_equal(begun[0][1], shipped.model.state_dict())
-    assert {weight.dtype for weight in begun[0][0].values()} == {torch.float32}
+    kinds = {weight.dtype for weight in begun[0][0].values()}
+    assert kinds == {torch.float32, torch.bool}  # the one that is not a number: whether D rests
 
 
 def test_the_models_widths_count_and_not_those_of_a_fresh_one(
