@@ -29,8 +29,8 @@ BLOCK_SECONDS = 10
 TEST_BLOCK = 7
 
 
-def spans(film: Path) -> Iterator[tuple[float, list[Frames]]]:
-    """Spans of adjacent frames, whole ones only, with the second at which each begins."""
+def spans(film: Path) -> Iterator[tuple[float, float, list[Frames]]]:
+    """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame."""
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -39,16 +39,14 @@ def spans(film: Path) -> Iterator[tuple[float, list[Frames]]]:
         for number, frame in enumerate(container.decode(stream)):
             frames.append(frame.to_ndarray(format="rgb24"))
             if len(frames) == SPAN:
-                yield (number + 1 - SPAN) / rate, frames
+                yield (number + 1 - SPAN) / rate, number / rate, frames
                 frames = []
 
 
-def split_of(begin: float, seconds: float) -> str | None:
-    """Which split a span belongs to; None where it lies across a border of blocks of both."""
-    blocks = {
-        int(t // BLOCK_SECONDS) % TEST_BLOCK == TEST_BLOCK - 1 for t in (begin, begin + seconds)
-    }
-    return None if len(blocks) > 1 else "test" if blocks.pop() else "train"
+def split_of(first: float, last: float) -> str | None:
+    """Which split frames between two seconds belong to; None where they touch blocks of both."""
+    tests = {int(t // BLOCK_SECONDS) % TEST_BLOCK == TEST_BLOCK - 1 for t in (first, last)}
+    return None if len(tests) > 1 else "test" if tests.pop() else "train"
 
 
 def window(frames: list[Frames], rng: np.random.Generator, *, size: int) -> Frames:
@@ -74,8 +72,8 @@ def main() -> int:
     for number, film in enumerate(arguments.films):
         rng = np.random.default_rng([arguments.seed, number])
         clips: dict[str, list[Frames]] = {"train": [], "test": []}
-        for begin, frames in spans(film):
-            split = split_of(begin, SPAN / 25)
+        for first, last, frames in spans(film):
+            split = split_of(first, last)
             drawn = [window(frames, rng, size=arguments.size) for _ in range(arguments.windows)]
             if split is not None:
                 clips[split] += drawn

@@ -44,6 +44,9 @@ def ship(kind: str, run: Path, destination: Path) -> None:
         raise LdfError(f"{run} has {num_bytes:,} bytes of weights, at most {LIMIT_BYTES:,} ship")
     trained = {"steps": state["step"], "minutes": round(state["elapsed_seconds"] / 60, 1)}
     config.pop("format_version")
+    for part in ("init", "options"):  # where the models of one machine lie says nothing elsewhere
+        for name in {"from", "init"} & set(config.get(part, {})):
+            config[part][name] = Path(config[part][name]).name
     checkpoints.save_weights(destination, weights)
     checkpoints.save_config(destination, config | {"trained": trained, "torch": torch.__version__})
     print(f"{destination}: {num_bytes:,} bytes, {trained['steps']:,} steps")

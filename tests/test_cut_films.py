@@ -1,0 +1,80 @@
+"""Films cut into clips: whole spans, windows of the right place, and no frame in both splits."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from clip_files import LOSSLESS, barcode, read_barcode, write_clip
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def load_script() -> ModuleType:
+    path = Path(__file__).parents[1] / "scripts" / "cut_films.py"
+    spec = importlib.util.spec_from_file_location("cut_films", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+films = load_script()
+
+
+def test_spans_are_whole_and_follow_each_other(tmp_path: Path) -> None:
+    film = tmp_path / "film.mkv"
+    write_clip(film, [barcode(n) for n in range(40)], **LOSSLESS)
+    found = [[read_barcode(frame) for frame in frames] for _, _, frames in films.spans(film)]
+    assert found == [list(range(16)), list(range(16, 32))]  # the last 8 are no whole span
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "split"),
+    [
+        (0.0, 0.6, "train"),
+        (59.4, 59.9, "train"),
+        (59.7, 60.3, None),
+        (60.0, 60.6, "test"),
+        (69.7, 70.3, None),
+        (70.0, 70.6, "train"),
+        (9.7, 10.3, "train"),  # a border of two blocks of one split
+        (130.0, 130.6, "test"),
+    ],
+)
+def test_every_seventh_block_is_for_testing(first: float, last: float, split: str | None) -> None:
+    assert films.split_of(first, last) == split
+
+
+def test_a_window_is_one_part_of_the_picture_in_all_frames() -> None:
+    rows, columns = np.mgrid[:40, :60]
+    picture = np.stack([4 * rows, 4 * columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
+    frames = [np.ascontiguousarray(picture + np.uint8(n)) for n in range(films.SPAN)]
+    cut = films.window(frames, np.random.default_rng(0), size=16)
+    assert cut.shape == (16, 16, 16, 3)
+    assert cut.dtype == np.uint8
+    for number in range(16):  # the same place: what moves is the brightness alone
+        difference = cut[number].astype(int) - cut[0]
+        assert set(np.unique(difference)) <= {number}
+    across = np.diff(cut[0, :, :, 1].astype(int), axis=1)  # 4 levels a pixel, side of 20 to 40
+    assert 4 * 20 / 16 - 1 <= across.mean() <= 4 * 40 / 16 + 1
+
+
+def test_films_become_arrays_of_both_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mkv"
+    write_clip(film, [barcode(n) for n in range(64)], **LOSSLESS)
+    monkeypatch.setattr(films, "split_of", lambda first, _: "test" if first == 0 else "train")
+    arguments = ["cut_films", str(film), "--out", str(tmp_path / "out"), "--size", "32"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert films.main() == 0
+    assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (12, 16, 32, 32, 3)
+    assert np.load(tmp_path / "out" / "test" / "film.npy").shape == (4, 16, 32, 32, 3)
+    assert "film.mkv: 12 clips for train" in capsys.readouterr().out
