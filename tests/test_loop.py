@@ -471,7 +471,7 @@ class LatentLevel(SmallLevel):
 
 
 LEVELS: dict[str, Callable[[], SmallLevel]] = {
-    "grid": lambda: FrameGameLevel(frame_game(moments=0.0), count=16),
+    "grid": lambda: FrameGameLevel(frame_game(moments=0.0, game_share=1.0), count=16),
     "flow": lambda: LatentLevel(FlowGame(flow())),
     "mlp": lambda: LatentLevel(mlp_game()),
     "paper": lambda: FrameGameLevel(ali_game(), count=16),
@@ -503,7 +503,8 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(
 ) -> None:
     """The same sums in another order: float32 rounding apart, 1e-5 of a tensor's largest.
 
-    A grid's game has kinks, where |x - y| changes its sign: rounding may take a pixel across one.
+    A grid's game has kinks, where |x - y| or what enters a leaky ReLU changes its sign: rounding may
+    take a number across one. A wrong share of a part would be off by a tenth and more.
     """
     whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
     parts, part_logs = gradients_of(
@@ -514,7 +515,7 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(
         largest = max(g.abs().max() for g in mine)
         assert largest > 0
         for one, other in zip(mine, theirs, strict=True):
-            assert (one - other).abs().max() <= (1e-4 if name == "grid" else 1e-5) * largest
+            assert (one - other).abs().max() <= (1e-3 if name == "grid" else 1e-5) * largest
     assert logs.keys() == part_logs.keys()
     for value in logs.keys() - {"velocity", "moments"}:  # these are of each part's own
         assert part_logs[value].item() == pytest.approx(logs[value].item(), rel=1e-4)

