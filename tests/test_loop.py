@@ -503,8 +503,8 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(
 ) -> None:
     """The same sums in another order: float32 rounding apart, 1e-5 of a tensor's largest.
 
-    A grid's game has kinks, where |x - y| or what enters a leaky ReLU changes its sign: rounding may
-    take a number across one. A wrong share of a part would be off by a tenth and more.
+    A grid's game has kinks, where |x - y| or what enters a leaky ReLU changes its sign: rounding
+    may take a number across one. A wrong share of a part would be off by a tenth and more.
     """
     whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
     parts, part_logs = gradients_of(
