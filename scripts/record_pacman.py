@@ -7,7 +7,8 @@ pip install "ldf-video[pacman]". Neither ale-py nor the game is part of ldf-vide
     OUT/train/episode-0000-window-00.mp4      lossless RGB, size x size, 15 frames a second
     OUT/test/...                              the same from other episodes
     OUT/screens/{train,test}/episode-0000.mp4 whole screens, with --screens
-    OUT/paper/{train,test}/paper-5.npy        uint8 (N, 5, size, size, 3), with --paper-clips N
+    OUT/paper/{train,test}/paper-5.npy        uint8 (N, 5, size, size, 3), with --paper-clips N;
+                                              longer ones, paper-T.npy, with --clip-frames T
     OUT/.recording.json                       the options that decide the pixels
 
 Same options and same ale-py, same pixels, whatever --jobs is. The same command again writes only
@@ -121,6 +122,7 @@ class Episode:
     index: int
     num_windows: int
     num_paper_clips: int
+    clip_frames: int
     screens: bool
     codec: Codec
     settings: Settings
@@ -147,7 +149,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What came of one episode; its clips have shape (n, 5, size, size, 3)."""
+    """What came of one episode; its clips have shape (n, T, size, size, 3)."""
 
     num_frames: int
     num_files: int
@@ -328,35 +330,50 @@ def choose_window(
 
 
 def cut_paper_clips(
-    frames: Frames, energy: NDArray[np.int32], rng: Rng, *, size: int, num_clips: int
+    frames: Frames,
+    energy: NDArray[np.int32],
+    rng: Rng,
+    *,
+    size: int,
+    num_clips: int,
+    num_frames: int = CLIP_FRAMES,
 ) -> Frames:
     """Short clips as Cooper (2017) cuts them: 5 frames, a random window, kept if it moves.
 
     Up to 100 draws a clip, then the last is taken as it is; 5 % are taken unfiltered at the first.
+    Longer clips must move as much from frame to frame.
 
     Args:
-        frames: one game, shape (T, 210, 160, 3), T at least 5.
+        frames: one game, shape (T, 210, 160, 3).
         energy: its motion, shape (T - 1, 210, 160).
         rng: source of the draws.
         size: side of the windows in pixels.
         num_clips: how many, 0 or more.
+        num_frames: of a clip, 2 or more.
 
     Returns:
-        uint8 of shape (num_clips, 5, size, size, 3).
+        uint8 of shape (num_clips, num_frames, size, size, 3).
+
+    Raises:
+        LdfError: the game is shorter than a clip.
     """
-    clips = np.empty((num_clips, CLIP_FRAMES, size, size, 3), np.uint8)
+    if num_clips and len(frames) < num_frames:
+        raise LdfError(
+            f"got a game of {len(frames)} frames, expected {num_frames} or more: "
+            "try another --seed or shorter --clip-frames"
+        )
+    clips = np.empty((num_clips, num_frames, size, size, 3), np.uint8)
+    steps, usual_steps = num_frames - 1, CLIP_FRAMES - 1
     for clip in clips:
         tries = 1 if rng.random() < UNFILTERED_SHARE else MAX_TRIES
         for _ in range(tries):
-            start = int(rng.integers(len(frames) - CLIP_FRAMES + 1))
+            start = int(rng.integers(len(frames) - num_frames + 1))
             top, left = draw_corner(rng, size=size)
             area = (slice(top, top + size), slice(left, left + size))
-            if (
-                energy[(slice(start, start + CLIP_FRAMES - 1), *area)].sum(dtype=np.int64)
-                > MIN_MOTION
-            ):
+            motion = energy[(slice(start, start + steps), *area)].sum(dtype=np.int64)
+            if motion * usual_steps > MIN_MOTION * steps:
                 break
-        clip[:] = frames[(slice(start, start + CLIP_FRAMES), *area)]
+        clip[:] = frames[(slice(start, start + num_frames), *area)]
     return clips
 
 
@@ -477,7 +494,12 @@ def write_episode(episode: Episode, frames: Frames) -> Recorded:
     if episode.screen_path() in missing:
         num_bytes += write_video(episode.screen_path(), frames, codec=episode.codec)
     clips = cut_paper_clips(
-        frames, energy, episode.rng(PAPER), size=settings.size, num_clips=episode.num_paper_clips
+        frames,
+        energy,
+        episode.rng(PAPER),
+        size=settings.size,
+        num_clips=episode.num_paper_clips,
+        num_frames=episode.clip_frames,
     )
     moving = float(np.mean(shares)) if shares else 0.0
     return Recorded(len(frames), len(missing), num_bytes, moving, clips)
@@ -521,6 +543,7 @@ def plan_split(args: argparse.Namespace, split: str, *, codec: Codec) -> list[Ep
             index,
             args.windows_per_episode,
             num_clips,
+            args.clip_frames,
             args.screens,
             codec,
             settings_of(args),
@@ -530,12 +553,12 @@ def plan_split(args: argparse.Namespace, split: str, *, codec: Codec) -> list[Ep
     return episodes
 
 
-def paper_path(out: Path, split: str) -> Path:
-    return out / "paper" / split / "paper-5.npy"
+def paper_path(args: argparse.Namespace, split: str) -> Path:
+    return args.out / "paper" / split / f"paper-{args.clip_frames}.npy"
 
 
 def paper_clips_done(args: argparse.Namespace, split: str) -> bool:
-    path = paper_path(args.out, split)
+    path = paper_path(args, split)
     return path.exists() and len(np.load(path, mmap_mode="r")) == args.paper_clips
 
 
@@ -566,7 +589,7 @@ def run_split(args: argparse.Namespace, split: str, *, codec: Codec) -> None:
         )
     clips = np.concatenate([result.paper_clips for result in results])
     if len(clips):
-        write_array(paper_path(args.out, split), clips)
+        write_array(paper_path(args, split), clips)
     print(
         f"{split}: {sum(r.num_frames for r in results)} frames played, "
         f"{sum(r.num_files for r in results)} videos, {sum(r.num_bytes for r in results)} bytes, "
@@ -617,6 +640,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "neighbouring frames over 100, pixels in [-1, 1]; after 100 draws the liveliest is taken",
     )
     add("--paper-clips", int, 0, "5-frame clips a split, kept if they move, 5 %% unfiltered")
+    add("--clip-frames", int, CLIP_FRAMES, "frames of each of these clips")
     add("--jobs", int, os.cpu_count() or 1, "processes")
     parser.add_argument("--screens", action="store_true", help="write the whole screens as well")
     add(
@@ -639,6 +663,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         ("test_episodes", 0),
         ("windows_per_episode", 0),
         ("paper_clips", 0),
+        ("clip_frames", 2),
         ("jobs", 1),
     ):
         if getattr(args, name) < least:

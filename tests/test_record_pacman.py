@@ -78,6 +78,7 @@ def episode(out: Path, **changes: object) -> object:
         "index": 0,
         "num_windows": 2,
         "num_paper_clips": 3,
+        "clip_frames": 5,
         "screens": True,
         "codec": recorder.H264,
         "settings": recorder.Settings(size=16),
@@ -251,6 +252,36 @@ def test_short_clips_of_a_still_game_are_taken_as_they_are() -> None:
     assert np.array_equal(clips, np.full((3, 5, 8, 8, 3), 7, np.uint8))
 
 
+def test_longer_clips_move_as_much_a_frame() -> None:
+    frames = np.zeros((60, 210, 160, 3), np.uint8)
+    frames[1::2, :, ::8] = 255  # every window of 16 moves by 6.2 million a frame
+    frames[8:] = 0  # so in 9 frames, which must move by 3.3 million, one change is enough
+    energy = recorder.motion_energy(frames)
+    clips = recorder.cut_paper_clips(
+        frames, energy, np.random.default_rng(0), size=16, num_clips=400, num_frames=9
+    )
+    assert clips.shape == (400, 9, 16, 16, 3)
+    changes = [int(recorder.motion_energy(clip).sum()) for clip in clips]
+    assert 3 <= changes.count(0) <= 35  # 44 of 52 starts are still, and 5 % are unfiltered
+    frames[8:] = np.arange(52)[:, None, None, None] % 2 * 20  # 307,200 a frame: 8 are too little
+    assert 16 * 16 * 3 * 400 * 8 < recorder.MIN_MOTION * 2
+    energy = recorder.motion_energy(frames)
+    clips = recorder.cut_paper_clips(
+        frames, energy, np.random.default_rng(0), size=16, num_clips=400, num_frames=9
+    )
+    lively = sum(int(recorder.motion_energy(c).sum()) > 2 * recorder.MIN_MOTION for c in clips)
+    assert lively > 365
+
+
+def test_a_game_shorter_than_a_clip_is_an_error() -> None:
+    frames = np.zeros((9, 210, 160, 3), np.uint8)
+    energy = recorder.motion_energy(frames)
+    rng = np.random.default_rng(0)
+    with pytest.raises(LdfError, match="game of 9 frames, expected 10"):
+        recorder.cut_paper_clips(frames, energy, rng, size=8, num_clips=1, num_frames=10)
+    assert len(recorder.cut_paper_clips(frames, energy, rng, size=8, num_clips=0, num_frames=10)) == 0
+
+
 # -------------------- seeds and splits
 
 
@@ -374,6 +405,11 @@ def test_a_run_writes_both_splits_and_the_next_does_nothing(
     assert recorder.main(arguments(tmp_path, "--paper-clips", "5")) == 0
     assert len(played) == 5
     assert capsys.readouterr().out == "train: all files are there\ntest: all files are there\n"
+
+    assert recorder.main(arguments(tmp_path, "--paper-clips", "4", "--clip-frames", "9")) == 0
+    for split in ("train", "test"):  # beside the others, not in their place
+        assert np.load(tmp_path / "paper" / split / "paper-9.npy").shape == (4, 9, 16, 16, 3)
+        assert np.load(tmp_path / "paper" / split / "paper-5.npy").shape == (5, 5, 16, 16, 3)
 
 
 def test_more_episodes_leave_the_first_alone(tmp_path: Path, played: list[object]) -> None:
