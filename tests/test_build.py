@@ -99,6 +99,37 @@ def test_what_is_unknown_is_named() -> None:
         build.frame_settings("paper", height=16, width=16)
 
 
+@pytest.mark.parametrize(
+    ("latent_shape", "patch", "patches"),
+    [((4, 8, 8), 4, 4), ((4, 8, 10), 4, 6), ((8, 8, 8), 4, 4), ((16, 8, 8), 2, 16)],
+    ids=str,
+)
+def test_a_flow_of_grids_has_a_token_a_patch(
+    latent_shape: tuple[int, int, int], patch: int, patches: int
+) -> None:
+    model, _ = build.top_settings("flow", latent_shape=latent_shape, window=8, block=2)
+    config = build.top_model(model).config
+    assert (config.patch, config.patches) == (patch, patches)
+    assert latent_shape[0] * patch * patch < config.width
+
+
+def test_a_flow_of_vectors_has_a_wide_token_a_frame() -> None:
+    model, _ = build.top_settings("flow", latent_shape=(64, 1, 1), window=8, block=2)
+    config = build.top_model(model).config
+    assert (config.patch_shape, config.patches, config.width) == ((1, 1), 1, 256)
+
+
+def test_a_flows_config_without_a_patch_means_a_token_a_frame() -> None:
+    model, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=8, block=2)
+    del model["patch"]
+    top = build.top_model(model)
+    assert (top.config.patch_shape, top.config.patches) == ((8, 8), 1)
+    assert "place" not in top.state_dict()  # the first models' weights fit
+    like = {**model, "width": 64}
+    again, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2, like=like)
+    assert (again["patch"], again["width"]) == (0, 64)
+
+
 def test_a_config_without_a_stride_means_8() -> None:
     model, _ = build.frame_settings("default", height=32, width=32)
     del model["stride"]

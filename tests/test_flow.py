@@ -129,6 +129,39 @@ def test_a_block_sees_itself_and_the_past_and_no_bit_of_later_blocks(changed: in
         assert not torch.equal(before[:, frame], after[:, frame])
 
 
+def test_every_patch_of_a_block_sees_every_other_and_they_have_places() -> None:
+    top, tokens = flow(), torch.randn(1, FLOW.window, 64)
+    assert FLOW.patches == 4
+    corner = tokens.clone().view(1, FLOW.window, *SHAPE)
+    corner[0, 1, :, 3, 3] += 1  # the last patch
+    before = velocities(top, tokens).view(1, FLOW.window, *SHAPE)
+    after = velocities(top, corner.flatten(2)).view(1, FLOW.window, *SHAPE)
+    changed = (before != after)[0].all(1)  # (T, 4, 4), in all channels
+    assert changed.all()
+    same = torch.ones(1, FLOW.window, 64)  # all patches alike, but for where they are
+    patches = velocities(top, same).view(1, FLOW.window, *SHAPE)
+    assert not torch.equal(patches[..., :2, :2], patches[..., 2:, 2:])
+
+
+def test_a_token_a_frame_is_one_patch() -> None:
+    top = flow(config=replace(FLOW, patch=0))
+    assert (top.config.patches, top.config.patch_shape) == (1, (4, 4))
+    assert top.embed.in_features == 64
+    assert sample(top, 5, generators(1)).shape == (1, 5, *SHAPE)
+
+
+def test_a_grid_that_is_no_whole_number_of_patches() -> None:
+    config = replace(FLOW, latent_shape=(2, 5, 3))
+    top = flow(config=config)
+    assert config.patches == 6
+    video = sample(top, 5, generators(1))
+    assert video.shape == (1, 5, 2, 5, 3)
+    assert video.isfinite().all()
+    assert len(video[0, 0].unique()) == 30  # no cell is a copy of another, nor filled up
+    with pytest.raises(ValueError, match="patch -1: expected"):
+        replace(FLOW, patch=-1)
+
+
 def test_a_padded_frame_is_seen_by_no_other() -> None:
     top, tokens = flow(), torch.randn(1, FLOW.window, 64)
     mask = torch.arange(FLOW.window)[None] < 6

@@ -1,4 +1,4 @@
-"""Blocks with a state: batch norm, its recomputed statistics, and stacks that compute twice."""
+"""Blocks with a state (batch norm, its statistics, stacks that compute twice), and patches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics, set_checkpointing
+from ldf_video.models.layers import (
+    BatchNorm,
+    Stack,
+    patchify,
+    recompute_statistics,
+    set_checkpointing,
+    unpatchify,
+)
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -93,3 +100,23 @@ def test_a_stack_gives_the_same_values_and_gradients_of_gradients() -> None:
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
     assert found[0][2].abs() > 0
+
+
+def test_patches_go_row_by_row() -> None:
+    grids = torch.arange(2 * 4 * 6).view(2, 4, 6)  # of two channels
+    patches = patchify(grids, (2, 3))
+    assert patches.shape == (4, 12)
+    assert patches[0].tolist() == [0, 1, 2, 6, 7, 8, 24, 25, 26, 30, 31, 32]
+    assert patches[1].tolist() == [3, 4, 5, 9, 10, 11, 27, 28, 29, 33, 34, 35]
+    assert patches[2, 0] == 12
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (3, 5, 7), (2, 4, 5), (64, 1, 1)], ids=str)
+@pytest.mark.parametrize("patch", [(1, 1), (2, 2), (4, 4), (2, 3), (5, 7)], ids=str)
+def test_unpatchify_is_the_inverse_of_patchify(
+    shape: tuple[int, int, int], patch: tuple[int, int]
+) -> None:
+    grids = numbers(2, 3, *shape)
+    patches = patchify(grids, patch)
+    assert torch.equal(unpatchify(patches, shape, patch), grids)
+    assert patches.square().sum() == pytest.approx(grids.square().sum().item())  # zeros beside it

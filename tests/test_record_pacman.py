@@ -264,7 +264,7 @@ def test_longer_clips_move_as_much_a_frame() -> None:
     changes = [int(recorder.motion_energy(clip).sum()) for clip in clips]
     assert 3 <= changes.count(0) <= 35  # 44 of 52 starts are still, and 5 % are unfiltered
     frames[8:] = np.arange(52)[:, None, None, None] % 2 * 20  # 307,200 a frame: 8 are too little
-    assert 16 * 16 * 3 * 400 * 8 < recorder.MIN_MOTION * 2
+    assert recorder.MIN_MOTION * 2 > 16 * 16 * 3 * 400 * 8
     energy = recorder.motion_energy(frames)
     clips = recorder.cut_paper_clips(
         frames, energy, np.random.default_rng(0), size=16, num_clips=400, num_frames=9
@@ -279,7 +279,9 @@ def test_a_game_shorter_than_a_clip_is_an_error() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(LdfError, match="game of 9 frames, expected 10"):
         recorder.cut_paper_clips(frames, energy, rng, size=8, num_clips=1, num_frames=10)
-    assert len(recorder.cut_paper_clips(frames, energy, rng, size=8, num_clips=0, num_frames=10)) == 0
+    assert (
+        len(recorder.cut_paper_clips(frames, energy, rng, size=8, num_clips=0, num_frames=10)) == 0
+    )
 
 
 # -------------------- seeds and splits

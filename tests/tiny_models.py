@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ldf_video.models.top import TopModel
 
 FRAME = GridConfig(stride=8, base_width=8, critic_width=8, depth=1)
-FLOW = FlowConfig(latent_shape=(4, 4, 4), width=32, depth=2, heads=2, sampling_steps=3)
+FLOW = FlowConfig(latent_shape=(4, 4, 4), patch=2, width=32, depth=2, heads=2, sampling_steps=3)
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 

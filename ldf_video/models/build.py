@@ -19,8 +19,13 @@ from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
 
-FIRST_GRID = {"stride": 8}
+FIRST_GRID: Settings = {"stride": 8}
+FIRST_FLOW: Settings = {"patch": 0}
 """What the first models' configs do not name."""
+VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5}
+"""A flow of latents that are one vector a frame."""
+LONGEST_PATCH = 128
+"""Numbers in a patch: a token is to hold more."""
 PRESETS = ("default", "paper")
 KINDS = ("flow", "mlp")
 
@@ -101,7 +106,14 @@ def top_settings(
     shape |= {"latent_shape": latent_shape, "window": window}
     if kind == "mlp":
         return {"kind": "mlp", **asdict(MlpConfig(**shape))}, asdict(GanConfig())
-    return {"kind": "flow", **asdict(FlowConfig(**shape | {"block": block}))}, {}
+    shape["block"] = block
+    if like:
+        shape = FIRST_FLOW | shape
+    elif latent_shape[1:] == (1, 1):
+        shape |= VECTORS
+    else:
+        shape["patch"] = 4 if 16 * latent_shape[0] <= LONGEST_PATCH else 2
+    return {"kind": "flow", **asdict(FlowConfig(**shape))}, {}
 
 
 def kind_of(model: Mapping[str, Any]) -> str:
@@ -123,7 +135,7 @@ def top_model(model: Mapping[str, Any]) -> TopModel:
     kind, settings = _kind_of(model, "kind", KINDS)
     if kind == "mlp":
         return MlpTop(MlpConfig(**settings))
-    return FlowTop(FlowConfig(**settings))
+    return FlowTop(FlowConfig(**(FIRST_FLOW | settings)))
 
 
 def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:

@@ -1,10 +1,10 @@
 """The default top model: rectified flow over windows of latents, rolled forward to any length.
 
-A block-causal transformer over time sees one token a frame, each frame with a noise level of its
-own (Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it
-is rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it
-keeps the keys and values of the past and integrates the noisy block in a few Euler steps, so that
-memory and time a frame do not depend on the length of the video.
+A block-causal transformer over the patches of frames, each frame with a noise level of its own
+(Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). It is trained on what it meets when it is
+rolled forward: a clean or nearly clean past and a noisy block after it. When it samples, it keeps
+the keys and values of the past and integrates the noisy block in a few Euler steps, so that memory
+and time a frame do not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.layers import fourier_features
+from ldf_video.models.layers import fourier_features, patchify, unpatchify
 from ldf_video.models.noise import Noise
 from ldf_video.models.top import TopModel
 
@@ -32,6 +32,7 @@ class FlowConfig:
 
     Attributes:
         latent_shape: of one frame, (channels, rows, columns).
+        patch: cells along each side of a token (Peebles & Xie 2023); 0 for one token a frame.
         window: frames that the network sees at once, a multiple of `block`.
         block: frames that are integrated together; a block sees itself and the past.
         width: of a token, a multiple of `heads`.
@@ -43,10 +44,11 @@ class FlowConfig:
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
+    patch: int = 4
     window: int = 16
     block: int = 4
-    width: int = 256
-    depth: int = 5
+    width: int = 192
+    depth: int = 4
     heads: int = 4
     sampling_steps: int = 8
     prefix_noise: float = 0.2
@@ -59,13 +61,31 @@ class FlowConfig:
                 f"window {self.window}, block {self.block}: "
                 "expected a window of two blocks or more, a whole number of them"
             )
+        if self.patch < 0:
+            raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """Rows and columns of cells in a token."""
+        _, rows, columns = self.latent_shape
+        return (self.patch, self.patch) if self.patch else (rows, columns)
+
+    @property
+    def patches(self) -> int:
+        """Tokens a frame; where the grid is no whole number of patches, zeros fill the last."""
+        _, rows, columns = self.latent_shape
+        height, width = self.patch_shape
+        return math.ceil(rows / height) * math.ceil(columns / width)
 
 
 class Layer(nn.Module):
-    """Attention over frames, then an MLP, both modulated by each frame's noise level.
+    """Attention over patches and frames, then an MLP, both modulated by a frame's noise level.
 
     Peebles & Xie (2023), arXiv:2212.09748, with one modulation network shared by all layers and a
     learned offset a layer (Chen et al. 2023, arXiv:2310.00426).
+
+    Shapes: tokens (B, T, patches, width), modulation (B, T, 1, 6 * width); attention is over all
+    T * patches tokens.
     """
 
     def __init__(self, config: FlowConfig) -> None:
@@ -93,13 +113,14 @@ class Layer(nn.Module):
     def _attend(
         self, h: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        b, t, w = h.shape
-        q, k, v = self.qkv(h).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        b, t, s, w = h.shape
+        parts = (b, t * s, 3, self.heads, w // self.heads)
+        q, k, v = self.qkv(h).view(parts).permute(2, 0, 3, 1, 4)
         seen = (k, v)
         if past is not None:
             k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.project(out.transpose(1, 2).reshape(b, t, w)), seen  # heads side by side again
+        return self.project(out.transpose(1, 2).reshape(b, t, s, w)), seen  # heads side by side
 
 
 class FlowTop(TopModel):
@@ -109,9 +130,11 @@ class FlowTop(TopModel):
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(config)
-        size, w = math.prod(config.latent_shape), config.width
+        size, w = config.latent_shape[0] * math.prod(config.patch_shape), config.width
         self.embed = nn.Linear(size, w)
         self.position = nn.Parameter(0.02 * torch.randn(config.window, w))
+        if config.patches > 1:
+            self.place = nn.Parameter(0.02 * torch.randn(config.patches, w))
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
         self.modulate = nn.Linear(w, 6 * w)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.depth)])
@@ -170,32 +193,51 @@ class FlowTop(TopModel):
         )
         return levels, ~(past & (part >= 1) & (part < 2))
 
-    def _velocity(self, tokens: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
+    def _velocity(self, frames: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
         """The network on whole windows (B, T, size), T at most `window`, blocks seeing the past."""
-        t = tokens.shape[1]
-        block = torch.arange(t, device=tokens.device) // self.config.block
-        causal = block[:, None] >= block[None, :]
-        itself = torch.eye(t, dtype=torch.bool, device=tokens.device)
-        attention = (causal & mask[:, None, :]) | itself  # (B, T, T); no row is empty
-        return self._network(tokens, levels, 0, attention.unsqueeze(1), None)[0]
+        t = frames.shape[1]
+        itself = torch.eye(t, dtype=torch.bool, device=frames.device)
+        attention = (self._causal(t) & mask[:, None, :]) | itself  # (B, T, T); no row is empty
+        return self._network(frames, levels, 0, attention, None)[0]
+
+    def _causal(self, t: int) -> Tensor:
+        """Which frames (T, T) see which: those of their own block and of earlier ones."""
+        block = torch.arange(t, device=self.position.device) // self.config.block
+        return block[:, None] >= block[None, :]
 
     def _network(
         self,
-        tokens: Tensor,
+        frames: Tensor,
         levels: Tensor,
         first: int,
         mask: Tensor | None,
         past: KeysValues | None,
     ) -> tuple[Tensor, KeysValues]:
-        """Velocities of frames `first`... of a window, and their keys and values a layer."""
-        t = tokens.shape[1]
-        h = self.embed(tokens) + self.position[first : first + t]
-        modulation = self.modulate(self.level(fourier_features(levels, 8)))
+        """Velocities of frames `first`... of a window, and their keys and values a layer.
+
+        Args:
+            frames: (B, T, size), standardised.
+            levels: (B, T).
+            first: number of the first frame in its window.
+            mask: which frames see which, (T, T) or (B, T, T); None where all see all.
+            past: keys and values of frames 0 to `first`, which all of these see.
+        """
+        c = self.config
+        t = frames.shape[1]
+        h = self.embed(patchify(frames.unflatten(-1, c.latent_shape), c.patch_shape))
+        h = h + self.position[first : first + t].unsqueeze(1)
+        if c.patches > 1:
+            h = h + self.place
+        modulation = self.modulate(self.level(fourier_features(levels, 8))).unsqueeze(2)
+        if mask is not None:  # of frames -> (..., 1, T * patches, T * patches), for all heads
+            mask = mask.repeat_interleave(c.patches, -1).repeat_interleave(c.patches, -2)
+            mask = mask.unsqueeze(-3)
         seen: KeysValues = []
         for i, layer in enumerate(self.layers):
             h, keys_values = layer(h, modulation, mask, None if past is None else past[i])
             seen.append(keys_values)
-        return self.head(self.norm(h)), seen
+        grids = unpatchify(self.head(self.norm(h)), c.latent_shape, c.patch_shape)
+        return grids.flatten(-3), seen
 
     # -- sampling --------------------------------------------------------------------------------
 
@@ -227,7 +269,7 @@ class FlowTop(TopModel):
             yield self.restore(tokens[:, : num_frames - done])
 
     def _context(self, context: Tensor | None, n: int) -> Tensor:
-        """What is known of the past as tokens (N, whole blocks, size): the newest frames."""
+        """What is known of the past, standardised (N, whole blocks, size): the newest frames."""
         c = self.config
         if context is None:
             return self.latent_mean.new_zeros((n, 0, math.prod(c.latent_shape)))
@@ -255,9 +297,7 @@ class FlowTop(TopModel):
         """Keys and values of the past, said to be slightly noisy."""
         n, t, _ = past.shape
         levels = past.new_full((n, t), self.config.context_level)
-        block = torch.arange(t, device=past.device) // self.config.block
-        causal = block[:, None] >= block[None, :]
-        return self._network(past, levels, 0, causal, None)[1]
+        return self._network(past, levels, 0, self._causal(t), None)[1]
 
 
 class FlowGame(Game):

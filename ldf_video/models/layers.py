@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -180,6 +182,31 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def patchify(grids: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Cut grids into patches, row by row; zeros fill the last ones of a grid that is no multiple.
+
+    Args:
+        grids: (..., C, H, W).
+        patch: its rows and columns.
+
+    Returns:
+        (..., patches, C * rows * columns).
+    """
+    rows, columns = patch
+    grids = F.pad(grids, (0, -grids.shape[-1] % columns, 0, -grids.shape[-2] % rows))
+    cut = grids.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))  # (..., C, h, rows, w, cols)
+    return cut.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
+
+
+def unpatchify(patches: Tensor, shape: tuple[int, int, int], patch: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify`: grids (..., C, H, W) of a shape."""
+    (channels, height, width), (rows, columns) = shape, patch
+    cut = patches.unflatten(-2, (-1, math.ceil(width / columns)))
+    cut = cut.unflatten(-1, (channels, rows, columns))  # (..., h, w, C, rows, columns)
+    grids = cut.movedim((-5, -4), (-4, -2)).flatten(-4, -3).flatten(-2)
+    return grids[..., :height, :width]
 
 
 def fourier_features(level: Tensor, count: int) -> Tensor:
