@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from latent_data import write_latents
 from PIL import Image
 from test_train_frame import root, train
-from test_train_top import write_latents
 from tiny_models import save_pair
 
 from ldf_video.errors import LdfError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from test_train_top import write_latents
+from latent_data import write_latents
 from tiny_cli import shrink
 from tiny_models import ali_model, frame_config, make_frames, save_frame, save_pair
 
@@ -19,8 +19,9 @@ from ldf_video.models.grid import GridConfig
 from ldf_video.pipelines import train_frame as frame_room
 from ldf_video.pipelines import train_top as top_room
 from ldf_video.pipelines import zoo
+from ldf_video.pipelines.latents import latent_statistics
 from ldf_video.pipelines.train_frame import train_frame
-from ldf_video.pipelines.train_top import latent_statistics, train_top
+from ldf_video.pipelines.train_top import train_top
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter

@@ -1,27 +1,23 @@
-"""train-top: windows that clips can fill, statistics, and latents that must stay the same."""
+"""train-top: windows that clips can fill, and latents that must stay the same."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
-import numpy as np
 import pytest
 import torch
+from latent_data import write_latents
 from tiny_cli import shrink
-from tiny_models import FLOW, MLP, flow, mlp_game, save_frame, save_pair
+from tiny_models import MLP, save_frame, save_pair
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
-from ldf_video.models.flow import FlowGame
 from ldf_video.models.mlp import MlpTop
-from ldf_video.models.noise import Noise, Part
 from ldf_video.pipelines import train_top as room
-from ldf_video.pipelines.frechet import frechet_distance
-from ldf_video.pipelines.train_top import TopLevel, fit_window, latent_statistics, open_latents
+from ldf_video.pipelines.latents import open_latents
+from ldf_video.pipelines.train_top import fit_window
 from ldf_video.pipelines.zoo import load_top_model
 from ldf_video.store.format import StoreSpec
-from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
 
@@ -29,22 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CPU = torch.device("cpu")
-
-
-def write_latents(
-    path: Path, lengths: list[int], *, weights: str = "ab" * 32, fps: int = 12
-) -> StoreReader:
-    """Latents whose mean is 3 and spread 2, but for channel 0, which is -1 always."""
-    spec = StoreSpec("latents", (4, 4, 4), "float16", {"weights": weights, "fps": None})
-    with StoreWriter(path, spec) as writer:
-        for number, length in enumerate(lengths):
-            rows = np.random.default_rng(number).normal(3, 2, (length, 4, 4, 4)).astype("f2")
-            rows[:, 0] = -1
-            name = f"{number:03}"
-            writer.append(name, rows, fps=Fraction(fps))
-            writer.finish_clip(name, fps=Fraction(fps))
-            writer.set_source(name, size=1, mtime_ns=1, clip_ids=[name])
-    return StoreReader(path)
 
 
 @pytest.mark.parametrize(
@@ -71,50 +51,6 @@ def test_a_window_is_whole_blocks_that_clips_fill(
 def test_a_window_of_one_frame_is_refused() -> None:
     with pytest.raises(UsageError, match="--window 1: expected 2 frames or more"):
         fit_window(1, longest=9)
-
-
-def test_statistics_of_latents(tmp_path: Path) -> None:
-    mean, std = latent_statistics(write_latents(tmp_path, [400, 600]), seed=0)
-    assert mean.shape == std.shape == (4, 4, 4)
-    assert (mean[0] == -1).all()
-    assert (std[0] == 0).all()
-    torch.testing.assert_close(mean[1:], torch.full((3, 4, 4), 3.0), atol=0.35, rtol=0)
-    torch.testing.assert_close(std[1:], torch.full((3, 4, 4), 2.0), atol=0.25, rtol=0)
-
-
-def test_statistics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = write_latents(tmp_path, [5])
-    rows = reader.read(0, 0, 5).astype(float)
-    mean, std = latent_statistics(reader, seed=0)  # few enough: every frame once
-    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(std, rows.std(0), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(room, "STATISTICS_FRAMES", 4)
-    monkeypatch.setattr(room, "frame_indices", lambda *a, **k: np.array([4, 0, 2, 0]))
-    mean, std = latent_statistics(reader, seed=0)  # too many: a sample
-    np.testing.assert_allclose(mean, rows[[4, 0, 2, 0]].mean(0), rtol=1e-6)
-
-
-def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
-    reader = write_latents(tmp_path, [3, 40])
-    level = TopLevel(FlowGame(flow()), reader, batch_size=64, seed=1)
-    latents, mask = level.batch(0, Part(), CPU)
-    assert latents.shape == (64, FLOW.window, 4, 4, 4)
-    assert latents.dtype == torch.float32
-    long = torch.from_numpy(reader.read(1, 0, 40).astype("f4"))
-    short = torch.from_numpy(reader.read(0, 0, 3).astype("f4"))
-    for window, real in zip(latents, mask, strict=True):
-        if real.all():
-            start = int((long == window[0]).flatten(1).all(1).nonzero()[0])
-            assert torch.equal(window, long[start : start + FLOW.window])
-        else:
-            assert real.tolist() == [True] * 3 + [False] * 13
-            assert torch.equal(window[:3], short)
-    again, _ = level.batch(0, Part(), CPU)
-    assert torch.equal(again, latents)
-    assert not torch.equal(level.batch(1, Part(), CPU)[0], latents)
-    parts = [level.batch(0, Part(i, 4), CPU) for i in range(4)]
-    assert torch.equal(torch.cat([part[0] for part in parts]), latents)
-    assert torch.equal(torch.cat([part[1] for part in parts]), mask)
 
 
 def train(root: Path, latents: str = "latents", **options: Any) -> Path:
@@ -203,61 +139,7 @@ def test_memory_that_runs_out_is_told_in_one_line(
         train(root)
 
 
-# -- held-out clips, and the kind mlp ------------------------------------------------------------
-
-
-def test_the_flows_loss_on_held_out_windows_by_hand(tmp_path: Path) -> None:
-    held_out = write_latents(tmp_path / "held", [1, 16])
-    known = write_latents(tmp_path / "known", [20])
-    level = TopLevel(FlowGame(flow()), known, batch_size=4, seed=1, held_out=held_out)
-    assert level.score == "velocity"
-    model = level.game.model
-    found = level.evaluate(model)
-    clips, starts = room.windows(
-        0, 0, lengths=held_out.lengths, window=16, batch_size=8 * held_out.num_frames
-    )
-    latents, mask = held_out.windows(clips, starts, length=16)
-    parts = [
-        (torch.from_numpy(latents[i : i + 64]).float(), torch.from_numpy(mask[i : i + 64]))
-        for i in range(0, len(clips), 64)
-    ]
-    with torch.no_grad():
-        errors = [
-            model.loss(x, m, noise=Noise(i))[1]["velocity"] * len(x)
-            for i, (x, m) in enumerate(parts)
-        ]
-    assert found == {"velocity": pytest.approx(sum(errors).item() / len(clips), rel=1e-5)}
-    assert level.evaluate(model) == found
-
-
-def test_an_mlps_distance_from_held_out_sequences_by_hand(tmp_path: Path) -> None:
-    held_out = write_latents(tmp_path / "held", [3, 5, 9])
-    known = write_latents(tmp_path / "known", [20])
-    level = TopLevel(mlp_game(), known, batch_size=4, seed=1, held_out=held_out)
-    assert level.score == "latent_frechet"
-    model = level.game.model
-    clips, starts = room.windows(
-        0, 0, lengths=held_out.lengths, window=5, batch_size=8 * held_out.num_frames
-    )
-    latents, mask = held_out.windows(clips, starts, length=5)
-    whole = torch.from_numpy(latents[mask.all(1)]).float()  # those of the clip of 3 are not
-    assert 2 <= len(whole) < len(clips)
-    seeds = [torch.Generator().manual_seed(i) for i in range(len(whole))]
-    clouds = [
-        model.standardise(x).flatten(1).double().numpy()
-        for x in (whole, next(model.sample(5, seeds)))
-    ]
-    found = level.evaluate(model)
-    assert found == {"latent_frechet": pytest.approx(frechet_distance(*clouds), rel=1e-6)}
-
-
-def test_nothing_is_measured_where_there_is_nothing_to_measure_on(tmp_path: Path) -> None:
-    known = write_latents(tmp_path / "known", [20])
-    short = write_latents(tmp_path / "short", [4, 4])  # no whole window of 5 frames
-    for held_out in (None, short):
-        level = TopLevel(mlp_game(), known, batch_size=4, seed=1, held_out=held_out)
-        assert level.evaluate(level.game.model) == {}
-    assert TopLevel(mlp_game(), known, batch_size=4, seed=1).calibration(CPU) is None
+# -- the kind mlp, and the best weights -----------------------------------------------------------
 
 
 def test_an_mlp_trains_on_clips_of_any_length_and_is_drawn(root: Path) -> None:

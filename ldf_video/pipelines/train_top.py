@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from ldf_video.errors import CheckpointError, StoreError, UsageError
+from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
-from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
-from ldf_video.models.game import Game
-from ldf_video.models.noise import Noise, Part
 from ldf_video.models.top import TopModel
 from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
-from ldf_video.pipelines.frechet import frechet_distance
 from ldf_video.pipelines.held_out import split
+from ldf_video.pipelines.latents import (
+    latent_shape,
+    latent_statistics,
+    open_latents,
+    usual_fps,
+)
 from ldf_video.pipelines.origin import (
     check_top_origin,
     find_origin,
@@ -31,6 +29,7 @@ from ldf_video.pipelines.origin import (
     start_from_origin,
 )
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
+from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
@@ -38,113 +37,10 @@ from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
-from ldf_video.training.samplers import Integers, frame_indices, windows
 from ldf_video.training.tracking import check_tracker
-from ldf_video.video.pixels import from_model
-from ldf_video.video.write import VideoWriter, tile, write_sheet
 
 DEFAULT_WINDOW = {"flow": 16, "mlp": 5}
 DEFAULT_BLOCK = 4
-STATISTICS_FRAMES = 65_536
-"""Frames from which the mean and spread of latents are taken at most."""
-MEASURED_WINDOWS = 1024
-"""Held-out windows that a loss is taken over."""
-SHOWN = 9
-"""Videos in a sheet and an mp4 of a training."""
-
-Batch = tuple[Tensor, Tensor]
-
-
-class TopLevel:
-    """The upper level as the training loop sees it: a game on windows of latents."""
-
-    def __init__(
-        self,
-        game: Game,
-        latents: StoreReader,
-        *,
-        batch_size: int,
-        seed: int,
-        held_out: StoreReader | None = None,
-        frame_model: Loaded[FrameModel] | None = None,
-        fps: Fraction = Fraction(25),
-    ) -> None:
-        """Args: latents to learn from and others to measure on; what decodes them, at what rate."""
-        assert isinstance(game.model, TopModel)
-        self.game = game
-        self.latents, self.batch_size, self.seed = latents, batch_size, seed
-        self.score = "velocity" if isinstance(game.model, FlowTop) else "latent_frechet"
-        self._window = game.model.config.window
-        self._held_out = held_out
-        self._frame_model, self._fps = frame_model, fps
-
-    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
-        """Random windows (B, window, C, H, W) and which of their frames are real (B, window)."""
-        clips, starts = windows(
-            self.seed,
-            step,
-            lengths=self.latents.lengths,
-            window=self._window,
-            batch_size=self.batch_size,
-        )
-        return self._read(self.latents, part.of(clips), part.of(starts), device)
-
-    def _read(
-        self, store: StoreReader, clips: Integers, starts: Integers, device: torch.device
-    ) -> Batch:
-        values, mask = store.windows(clips, starts, length=self._window)
-        latents = torch.from_numpy(values).to(device).float()
-        return latents, torch.from_numpy(mask).to(device)
-
-    def calibration(self, device: torch.device) -> None:
-        """No top model has batch statistics."""
-
-    @torch.inference_mode()
-    def evaluate(self, model: TopModel) -> Mapping[str, float]:
-        """The flow's loss on held-out windows; of an mlp, how far its sequences are from them."""
-        if self._held_out is None:
-            return {}
-        device = model.latent_mean.device
-        count = min(MEASURED_WINDOWS, 8 * self._held_out.num_frames)
-        clips, starts = windows(
-            0, 0, lengths=self._held_out.lengths, window=self._window, batch_size=count
-        )
-        latents, mask = self._read(self._held_out, clips, starts, device)
-        if isinstance(model, FlowTop):
-            parts = zip(latents.split(64), mask.split(64), strict=True)
-            errors = [
-                (len(x), model.loss(x, m, noise=Noise(i))[1]["velocity"].item())
-                for i, (x, m) in enumerate(parts)
-            ]
-            return {"velocity": sum(n * value for n, value in errors) / count}
-        whole = latents[mask.all(1)]
-        if len(whole) < 2:
-            return {}
-        real = model.standardise(whole).flatten(1)
-        made = torch.cat([*model.sample(self._window, [_generator(i) for i in range(len(whole))])])
-        fake = model.standardise(made).flatten(1)
-        distance = frechet_distance(real.double().cpu().numpy(), fake.double().cpu().numpy())
-        return {"latent_frechet": distance}
-
-    @torch.inference_mode()
-    def draw(self, model: TopModel, path: Path) -> npt.NDArray[np.uint8] | None:
-        """Generated clips: a sheet with a row each, and an mp4 of them side by side.
-
-        Nothing where the frame model that decodes them is gone.
-        """
-        if self._frame_model is None:
-            return None
-        generators = [_generator(i) for i in range(SHOWN)]
-        latents = torch.cat(list(model.sample(self._window, generators)), dim=1)
-        decode = self._frame_model.model.generator
-        videos = np.stack([from_model(decode(sequence)) for sequence in latents])
-        with VideoWriter(path.with_suffix(".mp4"), fps=self._fps) as writer:
-            writer.write(tile(videos))
-        return write_sheet(path.with_suffix(".png"), list(videos), upscale=3)
-
-
-def _generator(number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(number)
 
 
 @out_of_memory("a smaller --batch-size or --window")
@@ -244,22 +140,6 @@ def train_top(
     return Path(out)
 
 
-def open_latents(path: Path) -> StoreReader:
-    """Open a store of latents that holds something.
-
-    Raises:
-        StoreError: it does not exist, is of another kind, or is empty.
-    """
-    if not path.exists():
-        raise StoreError(f"no latents at {path}: run ldf-video encode CLIPS first")
-    reader = StoreReader(path)
-    if reader.spec.kind != "latents":
-        raise StoreError(f"{path} holds {reader.spec.kind}, expected latents")
-    if not reader.num_frames:
-        raise StoreError(f"{path} holds no finished clip: run ldf-video encode CLIPS first")
-    return reader
-
-
 def top_run_config(
     options: Options,
     reader: StoreReader,
@@ -278,15 +158,16 @@ def top_run_config(
         options.get("window", like.get("window", DEFAULT_WINDOW[kind])), longest=longest
     )
     if origin is not None:
-        shape = _latent_shape(reader)
-        check_top_origin(options["init"], origin, kind=kind, latent_shape=shape, window=window)
+        check_top_origin(
+            options["init"], origin, kind=kind, latent_shape=latent_shape(reader), window=window
+        )
         block = like.get("block", block)
     defaults = {"learning_rate": 5e-4, "beta1": 0.9}
     if kind == "mlp":
         defaults = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
     training = training_config(options, device=device, ranks=ranks, defaults=defaults)
     model, game = build.top_settings(
-        kind, latent_shape=_latent_shape(reader), window=window, block=block, like=like
+        kind, latent_shape=latent_shape(reader), window=window, block=block, like=like
     )
     return {
         "model": model,
@@ -294,7 +175,7 @@ def top_run_config(
         "training": asdict(training),
         "latents": {"fingerprint": reader.spec.fingerprint},
         "frames": {k: v for k, v in reader.spec.settings.items() if k != "weights"},
-        "fps": str(_usual_fps(reader)),
+        "fps": str(usual_fps(reader)),
         "frame_model": {
             "fingerprint": str(reader.spec.settings["weights"]),
             "path": str(reader.info.get("frame_model", "checkpoints/frame")),
@@ -318,35 +199,6 @@ def fit_window(window: int, *, longest: int) -> tuple[int, int]:
     usable = max(min(window, longest), 2)
     fitting = (b for b in range(1, DEFAULT_BLOCK + 1) if usable % b == 0 and usable >= 2 * b)
     return usable, max(fitting)
-
-
-def latent_statistics(reader: StoreReader, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of latents, each (C, H, W): of all, or of a random sample."""
-    count = min(STATISTICS_FRAMES, reader.num_frames)
-    indices = np.arange(count)
-    if count < reader.num_frames:
-        indices = frame_indices(seed, 0, num_frames=reader.num_frames, batch_size=count)
-    total = np.zeros(reader.spec.item_shape)
-    squares = np.zeros(reader.spec.item_shape)
-    for part in np.array_split(np.sort(indices), max(1, count // 4096)):
-        rows = reader.frames_at(part).astype(np.float64)
-        total += rows.sum(0)
-        squares += np.square(rows).sum(0)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
-
-
-def _latent_shape(reader: StoreReader) -> tuple[int, int, int]:
-    channels, rows, columns = reader.spec.item_shape
-    return channels, rows, columns
-
-
-def _usual_fps(reader: StoreReader) -> Fraction:
-    """The middle of (at most a thousand) clips' frame rates."""
-    some = np.linspace(0, reader.num_clips - 1, min(reader.num_clips, 1000)).astype(int)
-    rates = sorted(reader.fps(int(clip)) for clip in some)
-    return rates[len(rates) // 2]
 
 
 def _check_same_latents(directory: Path, config: dict[str, Any], reader: StoreReader) -> None:
