@@ -12,8 +12,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1-}" in
-  "") work=${LDF_DEMO:-demo} episodes=12 windows=4 minutes=5 ;;
-  --short) work=${LDF_DEMO:-demo-short} episodes=2 windows=2 minutes=0.3 ;;
+  "") work=${LDF_DEMO:-demo} episodes=16 windows=1 clips=8000 minutes=5 ;;
+  --short) work=${LDF_DEMO:-demo-short} episodes=2 windows=2 clips=100 minutes=0.3 ;;
   *)
     echo "demo: got $1, expected --short or nothing" >&2
     exit 2
@@ -33,10 +33,11 @@ run() {
 }
 
 "$venv/bin/python" scripts/record_pacman.py --out "$work/clips" \
-  --episodes "$episodes" --test-episodes 0 --windows-per-episode "$windows" >&2
+  --episodes "$episodes" --test-episodes 0 --windows-per-episode "$windows" \
+  --paper-clips "$clips" --clip-frames 16 >&2
 cd "$work"
 PATH="$venv/bin:$PATH"
-run ldf-video encode clips/
+run ldf-video encode clips/ --fps 15
 run ldf-video train-top --minutes "$minutes" --seed 1
 run ldf-video generate --frames 64 --num-videos 9 --seed 1 -o out.mp4
 echo "demo: done in $((SECONDS - started)) s; the videos are in $work/out.mp4" >&2
