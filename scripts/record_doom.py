@@ -11,7 +11,7 @@ optional dependency ViZDoom (MIT; the ZDoom engine inside has licences of its ow
 
 Every episode, a game with its own seed, is in one split alone; the maps are shared by both, so that
 test/ shows known places from new points of view. The same options and the same ViZDoom give the
-same bytes, whatever --jobs is. 20,000 clips take half an hour on two busy cores.
+same bytes, whatever --jobs is.
 """
 
 from __future__ import annotations
