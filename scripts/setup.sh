@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with this checkout in it, at the versions of constraints.txt.
 #
-#   bash scripts/setup.sh [EXTRA ...]     extras of pyproject.toml: pacman, test, lint
+#   bash scripts/setup.sh [EXTRA ...]     extras of pyproject.toml: pacman, doom, test, lint
 #
 # LDF_VENV   where; .venv in the checkout by default
 # PYTHON     which Python (3.11 or newer); the first good one of python3, python3.13, ... by default

@@ -1,0 +1,367 @@
+"""Records first-person clips in Freedoom's maps, from the eyes of a seeded player.
+
+    python scripts/record_doom.py clips/doom --clips 20000 --test-clips 1000
+
+The player is set down at a random thing's place of a random map, walks, turns from walls, opens
+doors and shoots; a clip that hardly moves or shows a bare wall is played anew elsewhere. Needs the
+optional dependency ViZDoom (MIT; the ZDoom engine inside has licences of its own), which brings the
+68 maps of Freedoom 1 and 2 (BSD) along: pip install "ldf-video[doom]". None is part of ldf-video.
+
+    OUT/train/doom-16.npy, OUT/test/doom-16.npy     uint8 (N, 16, SIZE, SIZE, 3), 17.5 a second
+
+Every episode, a game with its own seed, is in one split alone; the maps are shared by both, so that
+test/ shows known places from new points of view. The same options and the same ViZDoom give the
+same bytes, whatever --jobs is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ldf_video.errors import LdfError
+
+Frames = npt.NDArray[np.uint8]
+Rng = np.random.Generator
+
+SPLITS = ("train", "test")
+SCREEN_HEIGHT, SCREEN_WIDTH = 120, 160
+FRAME_SKIP = 2  # of 35 tics a second; every frame as long as the others, so that motion is even
+CLIPS_PER_EPISODE = 40
+SETTLE_STEPS = 12  # after a jump, before a clip: the player lands, turns from walls, wakes others
+MAX_TRIES = 10
+MIN_CHANGE = 2.0  # mean difference of neighbouring frames, in levels of 0..255
+MIN_CONTRAST = 10.0  # standard deviation within every frame, in levels
+HOLD_STEPS = 10.0
+TURN_DEGREES = 2.5  # standard deviation, a tic
+NEAR = 10  # of 0..255 in the depth buffer, where a wall fills the view
+WALL_TURN_DEGREES = 6.0
+
+MAPS = [("freedoom2.wad", f"MAP{number:02d}") for number in range(1, 33)]
+MAPS += [("freedoom1.wad", f"E{part}M{number}") for part in range(1, 5) for number in range(1, 10)]
+
+
+class Game(Protocol):
+    """The part of vizdoom.DoomGame that the player needs."""
+
+    def get_state(self) -> Any: ...
+    def make_action(self, action: list[float], tics: int, /) -> float: ...
+    def is_episode_finished(self) -> bool: ...
+    def new_episode(self) -> None: ...
+    def send_game_command(self, command: str, /) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One game to play.
+
+    Attributes:
+        split: train or test.
+        index: 0-based, within the split.
+        num_clips: to record, 1 or more.
+        clip_frames: frames of a clip, 2 or more.
+        size: side of a frame in pixels.
+        seed: of the whole recording.
+    """
+
+    split: str
+    index: int
+    num_clips: int
+    clip_frames: int
+    size: int
+    seed: int
+
+    def rng(self) -> Rng:
+        """Random numbers of this episode alone."""
+        return np.random.default_rng((self.seed, SPLITS.index(self.split), self.index))
+
+
+# -------------------- play
+
+
+@contextlib.contextmanager
+def open_game(iwad: str, name: str, *, seed: int) -> Iterator[Game]:
+    """A map of Freedoom at its beginning, closed at the end of the block.
+
+    Args:
+        iwad: file of the game inside the package.
+        name: of the map.
+        seed: of the game's own chance, in [0, 2^32).
+
+    Raises:
+        LdfError: ViZDoom is not installed, or does not start.
+    """
+    try:
+        import vizdoom
+    except ImportError as error:
+        raise LdfError(
+            f'got no vizdoom ({error}), expected the game engine: pip install "ldf-video[doom]"'
+        ) from error
+    game = vizdoom.DoomGame()
+    game.set_doom_game_path(str(Path(vizdoom.__file__).with_name(iwad)))
+    game.set_doom_map(name)
+    game.set_doom_skill(3)
+    game.set_seed(seed)
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_depth_buffer_enabled(True)
+    game.set_objects_info_enabled(True)
+    game.set_render_hud(False)
+    game.set_render_screen_flashes(False)
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
+    game.set_mode(vizdoom.Mode.PLAYER)
+    button = vizdoom.Button
+    game.set_available_buttons(
+        [
+            button.MOVE_FORWARD_BACKWARD_DELTA,
+            button.MOVE_LEFT_RIGHT_DELTA,
+            button.TURN_LEFT_RIGHT_DELTA,
+            button.ATTACK,
+            button.USE,
+        ]
+    )
+    game.add_game_args("+sv_cheats 1 +sv_infiniteammo 1 +con_midtime 0.01 +cl_showsecretmessage 0")
+    # The engine writes its settings and an empty directory where it starts and ends.
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+        try:
+            game.init()
+        except Exception as error:  # the engine's own classes, which share no parent
+            raise LdfError(
+                f"ViZDoom does not start with {iwad} {name}: {error}; "
+                "pip install -U vizdoom, or look for free shared memory"
+            ) from error
+        try:
+            yield game
+        finally:
+            game.close()
+
+
+def actions(rng: Rng) -> Iterator[list[float]]:
+    """Endless wishes of the player, one a step, each held for a geometric number of steps.
+
+    Args:
+        rng: source of the draws.
+
+    Yields:
+        Speed forwards and to the right in map units a tic, turn to the right in degrees a tic,
+        whether to shoot, whether to open what is before the player.
+    """
+    while True:
+        forward = float(rng.choice([0.0, 8.0, 12.0, 16.0], p=[0.1, 0.2, 0.4, 0.3]))
+        sideways = float(rng.choice([-8.0, 0.0, 8.0], p=[0.1, 0.8, 0.1]))
+        turn = float(rng.normal(0, TURN_DEGREES))
+        shoot = float(rng.random() < 0.2)
+        for _ in range(int(rng.geometric(1 / HOLD_STEPS))):
+            yield [forward, sideways, turn, shoot, float(rng.random() < 0.2)]
+
+
+def turned_from_walls(action: list[float], depth: Frames) -> list[float]:
+    """An action that turns to the more open side where a wall is close ahead.
+
+    Args:
+        action: as `actions` gives it.
+        depth: shape (H, W), larger is farther.
+    """
+    height, width = depth.shape
+    row = depth[height // 2].astype(np.float64)
+    left, middle, right = (row[width * n // 3 : width * (n + 1) // 3].mean() for n in range(3))
+    if middle >= NEAR:
+        return action
+    turn = WALL_TURN_DEGREES if right >= left else -WALL_TURN_DEGREES
+    return [*action[:2], turn, *action[3:]]
+
+
+def shrunk(screen: Frames, *, size: int) -> Frames:
+    """The largest centred square of a screen (H, W, 3), scaled to (size, size, 3) by area."""
+    height, width, _ = screen.shape
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    picture = Image.fromarray(screen).resize((size, size), Image.Resampling.BOX, box=box)
+    return np.asarray(picture)
+
+
+class Player:
+    """Plays one game for clips.
+
+    Args:
+        game: just opened.
+        rng: source of every draw.
+    """
+
+    def __init__(self, game: Game, rng: Rng) -> None:
+        self.game, self.rng = game, rng
+        things = game.get_state().objects
+        self.places = [(thing.position_x, thing.position_y) for thing in things]
+        self.actions = actions(rng)
+        game.send_game_command("god")
+
+    def step(self) -> Frames:
+        """One step of two tics; returns the screen after it, shape (120, 160, 3).
+
+        A level that was left begins anew.
+        """
+        depth = self.game.get_state().depth_buffer
+        self.game.make_action(turned_from_walls(next(self.actions), depth), FRAME_SKIP)
+        if self.game.is_episode_finished():
+            self.game.new_episode()
+            self.game.send_game_command("god")
+        screen: Frames = self.game.get_state().screen_buffer
+        return screen
+
+    def jump(self) -> None:
+        """Go to the place of a random thing, look somewhere and walk a little."""
+        x, y = self.places[self.rng.integers(len(self.places))]
+        self.game.send_game_command(f"warp {x:.0f} {y:.0f}")
+        self.game.make_action([0.0, 0.0, float(self.rng.integers(360)), 0.0, 0.0], 1)
+        for _ in range(SETTLE_STEPS):
+            self.step()
+
+    def clip(self, *, num_frames: int, size: int) -> Frames:
+        """A clip (num_frames, size, size, 3) that moves; after ten tries, the last one."""
+        for _ in range(MAX_TRIES):
+            self.jump()
+            frames = np.stack([shrunk(self.step(), size=size) for _ in range(num_frames)])
+            if is_lively(frames):
+                break
+        return frames
+
+
+def is_lively(frames: Frames) -> bool:
+    """Whether a clip (T, H, W, 3) moves, and shows more than a bare wall in every frame."""
+    levels = frames.astype(np.float32)
+    change = np.abs(np.diff(levels, axis=0)).mean()
+    return bool(change >= MIN_CHANGE and levels.std(axis=(1, 2, 3)).min() >= MIN_CONTRAST)
+
+
+# -------------------- recording
+
+
+def plan(split: str, args: argparse.Namespace) -> list[Episode]:
+    """The games of a split: all maps in turn, as many clips of each as of the others."""
+    num_clips = args.clips if split == "train" else args.test_clips
+    if not num_clips:
+        return []
+    num_episodes = min(num_clips, max(len(MAPS), math.ceil(num_clips / CLIPS_PER_EPISODE)))
+    shares = [num_clips * number // num_episodes for number in range(num_episodes + 1)]
+    return [
+        Episode(split, index, end - start, args.clip_frames, args.size, args.seed)
+        for index, (start, end) in enumerate(pairwise(shares))
+    ]
+
+
+def record_episode(episode: Episode) -> Frames:
+    """Play one game; returns its clips, shape (n, T, size, size, 3)."""
+    rng = episode.rng()
+    with open_game(*MAPS[episode.index % len(MAPS)], seed=int(rng.integers(2**32))) as game:
+        player = Player(game, rng)
+        clips = [
+            player.clip(num_frames=episode.clip_frames, size=episode.size)
+            for _ in range(episode.num_clips)
+        ]
+    return np.stack(clips)
+
+
+def record_all(episodes: Sequence[Episode], *, jobs: int) -> Iterator[Frames]:
+    """Record episodes in order, several at a time; the results do not depend on `jobs`."""
+    if jobs == 1:
+        yield from map(record_episode, episodes)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(record_episode, episodes)
+
+
+def record_split(split: str, args: argparse.Namespace) -> None:
+    """Write one split, a line of progress for each episode; the name appears with the whole file.
+
+    Raises:
+        LdfError: the engine is missing or fails.
+    """
+    episodes = plan(split, args)
+    if not episodes:
+        return
+    num_clips = sum(episode.num_clips for episode in episodes)
+    path = args.out / split / f"doom-{args.clip_frames}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    shape = (num_clips, args.clip_frames, args.size, args.size, 3)
+    clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+    began, done = time.monotonic(), 0
+    for episode, found in zip(episodes, record_all(episodes, jobs=args.jobs), strict=True):
+        clips[done : done + len(found)] = found
+        done += len(found)
+        print(
+            f"{split} {episode.index + 1}/{len(episodes)}: "
+            f"{MAPS[episode.index % len(MAPS)][1]}, {done} of {num_clips} clips, "
+            f"{time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+    clips.flush()
+    part.replace(path)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, their ranges checked."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="directory to write to")
+    numbers = (
+        ("--clips", 20_000, 0, None, "in train/"),
+        ("--test-clips", 1_000, 0, None, "in test/"),
+        ("--clip-frames", 16, 2, None, "frames of a clip"),
+        ("--size", 32, 2, SCREEN_HEIGHT, "side of a frame in pixels"),
+        ("--seed", 0, 0, None, "of every random choice"),
+        ("--jobs", os.cpu_count() or 1, 1, None, "processes"),
+    )
+    for name, default, _, _, text in numbers:
+        parser.add_argument(name, type=int, default=default, help=f"{text} (default: {default})")
+    args = parser.parse_args(argv)
+    for name, _, least, most, _ in numbers:
+        value = getattr(args, name[2:].replace("-", "_"))
+        if value < least or (most is not None and value > most):
+            expected = f"{least} or more" if most is None else f"{least} to {most}"
+            parser.error(f"{name} is {value}, expected {expected}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record both splits; returns the exit code: 0 done, 1 the work failed."""
+    args = parse_arguments(argv)
+    try:
+        for split in SPLITS:
+            record_split(split, args)
+    except LdfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: of the split that was being recorded nothing is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
