@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from float64 import float64
 from tiny_models import FRAME, ali_game, flow, frame_game, mlp_game
 from torch import nn
 
@@ -501,24 +502,22 @@ def gradients_of(
 def test_gradients_of_parts_are_those_of_the_whole_batch(
     tmp_path: Path, name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same sums in another order: float32 rounding apart, 1e-5 of a tensor's largest.
-
-    A grid's game has kinks, where |x - y| or what enters a leaky ReLU changes its sign: rounding
-    may take a number across one. A wrong share of a part would be off by a tenth and more.
-    """
-    whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
-    parts, part_logs = gradients_of(
-        tmp_path / "b", LEVELS[name](), monkeypatch, accumulate=accumulate
-    )
+    """The same sums in another order: they differ by rounding, in float64 so that it is little."""
+    with float64():
+        whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
+        parts, part_logs = gradients_of(
+            tmp_path / "b", LEVELS[name](), monkeypatch, accumulate=accumulate
+        )
     assert "roth" in logs or name == "flow"
     for mine, theirs in zip(whole, parts, strict=True):
         largest = max(g.abs().max() for g in mine)
         assert largest > 0
         for one, other in zip(mine, theirs, strict=True):
-            assert (one - other).abs().max() <= (1e-3 if name == "grid" else 1e-5) * largest
+            assert one.dtype == torch.float64
+            assert (one - other).abs().max() <= 1e-12 * largest
     assert logs.keys() == part_logs.keys()
     for value in logs.keys() - {"velocity", "moments"}:  # these are of each part's own
-        assert part_logs[value].item() == pytest.approx(logs[value].item(), rel=1e-4)
+        assert part_logs[value].item() == pytest.approx(logs[value].item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["grid", "paper"])
