@@ -69,13 +69,13 @@ class FrameGameLevel(SmallLevel):
         super().__init__(game or frame_game())
         self.count = count
         self.on_second_player: Callable[[int], None] = lambda step: None
-        whole_loss = self.game.encoder_generator_loss
+        second = self.game.players[1]
 
         def noticed(x: torch.Tensor, tick: Tick) -> Any:
             self.on_second_player(tick.step)
-            return whole_loss(x, tick)
+            return second.loss(x, tick)
 
-        self.game.encoder_generator_loss = noticed
+        setattr(self.game, f"{second.name}_loss", noticed)
 
     def whole_batch(self, step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step)
