@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from test_loop import Killed, OneNumber, SmallLevel, assert_same_state, raise_at, run, trainer_in
 from tiny_models import ali_game, frame_game
+from tiny_trainings import (
+    Killed,
+    OneNumber,
+    SmallLevel,
+    assert_same_state,
+    raise_at,
+    run,
+    trainer_in,
+)
 from torch import nn
 
 from ldf_video.errors import LdfError

@@ -17,8 +17,8 @@ import pytest
 import rank_worker
 import tiny_cli
 import torch
-from test_loop import assert_same
 from tiny_models import make_frames, save_frame
+from tiny_trainings import assert_same
 from typer.testing import CliRunner
 
 from ldf_video.cli import app
