@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from float64 import float64
 from tiny_models import ali_game, flow, frame_game, mlp_game
 from torch import Tensor, nn
 
@@ -122,10 +123,9 @@ def whole(rows: Tensor, part: Part) -> Tensor:
 
 
 def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
-    """The first gradients of both players, and weights after two updates."""
+    """The gradients of both players in two updates, and the weights after them, in float64."""
     make, options = GAMES[name]
     config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1, **options)
-    trainer = Trainer(Level(make()), directory, config=config, ranks=ranks)
     gradients: list[Tensor] = []
     whole_clip = nn.utils.clip_grad_norm_
 
@@ -134,7 +134,9 @@ def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
         return whole_clip(parameters, norm)
 
     nn.utils.clip_grad_norm_ = look
-    logs = [trainer._update(0.0) for _ in range(2)]
+    with float64():
+        trainer = Trainer(Level(make()), directory, config=config, ranks=ranks)
+        logs = [trainer._update(0.0) for _ in range(2)]
     nn.utils.clip_grad_norm_ = whole_clip
     weights = {n: p.detach().clone() for n, p in trainer.level.game.named_parameters()}
     return {"gradients": gradients, "weights": weights, "logs": logs}

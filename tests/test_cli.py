@@ -286,7 +286,9 @@ def test_ctrl_c_while_encoding_exits_130_and_keeps_what_was_done(root: Path) -> 
     )
     result = run("encode", "clips", "--batch-size", "4")
     (new,) = re.findall(r": (\d) new frames", result.stderr)
-    assert int(new) in (0, 1, 5)  # of 9: batches of 4, 4 and 1, of which the first was kept
+    # Of 9, in batches of 4, 4 and 1. The first was stored before Ctrl-C, the second encoded after
+    # it; the last may not have begun.
+    assert int(new) in (0, 1)
     assert StoreReader(root / "latents").num_frames == 9
 
 

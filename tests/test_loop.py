@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -11,116 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import FRAME, ali_game, flow, frame_game, mlp_game
+from tiny_models import ali_game, frame_game
+from tiny_trainings import (
+    STEPS,
+    FrameGameLevel,
+    Killed,
+    OneNumber,
+    assert_same,
+    assert_same_state,
+    metrics,
+    raise_at,
+    run,
+    trainer_in,
+)
 from torch import nn
 
 from ldf_video.errors import CheckpointError, LdfError, UsageError
-from ldf_video.models.flow import FlowGame
-from ldf_video.models.game import Game, Player, Tick
 from ldf_video.progress import Progress
-from ldf_video.training import checkpoints, loop
+from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, TrainConfig, Trainer
-from ldf_video.training.ranks import make_accelerator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from ldf_video.models.noise import Part
-
-STEPS = 6
-LOGGED = Cadence(log_steps=2)
-
-
-class SmallLevel:
-    """What the levels here have in common."""
-
-    score = "error"
-
-    def __init__(self, game: Game) -> None:
-        self.game = game
-        self.on_batch: Callable[[int], None] = lambda step: None
-        self.errors: list[float] = []
-        self.drawn: list[Path] = []
-
-    def batch(self, step: int, part: Part, device: torch.device) -> Any:
-        self.on_batch(step)
-        return part.of(self.whole_batch(step))
-
-    def whole_batch(self, step: int) -> torch.Tensor:
-        raise NotImplementedError
-
-    def calibration(self, device: torch.device) -> Any:
-        return None
-
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        return {"error": self.errors.pop(0)} if self.errors else {}
-
-    def draw(self, model: nn.Module, path: Path) -> np.ndarray | None:
-        self.drawn.append(path)
-        return None
-
-
-class FrameGameLevel(SmallLevel):
-    """The real game of two players on frames that are a function of the step."""
-
-    def __init__(self, game: Any = None, *, count: int = 4) -> None:
-        super().__init__(game or frame_game())
-        self.count = count
-        self.on_second_player: Callable[[int], None] = lambda step: None
-        whole_loss = self.game.encoder_generator_loss
-
-        def noticed(x: torch.Tensor, tick: Tick) -> Any:
-            self.on_second_player(tick.step)
-            return whole_loss(x, tick)
-
-        self.game.encoder_generator_loss = noticed
-
-    def whole_batch(self, step: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(step)
-        return torch.rand(self.count, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
-
-
-def trainer_in(
-    directory: Path, level: Any = None, *, cadence: Cadence = LOGGED, **config: Any
-) -> Trainer:
-    directory.mkdir(exist_ok=True)
-    made = TrainConfig(**{"steps": STEPS, "seed": 5, "warmup_steps": 3, **config})
-    return Trainer(level or FrameGameLevel(), directory, config=made, cadence=cadence)
-
-
-def run(trainer: Trainer) -> None:
-    with Progress("test", unit="steps", quiet=True) as progress:
-        trainer.run(progress)
-
-
-def assert_same_state(first: Path, second: Path) -> None:
-    a, b = checkpoints.load_state(first), checkpoints.load_state(second)
-    assert a is not None
-    assert b is not None
-    assert (a["step"], a["done"]) == (b["step"], b["done"])
-    for part in ("networks", "average", "optimizers"):
-        assert_same(a[part], b[part])
-    assert_same(checkpoints.load_weights(first), checkpoints.load_weights(second))
-
-
-def assert_same(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for name in a:
-            assert_same(a[name], b[name])
-    elif isinstance(a, list | tuple):
-        for one, other in zip(a, b, strict=True):
-            assert_same(one, other)
-    else:
-        assert a == b
-
-
-def metrics(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / checkpoints.METRICS).read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -129,18 +41,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("straight")
     run(trainer_in(directory))
     return directory
-
-
-class Killed(BaseException):
-    """Stands for a kill: nobody catches it."""
-
-
-def raise_at(step: int, error: BaseException) -> Callable[[int], None]:
-    def check(now: int) -> None:
-        if now == step:
-            raise error
-
-    return check
 
 
 # -- resuming ------------------------------------------------------------------------------------
@@ -213,37 +113,6 @@ def test_metrics_of_a_run_that_never_saved_are_dropped(tmp_path: Path) -> None:
 # -- breaking down -------------------------------------------------------------------------------
 
 
-class OneNumberGame(Game):
-    """A game of one weight, whose loss is the weight times what the batch says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = nn.Linear(1, 1, bias=False)
-
-    @property
-    def players(self) -> Sequence[Player]:
-        return [Player("one", [self.model], self._loss)]
-
-    def _loss(self, batch: torch.Tensor, tick: Tick) -> Any:
-        loss = self.model.weight.sum() * batch.mean()
-        return loss, {"loss": loss.detach()}
-
-
-class OneNumber(SmallLevel):
-    """A level whose loss is what the test says; after a restart, `again` in every update."""
-
-    def __init__(self, losses: list[float], *, again: float = float("nan")) -> None:
-        super().__init__(OneNumberGame())
-        self.losses, self.again = losses, again
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return self.game.model.weight
-
-    def whole_batch(self, step: int) -> torch.Tensor:
-        return torch.tensor([self.losses[step] if step < len(self.losses) else self.again])
-
-
 NAN = float("nan")
 
 
@@ -274,9 +143,6 @@ def test_a_loss_that_is_no_number_ends_the_run_and_what_was_saved_stays_good(
     assert checkpoints.load_weights(tmp_path)["weight"].isfinite().all()
 
 
-# -- Ctrl-C --------------------------------------------------------------------------------------
-
-
 def test_a_model_of_no_numbers_is_not_measured(tmp_path: Path) -> None:
     level = OneNumber([1.0, NAN])
     level.errors = [0.5, 0.5]
@@ -285,6 +151,9 @@ def test_a_model_of_no_numbers_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(LdfError, match=r"^training broke down at step 2: "):
         run(trainer_in(tmp_path, level, cadence=cadence))
     assert level.errors == [0.5]  # one look, before it broke
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
 
 
 def test_an_interrupt_between_updates_saves_what_was_done(tmp_path: Path, straight: Path) -> None:
@@ -413,34 +282,6 @@ def test_sheets_come_by_the_clock_and_at_the_end(tmp_path: Path) -> None:
     ]
 
 
-def test_a_players_gradient_is_clipped(tmp_path: Path) -> None:
-    level = OneNumber([1000.0])
-    trainer = trainer_in(tmp_path, level, cadence=Cadence(log_steps=1), steps=1)
-    run(trainer)
-    assert metrics(tmp_path)[0]["gradient_norm/one"] == pytest.approx(1000)
-    assert level.weight.grad.item() == pytest.approx(10)
-
-
-def test_an_overflow_of_fp16_moves_no_weight_and_is_no_breakdown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def scaling(device: str, *, mixed_precision: str) -> Any:
-        accelerator = make_accelerator(device)  # fp16's, but for where it runs
-        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
-        accelerator.native_amp = True
-        accelerator.state._mixed_precision = "fp16"
-        return accelerator
-
-    monkeypatch.setattr(loop, "make_accelerator", scaling)
-    level = OneNumber([8.0] * 4)
-    weights = [level.weight.item()]
-    level.on_batch = lambda step: weights.append(level.weight.item())
-    run(trainer_in(tmp_path, level, cadence=Cadence(log_steps=1), steps=4))
-    norms = [line.get("gradient_norm/one") for line in metrics(tmp_path) if "loss" in line]
-    assert norms == [None, None, 8.0, 8.0]  # 8 * 2**124 is the first that float32 can hold
-    assert weights[0] == weights[1] == weights[2] == weights[3] != weights[4]
-
-
 def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
     told: list[tuple[int, float | None]] = []
 
@@ -454,84 +295,6 @@ def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
 
 
 # -- parts of a batch ----------------------------------------------------------------------------
-
-
-class LatentLevel(SmallLevel):
-    """Windows of random latents, some of them padded."""
-
-    def __init__(self, game: Game) -> None:
-        super().__init__(game)
-        self.config = game.model.config
-
-    def batch(self, step: int, part: Part, device: torch.device) -> Any:
-        shape, t = self.config.latent_shape, self.config.window
-        generator = torch.Generator().manual_seed(step)
-        mask = torch.arange(t) < torch.randint(1, t + 1, (16, 1), generator=generator)
-        return part.of(torch.randn(16, t, *shape, generator=generator)), part.of(mask)
-
-
-LEVELS: dict[str, Callable[[], SmallLevel]] = {
-    "grid": lambda: FrameGameLevel(frame_game(moments=0.0, game_share=1.0), count=16),
-    "flow": lambda: LatentLevel(FlowGame(flow())),
-    "mlp": lambda: LatentLevel(mlp_game()),
-    "paper": lambda: FrameGameLevel(ali_game(), count=16),
-}
-
-
-def gradients_of(
-    directory: Path, level: SmallLevel, monkeypatch: pytest.MonkeyPatch, **config: Any
-) -> tuple[list[list[torch.Tensor]], dict[str, torch.Tensor]]:
-    """Each player's gradient in the first update, in which no weight moves, and what is logged."""
-    found = []
-    whole = nn.utils.clip_grad_norm_
-
-    def look(parameters: list[nn.Parameter], norm: float) -> torch.Tensor:
-        found.append([p.grad.clone() for p in parameters])
-        return whole(parameters, norm)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(nn.utils, "clip_grad_norm_", look)
-        chosen = {"batch_size": 16, "learning_rate": 0.0, **config}
-        logs = trainer_in(directory, level, **chosen)._update(0.25)
-    return found, logs
-
-
-@pytest.mark.parametrize("accumulate", [2, 4])
-@pytest.mark.parametrize("name", ["grid", "flow", "mlp"])
-def test_gradients_of_parts_are_those_of_the_whole_batch(
-    tmp_path: Path, name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same sums in another order: float32 rounding apart, 1e-5 of a tensor's largest.
-
-    A grid's game has kinks, where |x - y| or what enters a leaky ReLU changes its sign: rounding
-    may take a number across one. A wrong share of a part would be off by a tenth and more.
-    """
-    whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
-    parts, part_logs = gradients_of(
-        tmp_path / "b", LEVELS[name](), monkeypatch, accumulate=accumulate
-    )
-    assert "roth" in logs or name == "flow"
-    for mine, theirs in zip(whole, parts, strict=True):
-        largest = max(g.abs().max() for g in mine)
-        assert largest > 0
-        for one, other in zip(mine, theirs, strict=True):
-            assert (one - other).abs().max() <= (1e-3 if name == "grid" else 1e-5) * largest
-    assert logs.keys() == part_logs.keys()
-    for value in logs.keys() - {"velocity", "moments"}:  # these are of each part's own
-        assert part_logs[value].item() == pytest.approx(logs[value].item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["grid", "paper"])
-def test_computing_inner_results_twice_changes_no_bit_of_a_gradient(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
-    twice, other_logs = gradients_of(
-        tmp_path / "b", LEVELS[name](), monkeypatch, gradient_checkpointing=True
-    )
-    assert_same(kept, twice)
-    assert_same(logs, other_logs)
-    assert logs["roth"] > 0  # a gradient of a gradient is among them
 
 
 @pytest.mark.parametrize(
@@ -548,18 +311,6 @@ def test_a_batch_that_cannot_be_divided_is_wrong_usage(
     with pytest.raises(UsageError) as error:
         trainer_in(tmp_path, batch_size=16, accumulate=accumulate)
     assert str(error.value) == said
-
-
-def test_an_opponents_gradient_is_freed(tmp_path: Path) -> None:
-    trainer = trainer_in(tmp_path)
-    held: list[bool] = []
-    game = trainer.level.game
-    trainer.level.on_second_player = lambda step: held.extend(
-        p.grad is not None for p in game.parameters()
-    )
-    trainer._update(0.0)
-    assert not any(held)
-    assert held
 
 
 def test_a_run_with_8_bit_state_resumes_bit_for_bit(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
     python tiny_cli.py ARGUMENTS... [+ ARGUMENTS...]
 
-`TINY_SIGNAL=SIGKILL:3` sends the signal once three batches are encoded, or in the middle of the
-fourth update of a training. States are saved after every update, and rows after every batch. Of
-several processes it goes to that of the rank `TINY_RANK`, 0 by default.
+`TINY_SIGNAL=SIGKILL:3` sends the signal once: when three batches are in the store and the fourth is
+being encoded, or in the middle of the fourth update of a training. States are saved after every
+update, rows after every batch. Of several processes it goes to that of the rank `TINY_RANK`, 0 by
+default.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import signal
 import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +25,7 @@ from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
-from ldf_video.pipelines import frame_encoder, ingest, train_frame
+from ldf_video.pipelines import batches, frame_encoder, ingest, train_frame
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:
@@ -45,21 +49,41 @@ def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
 
 
 def signal_after(number: int, count: int) -> None:
-    """Send this process a signal when batch or update number `count` is under way."""
-    left = [count]
+    """Send this process a signal when batch or update number `count` is under way.
 
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    One batch is encoded at a time, and batches go when they are full, however slow the machine. The
+    signal waits until those before are stored: one that cuts a commit leaves nothing of it.
+    """
+    stored = threading.Semaphore(0)
+
+    def when_due(function: Callable[..., Any], *, wait: Callable[[], Any]) -> Callable[..., Any]:
+        calls = itertools.count()
+
         def call(*arguments: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
+            if next(calls) == count:
+                wait()
                 os.kill(os.getpid(), number)
             return function(*arguments, **options)
 
         return call
 
-    encoder = frame_encoder.FrameEncoder
-    encoder.__call__ = counted(encoder.__call__)  # type: ignore[method-assign]
-    ema.Average.update = counted(ema.Average.update)  # type: ignore[method-assign]
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> None:
+            function(*arguments)
+            stored.release()
+
+        return call
+
+    def all_before() -> None:
+        for _ in range(count):
+            stored.acquire()
+
+    encoder, batcher, average = frame_encoder.FrameEncoder, batches.Batcher, ema.Average
+    encoder.__call__ = when_due(encoder.__call__, wait=all_before)  # type: ignore[method-assign]
+    batcher._deliver = noted(batcher._deliver)  # type: ignore[method-assign]
+    average.update = when_due(average.update, wait=lambda: None)  # type: ignore[method-assign]
+    frame_encoder._choose_lanes = lambda device: 1
+    batches.FLUSH_SECONDS = math.inf
     ingest.StoreWriter = partial(ingest.StoreWriter, commit_seconds=0.0)  # type: ignore[misc]
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ldf_video.errors import UsageError
+from ldf_video.models.noise import Part
 from ldf_video.training.ranks import Ranks
 
 
@@ -95,3 +96,10 @@ def check_parts(config: TrainConfig, ranks: Ranks) -> None:
             f"--batch-size {config.batch_size} with --accumulate {config.accumulate}{shared}: "
             f"expected a multiple of {parts}"
         )
+
+
+def own_parts(config: TrainConfig, ranks: Ranks) -> list[Part]:
+    """The parts of each batch that a process takes, one after the other."""
+    many = config.accumulate
+    first = ranks.index * many
+    return [Part(first + i, ranks.count * many) for i in range(many)]

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ldf_video.errors import CheckpointError
-from ldf_video.models.game import Batch, Logs, Player, Tick
+from ldf_video.models.game import Logs, Tick
 from ldf_video.models.layers import set_checkpointing
-from ldf_video.models.noise import Noise, Part
+from ldf_video.models.noise import Noise
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
-from ldf_video.training.config import Cadence, TrainConfig, check_parts
+from ldf_video.training.config import Cadence, TrainConfig, check_parts, own_parts
 from ldf_video.training.ema import Average
+from ldf_video.training.gradient_step import GradientStep
 from ldf_video.training.guard import BreakdownError, Guard, check_finite, pressure_limit
 from ldf_video.training.interrupts import Interrupts, interrupts_held
 from ldf_video.training.level import Clock, Level
-from ldf_video.training.optimizers import make_optimizer
 from ldf_video.training.ranks import Ranks, make_accelerator
 from ldf_video.training.recent import Recent
 from ldf_video.training.state import Learned
@@ -64,7 +63,12 @@ class Trainer:
         level.game.to(self.accelerator.device)
         set_checkpointing(level.game, on=config.gradient_checkpointing)
         self.average = Average(level.game.model, decay=config.average)
-        self.optimizers = [self._optimizer(player) for player in level.game.players]
+        self.gradient_steps = [
+            GradientStep(
+                player, level.game, config=config, accelerator=self.accelerator, ranks=self.ranks
+            )
+            for player in level.game.players
+        ]
         self.guard = Guard(level.score, limit=pressure_limit(level.game))
         self.step = 0
         self.clock = Clock()
@@ -73,6 +77,11 @@ class Trainer:
         self._midway = False  # an update has moved some weights and not yet all
         self._resume()
         self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """One a player."""
+        return [step.optimizer for step in self.gradient_steps]
 
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again.
@@ -176,81 +185,29 @@ class Trainer:
 
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
-        device, parts = self.accelerator.device, self._parts()
+        parts = own_parts(self.config, self.ranks)
         draw = self.guard.draw(self.step)
-        batches = [self.level.batch(draw, part, device) for part in parts]
+        batches = [self.level.batch(draw, part, self.accelerator.device) for part in parts]
         rate = self.config.rate(step=self.step, progress=share)
         logs: Logs = {}
         left: list[dict[str, Any]] = [{} for _ in parts]
         self._midway = True
-        for turn, (player, optimizer) in enumerate(
-            zip(self.level.game.players, self.optimizers, strict=True)
-        ):
+        for turn, one in enumerate(self.gradient_steps):
             seed = self.guard.seed(self.config.seed, self.step, turn)
             ticks = [
                 Tick(self.step, share, Noise(seed, part), shared)
                 for part, shared in zip(parts, left, strict=True)
             ]
-            for group in optimizer.param_groups:
-                group["lr"] = rate * player.rate * self.guard.rate(player.name)
-            logs |= self._move(player, optimizer, list(zip(batches, ticks, strict=True)))
+            player = one.player
+            logs |= one.take(
+                list(zip(batches, ticks, strict=True)),
+                rate=rate * player.rate * self.guard.rate(player.name),
+            )
         self.level.game.after_update(logs)
         self.average.update(self.level.game.model, step=self.step)
         self.step += 1
         self._midway = False
         return logs
-
-    def _parts(self) -> list[Part]:
-        """The parts of each batch that this process takes, one after the other."""
-        many = self.config.accumulate
-        first = self.ranks.index * many
-        return [Part(first + i, self.ranks.count * many) for i in range(many)]
-
-    def _move(self, player: Player, optimizer: Any, parts: list[tuple[Batch, Tick]]) -> Logs:
-        """One player's step: gradients reach its own weights and no others."""
-        self.level.game.requires_grad_(False)
-        for network in player.networks:
-            network.requires_grad_(True)
-        for other in self.optimizers:  # the opponents' gradients too: they would only take memory
-            other.zero_grad(set_to_none=True)
-        each: list[Logs] = []
-        for batch, tick in parts:
-            with self.accelerator.autocast():
-                loss, logs = player.loss(batch, tick)
-            if loss.requires_grad:
-                self.accelerator.backward(loss / len(parts))
-            each.append(logs)
-        if not loss.requires_grad:  # the player sits this update out
-            return self._mean_logs(each)
-        parameters = [p for network in player.networks for p in network.parameters()]
-        self.ranks.mean([p.grad for p in parameters if p.grad is not None])
-        self.accelerator.unscale_gradients(optimizer)  # fp16's; by itself it takes every player's
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.gradient_norm)
-        optimizer.step()
-        logs = self._mean_logs(each)
-        # fp16: where the loss was scaled too high the weights stay, and the next scale is lower. A
-        # fused Adam sees to that itself, so that `step_was_skipped` does not tell.
-        if self.accelerator.scaler is None or bool(norm.isfinite()):
-            logs = logs | {f"gradient_norm/{player.name}": norm.detach()}
-        return logs
-
-    def _mean_logs(self, each: Sequence[Logs]) -> Logs:
-        """Means over the parts of a batch, and over all processes."""
-        if not each[0] or (len(each) == 1 and self.ranks.count == 1):
-            return each[0]
-        means = torch.stack(
-            [torch.stack([logs[name].float() for logs in each]).mean() for name in each[0]]
-        )
-        self.ranks.mean([means])
-        return dict(zip(each[0], means, strict=True))
-
-    def _optimizer(self, player: Player) -> Any:
-        c = self.config
-        parameters = [p for network in player.networks for p in network.parameters()]
-        optimizer = make_optimizer(
-            c.optimizer, parameters, learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2
-        )
-        return self.accelerator.prepare(optimizer)
 
     # -- what is kept ----------------------------------------------------------------------------
 
