@@ -59,6 +59,30 @@ def test_a_real_frame_does_change_the_loss() -> None:
     assert top.loss(values, mask, noise=noise())[0] != top.loss(changed, mask, noise=noise())[0]
 
 
+def mixed_noise(drawn: Noise, b: int) -> torch.Tensor:
+    """(b, window, 64): three quarters of its variance are the same in the frames of a block."""
+    blocks = FLOW.window // FLOW.block
+    shared, own = drawn.normal(b, blocks, 1, 64), drawn.normal(b, blocks, FLOW.block, 64)
+    return (0.75**0.5 * shared + 0.5 * own).reshape(b, FLOW.window, 64)
+
+
+def test_noise_is_standard_in_every_frame_and_alike_within_a_block() -> None:
+    e = mixed_noise(noise(), 2000)
+    assert FLOW.shared_noise == 0.75
+    assert e.std(0).sub(1).abs().max() < 0.1
+    alike = (e[:, :, None] * e[:, None]).mean((0, 3))  # (window, window)
+    frame = torch.arange(FLOW.window)
+    same = frame[:, None] // FLOW.block == frame // FLOW.block
+    expected = torch.where(same, 0.75, 0.0) + 0.25 * torch.eye(FLOW.window)
+    torch.testing.assert_close(alike, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_of_noise_is_a_share(share: float) -> None:
+    with pytest.raises(ValueError, match=f"shared_noise {share}: expected 0 to 1"):
+        FlowConfig(shared_noise=share)
+
+
 def test_the_loss_of_a_still_network_by_hand() -> None:
     """Velocity zero and latents at their mean: what is left is the mean of |e|^2."""
     top = FlowTop(FLOW)  # fresh: its head is zero
@@ -66,7 +90,7 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
     mask = torch.ones(64, FLOW.window, dtype=torch.bool)
     drawn = noise(3)
     _, counted = top._levels(64, FLOW.window, drawn)
-    e = drawn.normal(64, FLOW.window, 64)
+    e = mixed_noise(drawn, 64)
 
     loss, logs = top.loss(values, mask, noise=noise(3))
 
@@ -187,7 +211,8 @@ def test_sampling_is_euler_on_the_whole_window() -> None:
     context = latents(2, 8)
     sampled = next(top.sample(4, generators(2), context=context))
     past = top.standardise(context)
-    x = torch.stack([torch.randn(4, 64, generator=g) for g in generators(2)])
+    e = torch.stack([torch.randn(5, 64, generator=g) for g in generators(2)])
+    x = 0.75**0.5 * e[:, :1] + 0.5 * e[:, 1:]
     steps = FLOW.sampling_steps
     for i in range(steps):
         u = 1 - i / steps

@@ -39,6 +39,8 @@ class FlowConfig:
         depth: transformer layers.
         heads: of the attention.
         sampling_steps: Euler steps a block.
+        shared_noise: share of the noise's variance that is the same in all frames of a block (Ge et
+            al. 2023, arXiv:2305.10474): what stands still then has nearly the same noise, too.
         prefix_noise: highest noise level of the clean past in training.
         context_level: noise level that the past is said to have when sampling.
     """
@@ -51,6 +53,7 @@ class FlowConfig:
     depth: int = 4
     heads: int = 4
     sampling_steps: int = 8
+    shared_noise: float = 0.75
     prefix_noise: float = 0.2
     context_level: float = 0.05
 
@@ -61,6 +64,8 @@ class FlowConfig:
                 f"window {self.window}, block {self.block}: "
                 "expected a window of two blocks or more, a whole number of them"
             )
+        if not 0 <= self.shared_noise <= 1:
+            raise ValueError(f"shared_noise {self.shared_noise}: expected 0 to 1")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
 
@@ -166,7 +171,9 @@ class FlowTop(TopModel):
             torch.where(mask[:, :, None, None, None], latents, self.latent_mean)
         )
         levels, counted = (part.to(clean.device) for part in self._levels(b, t, noise))
-        e = noise.normal(*clean.shape, device=clean.device)
+        blocks = noise.normal(b, t // self.config.block, 1, clean.shape[-1], device=clean.device)
+        frames = noise.normal(b, *blocks.shape[1:2], self.config.block, clean.shape[-1])
+        e = self._mixed(blocks, frames.to(clean.device)).flatten(1, 2)
         u = levels.unsqueeze(-1)
         velocity = self._velocity((1 - u) * clean + u * e, levels, mask=mask)
         error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
@@ -174,6 +181,16 @@ class FlowTop(TopModel):
         total = (error * weight).sum()
         velocity_error = total.detach() / weight.sum().clamp_min(1)
         return total / weight.numel(), {"velocity": velocity_error}
+
+    def _mixed(self, blocks: Tensor, frames: Tensor) -> Tensor:
+        """Noise of variance 1: a part the same in a block's frames, and a part of each frame.
+
+        Args:
+            blocks: N(0, 1), (..., 1, size).
+            frames: N(0, 1), (..., block, size).
+        """
+        share = self.config.shared_noise
+        return math.sqrt(share) * blocks + math.sqrt(1 - share) * frames
 
     def _levels(self, b: int, t: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Noise levels (B, T) as the sampler will meet them, and which frames count in the loss.
@@ -284,9 +301,9 @@ class FlowTop(TopModel):
         """Integrate one block from noise to data by Euler's method."""
         n, first, size = past.shape
         seen = self._remember(past) if first else None
-        shape = (self.config.block, size)
-        x = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
-        x = x.to(past.device)
+        shape = (1 + self.config.block, size)
+        e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
+        x = self._mixed(e[:, :1], e[:, 1:]).to(past.device)
         levels = torch.linspace(1, 0, self.config.sampling_steps + 1, device=past.device)
         for u, lower in itertools.pairwise(levels):
             velocity, _ = self._network(x, u.expand(n, self.config.block), first, None, seen)
