@@ -1,6 +1,6 @@
 """Look at the shipped pair: generated clips beside real ones, and whether the maze stands still.
 
-    python scripts/pacman_sheet.py clips/pacman/test docs/pictures/pacman-32.png
+    python scripts/pacman_sheet.py clips/paper/test docs/pictures/pacman-32.png
 
 Writes a sheet of 32 real clips of five frames (left half) and 32 generated ones (right half), drawn
 without choosing, and prints how much the picture changes from frame to frame, for real,
@@ -19,31 +19,16 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.pipelines.evaluation.change import change
+from ldf_video.pipelines.evaluation.draw import CLIP_FRAMES, draw_clips
 from ldf_video.pipelines.evaluation.sheet import side_by_side
 from ldf_video.pipelines.generate import decode, video_generator
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.zoo import find_top_model, frame_model_of, load_top_model
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import open_clips
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
 
 Clips = npt.NDArray[np.uint8]
-NUM_FRAMES = 5
-
-
-def real_clips(directory: Path, geometry: object, *, num_clips: int, seed: int) -> Clips:
-    """Random clips (N, 5, H, W, 3), each from another random file, at a random place."""
-    rng = np.random.default_rng(seed)
-    sources = find_sources(directory)
-    chosen = rng.choice(len(sources), size=num_clips, replace=num_clips > len(sources))
-    clips = []
-    for number in chosen:
-        stream = next(iter(open_clips(sources[number].path, geometry)))
-        frames = np.stack(list(stream.frames))
-        start = rng.integers(len(frames) - NUM_FRAMES + 1)
-        clips.append(frames[start : start + NUM_FRAMES])
-    return np.stack(clips)
 
 
 def rounded(clips: Clips) -> dict[str, float]:
@@ -64,9 +49,10 @@ def main() -> int:
     top = load_top_model(find_top_model(arguments.top_model)[0], device="cpu")
     frame = frame_model_of(top, device="cpu")
     count, seed = arguments.num_measured, arguments.seed
-    real = real_clips(arguments.real, geometry_of(frame.config), num_clips=count, seed=seed)
+    sources, geometry = find_sources(arguments.real), geometry_of(frame.config)
+    real = draw_clips(sources, geometry, count=count, seed=seed).clips
     generators = [video_generator(seed, number) for number in range(count)]
-    blocks = top.model.sample(NUM_FRAMES, generators)
+    blocks = top.model.sample(CLIP_FRAMES, generators)
     generated = np.concatenate(list(decode(frame.model, blocks)), axis=1)
     coded = [frame.model.generator(frame.model.encoder(to_model(clip))) for clip in real]
     reconstructed = np.stack([from_model(images) for images in coded])
