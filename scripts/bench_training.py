@@ -6,7 +6,8 @@
 Every row is a process of its own that trains on random frames for a few updates. Memory is RssAnon
 + RssShmem, sampled every 10 ms (Linux only); on a GPU the most that torch had allocated is
 printed beside it. Times are means over the updates after the first four, whole rounds of lazy
-penalties. Ratios are to the first row.
+penalties; D plays from the first update, as in the second half of a training. Ratios are to the first
+row.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class TimedLevel(FrameLevel):
 def child(options: argparse.Namespace) -> None:
     """Train with one row's options and print what it took."""
     model, game = build.frame_settings(options.preset, height=options.size, width=options.size)
+    if "game_start" in game:
+        game["game_start"] = 0.0
     torch.manual_seed(0)
     level = TimedLevel(
         build.frame_game(model, game),
