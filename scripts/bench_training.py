@@ -6,8 +6,8 @@
 Every row is a process of its own that trains on random frames for a few updates. Memory is RssAnon
 + RssShmem, sampled every 10 ms (Linux only); on a GPU the most that torch had allocated is
 printed beside it. Times are means over the updates after the first four, whole rounds of lazy
-penalties; D plays from the first update, as in the second half of a training. Ratios are to the first
-row.
+penalties; D plays from the first update, as in the second half of a training. Ratios are to the
+first row.
 """
 
 from __future__ import annotations
