@@ -124,7 +124,7 @@ def measure(row: str, arguments: list[str]) -> dict[str, Any]:
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            peak = max(peak, resident_bytes(process.pid))
+            peak = max(peak, resident_bytes(process.pid).own)
             time.sleep(0.01)
         assert process.stdout is not None
         output = process.stdout.read()
