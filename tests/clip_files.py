@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import av
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,6 +36,23 @@ def read_barcode(image: NDArray[np.uint8]) -> int:
     return sum(1 << bit for bit, x in enumerate(centres) if image[:, x].mean() > 127)
 
 
+@contextlib.contextmanager
+def usual_priority() -> Iterator[None]:
+    """Give this thread its scheduling back.
+
+    SVT-AV1, where it may (as root), leaves the thread that encodes with it at the highest real-time
+    priority. Threads and processes begun later inherit that, and starve all others for minutes.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_clip(
     path: Path,
     images: Sequence[NDArray[np.uint8]],
@@ -49,7 +68,8 @@ def write_clip(
 ) -> Path:
     """Encodes `images`; `pts` are in units of 1 / fps seconds, by default 0, 1, 2, ..."""
     height, width, _ = images[0].shape
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    options = container_options or {}
+    with usual_priority(), av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=fps, options=codec_options or {})
         stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
         stream.codec_context.time_base = 1 / Fraction(fps)
