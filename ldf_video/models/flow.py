@@ -171,9 +171,10 @@ class FlowTop(TopModel):
             torch.where(mask[:, :, None, None, None], latents, self.latent_mean)
         )
         levels, counted = (part.to(clean.device) for part in self._levels(b, t, noise))
-        blocks = noise.normal(b, t // self.config.block, 1, clean.shape[-1], device=clean.device)
-        frames = noise.normal(b, *blocks.shape[1:2], self.config.block, clean.shape[-1])
-        e = self._mixed(blocks, frames.to(clean.device)).flatten(1, 2)
+        block, size = self.config.block, clean.shape[-1]
+        shared = noise.normal(b, t // block, 1, size, device=clean.device)
+        own = noise.normal(b, t // block, block, size, device=clean.device)
+        e = self._mixed(shared, own).flatten(1, 2)
         u = levels.unsqueeze(-1)
         velocity = self._velocity((1 - u) * clean + u * e, levels, mask=mask)
         error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
@@ -182,15 +183,15 @@ class FlowTop(TopModel):
         velocity_error = total.detach() / weight.sum().clamp_min(1)
         return total / weight.numel(), {"velocity": velocity_error}
 
-    def _mixed(self, blocks: Tensor, frames: Tensor) -> Tensor:
-        """Noise of variance 1: a part the same in a block's frames, and a part of each frame.
+    def _mixed(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Noise of variance 1 for the frames of blocks, part of it the same in a block's frames.
 
         Args:
-            blocks: N(0, 1), (..., 1, size).
-            frames: N(0, 1), (..., block, size).
+            shared: N(0, 1), (..., 1, size).
+            own: N(0, 1), (..., block, size).
         """
         share = self.config.shared_noise
-        return math.sqrt(share) * blocks + math.sqrt(1 - share) * frames
+        return math.sqrt(share) * shared + math.sqrt(1 - share) * own
 
     def _levels(self, b: int, t: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Noise levels (B, T) as the sampler will meet them, and which frames count in the loss.
