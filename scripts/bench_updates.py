@@ -1,12 +1,15 @@
-"""Images a second of train-frame's updates, of this checkout and of another one, in turns.
+"""Images a second of train-frame's updates, two ways in turns.
 
     git worktree add ../first f745980
-    python scripts/bench_updates.py --against ../first
+    python scripts/bench_updates.py --against ../first              # another checkout, on the CPU
+    python scripts/bench_updates.py --eager --width 64 --batch-size 128 --steps 400   # on a GPU
 
-Each round trains the same network (grid 4 x 4 x 4 in cells of 8 pixels, width 48, as the first
-version's) for some updates in a process of its own, once with the code of each checkout, and prints
-images a second and their ratio. The updates are spread over a whole training, so that what joins
-late takes its share. The first four are not counted.
+Each round trains the same network (grid 4 x 4 x 4 in cells of 8 pixels, as the first version's) in
+a process of its own, once by each way, and prints images a second and their ratio: with the code of
+another checkout and with this one's, or, on a GPU, launching every kernel and playing recorded
+updates back. There D plays from the first update, by all its losses, and the regularizer is in it.
+Else the updates are spread over a whole training, so that what joins late takes its share. The
+first updates, in which libraries choose their kernels and recordings are made, are not counted.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ from ldf_video.progress import Progress
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
 
-NETWORK = {"height": 32, "width": 32, "latent_channels": 4, "base_width": 48, "depth": 2}
-WARM_UP = 4
+NETWORK = {"height": 32, "width": 32, "latent_channels": 4, "depth": 2}
+WARM_UP = {"cpu": 4, "cuda": 60}
+"""Updates that are not counted: on a GPU all kinds of update are recorded in the first ones."""
 
 
 class RandomFrames:
@@ -52,35 +56,56 @@ class RandomFrames:
 
 def child(options: argparse.Namespace) -> None:
     """Train with the code that Python finds and print images a second."""
-    network: dict[str, Any] = dict(NETWORK)
+    device, more = options.device, {}
+    network: dict[str, Any] = NETWORK | {"base_width": options.width}
     if "stride" in {field.name for field in fields(GridConfig)}:  # else it is 8, always
         network["stride"] = 8
     _, game = build.frame_settings("default", height=32, width=32)
+    if device == "cuda":
+        network["critic_width"] = options.width
+        game["game_start"] = 0.0
     torch.manual_seed(0)
     starts: list[float] = []
+    warm_up = WARM_UP[device]
 
     class TimedLevel(FrameLevel):
         def batch(self, step: int, part: Any, device: torch.device) -> Any:
-            starts.append(time.perf_counter())
+            starts.append(now(device))
             return super().batch(step, part, device)
+
+    def now(device: torch.device) -> float:
+        if device.type == "cuda" and len(starts) == warm_up:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     level = TimedLevel(
         build.frame_game(network, game), RandomFrames(), batch_size=options.batch_size, seed=0
     )
-    config = TrainConfig(steps=options.steps, batch_size=options.batch_size)
+    precision = "bf16" if device == "cuda" else "no"
+    config = TrainConfig(
+        steps=options.steps, batch_size=options.batch_size, mixed_precision=precision
+    )
+    if device == "cuda" and options.way == "recorded":
+        from ldf_video.training.graphs import CudaGraphs  # the first version has none
+
+        more["recorder"] = CudaGraphs()
     quiet = Cadence(save_seconds=1e9, sheet_seconds=1e9)
     with tempfile.TemporaryDirectory() as name:
-        trainer = Trainer(level, Path(name), config=config, device="cpu", cadence=quiet)
+        trainer = Trainer(level, Path(name), config=config, device=device, cadence=quiet, **more)
         trainer.look = lambda: None  # type: ignore[method-assign]
         trainer.save = lambda done=False: None  # type: ignore[method-assign]
         trainer.run(Progress("bench", unit="steps", quiet=True))
-    print(options.batch_size / np.diff(starts)[WARM_UP:].mean())
+    if device == "cuda":
+        torch.cuda.synchronize()
+        starts.append(time.perf_counter())
+    counted = starts[warm_up:]
+    print(options.batch_size * (len(counted) - 1) / (counted[-1] - counted[0]))
 
 
-def measure(checkout: Path, arguments: list[str]) -> float:
+def measure(checkout: Path, arguments: list[str], *, way: str) -> float:
     """Images a second with the code of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
-    command = [sys.executable, __file__, *arguments, "--child"]
+    command = [sys.executable, __file__, *arguments, "--child", "--way", way]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
 
@@ -88,20 +113,29 @@ def measure(checkout: Path, arguments: list[str]) -> float:
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", type=Path, help="another checkout of ldf-video")
+    ways = parser.add_mutually_exclusive_group(required=True)
+    ways.add_argument("--against", type=Path, help="another checkout of ldf-video")
+    ways.add_argument("--eager", action="store_true", help="on a GPU, without recordings")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--way", default="recorded", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.device = "cuda" if options.eager else "cpu"
+    if options.steps <= WARM_UP[options.device] + 1:
+        parser.error(f"--steps {options.steps}: expected more than {WARM_UP[options.device] + 1}")
     if options.child:
         child(options)
         return 0
-    if options.against is None:
-        parser.error("--against: expected another checkout")
+    if options.eager and not torch.cuda.is_available():
+        parser.error("--eager: expected a CUDA device, this machine has none")
     here, ratios = Path(__file__).parents[1], []
+    other = here if options.eager else options.against
     for number in range(options.rounds):
-        before, now = (measure(tree, sys.argv[1:]) for tree in (options.against, here))
+        before = measure(other, sys.argv[1:], way="eager")
+        now = measure(here, sys.argv[1:], way="recorded")
         ratios.append(now / before)
         print(f"round {number + 1}: {before:.1f} and {now:.1f} images/s, {ratios[-1]:.2f} times")
     print(f"median: {median(ratios):.2f} times")

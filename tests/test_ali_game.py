@@ -33,17 +33,17 @@ def gradients(network: nn.Module) -> dict[str, torch.Tensor | None]:
 
 def test_binary_cross_entropy_starts_at_2_ln_2_and_the_penalty_at_0() -> None:
     game = fresh_game()
-    loss, logs = game.discriminator_loss(frames(), tick())
+    loss, logs = game.discriminator_loss(frames(), tick(game))
     assert logs["discriminator"].item() == pytest.approx(2 * math.log(2))
     assert logs["roth"].item() == 0
     assert loss.item() == pytest.approx(2 * math.log(2))
-    _, logs = game.encoder_generator_loss(frames(), tick())
+    _, logs = game.encoder_generator_loss(frames(), tick(game))
     assert logs["encoder_generator"].item() == pytest.approx(2 * math.log(2))
 
 
 def test_ds_gradient_reaches_d_alone() -> None:
     game = ali_game()
-    loss, logs = game.discriminator_loss(frames(), tick(step=0))
+    loss, logs = game.discriminator_loss(frames(), tick(game, step=0))
     loss.backward()
     assert logs["roth"] > 0
     assert all(g is not None and g.abs().max() > 0 for g in gradients(game.discriminator).values())
@@ -54,7 +54,7 @@ def test_ds_gradient_reaches_d_alone() -> None:
 def test_the_other_sides_gradient_reaches_e_g_and_the_shortcut() -> None:
     game = ali_game()
     game.discriminator.requires_grad_(False)
-    loss, _ = game.encoder_generator_loss(frames(), tick())
+    loss, _ = game.encoder_generator_loss(frames(), tick(game))
     loss.backward()
     assert all(gradient is None for gradient in gradients(game.discriminator).values())
     for network in (game.model, game.shortcut):
@@ -91,14 +91,14 @@ def test_pixel_terms_by_hand() -> None:
             return self(h)
 
     game.model.generator = Half()
-    _, logs = game.encoder_generator_loss(torch.zeros(8, 3, 32, 32), tick())
+    _, logs = game.encoder_generator_loss(torch.zeros(8, 3, 32, 32), tick(game))
     assert logs["pixels"].item() == pytest.approx(0.5 + 0.25)
     assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
 
 
 def test_the_loss_is_the_weighted_sum_of_what_is_logged() -> None:
     game = ali_game(reconstruction=3.0, shortcut=5.0, moments=7.0)
-    loss, logs = game.encoder_generator_loss(frames(), tick())
+    loss, logs = game.encoder_generator_loss(frames(), tick(game))
     expected = (
         logs["encoder_generator"] + 3 * logs["pixels"] + 5 * logs["shortcut"] + 7 * logs["moments"]
     )
@@ -111,16 +111,16 @@ def test_latents_in_the_game_are_gaussian_with_at_least_the_least_spread() -> No
         game.model.encoder.head.bias.fill_(-5.0)  # means and logs of the spread
         game.model.encoder.head.weight.zero_()
     hidden = game.model.encoder.hidden(frames(64))
-    drawn, std = game._infer(hidden, tick(3).noise)
+    drawn, std = game._infer(hidden, tick(game, 3).noise)
     assert torch.equal(std, torch.full_like(std, 0.5))
-    expected = -5 + 0.5 * tick(3).noise.normal(64, 8, 1, 1)
+    expected = -5 + 0.5 * tick(game, 3).noise.normal(64, 8, 1, 1)
     torch.testing.assert_close(drawn, expected)
 
 
 def test_the_same_noise_gives_the_same_losses() -> None:
     losses = [
         [
-            loss(frames(), tick(seed))[0].item()
+            loss(frames(), tick(g, seed))[0].item()
             for loss in (g.discriminator_loss, g.encoder_generator_loss)
         ]
         for seed in (5, 5, 6)
@@ -175,5 +175,5 @@ def test_calibration_leaves_momenta_as_they_were() -> None:
 def test_a_step_of_training_updates_running_statistics_of_e_and_g_only_by_their_batches() -> None:
     game = ali_game()
     before = game.model.encoder.trunk[0][1].running_mean.clone()
-    game.encoder_generator_loss(frames(), tick())
+    game.encoder_generator_loss(frames(), tick(game))
     assert not torch.equal(game.model.encoder.trunk[0][1].running_mean, before)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import tick
 
-from ldf_video.models.game import Tick
-from ldf_video.models.gan import GanConfig, Restraint
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
-from ldf_video.models.noise import Noise, Part
+from ldf_video.models.noise import Part
+from ldf_video.models.restraint import Restraint
 from ldf_video.models.roth import RothConfig
 from ldf_video.progress import Progress
 from ldf_video.training.config import TrainConfig
@@ -59,7 +60,7 @@ def weights_after(steps: int, *, rest: float, path: Path, accumulate: int = 1) -
 
 
 def test_d_rests_the_update_after_a_loss_under_the_bound() -> None:
-    restraint = Restraint(GanConfig(rest=0.4))
+    restraint = Restraint(RothConfig(), rest=0.4)
     decisions = []
     for loss in (0.5, 0.39, 0.41):
         restraint.note({"discriminator": torch.tensor(loss)})
@@ -70,9 +71,9 @@ def test_d_rests_the_update_after_a_loss_under_the_bound() -> None:
 def test_a_resting_d_says_its_loss_without_a_gradient_or_a_penalty() -> None:
     game = mlp_game(rest=100.0)
     batch = Level(game).batch(0, Part(), torch.device("cpu"))
-    moving, moving_logs = game.discriminator_loss(batch, Tick(0, 0.0, Noise(0)))
+    moving, moving_logs = game.discriminator_loss(batch, tick(game))
     game.after_update(moving_logs)
-    resting, logs = game.discriminator_loss(batch, Tick(1, 0.0, Noise(0)))
+    resting, logs = game.discriminator_loss(batch, tick(game, step=1))
     assert moving.requires_grad
     assert not resting.requires_grad
     assert "roth" in moving_logs

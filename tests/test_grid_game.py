@@ -29,7 +29,7 @@ def batch(seed: int = 0, count: int = 8) -> torch.Tensor:
 
 
 def discriminator_loss(game: GridGame, *, step: int = 1, progress: float = 0.0, seed: int = 0):
-    now = tick(seed, step=step, progress=progress)
+    now = tick(game, seed, step=step, progress=progress)
     game.encoder_generator_loss(batch(), now)  # leaves the pairs
     return game.discriminator_loss(batch(), now)
 
@@ -46,13 +46,13 @@ def test_a_constant_discriminator_loses_ln_2() -> None:
     loss, logs = discriminator_loss(game, step=1)
     assert loss.item() == pytest.approx(math.log(2))
     assert logs["discriminator"].item() == pytest.approx(math.log(2))
-    _, logs = game.encoder_generator_loss(batch(), tick())
+    _, logs = game.encoder_generator_loss(batch(), tick(game))
     assert logs["encoder_generator"].item() == pytest.approx(math.log(2))
 
 
 def test_the_penalty_comes_every_interval_and_is_scaled_by_it() -> None:
     game = frame_game(roth={"interval": 3, "gamma": 2.0, "gamma_floor": 0.25})
-    game.roth.pressure.fill_(1.5)
+    game.restraint.roth.pressure.fill_(1.5)
     seen = {}
     for step in range(7):
         loss, logs = discriminator_loss(game, step=step, progress=0.5)
@@ -72,7 +72,7 @@ def test_the_same_noise_gives_the_same_losses() -> None:
     for seed in (5, 5, 6):
         game = frame_game()
         first, _ = discriminator_loss(game, step=0, seed=seed)
-        second, _ = game.encoder_generator_loss(batch(), tick(seed))
+        second, _ = game.encoder_generator_loss(batch(), tick(game, seed))
         losses.append((first.item(), second.item()))
     assert losses[0] == losses[1]
     assert losses[0][0] != losses[2][0]
@@ -83,19 +83,19 @@ def test_pressure_moves_after_an_update_and_not_in_its_parts() -> None:
     game = frame_game(roth={"target": 10.0, "pressure_rate": 0.5})  # D is always under target
     for _ in range(3):
         _, logs = discriminator_loss(game)
-    assert game.roth.pressure.item() == 1
+    assert game.restraint.roth.pressure.item() == 1
     assert logs["pressure"].item() == 1
     game.after_update(logs)
-    assert game.roth.pressure.item() == pytest.approx(math.exp(0.5))
+    assert game.restraint.roth.pressure.item() == pytest.approx(math.exp(0.5))
     assert logs["pressure"].item() == 1  # what was logged is not moved with it
 
 
 def test_pressure_is_part_of_the_saved_state() -> None:
     game = frame_game()
-    game.roth.pressure.fill_(7.0)
+    game.restraint.roth.pressure.fill_(7.0)
     other = frame_game(seed=1)
     other.load_state_dict(game.state_dict())
-    assert other.roth.pressure.item() == 7.0
+    assert other.restraint.roth.pressure.item() == 7.0
 
 
 def test_d_gets_its_gradient_through_d_alone() -> None:
@@ -124,7 +124,7 @@ def test_reconstruction_terms_vanish_where_g_undoes_e() -> None:
             return every(x, game.config.shortcut_share)
 
     game.model.generator = Undo()
-    _, logs = game.encoder_generator_loss(x, tick())
+    _, logs = game.encoder_generator_loss(x, tick(game))
     assert logs["pixels"].item() == 0
     assert logs["shortcut"].item() == 0
     assert logs["features"].item() == pytest.approx(0, abs=1e-7)
@@ -141,7 +141,7 @@ def test_pixel_terms_by_hand() -> None:
         from_hidden = forward
 
     game.model.generator = Half()
-    _, logs = game.encoder_generator_loss(x, tick())
+    _, logs = game.encoder_generator_loss(x, tick(game))
     assert logs["pixels"].item() == pytest.approx(0.5 + 0.25)
     assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
 
@@ -149,17 +149,18 @@ def test_pixel_terms_by_hand() -> None:
 def test_d_joins_after_a_share_of_the_budget_and_sits_out_until_then() -> None:
     game = frame_game(game_start=0.5)
     for progress, plays in ((0.0, False), (0.49, False), (0.5, True), (1.0, True)):
-        now = tick(progress=progress)
+        now = tick(game, progress=progress)
         _, ours = game.encoder_generator_loss(batch(), now)
         loss, theirs = game.discriminator_loss(batch(), now)
         assert ("encoder_generator" in ours) == ("discriminator" in theirs) == plays
         assert loss.requires_grad == plays
     game.after_update({})  # an update without D moves no pressure
-    assert game.roth.pressure.item() == 1
+    assert game.restraint.roth.pressure.item() == 1
 
 
 def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
-    game, now = frame_game(game_share=0.5, latent_noise=0.0), tick()
+    game = frame_game(game_share=0.5, latent_noise=0.0)
+    now = tick(game)
     x = batch()
     with torch.no_grad():
         inferred = game.model.encoder(x)[::2]
@@ -177,7 +178,8 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
 
 
 def test_the_shortcut_is_left_out_at_weight_0() -> None:
-    _, logs = frame_game(shortcut=0.0).encoder_generator_loss(batch(), tick())
+    game = frame_game(shortcut=0.0)
+    _, logs = game.encoder_generator_loss(batch(), tick(game))
     assert "shortcut" not in logs
 
 
@@ -186,13 +188,13 @@ def test_d_rests_after_it_has_won_too_easily() -> None:
     loss, logs = discriminator_loss(game)
     assert loss.requires_grad
     game.after_update(logs)
-    assert game.resting
+    assert game.restraint.resting
     loss, logs = discriminator_loss(game, step=0)
     assert not loss.requires_grad
     assert logs["resting"].item() == 1
     assert "roth" not in logs
     game.after_update({"discriminator": torch.tensor(11.0)})
-    assert not game.resting
+    assert not game.restraint.resting
 
 
 class OnePlayerGame(GridGame):

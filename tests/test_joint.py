@@ -54,15 +54,15 @@ def test_sizes_that_the_networks_cannot_have_are_refused() -> None:
 def test_it_starts_undecided() -> None:
     torch.manual_seed(0)
     fresh = JointGame(JointModel(TINY), GanConfig())
-    loss, logs = fresh.discriminator_loss(clips(), tick(step=0))
+    loss, logs = fresh.discriminator_loss(clips(), tick(fresh, step=0))
     assert loss.item() == pytest.approx(2 * math.log(2))
     assert logs["roth"].item() == 0
-    assert fresh.generator_loss(clips(), tick())[0].item() == pytest.approx(math.log(2))
+    assert fresh.generator_loss(clips(), tick(fresh))[0].item() == pytest.approx(math.log(2))
 
 
 def test_each_players_gradient_reaches_its_own_weights_alone() -> None:
     made = game()
-    loss, logs = made.discriminator_loss(clips(), tick(step=0))
+    loss, logs = made.discriminator_loss(clips(), tick(made, step=0))
     loss.backward()
     assert logs["roth"] > 0
     assert all(p.grad is None for p in made.model.parameters())
@@ -71,7 +71,7 @@ def test_each_players_gradient_reaches_its_own_weights_alone() -> None:
     )
     made = game()
     made.discriminator.requires_grad_(False)
-    made.generator_loss(clips(), tick())[0].backward()
+    made.generator_loss(clips(), tick(made))[0].backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.model.parameters())
 
 

@@ -75,7 +75,11 @@ def test_training_moves_every_weight_and_the_average_lags(straight: Path) -> Non
     moved = {
         name for name, value in fresh.items() if not torch.equal(value, state["networks"][name])
     }
-    assert moved >= fresh.keys() - {"roth.pressure", "resting", "discriminator.head.2.bias"}
+    assert moved >= fresh.keys() - {
+        "restraint.roth.pressure",
+        "restraint.resting",
+        "discriminator.head.2.bias",
+    }
     for name, value in state["average"].items():
         assert not torch.equal(value, state["networks"][f"model.{name}"])
     assert_same(checkpoints.load_weights(straight), state["average"])
@@ -97,7 +101,7 @@ def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
 def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path, straight: Path) -> None:
     state = checkpoints.load_state(straight)
     assert state is not None
-    state["networks"].pop("roth.pressure")
+    state["networks"].pop("restraint.roth.pressure")
     checkpoints.save_state(tmp_path, state)
     with pytest.raises(CheckpointError, match="does not fit its config") as error:
         trainer_in(tmp_path)

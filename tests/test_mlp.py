@@ -39,7 +39,7 @@ def masked(padding: float) -> list[tuple[torch.Tensor, list[torch.Tensor | None]
         game.requires_grad_(False)
         for network in player.networks:
             network.requires_grad_(True)
-        loss, _ = player.loss((values, mask), tick(step=0))
+        loss, _ = player.loss((values, mask), tick(game, step=0))
         loss.backward()
         own = [p.grad for network in player.networks for p in network.parameters()]
         found.append((loss.detach(), own))
@@ -62,8 +62,8 @@ def test_a_real_frame_does_change_the_loss() -> None:
     game, mask = mlp_game(), torch.ones(2, WINDOW, dtype=torch.bool)
     changed = latents(2)
     changed[:, -1] += 1
-    first, _ = game.discriminator_loss((latents(2), mask), tick(step=1))
-    assert first != game.discriminator_loss((changed, mask), tick(step=1))[0]
+    first, _ = game.discriminator_loss((latents(2), mask), tick(game, step=1))
+    assert first != game.discriminator_loss((changed, mask), tick(game, step=1))[0]
 
 
 def test_d_sees_how_long_a_clip_is() -> None:
@@ -75,14 +75,14 @@ def test_d_sees_how_long_a_clip_is() -> None:
 def test_each_players_gradient_reaches_its_own_weights_alone() -> None:
     batch = latents(4), torch.ones(4, WINDOW, dtype=torch.bool)
     game = mlp_game()
-    loss, logs = game.discriminator_loss(batch, tick(step=0))
+    loss, logs = game.discriminator_loss(batch, tick(game, step=0))
     loss.backward()
     assert logs["roth"] > 0
     assert all(p.grad is None for p in game.model.parameters())
     assert all(p.grad is not None for p in game.discriminator.parameters())
     game = mlp_game()
     game.discriminator.requires_grad_(False)
-    game.generator_loss(batch, tick())[0].backward()
+    game.generator_loss(batch, tick(game))[0].backward()
     assert all(p.grad is None for p in game.discriminator.parameters())
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in game.model.parameters())
     owned = [id(p) for player in game.players for n in player.networks for p in n.parameters()]
@@ -96,10 +96,10 @@ def test_a_constant_discriminator_loses_2_ln_2() -> None:
         game.discriminator.layers[-1].weight.zero_()
         game.discriminator.layers[-1].bias.zero_()
     batch = latents(4), torch.ones(4, WINDOW, dtype=torch.bool)
-    loss, logs = game.discriminator_loss(batch, tick(step=0))
+    loss, logs = game.discriminator_loss(batch, tick(game, step=0))
     assert loss.item() == pytest.approx(2 * math.log(2))
     assert logs["roth"].item() == 0
-    assert game.generator_loss(batch, tick())[0].item() == pytest.approx(math.log(2))
+    assert game.generator_loss(batch, tick(game))[0].item() == pytest.approx(math.log(2))
 
 
 def test_shapes_and_layers() -> None:
@@ -146,21 +146,23 @@ def test_g_makes_standardised_latents() -> None:
 def test_d_sees_standardised_latents() -> None:
     game, mask = mlp_game(), torch.ones(2, WINDOW, dtype=torch.bool)
     values = latents(2)
-    before, _ = game.discriminator_loss((values, mask), tick(step=1))
+    before, _ = game.discriminator_loss((values, mask), tick(game, step=1))
     mean, std = game.model.latent_mean.clone(), game.model.latent_std.clone()
     game.model.set_statistics(3 * mean + 1, 2 * std)
     moved = game.model.restore(((values - mean) / std).flatten(-3))
-    torch.testing.assert_close(game.discriminator_loss((moved, mask), tick(step=1))[0], before)
+    torch.testing.assert_close(
+        game.discriminator_loss((moved, mask), tick(game, step=1))[0], before
+    )
 
 
 def test_parts_draw_the_noise_of_the_whole() -> None:
     game, mask = mlp_game(), torch.ones(8, WINDOW, dtype=torch.bool)
-    whole = game._fake(8, tick(3))
-    parts = [game._fake(4, tick(3, part=Part(i, 2))) for i in range(2)]
+    whole = game._fake(8, tick(game, 3))
+    parts = [game._fake(4, tick(game, 3, part=Part(i, 2))) for i in range(2)]
     torch.testing.assert_close(torch.cat(parts), whole)
     losses = [
-        game.generator_loss((latents(8)[:4], mask[:4]), tick(3, part=Part(i, 2)))[0]
+        game.generator_loss((latents(8)[:4], mask[:4]), tick(game, 3, part=Part(i, 2)))[0]
         for i in range(2)
     ]
-    whole_loss, _ = game.generator_loss((latents(8), mask), tick(3))
+    whole_loss, _ = game.generator_loss((latents(8), mask), tick(game, 3))
     assert torch.stack(losses).mean().item() == pytest.approx(whole_loss.item(), rel=1e-6)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ldf_video.models.frame import FrameModel
+    from ldf_video.models.game import Game
     from ldf_video.models.top import TopModel
 
 FRAME = GridConfig(stride=8, base_width=8, critic_width=8, depth=1)
@@ -34,9 +35,11 @@ ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 
 
-def tick(seed: int = 0, *, step: int = 0, progress: float = 0.0, part: Part | None = None) -> Tick:
-    """An update's place and chance."""
-    return Tick(step, progress, Noise(seed, part))
+def tick(
+    game: Game, seed: int = 0, *, step: int = 0, progress: float = 0.0, part: Part | None = None
+) -> Tick:
+    """The place and chance of an update of a game."""
+    return Tick(step, progress, Noise(seed, part), game.kind(step, progress), progress)
 
 
 def frame_model(seed: int = 0, config: GridConfig = FRAME) -> GridModel:

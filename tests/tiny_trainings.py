@@ -40,7 +40,7 @@ class SmallLevel:
 
     def batch(self, step: int, part: Part, device: torch.device) -> Any:
         self.on_batch(step)
-        return part.of(self.whole_batch(step))
+        return part.of(self.whole_batch(step)).to(device)
 
     def whole_batch(self, step: int) -> torch.Tensor:
         raise NotImplementedError
@@ -108,11 +108,24 @@ class OneNumber(SmallLevel):
 
 
 def trainer_in(
-    directory: Path, level: Any = None, *, cadence: Cadence = LOGGED, **config: Any
+    directory: Path,
+    level: Any = None,
+    *,
+    cadence: Cadence = LOGGED,
+    device: str = "cpu",
+    recorder: Any = None,
+    **config: Any,
 ) -> Trainer:
     directory.mkdir(exist_ok=True)
     made = TrainConfig(**{"steps": STEPS, "seed": 5, "warmup_steps": 3, **config})
-    return Trainer(level or FrameGameLevel(), directory, config=made, cadence=cadence)
+    return Trainer(
+        level or FrameGameLevel(),
+        directory,
+        config=made,
+        device=device,
+        cadence=cadence,
+        recorder=recorder,
+    )
 
 
 def run(trainer: Trainer) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
 from ldf_video.models.frame import FrameGame, every, pixel_loss
 from ldf_video.models.game import Logs, Tick
-from ldf_video.models.gan import GanConfig, Restraint
+from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.losses import binary_loss, moment_penalty
 from ldf_video.models.noise import Noise
+from ldf_video.models.restraint import Restraint
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class AliGameConfig(GanConfig):
     least_std: float = 0.2
 
 
-class AliGame(FrameGame):
+class AliGame(GanGame, FrameGame):
     """E and G against D, as `FrameGame` says. E's latents are Gaussian in the game."""
 
     model: AliModel
@@ -52,7 +53,7 @@ class AliGame(FrameGame):
         self.model = model
         self.discriminator = AliDiscriminator(model.config)
         self.shortcut = Shortcut(model.config)
-        self.restraint = Restraint(config)
+        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def encoder_generator(self) -> list[nn.Module]:
@@ -65,9 +66,7 @@ class AliGame(FrameGame):
             inferred, _ = self._infer(self.model.encoder.hidden(x), tick.noise)
             z = tick.noise.normal(*inferred.shape, device=x.device)
             generated = self.model.generator(z)
-        return self.restraint.loss(
-            self.discriminator, real=(x, inferred), fake=(generated, z), tick=tick
-        )
+        return self.contest(self.discriminator, real=(x, inferred), fake=(generated, z), tick=tick)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """E and G make D exchange the two kinds of pair, and G undo E."""
@@ -89,10 +88,6 @@ class AliGame(FrameGame):
             "latent_std": std.mean(),
         }
         return loss, {name: value.detach() for name, value in logs.items()}
-
-    def after_update(self, logs: Logs) -> None:
-        """Hold D back by how it fared."""
-        self.restraint.note(logs)
 
     def calibrate(self, model: AliModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ class Tick:
         step: update number, from 0.
         progress: share of the budget that is used, in [0, 1].
         noise: this update's chance, for this part of the batch.
+        kind: of the update, as `Game.kind` said.
+        share: `progress` for arithmetic: a float, or a scalar on the device where the update is
+            recorded and played back, and no number may be part of the recording.
         left: what players who moved before left for those who move after them, in this update and
             on this part of the batch: tensors without a graph.
     """
@@ -29,6 +32,8 @@ class Tick:
     step: int
     progress: float
     noise: Noise
+    kind: Any
+    share: float | Tensor
     left: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,6 +68,18 @@ class Game(nn.Module):
     def players(self) -> Sequence[Player]:
         """Who moves, in turn."""
         raise NotImplementedError
+
+    def kind(self, step: int, progress: float) -> Hashable:
+        """Of which kind an update is; may wait for the device.
+
+        Two updates of one kind do the same arithmetic on other numbers, so that a device may record
+        one and play it back. None, as by default: nothing is known of it.
+
+        Args:
+            step: its number, from 0.
+            progress: share of the budget that is used, in [0, 1].
+        """
+        return None
 
     def after_update(self, logs: Logs) -> None:
         """Take note of an update's logs, means over the whole batch; nothing by default."""

@@ -1,16 +1,16 @@
-"""What the games by binary cross-entropy share: their config, and a D that waits for the others."""
+"""What the games by binary cross-entropy share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldf_video.models.game import Logs, Tick
+from ldf_video.models.game import Game, Logs, Tick
 from ldf_video.models.losses import binary_loss
-from ldf_video.models.roth import RothConfig, RothRegularizer, as_roth
+from ldf_video.models.restraint import Restraint, Turn
+from ldf_video.models.roth import RothConfig, as_roth
 
 TARGET = 0.8
 """Loss of D in nats that the regularizer's weight aims at; 2 ln 2 is a D that cannot tell."""
@@ -34,25 +34,20 @@ class GanConfig:
         object.__setattr__(self, "roth", as_roth(self.roth))
 
 
-class Restraint(nn.Module):
-    """What keeps a D by binary cross-entropy from running away: Roth's regularizer, and rest.
+class GanGame(Game):
+    """A game in which D, under restraint, plays by binary cross-entropy."""
 
-    Roth's penalty is weighted by D's own error, so that it vanishes for a D that is sure of
-    everything: no weight brings such a D back. So D sits updates out while its loss is low, as in
-    Larsen et al. (2016), arXiv:1512.09300.
+    restraint: Restraint
 
-    The buffer `resting` says whether D sits the next update out.
-    """
+    def kind(self, step: int, progress: float) -> Turn:
+        """What D does; it plays from the first update on."""
+        return self.restraint.turn(step)
 
-    resting: Tensor
+    def after_update(self, logs: Logs) -> None:
+        """Hold D back by how it fared."""
+        self.restraint.note(logs)
 
-    def __init__(self, config: GanConfig) -> None:
-        super().__init__()
-        self.least_loss = config.rest
-        self.roth = RothRegularizer(config.roth)
-        self.register_buffer("resting", torch.zeros((), dtype=torch.bool))
-
-    def loss(
+    def contest(
         self,
         discriminator: Callable[..., Tensor],
         *,
@@ -60,7 +55,7 @@ class Restraint(nn.Module):
         fake: Sequence[Tensor],
         tick: Tick,
     ) -> tuple[Tensor, Logs]:
-        """What D minimises, and what to log; without a gradient while D rests.
+        """What D minimises: to score `real` high and `fake` low, within Roth's bound on its slope.
 
         Args:
             discriminator: from inputs to logits (B,).
@@ -68,22 +63,11 @@ class Restraint(nn.Module):
             fake: what it is to score low.
             tick: of the update.
         """
-        moves = not bool(self.resting)
-        with torch.set_grad_enabled(moves):
-            loss = binary_loss(discriminator(*real), discriminator(*fake))
-        logs = {
-            "discriminator": loss.detach(),
-            "pressure": self.roth.pressure.clone(),
-            "resting": self.resting.float(),
-        }
-        if moves and self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(discriminator, real=real, fake=fake)
-            loss = loss + self.roth.weight(tick.progress) * penalty
-            logs["roth"] = penalty.detach()
-        return loss, logs
-
-    @torch.no_grad()
-    def note(self, logs: Logs) -> None:
-        """Decide by an update's logs about the next one."""
-        self.roth.press(logs["discriminator"])
-        self.resting.copy_(logs["discriminator"] < self.least_loss)
+        return self.restraint.loss(
+            lambda: binary_loss(discriminator(*real), discriminator(*fake)),
+            discriminator,
+            real=real,
+            fake=fake,
+            turn=tick.kind,
+            tick=tick,
+        )

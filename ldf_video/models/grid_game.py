@@ -24,7 +24,8 @@ from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.grid import GridDiscriminator, GridModel
 from ldf_video.models.losses import moment_penalty, relativistic_loss
 from ldf_video.models.noise import Noise
-from ldf_video.models.roth import RothConfig, RothRegularizer, as_roth
+from ldf_video.models.restraint import Restraint, Turn
+from ldf_video.models.roth import RothConfig, as_roth
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,17 @@ class GridGameConfig:
 
 
 class GridGame(FrameGame):
-    """E and G against D, as `FrameGame` says; D's loss is ln 2 where it cannot tell.
-
-    The buffer `resting` says whether D sits the next update out (Larsen et al. 2016,
-    arXiv:1512.09300): Roth's penalty does not bring back a D that is sure of everything.
-    """
+    """E and G against D, as `FrameGame` says; D's loss is ln 2 where it cannot tell."""
 
     model: GridModel
     discriminator: GridDiscriminator
-    resting: Tensor
 
     def __init__(self, model: GridModel, config: GridGameConfig) -> None:
         super().__init__()
         self.config = config
         self.model = model
         self.discriminator = GridDiscriminator(model.config)
-        self.roth = RothRegularizer(config.roth)
-        self.register_buffer("resting", torch.zeros((), dtype=torch.bool))
+        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -96,6 +91,10 @@ class GridGame(FrameGame):
                 rate=self.config.critic_rate,
             ),
         )
+
+    def kind(self, step: int, progress: float) -> Turn:
+        """What D does: it joins late, and rests while it wins too easily."""
+        return self.restraint.turn(step, plays=progress >= self.config.game_start)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G undoes E, and once D plays, the two make it take generated pairs for inferred ones."""
@@ -112,7 +111,7 @@ class GridGame(FrameGame):
             around = G.from_hidden(every(hidden, c.shortcut_share))
             logs["shortcut"] = pixel_loss(around, every(x, c.shortcut_share))
             loss = loss + c.shortcut * logs["shortcut"]
-        if tick.progress >= c.game_start:
+        if tick.kind.plays:
             seen, few, generated = (
                 every(items, c.game_share) for items in (x, inferred, reconstruction)
             )
@@ -135,33 +134,25 @@ class GridGame(FrameGame):
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """D scores the inferred pair above the generated one, within Roth's bound on its slope.
 
-        It sits out until E and G have left pairs for it, and while it wins too easily.
+        It sits out until E and G leave pairs for it.
         """
         del x
         if "pairs" not in tick.left:
             return torch.zeros(()), {}
         D = self.discriminator
         seen, z, generated = tick.left["pairs"]
-        moves = not bool(self.resting)
-        with torch.set_grad_enabled(moves):
+
+        def contest() -> Tensor:
             logits = D(torch.cat([seen, generated]), torch.cat([z, z]))
-            loss = relativistic_loss(*logits.chunk(2))
-        logs = {
-            "discriminator": loss.detach(),
-            "pressure": self.roth.pressure.clone(),
-            "resting": self.resting.float(),
-        }
-        if moves and self.roth.is_due(tick.step):
-            penalty = self.roth.penalty(D, real=(seen, z), fake=(generated, z))
-            loss = loss + self.roth.weight(tick.progress) * penalty
-            logs["roth"] = penalty.detach()
-        return loss, logs
+            return relativistic_loss(*logits.chunk(2))
+
+        return self.restraint.loss(
+            contest, D, real=(seen, z), fake=(generated, z), turn=tick.kind, tick=tick
+        )
 
     def after_update(self, logs: Logs) -> None:
-        """Let the regularizer answer to how D fared."""
-        if "discriminator" in logs:
-            self.roth.press(logs["discriminator"])
-            self.resting.copy_(logs["discriminator"] < self.config.rest)
+        """Hold D back by how it fared."""
+        self.restraint.note(logs)
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         return z + self.config.latent_noise * noise.normal(*z.shape, device=z.device)

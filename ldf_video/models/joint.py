@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
-from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, Restraint
+from ldf_video.models.game import Logs, Player, Tick
+from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.layers import recompute_statistics
 from ldf_video.models.noise import Noise
+from ldf_video.models.restraint import Restraint
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class JointDiscriminator(nn.Module):
         return self.head(self.features(clips.flatten(1, 2))).squeeze(1)
 
 
-class JointGame(Game):
+class JointGame(GanGame):
     """G against D, on batches of clips (B, T, 3, H, W) in [-1, 1]."""
 
     model: JointModel
@@ -84,7 +85,7 @@ class JointGame(Game):
         self.config = config
         self.model = model
         self.discriminator = JointDiscriminator(model.config)
-        self.restraint = Restraint(config)
+        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -98,17 +99,13 @@ class JointGame(Game):
         """D scores real clips high and generated ones low, within Roth's bound on its slope."""
         with torch.no_grad():
             fake = self._fake(clips, tick.noise)
-        return self.restraint.loss(self.discriminator, real=(clips,), fake=(fake,), tick=tick)
+        return self.contest(self.discriminator, real=(clips,), fake=(fake,), tick=tick)
 
     def generator_loss(self, clips: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G makes D score its clips high."""
         score = self.discriminator(self._fake(clips, tick.noise))
         loss = nn.functional.softplus(-score).mean()
         return loss, {"generator": loss.detach()}
-
-    def after_update(self, logs: Logs) -> None:
-        """Hold D back by how it fared."""
-        self.restraint.note(logs)
 
     def calibrate(self, model: JointModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, Restraint
+from ldf_video.models.game import Logs, Player, Tick
+from ldf_video.models.gan import GanConfig, GanGame
+from ldf_video.models.restraint import Restraint
 from ldf_video.models.top import TopModel
 
 
@@ -107,7 +108,7 @@ class MlpDiscriminator(nn.Module):
         return self.layers(torch.cat([seen.flatten(1), mask], dim=1)).squeeze(1)
 
 
-class MlpGame(Game):
+class MlpGame(GanGame):
     """G against D, on batches of latents (B, window, C, H, W) with their masks (B, window)."""
 
     model: MlpTop
@@ -117,7 +118,7 @@ class MlpGame(Game):
         self.config = config
         self.model = top
         self.discriminator = MlpDiscriminator(top.config)
-        self.restraint = Restraint(config)
+        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -132,7 +133,7 @@ class MlpGame(Game):
         real, mask = self._real(*batch)
         with torch.no_grad():
             fake = self._fake(len(real), tick)
-        return self.restraint.loss(
+        return self.contest(
             lambda tokens: self.discriminator(tokens, mask), real=(real,), fake=(fake,), tick=tick
         )
 
@@ -142,10 +143,6 @@ class MlpGame(Game):
         score = self.discriminator(self._fake(len(mask), tick), mask)
         loss = nn.functional.softplus(-score).mean()
         return loss, {"generator": loss.detach()}
-
-    def after_update(self, logs: Logs) -> None:
-        """Hold D back by how it fared."""
-        self.restraint.note(logs)
 
     def _fake(self, count: int, tick: Tick) -> Tensor:
         size, device = self.model.config.noise_size, self.model.latent_mean.device

@@ -7,6 +7,7 @@ nothing but rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 Rows = TypeVar("Rows", np.ndarray, Tensor)
+Draw = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,43 @@ class Noise:
 
         They are drawn on the CPU, so that they are the same on every device.
         """
-        drawn = torch.randn(self._whole(shape), generator=self._generator)
-        return self._part.of(drawn).to(device)
+        return self._numbers(torch.randn, shape, device)
 
     def uniform(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Likewise, in [0, 1)."""
-        drawn = torch.rand(self._whole(shape), generator=self._generator)
-        return self._part.of(drawn).to(device)
+        return self._numbers(torch.rand, shape, device)
 
-    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (shape[0] * self._part.count, *shape[1:])
+    def _numbers(self, draw: Draw, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
+        """The part's rows of what is drawn for the whole batch."""
+        whole = (shape[0] * self._part.count, *shape[1:])
+        return self._part.of(draw(whole, generator=self._generator)).to(device)
+
+
+class StandingNoise(Noise):
+    """Noise in memory that stays where it is, for an update that is recorded and played back.
+
+    The first update asks for numbers, as of any `Noise`. Later ones are to ask for as many in the
+    same order: they are given the same tensors, into which `renew` has written new numbers.
+    """
+
+    def __init__(self, seed: int, part: Part | None = None) -> None:
+        super().__init__(seed, part)
+        self._held: list[tuple[Draw, tuple[int, ...], Tensor]] = []
+        self._next = 0
+
+    def renew(self, seed: int) -> None:
+        """Draw for the next update what `Noise(seed, part)` would give."""
+        self._generator.manual_seed(seed)
+        self._next = 0
+        for draw, shape, held in self._held:
+            numbers = super()._numbers(draw, shape, None)
+            held.copy_(numbers.pin_memory() if held.is_cuda else numbers, non_blocking=True)
+
+    def _numbers(self, draw: Draw, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
+        if self._next == len(self._held):
+            self._held.append((draw, shape, super()._numbers(draw, shape, device)))
+        known, its_shape, held = self._held[self._next]
+        if (known, its_shape) != (draw, shape):
+            raise ValueError(f"asked for {shape}, recorded {its_shape}")
+        self._next += 1
+        return held

@@ -56,10 +56,13 @@ class RothRegularizer(nn.Module):
         """Whether an update computes the penalty."""
         return step % self.config.interval == 0
 
-    def weight(self, progress: float) -> Tensor:
+    def weight(self, progress: float | Tensor) -> Tensor:
         """What the penalty of one update is multiplied by, at `progress` in [0, 1], a scalar."""
         c = self.config
-        return 0.5 * c.interval * c.gamma * c.gamma_floor**progress * self.pressure
+        scheduled = 0.5 * c.interval * c.gamma * c.gamma_floor**progress
+        if isinstance(scheduled, Tensor):
+            scheduled = scheduled.to(self.pressure)
+        return scheduled * self.pressure
 
     @torch.no_grad()
     def press(self, discriminator_loss: Tensor) -> None:

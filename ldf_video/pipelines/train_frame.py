@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from ldf_video.models.noise import Part
 from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
+from ldf_video.pipelines.frame_supply import RESIDENT_SHARE, Frames, FrameSupply
 from ldf_video.pipelines.geometry import geometry_of, make_geometry
 from ldf_video.pipelines.held_out import split
 from ldf_video.pipelines.memory_plan import bytes_of
@@ -36,6 +37,7 @@ from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
+from ldf_video.training.graphs import find_recorder
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
@@ -52,19 +54,6 @@ MEASURED_FRAMES = 256
 """Held-out frames that a loss is the mean of, and frames that batch statistics are taken from."""
 
 
-class Frames(Protocol):
-    """Frames by number."""
-
-    @property
-    def num_frames(self) -> int:
-        """How many there are."""
-        ...
-
-    def frames_at(self, numbers: npt.NDArray[Any], /) -> npt.NDArray[Any]:
-        """Frames (N, H, W, 3), uint8."""
-        ...
-
-
 class FrameLevel:
     """The lower level as the training loop sees it: a game on single frames."""
 
@@ -78,25 +67,28 @@ class FrameLevel:
         batch_size: int,
         seed: int,
         held_out: Frames | None = None,
+        resident_share: float = RESIDENT_SHARE,
     ) -> None:
-        """Args: frames to learn from, and other ones to measure on, if there are any."""
+        """Make the level.
+
+        Args:
+            game: what is played.
+            frames: to learn from.
+            batch_size: frames an update.
+            seed: of what an update sees.
+            held_out: frames to measure on, if there are any.
+            resident_share: of a GPU's free memory that frames may take.
+        """
         self.game = game
         if not torch.backends.mps.is_available():  # as frames come: there is less to rearrange
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.frames, self.batch_size, self.seed = frames, batch_size, seed
+        self._supply = FrameSupply(frames, batch_size=batch_size, seed=seed, share=resident_share)
         self._held_out = None if held_out is None else _some_frames(held_out, MEASURED_FRAMES)
         self._calibration = _some_frames(frames, MEASURED_FRAMES)
 
     def batch(self, step: int, part: Part, device: torch.device) -> Tensor:
         """Random frames (B, 3, H, W) in [-1, 1]."""
-        indices = frame_indices(
-            self.seed, step, num_frames=self.frames.num_frames, batch_size=self.batch_size
-        )
-        return to_model(
-            self.frames.frames_at(part.of(indices)),
-            device=device,
-            channels_last=device.type != "mps",
-        )
+        return self._supply.batch(step, part, device)
 
     def calibration(self, device: torch.device) -> Tensor:
         """The same random frames each time."""
@@ -226,7 +218,8 @@ def train_frame(
             progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
             return run.directory
         config = run.config
-        if run.fresh and "memory" in config:
+        budgeted = "memory" in config
+        if run.fresh and budgeted:
             progress.say(plan_line(config))
         workers = stay_inside(config, device)
         store = Path(frames_store) if frames_store else run.directory / "frames"
@@ -247,6 +240,7 @@ def train_frame(
             batch_size=training.batch_size,
             seed=training.seed,
             held_out=held_out,
+            resident_share=0.0 if budgeted else RESIDENT_SHARE,
         )
         trainer = Trainer(
             level,
@@ -256,6 +250,8 @@ def train_frame(
             cadence=Cadence(),
             ranks=ranks,
             tracker=tracker,
+            # beside a recording an update of another kind needs memory of its own
+            recorder=None if budgeted else find_recorder(device, training, ranks),
         )
         trainer.run(progress)
         if ranks.is_first:
@@ -273,7 +269,7 @@ def _within_memory(
     def level(batch_size: int) -> FrameLevel:
         game = build.frame_game(config["model"], config["game"])
         frames = RandomFrames(config["frames"]["height"], config["frames"]["width"])
-        return FrameLevel(game, frames, batch_size=batch_size, seed=0)
+        return FrameLevel(game, frames, batch_size=batch_size, seed=0, resident_share=0.0)
 
     return fit_memory(
         config, options, device=device, ranks=ranks, fewest=FEWEST_FRAMES, make_level=level

@@ -33,8 +33,18 @@ class GradientStep:
         config: TrainConfig,
         accelerator: Accelerator,
         ranks: Ranks,
+        recorded: bool = False,
     ) -> None:
         """Make the player's optimizer.
+
+        Args:
+            player: who moves.
+            game: all networks.
+            config: of the training.
+            accelerator: of the training.
+            ranks: the processes that train together.
+            recorded: its steps are to be recorded and played back, so that the learning rate and
+                the optimizer's count of steps stand on the device.
 
         Raises:
             UsageError: there is none of the config's name.
@@ -42,6 +52,7 @@ class GradientStep:
         self.player, self._game = player, game
         self._config, self._accelerator, self._ranks = config, accelerator, ranks
         self._parameters = [p for network in player.networks for p in network.parameters()]
+        self._rate = torch.zeros((), device=accelerator.device) if recorded else None
         self.optimizer: Any = accelerator.prepare(
             make_optimizer(
                 config.optimizer,
@@ -52,18 +63,24 @@ class GradientStep:
             )
         )
 
-    def take(self, parts: Sequence[tuple[Batch, Tick]], *, rate: float) -> Logs:
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps, in an optimizer that was loaded too."""
+        if self._rate is not None:
+            self._rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate if self._rate is None else self._rate
+            if "capturable" in group:
+                group["capturable"] = self._rate is not None
+
+    def take(self, parts: Sequence[tuple[Batch, Tick]]) -> Logs:
         """Move the player's weights, unless it sits this update out.
 
         Args:
             parts: of the batch that this process takes, one after the other, each with its tick.
-            rate: learning rate.
 
         Returns:
             What its loss logs and the norm of its gradient, scalars of the whole batch.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self._game.requires_grad_(False)
         for parameter in self._parameters:
             parameter.requires_grad_(True)

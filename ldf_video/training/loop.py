@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError
-from ldf_video.models.game import Logs, Tick
+from ldf_video.models.game import Logs
 from ldf_video.models.layers import set_checkpointing
-from ldf_video.models.noise import Noise
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig, check_parts, own_parts
 from ldf_video.training.ema import Average
 from ldf_video.training.gradient_step import GradientStep
+from ldf_video.training.graphs import Recorder, Recordings
 from ldf_video.training.guard import BreakdownError, Guard, check_finite, pressure_limit
 from ldf_video.training.interrupts import Interrupts, interrupts_held
 from ldf_video.training.level import Clock, Level
@@ -30,6 +30,7 @@ from ldf_video.training.ranks import Ranks, make_accelerator
 from ldf_video.training.recent import Recent
 from ldf_video.training.state import Learned
 from ldf_video.training.tracking import Tracker
+from ldf_video.training.update import Players, Update
 
 
 class Trainer:
@@ -49,8 +50,20 @@ class Trainer:
         cadence: Cadence | None = None,
         ranks: Ranks | None = None,
         tracker: str | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """Prepare a training.
+
+        Args:
+            level: what is trained, on which data.
+            directory: of the checkpoint.
+            config: how it is trained.
+            device: "cpu", "cuda" or "mps".
+            cadence: when the loop does what is not training.
+            ranks: the processes that train together.
+            tracker: of curves and pictures, by name.
+            recorder: of updates, to be played back where the game says of which kind they are and
+                batches are tensors.
 
         Raises:
             UsageError: the batch cannot be divided, or the optimizer or tracker is not there.
@@ -63,12 +76,11 @@ class Trainer:
         level.game.to(self.accelerator.device)
         set_checkpointing(level.game, on=config.gradient_checkpointing)
         self.average = Average(level.game.model, decay=config.average)
-        self.gradient_steps = [
-            GradientStep(
-                player, level.game, config=config, accelerator=self.accelerator, ranks=self.ranks
-            )
-            for player in level.game.players
-        ]
+        self._parts = own_parts(config, self.ranks)
+        self.players = self._players(recorded=recorder is not None)
+        self._recordings = recorder and Recordings(
+            self.players, recorder, device=self.accelerator.device
+        )
         self.guard = Guard(level.score, limit=pressure_limit(level.game))
         self.step = 0
         self.clock = Clock()
@@ -78,10 +90,25 @@ class Trainer:
         self._resume()
         self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
 
+    def _players(self, *, recorded: bool) -> Players:
+        game = self.level.game
+        steps = [
+            GradientStep(
+                player,
+                game,
+                config=self.config,
+                accelerator=self.accelerator,
+                ranks=self.ranks,
+                recorded=recorded,
+            )
+            for player in game.players
+        ]
+        return Players(game, steps, self._parts)
+
     @property
     def optimizers(self) -> list[Any]:
         """One a player."""
-        return [step.optimizer for step in self.gradient_steps]
+        return [step.optimizer for step in self.players.steps]
 
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again.
@@ -120,6 +147,8 @@ class Trainer:
         while share < 1:
             logs = self._update(share)
             self._log(logs, share)
+            if self._recordings and (news := self._recordings.news()):
+                progress.say(f"{progress.name}: {news}")
             progress.update(self.step, share=share, note=self._note(logs))
             now, c = time.monotonic(), self.cadence
             share, look_is_due, save_is_due = self._agree(
@@ -185,26 +214,20 @@ class Trainer:
 
     def _update(self, share: float) -> Logs:
         """One step of every player on one batch."""
-        parts = own_parts(self.config, self.ranks)
-        draw = self.guard.draw(self.step)
-        batches = [self.level.batch(draw, part, self.accelerator.device) for part in parts]
+        game, guard, draw = self.level.game, self.guard, self.guard.draw(self.step)
+        players = [step.player for step in self.players.steps]
         rate = self.config.rate(step=self.step, progress=share)
-        logs: Logs = {}
-        left: list[dict[str, Any]] = [{} for _ in parts]
+        update = Update(
+            self.step,
+            share,
+            game.kind(self.step, share),
+            [self.level.batch(draw, part, self.accelerator.device) for part in self._parts],
+            [guard.seed(self.config.seed, self.step, turn) for turn in range(len(players))],
+            [rate * player.rate * guard.rate(player.name) for player in players],
+        )
         self._midway = True
-        for turn, one in enumerate(self.gradient_steps):
-            seed = self.guard.seed(self.config.seed, self.step, turn)
-            ticks = [
-                Tick(self.step, share, Noise(seed, part), shared)
-                for part, shared in zip(parts, left, strict=True)
-            ]
-            player = one.player
-            logs |= one.take(
-                list(zip(batches, ticks, strict=True)),
-                rate=rate * player.rate * self.guard.rate(player.name),
-            )
-        self.level.game.after_update(logs)
-        self.average.update(self.level.game.model, step=self.step)
+        logs = (self._recordings or self.players).update(update)
+        self.average.update(game.model, step=self.step)
         self.step += 1
         self._midway = False
         return logs
@@ -313,6 +336,8 @@ class Trainer:
                 "--no-resume starts anew and keeps the old run"
             ) from None
         self.step = state["step"]
+        if self._recordings:
+            self._recordings.forget()
         if self.ranks.is_first:
             checkpoints.cut_metrics(self.directory, after_step=self.step)
 
