@@ -146,6 +146,29 @@ def test_pixel_terms_by_hand() -> None:
     assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
 
 
+def test_g_learns_from_latents_with_noise_of_a_level_of_each_frames_own() -> None:
+    game, seen = frame_game(latent_noise=0.5), []
+    x = batch(count=400)
+
+    class Seen(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            seen.append(z.detach())
+            return x
+
+        def from_hidden(self, h: torch.Tensor) -> torch.Tensor:
+            return every(x, game.config.shortcut_share)
+
+    game.model.generator = Seen()
+    with torch.no_grad():
+        game.encoder_generator_loss(x, tick(game))
+        noise = seen[0] - game.model.encoder(x)
+    level = noise.flatten(1).std(1)  # of 64 numbers each
+    assert 0.2 < level.mean() < 0.3
+    assert level.min() < 0.05
+    assert 0.4 < level.max() < 0.7
+    assert noise.mean().abs() < 0.01
+
+
 def test_d_joins_after_a_share_of_the_budget_and_sits_out_until_then() -> None:
     game = frame_game(game_start=0.5)
     for progress, plays in ((0.0, False), (0.49, False), (0.5, True), (1.0, True)):

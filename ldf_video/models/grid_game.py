@@ -40,7 +40,9 @@ class GridGameConfig:
         shortcut_share: share of the batch on which the shortcut is computed.
         moments: weight of the distance of the mean and covariance of a cell's numbers from those of
             the prior.
-        latent_noise: standard deviation of the noise on E(x) in the pair and in the reconstruction.
+        latent_noise: largest standard deviation of the noise on E(x) in the pair and in the
+            reconstruction; each frame has its own, uniform in [0, latent_noise]. A top model's
+            latents are off by some tenths, and G is to make sharp frames of them (docs/log.md).
         game: weight of the game itself.
         game_start: share of the training's budget after which D joins.
         game_share: share of the batch that D sees.
@@ -54,7 +56,7 @@ class GridGameConfig:
     shortcut: float = 0.0
     shortcut_share: float = 0.25
     moments: float = 0.5
-    latent_noise: float = 0.1
+    latent_noise: float = 0.6
     game: float = 0.1
     game_start: float = 0.5
     game_share: float = 0.25
@@ -155,4 +157,5 @@ class GridGame(FrameGame):
         self.restraint.note(logs)
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
-        return z + self.config.latent_noise * noise.normal(*z.shape, device=z.device)
+        level = self.config.latent_noise * noise.uniform(len(z), 1, 1, 1, device=z.device)
+        return z + level * noise.normal(*z.shape, device=z.device)
