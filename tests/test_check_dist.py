@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import check_dist as checker
 import pytest
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "check_dist.py"
-    spec = importlib.util.spec_from_file_location("check_dist", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-checker = load_script()
 
 
 def write_dist(folder: Path, *, wheel: list[str], sdist: list[str]) -> None:

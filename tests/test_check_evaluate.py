@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import check_evaluate as script
 import numpy as np
 import pytest
 from tiny_judge import moving_clips, write_judge
@@ -15,15 +14,7 @@ from tiny_judge import moving_clips, write_judge
 SCRIPT = Path(__file__).parents[1] / "scripts" / "check_evaluate.py"
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_evaluate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_each_way_of_spoiling(script: ModuleType) -> None:
+def test_each_way_of_spoiling() -> None:
     real, others, train = (moving_clips(40, seed=seed) for seed in range(3))
     sets = script.spoilt(real, others, train, seed=0)
     assert {clips.shape for clips in sets.values()} == {real.shape}
@@ -40,7 +31,6 @@ def test_each_way_of_spoiling(script: ModuleType) -> None:
 
 
 def test_the_table_tells_them_apart(
-    script: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

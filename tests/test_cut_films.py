@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cut_films as films
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "cut_films.py"
-    spec = importlib.util.spec_from_file_location("cut_films", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-films = load_script()
 
 
 def test_spans_are_whole_and_follow_each_other(tmp_path: Path) -> None:

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pca_baseline as pca
 import pytest
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "pca_baseline.py"
-    spec = importlib.util.spec_from_file_location("pca_baseline", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pca_baseline"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-pca = load_script()
 
 
 def low_rank(num: int, *, dims: int, rank: int, seed: int) -> np.ndarray:

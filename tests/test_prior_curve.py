@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import prior_curve as script
 import pytest
 import torch
 from tiny_judge import moving_clips, write_judge
 from tiny_models import save_frame
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "prior_curve.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prior_curve", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def seeded() -> torch.Generator:
@@ -40,7 +31,7 @@ def correlation(latents: torch.Tensor) -> torch.Tensor:
     return torch.corrcoef(latents.flatten(1).T)
 
 
-def test_noise_keeps_means_and_spreads_and_takes_dependence_away(script: ModuleType) -> None:
+def test_noise_keeps_means_and_spreads_and_takes_dependence_away() -> None:
     latents = dependent(20_000)
     assert torch.allclose(script.mixed(latents, 0.0, generator=seeded()), latents, atol=1e-5)
     for share, left in ((0.6, 0.64), (1.0, 0.0)):
@@ -50,7 +41,7 @@ def test_noise_keeps_means_and_spreads_and_takes_dependence_away(script: ModuleT
         assert correlation(mixed)[0, 2] == pytest.approx(left, abs=0.03)
 
 
-def test_the_gaussian_has_the_whole_covariance(script: ModuleType) -> None:
+def test_the_gaussian_has_the_whole_covariance() -> None:
     latents = dependent(20_000)
     drawn = script.gaussian(latents, generator=seeded())
     assert drawn.shape == latents.shape
@@ -59,7 +50,7 @@ def test_the_gaussian_has_the_whole_covariance(script: ModuleType) -> None:
     assert torch.allclose(torch.cov(drawn.flatten(1).T), torch.cov(latents.flatten(1).T), atol=0.3)
 
 
-def test_the_distance_from_the_prior_by_hand(script: ModuleType) -> None:
+def test_the_distance_from_the_prior_by_hand() -> None:
     found = script.from_the_prior(dependent(20_000))
     assert found["mean"] == pytest.approx(5, abs=0.1)
     assert found["spread"] == pytest.approx(2, abs=0.1)
@@ -71,7 +62,7 @@ def test_the_distance_from_the_prior_by_hand(script: ModuleType) -> None:
 
 
 def test_the_curve_begins_at_reconstructions_and_rises(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("clips.npy", moving_clips(120))

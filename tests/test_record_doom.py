@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import sys
 from pathlib import Path
@@ -12,26 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import record_doom as recorder
 
 from ldf_video.errors import LdfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "record_doom.py"
-    spec = importlib.util.spec_from_file_location("record_doom", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["record_doom"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-recorder = load_script()
 
 
 class FakeGame:

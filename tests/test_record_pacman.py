@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import record_pacman as recorder
 
 from ldf_video.errors import LdfError, UsageError
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "record_pacman.py"
-    spec = importlib.util.spec_from_file_location("record_pacman", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["record_pacman"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-recorder = load_script()
 
 
 class CountingEmulator:

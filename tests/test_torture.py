@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+import torture
 from bad_clips import BadClip, bad_clips, write_bad_clips
 
 from ldf_video.pipelines.frame_store import store_frames
 from ldf_video.progress import Progress
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "torture.py"
-    spec = importlib.util.spec_from_file_location("torture", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["torture"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-torture = load_script()
 
 
 def test_every_bad_file_becomes_what_it_must(
