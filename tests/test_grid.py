@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import FRAME, frame_model
+from tiny_models import FRAME, ali_model, frame_model
 
 from ldf_video.models import build
-from ldf_video.models.grid import GridConfig, GridDiscriminator, GridModel
+from ldf_video.models.grid import REFINEMENTS, GridConfig, GridDiscriminator, GridModel
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Up, fourier_features
 
 
@@ -139,3 +139,30 @@ def test_fourier_features_by_hand() -> None:
     features = fourier_features(level, 2)
     expected = [[0, 0, 1, 1], [1, 0, 0, -1], [0, 0, -1, 1]]
     torch.testing.assert_close(features, torch.tensor(expected).float(), atol=1e-6, rtol=0)
+
+
+def test_generated_latents_are_decoded_by_way_of_a_frame() -> None:
+    model, seen = frame_model(), []
+    z = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    encode = model.encoder.forward
+
+    def noticed(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return encode(x)
+
+    model.encoder.forward = noticed
+    with torch.no_grad():
+        by_way = model.decode(3 * z)
+        direct = model.generator(3 * z)
+        assert len(seen) == REFINEMENTS
+        assert torch.equal(seen[0], direct.clamp(-1, 1))
+        assert direct.abs().max() > 1  # else the clamp would prove nothing
+        assert torch.equal(by_way, model.generator(encode(seen[-1])))
+    assert not torch.allclose(by_way, direct)
+
+
+def test_the_papers_model_decodes_by_g_alone() -> None:
+    model = ali_model().eval()
+    z = torch.randn(2, 8, 1, 1, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model.decode(z), model.generator(z))

@@ -40,6 +40,13 @@ class FrameModel(nn.Module):
     encoder: nn.Module
     generator: nn.Module
 
+    def decode(self, z: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) of latents (B, *latent_shape) that a top model made.
+
+        As it stands this is G(z). A model whose G was trained on latents with noise can do better.
+        """
+        return self.generator(z)
+
 
 class FrameGame(Game):
     """E and G against D, on batches of frames (B, 3, H, W) in [-1, 1]."""

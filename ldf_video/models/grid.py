@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pad_to_multiple
 
+REFINEMENTS = 1
+"""Times that a generated latent goes through a frame and back before it is decoded."""
 CHANNELS_AT = {4: 4, 8: 8, 16: 16}
 """Numbers a cell of the grid, by the cell's side in pixels."""
 
@@ -173,3 +175,14 @@ class GridModel(FrameModel):
         self.config = config
         self.encoder = GridEncoder(config)
         self.generator = GridGenerator(config)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Frames of latents that a top model made, by way of frames: G(E(G(z))).
+
+        G takes a latent with noise to a frame, E takes that frame to a latent without, which is a
+        step of a denoising autoencoder's chain towards the data (Bengio et al. 2013,
+        arXiv:1305.6663). What is no part of any frame is lost on the way (docs/log.md).
+        """
+        for _ in range(REFINEMENTS):
+            z = self.encoder(self.generator(z).clamp(-1, 1))
+        return self.generator(z)

@@ -125,7 +125,7 @@ def decode(model: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Frames]:
     """Latents (N, n, C, H, W) a block -> frames (N, n, H, W, 3) uint8 a block."""
     for latents in blocks:
         videos, count = latents.shape[:2]
-        frames = from_model(model.generator(latents.flatten(0, 1)))
+        frames = from_model(model.decode(latents.flatten(0, 1)))
         yield frames.reshape(videos, count, *frames.shape[1:])
 
 

@@ -112,7 +112,7 @@ class TopLevel:
             return None
         generators = [_generator(i) for i in range(SHOWN)]
         latents = torch.cat(list(model.sample(self._window, generators)), dim=1)
-        decode = self._frame_model.model.generator
+        decode = self._frame_model.model.decode
         videos = np.stack([from_model(decode(sequence)) for sequence in latents])
         with VideoWriter(path.with_suffix(".mp4"), fps=self._fps) as writer:
             writer.write(tile(videos))
