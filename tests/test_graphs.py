@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from float64 import float64
+from tape import Tape
 from tiny_models import ali_game, frame_game
 from tiny_trainings import FrameGameLevel, run, trainer_in
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from ldf_video.models.game import Tick
 from ldf_video.models.noise import Noise, Part, StandingNoise
+from ldf_video.models.restraint import Turn
 from ldf_video.progress import Progress
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.graphs import REHEARSALS, CudaGraphs, find_recorder
@@ -24,45 +30,6 @@ if TYPE_CHECKING:
     from ldf_video.training.loop import Trainer
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-class NoHostReads(TorchDispatchMode):
-    """Refuses what waits for the device: numbers that Python reads, shapes that data decides."""
-
-    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "unique")
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.name().removeprefix("aten::")
-        if name.startswith(self.REFUSED):
-            raise AssertionError(f"a recorded update calls {name}")
-        return func(*args, **(kwargs or {}))
-
-
-class StandIn:
-    """Plays work back by doing it once more, as it was first set down, where there is no GPU."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        self.broken, self.rehearsed, self.recorded, self.played = broken, 0, 0, 0
-
-    def rehearse(self, perform: Callable[[], torch.Tensor]) -> torch.Tensor:
-        self.rehearsed += 1
-        return perform()
-
-    def record(self, perform: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-        if self.broken:
-            raise RuntimeError("operation not permitted\nwhen stream is capturing")
-        self.recorded += 1
-        result: list[torch.Tensor] = []
-
-        def again() -> torch.Tensor:
-            self.played += 1
-            with NoHostReads():
-                values = perform()
-            if not result:
-                result.append(values)
-            return result[0].copy_(values)
-
-        return again
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +50,7 @@ def trained(
 
 
 def assert_close(ours: Trainer, theirs: Trainer) -> None:
-    """All that updates move is alike: a recorded learning rate is of float32, all else equal."""
+    """All that updates move is alike: a recorded learning rate is of float32, all else double."""
     mine, other = ours._learned().state_dict(), theirs._learned().state_dict()
     for part in ("networks", "average"):
         for name, value in mine[part].items():
@@ -104,7 +71,7 @@ def grid() -> Any:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_recorded_training_is_the_training(tmp_path: Path, accumulate: int) -> None:
-    recorder = StandIn()
+    recorder = Tape()
     plain, expected = trained(tmp_path / "plain", grid, None, accumulate=accumulate, steps=24)
     ours, logs = trained(tmp_path / "ours", grid, recorder, accumulate=accumulate, steps=24)
     for mine, other in zip(logs, expected, strict=True):
@@ -117,8 +84,14 @@ def test_a_recorded_training_is_the_training(tmp_path: Path, accumulate: int) ->
     assert recorder.played + recorder.rehearsed == 24
 
 
+def test_gradients_are_checkpointed_in_a_recording_too(tmp_path: Path) -> None:
+    plain, _ = trained(tmp_path / "plain", grid, None)
+    ours, _ = trained(tmp_path / "ours", grid, Tape(), gradient_checkpointing=True)
+    assert_close(ours, plain)
+
+
 def test_the_papers_game_is_recorded_too(tmp_path: Path) -> None:
-    recorder = StandIn()
+    recorder = Tape()
     plain, expected = trained(tmp_path / "plain", ali_game, None)
     ours, logs = trained(tmp_path / "ours", ali_game, recorder)
     for mine, other in zip(logs, expected, strict=True):
@@ -128,16 +101,39 @@ def test_the_papers_game_is_recorded_too(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_update_has_its_rehearsals_and_one_recording(tmp_path: Path) -> None:
-    recorder = StandIn()
+    recorder = Tape()
     settings = {"game_start": 0.5, "rest": 0.0, "roth": {"interval": 2}}
     trained(tmp_path, lambda: frame_game(**settings), recorder, steps=24)
     # without D; with D and its penalty; with D alone: 12, 6 and 6 updates
-    assert (recorder.recorded, recorder.rehearsed) == (3, 3 * REHEARSALS)
+    assert recorder.rehearsed == 3 * REHEARSALS
+    assert recorder.recorded == 3
     assert recorder.played == 24 - 3 * REHEARSALS
+    assert recorder.cleared == 3  # whoever is new rehearses without recordings beside it
+
+
+def test_what_was_dropped_for_a_newcomer_is_recorded_again_without_rehearsals(
+    tmp_path: Path,
+) -> None:
+    recorder, game = Tape(), frame_game()
+    trainer = trainer_in(tmp_path, FrameGameLevel(game), recorder=recorder, steps=20)
+    kinds = iter("aaaabbbbaab")
+    real = {"a": Turn(False, False, False), "b": Turn(True, True, False)}
+    game.kind = lambda step, progress: real[next(kinds)]
+    for _ in range(4):
+        trainer._update(0.0)
+    assert (recorder.recorded, recorder.cleared) == (1, 1)
+    for _ in range(4):
+        trainer._update(0.0)
+    assert (recorder.recorded, recorder.cleared) == (2, 2)
+    for _ in range(3):
+        trainer._update(0.0)
+    assert (recorder.recorded, recorder.cleared) == (3, 2)  # a once more, b not
+    assert recorder.rehearsed == 2 * REHEARSALS
 
 
 def test_what_an_update_logs_is_not_written_over(tmp_path: Path) -> None:
-    trainer, _ = trained(tmp_path, frame_game, StandIn(), steps=12)
+    every_update = lambda: frame_game(roth={"interval": 1}, rest=0.0)  # noqa: E731
+    trainer, _ = trained(tmp_path, every_update, Tape(), steps=12)
     first = trainer._update(0.5)
     kept = {name: value.item() for name, value in first.items()}
     trainer._update(0.5)
@@ -149,7 +145,7 @@ def test_where_recording_fails_training_goes_on_and_says_so(
 ) -> None:
     plain = trainer_in(tmp_path / "plain", FrameGameLevel(), steps=8)
     run(plain)
-    ours = trainer_in(tmp_path / "ours", FrameGameLevel(), steps=8, recorder=StandIn(broken=True))
+    ours = trainer_in(tmp_path / "ours", FrameGameLevel(), steps=8, recorder=Tape(broken=True))
     with Progress("train-frame", unit="steps") as progress:
         ours.run(progress)
     assert ours.step == 8
@@ -162,7 +158,7 @@ def test_where_recording_fails_training_goes_on_and_says_so(
 def test_a_recorded_run_goes_on_unrecorded_and_the_other_way_round(tmp_path: Path) -> None:
     straight = trainer_in(tmp_path / "straight", FrameGameLevel(), steps=16)
     run(straight)
-    for name, recorders in {"off": (StandIn(), None), "on": (None, StandIn())}.items():
+    for name, recorders in {"off": (Tape(), None), "on": (None, Tape())}.items():
         first = trainer_in(tmp_path / name, FrameGameLevel(), steps=16, recorder=recorders[0])
         while first.step < 8:
             first._update(first.step / 16)
@@ -174,7 +170,7 @@ def test_a_recorded_run_goes_on_unrecorded_and_the_other_way_round(tmp_path: Pat
 
 
 def test_recordings_are_dropped_when_a_saved_state_is_loaded(tmp_path: Path) -> None:
-    recorder = StandIn()
+    recorder = Tape()
     trainer, _ = trained(tmp_path, lambda: frame_game(game_start=1.0), recorder, steps=6)
     assert recorder.recorded == 1
     trainer.save()
@@ -185,7 +181,7 @@ def test_recordings_are_dropped_when_a_saved_state_is_loaded(tmp_path: Path) -> 
 
 
 def test_a_game_that_says_no_kind_is_not_recorded(tmp_path: Path) -> None:
-    recorder, game = StandIn(), frame_game()
+    recorder, game = Tape(), frame_game()
     game.kind = lambda step, progress: None
     trainer = trainer_in(tmp_path, FrameGameLevel(game), recorder=recorder)
     with pytest.raises(AttributeError):  # this one needs it
@@ -229,6 +225,66 @@ def test_only_what_can_be_recorded_whole_is() -> None:
         assert find_recorder("cuda", config, ranks) is None
 
 
+class OneDevice(TorchDispatchMode):
+    """Notes operations on tensors of the CPU, which a recording would keep as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_cpu: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        if any(isinstance(leaf, torch.Tensor) and leaf.is_cpu for leaf in leaves):
+            self.on_cpu.add(func.name())
+        return out
+
+
+class NoNumbers(Noise):
+    """Noise on a device that has none."""
+
+    def _numbers(self, draw: Any, shape: tuple[int, ...], device: Any) -> torch.Tensor:
+        return torch.empty(shape, device=device)
+
+
+@pytest.mark.parametrize("make", [grid, ali_game], ids=["grid", "ali"])
+@pytest.mark.parametrize("penalised", [True, False])
+def test_an_update_is_done_on_its_device_alone(
+    make: Callable[[], Any], penalised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: nullcontext())  # none on this device
+    device = torch.device("meta")
+    game, left = make().to(device), {}
+    share = torch.zeros((), dtype=torch.float64, device=device)
+    with OneDevice() as watch:
+        for player in game.players:
+            tick = Tick(0, 0.5, NoNumbers(0), Turn(True, True, penalised), share, left)
+            loss, logs = player.loss(torch.empty(8, 3, 32, 32, device=device), tick)
+            loss.backward()
+            assert {value.device for value in logs.values()} == {device}
+        game.after_update(logs)
+    assert watch.on_cpu == set()
+
+
+@pytest.mark.needs_cuda
+@needs_cuda
+def test_a_capture_that_fails_leaves_a_training_that_goes_on(tmp_path: Path) -> None:
+    game = frame_game()
+    trainer = trainer_in(
+        tmp_path, FrameGameLevel(game, count=8), recorder=CudaGraphs(), device="cuda", steps=20
+    )
+    loss = game.encoder_generator_loss
+    trainer.players.steps[0].player = replace(
+        trainer.players.steps[0].player,
+        loss=lambda x, tick: (loss(x, tick), float(x.sum().item()))[0],
+    )
+    for _ in range(8):
+        trainer._update(0.5)
+    assert trainer._recordings.trouble is not None
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert all(weight.isfinite().all() for weight in game.parameters())
+
+
 @pytest.mark.needs_cuda
 @needs_cuda
 @pytest.mark.parametrize("make", [grid, ali_game], ids=["grid", "ali"])
@@ -236,6 +292,7 @@ def test_a_cuda_graph_is_the_training(tmp_path: Path, make: Callable[[], Any]) -
     plain, expected = trained(tmp_path / "plain", make, None, steps=24, device="cuda")
     ours, logs = trained(tmp_path / "ours", make, CudaGraphs(), steps=24, device="cuda")
     assert ours._recordings.trouble is None
+    assert any(scene._again for scene in ours._recordings._scenes.values())
     for mine, other in zip(logs, expected, strict=True):
         assert mine == pytest.approx(other, rel=1e-3, abs=1e-5)
     assert_close(ours, plain)

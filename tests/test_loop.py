@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from float64 import float64
 from tiny_models import ali_game, frame_game
 from tiny_trainings import (
     STEPS,
@@ -106,6 +107,28 @@ def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path, straigh
     with pytest.raises(CheckpointError, match="does not fit its config") as error:
         trainer_in(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_state_saved_in_another_order_of_memory_goes_on_the_same(tmp_path: Path) -> None:
+    """As one from a machine without channels-last goes on on one that has them."""
+    with float64():
+        trainers = []
+        for name in ("plain", "rearranged"):
+            first = trainer_in(tmp_path / name)
+            while first.step < 3:
+                first._update(first.step / STEPS)
+            first.save()
+            level = FrameGameLevel()
+            if name == "rearranged":
+                level.game.to(memory_format=torch.channels_last)
+            second = trainer_in(tmp_path / name, level)
+            for weight, moments in second.optimizers[0].state.items():
+                assert moments["exp_avg"].stride() == weight.stride()
+            while second.step < STEPS:
+                second._update(second.step / STEPS)
+            trainers.append(second)
+        for weight, other in zip(*(t.level.game.parameters() for t in trainers), strict=True):
+            torch.testing.assert_close(weight, other, rtol=0, atol=1e-9)
 
 
 def test_metrics_of_a_run_that_never_saved_are_dropped(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ldf_video.models.noise import Part
 from ldf_video.training.samplers import frame_indices
 from ldf_video.video.pixels import to_model
 
-RESIDENT_SHARE = 0.25
+RESIDENT_SHARE = 0.1
 """Of a GPU's free memory that frames may take before they are left in main memory."""
 CHUNK_FRAMES = 4096
 """Frames that are copied to a GPU at once."""
@@ -46,8 +46,9 @@ class FrameSupply:
         self, frames: Frames, *, batch_size: int, seed: int, share: float = RESIDENT_SHARE
     ) -> None:
         """Args: frames; how many an update takes; the seed; share of a GPU's memory, 0 for none."""
-        self.frames, self.batch_size, self.seed, self._share = frames, batch_size, seed, share
-        self._ahead = ReadAhead(self._read)
+        self._draw = _Draw(frames, batch_size=batch_size, seed=seed)
+        self._frames, self._share = frames, share
+        self._ahead = ReadAhead(self._draw.read)
         self._resident: Tensor | None = None
         self._is_known = False  # whether they fit
 
@@ -62,34 +63,43 @@ class FrameSupply:
         if device.type == "cuda" and not self._is_known:
             self._is_known = True
             free, _ = torch.cuda.mem_get_info(device)
-            self._resident = resident(self.frames, device, limit=int(self._share * free))
+            self._resident = resident(self._frames, device, limit=int(self._share * free))
         pixels: npt.NDArray[Any] | Tensor
         if self._resident is not None:
-            pixels = self._resident[torch.from_numpy(self._numbers(number, part)).to(device)]
+            pixels = self._resident[torch.from_numpy(self._draw.numbers(number, part)).to(device)]
         elif device.type == "cuda":
             pixels = torch.from_numpy(self._ahead(number, part)).pin_memory()
         else:
-            pixels = self._read(number, part)
+            pixels = self._draw.read(number, part)
         return to_model(pixels, device=device, channels_last=device.type != "mps")
 
-    def _numbers(self, number: int, part: Part) -> npt.NDArray[np.int64]:
-        total = self.frames.num_frames
-        return part.of(
-            frame_indices(self.seed, number, num_frames=total, batch_size=self.batch_size)
-        )
 
-    def _read(self, number: int, part: Part) -> npt.NDArray[Any]:
-        return self.frames.frames_at(self._numbers(number, part))
+class _Draw:
+    """Which frames are drawn for a part of an update."""
+
+    def __init__(self, frames: Frames, *, batch_size: int, seed: int) -> None:
+        self._frames, self._batch_size, self._seed = frames, batch_size, seed
+
+    def numbers(self, number: int, part: Part) -> npt.NDArray[np.int64]:
+        total, size = self._frames.num_frames, self._batch_size
+        return part.of(frame_indices(self._seed, number, num_frames=total, batch_size=size))
+
+    def read(self, number: int, part: Part) -> npt.NDArray[Any]:
+        return self._frames.frames_at(self.numbers(number, part))
 
 
 class ReadAhead:
-    """Reads what comes next in a thread: after update number n, that is n + 1."""
+    """Reads what comes next in a thread: after update number n, that is n + 1.
+
+    After a restart updates go by other numbers (`Guard.draw`); nothing is read ahead then.
+    """
 
     def __init__(self, read: Callable[[int, Part], npt.NDArray[Any]]) -> None:
         """Args: what reads the frames of a part of an update's batch."""
         self._read = read
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._begun: dict[Part, tuple[int, Future[npt.NDArray[Any]]]] = {}
+        self._last: dict[Part, int] = {}
 
     def __call__(self, number: int, part: Part) -> npt.NDArray[Any]:
         """What `read` gives, and begin to read the same part of the next one.
@@ -99,7 +109,9 @@ class ReadAhead:
         """
         begun, frames = self._begun.pop(part, (None, None))
         got = frames.result() if frames and begun == number else self._read(number, part)
-        self._begun[part] = (number + 1, self._pool.submit(self._read, number + 1, part))
+        if self._last.get(part, number - 1) == number - 1:
+            self._begun[part] = (number + 1, self._pool.submit(self._read, number + 1, part))
+        self._last[part] = number
         return got
 
 

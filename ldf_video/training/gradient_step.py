@@ -52,7 +52,9 @@ class GradientStep:
         self.player, self._game = player, game
         self._config, self._accelerator, self._ranks = config, accelerator, ranks
         self._parameters = [p for network in player.networks for p in network.parameters()]
-        self._rate = torch.zeros((), device=accelerator.device) if recorded else None
+        self._rate = None
+        if recorded:  # float32 is what fused Adam reads
+            self._rate = torch.zeros((), dtype=torch.float32, device=accelerator.device)
         self.optimizer: Any = accelerator.prepare(
             make_optimizer(
                 config.optimizer,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -43,13 +44,17 @@ class Recorder(Protocol):
         """
         ...
 
+    def clear(self) -> None:
+        """All recordings are dropped: the memory that they shared is free."""
+        ...
+
 
 class CudaGraphs:
     """Records CUDA graphs, which share their memory: they are never played at the same time."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
-        self._pool = torch.cuda.graph_pool_handle()
+        self.clear()
 
     def rehearse(self, perform: Perform) -> Tensor:
         """On the stream of the recording."""
@@ -62,15 +67,23 @@ class CudaGraphs:
 
     def record(self, perform: Perform) -> Perform:
         """Memory that is free is given back to the device before."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            result = perform()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                result = perform()
+        except RuntimeError as error:
+            torch.cuda.set_stream(current)  # which a capture that fails at its end leaves changed
+            raise error.__context__ or error from None  # the first one is why, the last says that
 
         def again() -> Tensor:
             graph.replay()
             return result
 
         return again
+
+    def clear(self) -> None:
+        """A pool that lost its last graph is not to be used again."""
+        self._pool = torch.cuda.graph_pool_handle()
 
 
 def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> Recorder | None:
@@ -106,7 +119,15 @@ class Recordings:
 
     def forget(self) -> None:
         """Drop all recordings: weights or optimizers stand elsewhere now."""
+        self._erase()
         self._scenes.clear()
+
+    def _erase(self) -> None:
+        """Drop what was recorded and give its memory back; it is recorded again when it is due."""
+        for scene in self._scenes.values():
+            scene.erase()
+        self._players.game.zero_grad(set_to_none=True)  # gradients lie in that memory
+        self._recorder.clear()
 
     def update(self, update: Update) -> Logs:
         """Do an update; its logs."""
@@ -114,6 +135,9 @@ class Recordings:
             return self._players.update(update)
         scene = self._scenes.get(update.kind)
         if scene is None:
+            # Its rehearsals take memory of their own. Beside recordings an update would need twice
+            # as much: whoever joins a training halfway would break it.
+            self._erase()
             scene = self._scenes[update.kind] = _Scene(self._players, update, device=self._device)
         self._players.set_rates(update)
         scene.set(update)
@@ -133,7 +157,7 @@ class _Scene:
     """Updates of one kind: what they are a function of, in memory that stays where it is."""
 
     def __init__(self, players: Players, update: Update, *, device: torch.device) -> None:
-        self._players, self._first = players, update
+        self._players, self._kind_of = players, replace(update, batches=())
         self._batches = [torch.empty_like(batch) for batch in update.batches]
         self._noises = [[StandingNoise(0, part) for part in players.parts] for _ in update.seeds]
         self._share = torch.zeros((), dtype=torch.float64, device=device)
@@ -149,6 +173,10 @@ class _Scene:
             for noise in noises:
                 noise.renew(seed)
         self._share.fill_(update.progress)
+
+    def erase(self) -> None:
+        """Drop the recording, if there is one."""
+        self._again = None
 
     def play(self, recorder: Recorder) -> Logs:
         """Do the update that was set.
@@ -172,7 +200,7 @@ class _Scene:
         with warnings.catch_warnings():  # of optimizers that are made for it and rehearse
             warnings.filterwarnings("ignore", message=".*capturable=True")
             logs = self._players.play(
-                self._first, self._batches, noises=self._noises, share=self._share
+                self._kind_of, self._batches, noises=self._noises, share=self._share
             )
         self._names = list(logs)
         return torch.stack([value.float() for value in logs.values()])

@@ -217,11 +217,13 @@ class Trainer:
         game, guard, draw = self.level.game, self.guard, self.guard.draw(self.step)
         players = [step.player for step in self.players.steps]
         rate = self.config.rate(step=self.step, progress=share)
+        # Asking for the kind waits for the device: what it does not need comes before.
+        batches = [self.level.batch(draw, part, self.accelerator.device) for part in self._parts]
         update = Update(
             self.step,
             share,
             game.kind(self.step, share),
-            [self.level.batch(draw, part, self.accelerator.device) for part in self._parts],
+            batches,
             [guard.seed(self.config.seed, self.step, turn) for turn in range(len(players))],
             [rate * player.rate * guard.rate(player.name) for player in players],
         )

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ldf_video.models.game import Game
 from ldf_video.training.ema import Average
 
@@ -47,5 +50,18 @@ class Learned:
         self.average.module.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+            _arrange(optimizer)
         if self.scaler is not None and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
+
+
+def _arrange(optimizer: Any) -> None:
+    """Lay moments out in memory as their weights are here.
+
+    A loaded state keeps the order in which it was saved, on a machine that may use another, and a
+    fused optimizer takes both for numbers side by side.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
