@@ -172,7 +172,7 @@ def test_an_own_runs_discriminator_goes_on_and_the_best_weights_have_none(
     assert torch.equal(begun[0][0][name], state["networks"][name])
     assert not torch.equal(begun[1][0][name], state["networks"][name])
     assert_equal(begun[1][1], checkpoints.load_weights(first / "best"))
-    assert begun[0][0]["roth.pressure"] == 1
+    assert begun[0][0]["restraint.roth.pressure"] == 1
 
 
 def test_the_averaged_weights_follow_soon_where_a_run_is_short(root: Path) -> None:
