@@ -73,7 +73,8 @@ class CudaGraphs:
                 result = perform()
         except RuntimeError as error:
             torch.cuda.set_stream(current)  # which a capture that fails at its end leaves changed
-            raise error.__context__ or error from None  # the first one is why, the last says that
+            first = error.__context__ or error  # the first one is why, the last says that
+            raise RuntimeError(str(first)) from first
 
         def again() -> Tensor:
             graph.replay()
@@ -135,10 +136,11 @@ class Recordings:
             return self._players.update(update)
         scene = self._scenes.get(update.kind)
         if scene is None:
-            # Its rehearsals take memory of their own. Beside recordings an update would need twice
-            # as much: whoever joins a training halfway would break it.
-            self._erase()
             scene = self._scenes[update.kind] = _Scene(self._players, update, device=self._device)
+        if scene.rehearses:
+            # That takes memory of its own. Beside recordings an update would need twice as much:
+            # whoever joins a training halfway would break it.
+            self._erase()
         self._players.set_rates(update)
         scene.set(update)
         try:
@@ -174,6 +176,11 @@ class _Scene:
                 noise.renew(seed)
         self._share.fill_(update.progress)
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether the next update is still a rehearsal."""
+        return self._rehearsals < REHEARSALS
+
     def erase(self) -> None:
         """Drop the recording, if there is one."""
         self._again = None
@@ -184,7 +191,7 @@ class _Scene:
         Raises:
             RecordingError: it cannot be recorded.
         """
-        if self._rehearsals < REHEARSALS:
+        if self.rehearses:
             self._rehearsals += 1
             return self._named(recorder.rehearse(self._perform))
         if self._again is None:
