@@ -11,7 +11,7 @@ import torch
 from float64 import float64
 from tape import Tape
 from tiny_models import ali_game, frame_game
-from tiny_trainings import FrameGameLevel, run, trainer_in
+from tiny_trainings import FrameGameLevel, OneNumber, run, trainer_in
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,6 +19,7 @@ from ldf_video.models.game import Tick
 from ldf_video.models.noise import Noise, Part, StandingNoise
 from ldf_video.models.restraint import Turn
 from ldf_video.progress import Progress
+from ldf_video.training import graphs
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.graphs import REHEARSALS, CudaGraphs, find_recorder
 from ldf_video.training.ranks import Ranks
@@ -86,8 +87,10 @@ def test_a_recorded_training_is_the_training(tmp_path: Path, accumulate: int) ->
 
 def test_gradients_are_checkpointed_in_a_recording_too(tmp_path: Path) -> None:
     plain, _ = trained(tmp_path / "plain", grid, None)
-    ours, _ = trained(tmp_path / "ours", grid, Tape(), gradient_checkpointing=True)
+    recorder = Tape()
+    ours, _ = trained(tmp_path / "ours", grid, recorder, gradient_checkpointing=True)
     assert_close(ours, plain)
+    assert recorder.played > 0
 
 
 def test_the_papers_game_is_recorded_too(tmp_path: Path) -> None:
@@ -181,12 +184,12 @@ def test_recordings_are_dropped_when_a_saved_state_is_loaded(tmp_path: Path) -> 
 
 
 def test_a_game_that_says_no_kind_is_not_recorded(tmp_path: Path) -> None:
-    recorder, game = Tape(), frame_game()
-    game.kind = lambda step, progress: None
-    trainer = trainer_in(tmp_path, FrameGameLevel(game), recorder=recorder)
-    with pytest.raises(AttributeError):  # this one needs it
-        trainer._update(0.0)
-    assert recorder.rehearsed == 0
+    recorder, level = Tape(), OneNumber([1.0] * 6)
+    assert level.game.kind(0, 0.0) is None
+    before = level.weight.item()
+    run(trainer_in(tmp_path, level, recorder=recorder))
+    assert level.weight.item() < before
+    assert (recorder.rehearsed, recorder.recorded) == (0, 0)
 
 
 def test_standing_noise_is_the_noise_of_its_seed_in_the_same_memory() -> None:
@@ -214,7 +217,9 @@ def test_standing_noise_refuses_another_order() -> None:
         noise.uniform(4, 3)
 
 
-def test_only_what_can_be_recorded_whole_is() -> None:
+def test_only_what_can_be_recorded_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "CudaGraphs", Tape)  # it takes a device to make one
+    assert isinstance(find_recorder("cuda", TrainConfig(steps=1, accumulate=2), Ranks()), Tape)
     for device in ("cpu", "mps"):
         assert find_recorder(device, TrainConfig(steps=1), Ranks()) is None
     for config, ranks in (

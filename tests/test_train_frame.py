@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tape import Tape
 from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
 
@@ -31,6 +33,8 @@ from ldf_video.video.pixels import from_model, to_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ldf_video.training.config import TrainConfig
 
 CPU = torch.device("cpu")
 
@@ -227,6 +231,32 @@ def test_all_that_saves_memory_at_once(root: Path) -> None:
         training = checkpoints.load_config(run)["training"]
         assert {name: training[name] for name in options} == options
         assert all(w.isfinite().all() for w in checkpoints.load_weights(run).values())
+
+
+def test_updates_are_recorded_where_they_can_be_and_no_budget_forbids(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tapes: list[Tape] = []
+
+    def find_recorder(device: str, training: TrainConfig, ranks: Ranks) -> Tape:
+        assert (device, training.steps, ranks.count) == ("cpu", 8, 1)
+        tapes.append(Tape())
+        return tapes[-1]
+
+    monkeypatch.setattr(pipeline, "find_recorder", find_recorder)
+    run = train(root, steps=8)
+    assert tapes[0].played + tapes[0].rehearsed == 8
+    assert tapes[0].played > 0
+    assert all(weight.isfinite().all() for weight in checkpoints.load_weights(run).values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_run_with_a_budget_is_not_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_recorder(*_: Any) -> None:
+        raise AssertionError("a recorder was asked for")
+
+    monkeypatch.setattr(pipeline, "find_recorder", find_recorder)
+    train(root, max_memory="8GiB")
 
 
 def test_a_tracker_gets_curves_and_pictures(root: Path) -> None:

@@ -68,6 +68,5 @@ class GanGame(Game):
             discriminator,
             real=real,
             fake=fake,
-            turn=tick.kind,
             tick=tick,
         )

@@ -148,9 +148,7 @@ class GridGame(FrameGame):
             logits = D(torch.cat([seen, generated]), torch.cat([z, z]))
             return relativistic_loss(*logits.chunk(2))
 
-        return self.restraint.loss(
-            contest, D, real=(seen, z), fake=(generated, z), turn=tick.kind, tick=tick
-        )
+        return self.restraint.loss(contest, D, real=(seen, z), fake=(generated, z), tick=tick)
 
     def after_update(self, logs: Logs) -> None:
         """Hold D back by how it fared."""

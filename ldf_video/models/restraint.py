@@ -58,7 +58,6 @@ class Restraint(nn.Module):
         *,
         real: Sequence[Tensor],
         fake: Sequence[Tensor],
-        turn: Turn,
         tick: Tick,
     ) -> tuple[Tensor, Logs]:
         """What D minimises, and what to log; without a gradient while D rests.
@@ -68,9 +67,9 @@ class Restraint(nn.Module):
             discriminator: from inputs to logits (B,).
             real: what it is to score high, each (B, ...).
             fake: what it is to score low.
-            turn: what D does in this update.
-            tick: of the update.
+            tick: of the update, whose kind is a `Turn`.
         """
+        turn: Turn = tick.kind
         with torch.set_grad_enabled(turn.moves):
             loss = contest()
         logs = {

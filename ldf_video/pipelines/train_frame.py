@@ -250,7 +250,7 @@ def train_frame(
             cadence=Cadence(),
             ranks=ranks,
             tracker=tracker,
-            # beside a recording an update of another kind needs memory of its own
+            # what a recording takes is in no plan
             recorder=None if budgeted else find_recorder(device, training, ranks),
         )
         trainer.run(progress)
