@@ -12,7 +12,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "unique", "equal")
+READS = (
+    "_local_scalar_dense",
+    "equal",
+    "masked_select",
+    "nonzero",
+    "_unique2",
+    "unique_consecutive",
+    "unique_dim",
+)
 """Operations whose result Python reads, or whose shape data decides: a capture refuses them."""
 
 
