@@ -239,7 +239,7 @@ def test_what_is_interrupted_leaves_files_that_play(
     with pytest.raises(KeyboardInterrupt):
         make("videos", num_videos=2, num_frames=50)
     assert sorted(path.name for path in (root / "videos").iterdir()) == ["0000.mp4", "0001.mp4"]
-    assert count_decoded(root / "videos" / "0001.mp4") == 2 * FLOW.block
+    assert count_decoded(root / "videos" / "0001.mp4") == room.DECODED_AT_ONCE  # two of half that
 
 
 def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:

@@ -36,6 +36,8 @@ Frames = npt.NDArray[np.uint8]
 DEFAULT_FRAMES = 16
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
+DECODED_AT_ONCE = 16
+"""Frames, of all videos together: a block of one video is too few to keep a processor busy."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,23 @@ def video_generator(seed: int, video: int) -> torch.Generator:
 
 @torch.inference_mode()
 def decode(model: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Frames]:
-    """Latents (N, n, C, H, W) a block -> frames (N, n, H, W, 3) uint8 a block."""
-    for latents in blocks:
+    """Latents (N, n, C, H, W) a block -> frames (N, m, H, W, 3) uint8, of some blocks together."""
+    for latents in _together(blocks):
         videos, count = latents.shape[:2]
         frames = from_model(model.decode(latents.flatten(0, 1)))
         yield frames.reshape(videos, count, *frames.shape[1:])
+
+
+def _together(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same latents, at least DECODED_AT_ONCE of them at a time but for the last."""
+    held: list[Tensor] = []
+    for latents in blocks:
+        held.append(latents)
+        if sum(block.shape[0] * block.shape[1] for block in held) >= DECODED_AT_ONCE:
+            yield torch.cat(held, dim=1)
+            held = []
+    if held:
+        yield torch.cat(held, dim=1)
 
 
 def _paths(output: Path, num_videos: int) -> tuple[Path, ...]:
