@@ -228,7 +228,7 @@ def train_top(
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: windows an update, 64 by default.
-        learning_rate: of Adam, 5e-4 (flow) or 2e-4 (mlp) by default.
+        learning_rate: of Adam, 2e-3 (flow) or 2e-4 (mlp) by default.
         optimizer: as in `train_frame`.
         mixed_precision: as in `train_frame`.
         seed: of weights, batches and noise; drawn and printed by default.

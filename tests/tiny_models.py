@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from ldf_video.models.top import TopModel
 
 FRAME = GridConfig(stride=8, base_width=8, critic_width=8, depth=1)
-FLOW = FlowConfig(latent_shape=(4, 4, 4), patch=2, width=32, depth=2, heads=2, sampling_steps=3)
+FLOW = FlowConfig(
+    latent_shape=(4, 4, 4),
+    patch=2,
+    width=32,
+    depth=2,
+    heads=2,
+    local_width=8,
+    local_depth=1,
+    sampling_steps=3,
+)
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 

@@ -20,9 +20,9 @@ from ldf_video.models.top import TopModel
 Settings = dict[str, Any]
 
 FIRST_GRID: Settings = {"stride": 8}
-FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0}
+FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0}
 """What the first models' configs do not name."""
-VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5}
+VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5, "local_width": 0}
 """A flow of latents that are one vector a frame."""
 LONGEST_PATCH = 128
 """Numbers in a patch: a token is to hold more."""

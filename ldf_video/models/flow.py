@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
 from ldf_video.models.layers import fourier_features, patchify, unpatchify
+from ldf_video.models.local import LocalPath
 from ldf_video.models.noise import Noise
 from ldf_video.models.top import TopModel
 
@@ -37,6 +38,8 @@ class FlowConfig:
         width: of a token, a multiple of `heads`.
         depth: transformer layers.
         heads: of the attention.
+        local_width: channels of a cell in the convolutions around the transformer; 0 for none.
+        local_depth: such convolutions before the transformer, and as many after it.
         sampling_steps: steps a block when sampling, each one pass of the network.
         shared_noise: share of the noise's variance that is the same in all frames of a block (Ge et
             al. 2023, arXiv:2305.10474): what stands still then has nearly the same noise, too.
@@ -51,6 +54,8 @@ class FlowConfig:
     width: int = 192
     depth: int = 4
     heads: int = 4
+    local_width: int = 64
+    local_depth: int = 2
     sampling_steps: int = 5
     shared_noise: float = 0.75
     prefix_noise: float = 0.2
@@ -139,6 +144,14 @@ class FlowTop(TopModel):
         self.position = nn.Parameter(0.02 * torch.randn(config.window, w))
         if config.patches > 1:
             self.place = nn.Parameter(0.02 * torch.randn(config.patches, w))
+        if config.local_width:
+            self.local = LocalPath(
+                config.latent_shape,
+                config.patch_shape,
+                token_width=w,
+                width=config.local_width,
+                depth=config.local_depth,
+            )
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
         self.modulate = nn.Linear(w, 6 * w)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.depth)])
@@ -241,11 +254,16 @@ class FlowTop(TopModel):
         """
         c = self.config
         t = frames.shape[1]
-        h = self.embed(patchify(frames.unflatten(-1, c.latent_shape), c.patch_shape))
+        noisy = frames.unflatten(-1, c.latent_shape)
+        level = self.level(fourier_features(levels, 8))
+        h = self.embed(patchify(noisy, c.patch_shape))
+        if c.local_width:
+            features, told = self.local.enter(noisy, level)
+            h = h + told
         h = h + self.position[first : first + t].unsqueeze(1)
         if c.patches > 1:
             h = h + self.place
-        modulation = self.modulate(self.level(fourier_features(levels, 8))).unsqueeze(2)
+        modulation = self.modulate(level).unsqueeze(2)
         if mask is not None:  # of frames -> (..., 1, T * patches, T * patches), for all heads
             mask = mask.repeat_interleave(c.patches, -1).repeat_interleave(c.patches, -2)
             mask = mask.unsqueeze(-3)
@@ -253,8 +271,11 @@ class FlowTop(TopModel):
         for i, layer in enumerate(self.layers):
             h, keys_values = layer(h, modulation, mask, None if past is None else past[i])
             seen.append(keys_values)
-        grids = unpatchify(self.head(self.norm(h)), c.latent_shape, c.patch_shape)
-        return grids.flatten(-3), seen
+        h = self.norm(h)
+        velocities = unpatchify(self.head(h), c.latent_shape, c.patch_shape)
+        if c.local_width:
+            velocities = velocities + self.local.leave(features, h, level)
+        return velocities.flatten(-3), seen
 
     # -- sampling --------------------------------------------------------------------------------
 

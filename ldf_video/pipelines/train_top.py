@@ -162,7 +162,7 @@ def top_run_config(
             options["init"], origin, kind=kind, latent_shape=latent_shape(reader), window=window
         )
         block = like.get("block", block)
-    defaults = {"learning_rate": 5e-4, "beta1": 0.9}
+    defaults = {"learning_rate": 2e-3, "beta1": 0.9}
     if kind == "mlp":
         defaults = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999}
     training = training_config(options, device=device, ranks=ranks, defaults=defaults)
