@@ -201,7 +201,7 @@ def test_remembered_keys_give_what_the_whole_window_gives() -> None:
     mask = torch.ones(3, 12, dtype=torch.bool)
     with torch.no_grad():
         whole = top._velocity(torch.cat([past, block], dim=1), levels, mask=mask)[:, 8:]
-        cached, _ = top._network(block, levels[:, 8:], 8, None, top._remember(past))
+        cached = top._network(block, levels[:, 8:], 8, None, top._remember(past))
     torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
 
 

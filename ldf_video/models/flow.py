@@ -228,7 +228,7 @@ class FlowTop(TopModel):
         t = frames.shape[1]
         itself = torch.eye(t, dtype=torch.bool, device=frames.device)
         attention = (self._causal(t) & mask[:, None, :]) | itself  # (B, T, T); no row is empty
-        return self._network(frames, levels, 0, attention, None)[0]
+        return self._network(frames, levels, 0, attention, None)
 
     def _causal(self, t: int) -> Tensor:
         """Which frames (T, T) see which: those of their own block and of earlier ones."""
@@ -242,8 +242,8 @@ class FlowTop(TopModel):
         first: int,
         mask: Tensor | None,
         past: KeysValues | None,
-    ) -> tuple[Tensor, KeysValues]:
-        """Velocities of frames `first`... of a window, and their keys and values a layer.
+    ) -> Tensor:
+        """Velocities of frames `first`... of a window.
 
         Args:
             frames: (B, T, size), standardised.
@@ -253,14 +253,33 @@ class FlowTop(TopModel):
             past: keys and values of frames 0 to `first`, which all of these see.
         """
         c = self.config
-        t = frames.shape[1]
-        noisy = frames.unflatten(-1, c.latent_shape)
         level = self.level(fourier_features(levels, 8))
-        h = self.embed(patchify(noisy, c.patch_shape))
+        tokens, features, _ = self._transform(frames, level, first, mask, past)
+        tokens = self.norm(tokens)
+        velocities = unpatchify(self.head(tokens), c.latent_shape, c.patch_shape)
+        if features is not None:
+            velocities = velocities + self.local.leave(features, tokens, level)
+        return velocities.flatten(-3)
+
+    def _transform(
+        self,
+        frames: Tensor,
+        level: Tensor,
+        first: int,
+        mask: Tensor | None,
+        past: KeysValues | None,
+    ) -> tuple[Tensor, Tensor | None, KeysValues]:
+        """Tokens that leave the transformer, features that go around it, keys and values a layer.
+
+        `level` is what the network is told of the noise levels, (B, T, width) or (1, 1, width).
+        """
+        c = self.config
+        noisy = frames.unflatten(-1, c.latent_shape)
+        h, features = self.embed(patchify(noisy, c.patch_shape)), None
         if c.local_width:
             features, told = self.local.enter(noisy, level)
             h = h + told
-        h = h + self.position[first : first + t].unsqueeze(1)
+        h = h + self.position[first : first + frames.shape[1]].unsqueeze(1)
         if c.patches > 1:
             h = h + self.place
         modulation = self.modulate(level).unsqueeze(2)
@@ -271,11 +290,7 @@ class FlowTop(TopModel):
         for i, layer in enumerate(self.layers):
             h, keys_values = layer(h, modulation, mask, None if past is None else past[i])
             seen.append(keys_values)
-        h = self.norm(h)
-        velocities = unpatchify(self.head(h), c.latent_shape, c.patch_shape)
-        if c.local_width:
-            velocities = velocities + self.local.leave(features, h, level)
-        return velocities.flatten(-3), seen
+        return h, features, seen
 
     # -- sampling --------------------------------------------------------------------------------
 
@@ -333,15 +348,15 @@ class FlowTop(TopModel):
         steps, before = self.config.sampling_steps, None
         for step in range(steps):
             level = x.new_full((1, 1), 1 - step / steps)
-            velocity, _ = self._network(x, level, first, None, seen)
+            velocity = self._network(x, level, first, None, seen)
             slope = velocity if before is None else 1.5 * velocity - 0.5 * before
             x, before = x + slope / steps, velocity
         return x
 
     def _remember(self, past: Tensor) -> KeysValues:
         """Keys and values of the past, said to be slightly noisy."""
-        level = past.new_full((1, 1), self.config.context_level)
-        return self._network(past, level, 0, self._causal(past.shape[1]), None)[1]
+        level = self.level(fourier_features(past.new_full((1, 1), self.config.context_level), 8))
+        return self._transform(past, level, 0, self._causal(past.shape[1]), None)[2]
 
 
 class FlowGame(Game):
