@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
@@ -22,8 +21,7 @@ from ldf_video.models.layers import fourier_features, patchify, unpatchify
 from ldf_video.models.local import LocalPath
 from ldf_video.models.noise import Noise
 from ldf_video.models.top import TopModel
-
-KeysValues = list[tuple[Tensor, Tensor]]
+from ldf_video.models.transformer import KeysValues, TransformerLayer
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,8 @@ class FlowConfig:
             )
         if not 0 <= self.shared_noise <= 1:
             raise ValueError(f"shared_noise {self.shared_noise}: expected 0 to 1")
+        if self.sampling_steps < 1:
+            raise ValueError(f"sampling_steps {self.sampling_steps}: expected 1 or more")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
 
@@ -85,51 +85,6 @@ class FlowConfig:
         _, rows, columns = self.latent_shape
         height, width = self.patch_shape
         return math.ceil(rows / height) * math.ceil(columns / width)
-
-
-class Layer(nn.Module):
-    """Attention over patches and frames, then an MLP, both modulated by a frame's noise level.
-
-    Peebles & Xie (2023), arXiv:2212.09748, with one modulation network shared by all layers and a
-    learned offset a layer (Chen et al. 2023, arXiv:2310.00426).
-
-    Shapes: tokens (B, T, patches, width), modulation (B, T, 1, 6 * width); attention is over all
-    T * patches tokens.
-    """
-
-    def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
-        w = config.width
-        self.heads = config.heads
-        self.norm1 = nn.LayerNorm(w, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(w, elementwise_affine=False)
-        self.qkv = nn.Linear(w, 3 * w)
-        self.project = nn.Linear(w, w)
-        self.mlp = nn.Sequential(
-            nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Linear(4 * w, w)
-        )
-        self.offset = nn.Parameter(torch.zeros(6 * w))
-
-    def forward(
-        self, h: Tensor, modulation: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).chunk(6, dim=-1)
-        attended, seen = self._attend(self.norm1(h) * (1 + scale1) + shift1, mask, past)
-        h = h + gate1 * attended
-        h = h + gate2 * self.mlp(self.norm2(h) * (1 + scale2) + shift2)
-        return h, seen
-
-    def _attend(
-        self, h: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        b, t, s, w = h.shape
-        parts = (b, t * s, 3, self.heads, w // self.heads)
-        q, k, v = self.qkv(h).view(parts).permute(2, 0, 3, 1, 4)
-        seen = (k, v)
-        if past is not None:
-            k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.project(out.transpose(1, 2).reshape(b, t, s, w)), seen  # heads side by side
 
 
 class FlowTop(TopModel):
@@ -154,7 +109,9 @@ class FlowTop(TopModel):
             )
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
         self.modulate = nn.Linear(w, 6 * w)
-        self.layers = nn.ModuleList([Layer(config) for _ in range(config.depth)])
+        self.layers = nn.ModuleList(
+            [TransformerLayer(w, config.heads) for _ in range(config.depth)]
+        )
         self.norm = nn.LayerNorm(w)
         self.head = nn.Linear(w, size)
         for linear in (self.modulate, self.head):  # the identity, and velocity zero, at the start
