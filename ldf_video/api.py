@@ -20,7 +20,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Preset = Literal["default", "paper"]
 Kind = Literal["flow", "mlp"]
-Optimizer = Literal["adam", "adam8bit"]
+Optimizer = Literal["muon", "adam", "adam8bit"]
 TrackerName = Literal["tensorboard"]
 Crop = Literal["centre", "none"]
 Reader = Literal["auto", "pyav", "decord"]
@@ -66,8 +66,11 @@ def train_frame(
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.
-        learning_rate: of Adam, 1e-3 by default, 2e-4 with the preset "paper".
-        optimizer: "adam", or "adam8bit", whose state takes a quarter of the memory.
+        learning_rate: of Adam, 1e-3 by default, 2e-4 with the preset "paper"; that of Muon is in
+            proportion.
+        optimizer: "muon", the default but for the preset "paper", is Muon for the hidden layers of
+            encoder and generator and Adam for all else; "adam"; or "adam8bit", whose state takes a
+            quarter of the memory.
         mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere; fp16 needs CUDA.
         gradient_checkpointing: compute inner results twice instead of keeping them.
         accumulate: parts of a batch that are taken one after the other to save memory, 1 by

@@ -34,6 +34,7 @@ from ldf_video.training.optimizers import state_bytes
 
 ROWS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "--optimizer adam": {"optimizer": "adam"},
     "--optimizer adam8bit": {"optimizer": "adam8bit"},
     "--gradient-checkpointing": {"gradient_checkpointing": True},
     "--accumulate 4": {"accumulate": 4},
@@ -93,7 +94,10 @@ def child(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         seed=0,
     )
-    config = TrainConfig(steps=options.steps, batch_size=options.batch_size, **ROWS[options.child])
+    usual = {"optimizer": "adam" if options.preset == "paper" else "muon"}
+    config = TrainConfig(
+        steps=options.steps, batch_size=options.batch_size, **(usual | ROWS[options.child])
+    )
     with tempfile.TemporaryDirectory() as name:
         trainer = Trainer(
             level,

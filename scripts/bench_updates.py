@@ -4,12 +4,13 @@
     python scripts/bench_updates.py --against ../first              # another checkout, on the CPU
     python scripts/bench_updates.py --eager --width 64 --batch-size 128 --steps 400   # on a GPU
 
-Each round trains the same network (grid 4 x 4 x 4 in cells of 8 pixels, as the first version's) in
-a process of its own, once by each way, and prints images a second and their ratio: with the code of
-another checkout and with this one's, or, on a GPU, launching every kernel and playing recorded
-updates back. There D plays from the first update, by all its losses, and the regularizer is in it.
-Else the updates are spread over a whole training, so that what joins late takes its share. The
-first updates, in which libraries choose their kernels and recordings are made, are not counted.
+Each round trains the same network (grid 4 x 4 x 4 in cells of 8 pixels, as the first version's; the
+linear map and Muon where a checkout has them) in a process of its own, once by each way, and prints
+images a second and their ratio: with the code of another checkout and with this one's, or, on a
+GPU, launching every kernel and playing recorded updates back. There D plays from the first update,
+by all its losses, and the regularizer is in it. Else the updates are spread over a whole training,
+so that what joins late takes its share. The first updates, in which libraries choose their kernels
+and recordings are made, are not counted.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from ldf_video.pipelines.train_frame import FrameLevel
 from ldf_video.progress import Progress
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
+from ldf_video.training.optimizers import OPTIMIZERS
 
 NETWORK = {"height": 32, "width": 32, "latent_channels": 4, "depth": 2}
+LATER = {"stride": 8, "linear": True}
+"""What the first version's networks do not name: cells of 8 pixels, always, and no linear map."""
 WARM_UP = {"cpu": 4, "cuda": 60}
 """Updates that are not counted: on a GPU all kinds of update are recorded in the first ones."""
 
@@ -58,8 +62,8 @@ def child(options: argparse.Namespace) -> None:
     """Train with the code that Python finds and print images a second."""
     device, more = options.device, {}
     network: dict[str, Any] = NETWORK | {"base_width": options.width}
-    if "stride" in {field.name for field in fields(GridConfig)}:  # else it is 8, always
-        network["stride"] = 8
+    known = {field.name for field in fields(GridConfig)}
+    network |= {name: value for name, value in LATER.items() if name in known}
     _, game = build.frame_settings("default", height=32, width=32)
     if device == "cuda":
         network["critic_width"] = options.width
@@ -83,7 +87,10 @@ def child(options: argparse.Namespace) -> None:
     )
     precision = "bf16" if device == "cuda" else "no"
     config = TrainConfig(
-        steps=options.steps, batch_size=options.batch_size, mixed_precision=precision
+        steps=options.steps,
+        batch_size=options.batch_size,
+        mixed_precision=precision,
+        optimizer="muon" if "muon" in OPTIMIZERS else "adam",
     )
     if device == "cuda" and options.way == "recorded":
         from ldf_video.training.graphs import CudaGraphs  # the first version has none

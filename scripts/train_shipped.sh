@@ -74,7 +74,7 @@ case $name in
     ship frame
     ldf reconstruct clips/film/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/pca_baseline.py" clips/film/test --train clips/film/train --size 64 \
-      --numbers 512
+      --numbers 1024
     ;;
   *) usage "$name $out $*" ;;
 esac

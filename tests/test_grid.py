@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_models import FRAME, ali_model, frame_model
@@ -24,7 +26,6 @@ def test_shapes(height: int, width: int, stride: int) -> None:
     assert config.latent_shape == (3, height // stride, width // stride)
     assert z.shape == (2, *config.latent_shape)
     assert model.generator(z).shape == x.shape
-    assert model.generator.from_hidden(model.encoder.hidden(x)).shape == x.shape
     assert D(x, z).shape == (2,)
     shapes = [(8, 2), (16, 4), (32, 8), (32, 16)]
     assert [tuple(f.shape[1:]) for f in D.features(x)] == [
@@ -41,13 +42,15 @@ def test_a_cell_of_another_side_is_refused() -> None:
     ("height", "width", "shape"),
     [
         (32, 32, (4, 8, 8)),
-        (64, 64, (8, 8, 8)),
-        (128, 128, (16, 8, 8)),
-        (40, 64, (8, 5, 8)),
-        (36, 64, (8, 5, 8)),
+        (64, 64, (4, 16, 16)),
+        (96, 96, (4, 24, 24)),
+        (97, 64, (8, 13, 8)),
+        (128, 128, (8, 16, 16)),
+        (40, 64, (4, 10, 16)),
+        (38, 64, (4, 10, 16)),
     ],
 )
-def test_the_grid_has_some_eight_cells_along_a_frame(
+def test_cells_are_small_whatever_the_frames_size(
     height: int, width: int, shape: tuple[int, int, int]
 ) -> None:
     model, _ = build.frame_settings("default", height=height, width=width)
@@ -81,8 +84,6 @@ def test_other_sizes_are_padded_with_their_edge_and_cut_again(height: int, width
     y = model.generator(z)
     assert torch.equal(y, whole.generator(z)[:, :, :height, :width])
     assert y.shape == x.shape
-    h = model.encoder.hidden(x)
-    assert model.generator.from_hidden(h).shape == x.shape
     assert torch.equal(D(x, z), D(padded, z))
 
 
@@ -105,6 +106,46 @@ def test_down_and_up_move_cells_between_places_and_channels() -> None:
         down.conv.weight[range(4), range(4), 1, 1] = 1
     picture = torch.arange(4.0).view(1, 1, 2, 2)
     assert down(picture).flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_the_linear_map_is_nothing_at_first_and_learns() -> None:
+    torch.manual_seed(0)
+    model = GridModel(FRAME)
+    without = GridModel(replace(FRAME, linear=False))
+    weights = model.state_dict()
+    linear = {name: weights.pop(name) for name in list(weights) if ".linear." in name}
+    without.load_state_dict(weights)  # and nothing else is in it
+    assert set(linear) == {"encoder.linear.weight", "generator.linear.weight"}
+    x = torch.randn(2, 3, 32, 32)
+    z = model.encoder(x)
+    assert torch.equal(z, without.encoder(x))
+    assert torch.equal(model.generator(z), without.generator(z))
+    (model.generator(z) - x).square().mean().backward()
+    assert model.generator.linear.weight.grad.abs().max() > 0
+    assert model.encoder.linear.weight.grad.abs().max() > 0
+
+
+def test_the_linear_map_is_linear_and_reaches_half_a_cell_around() -> None:
+    model, side = frame_model(), FRAME.stride
+    black = torch.zeros(1, 3, 32, 32)
+    for row, cells in ((side, {0, 1}), (side + side // 2 - 1, {0, 1}), (side + side // 2, {1, 2})):
+        x = black.clone()
+        x[:, :, row, 0] = 1
+        z = model.encoder.linear(x)
+        assert set(z.abs().sum((0, 1, 3)).nonzero().flatten().tolist()) == cells
+        torch.testing.assert_close(model.encoder.linear(3 * x), 3 * z)
+    y = model.generator.linear(torch.eye(16).view(1, 16, 4, 4)[:, :4])
+    assert y.shape == black.shape
+    assert torch.equal(model.generator.linear(torch.zeros(1, *FRAME.latent_shape)), black)
+
+
+def test_models_of_before_have_no_linear_map_and_those_that_start_from_them_do() -> None:
+    settings, _ = build.frame_settings("default", height=32, width=32)
+    assert settings["linear"]
+    before = {name: value for name, value in settings.items() if name != "linear"}
+    assert not any(".linear." in name for name in build.frame_model(before).state_dict())
+    again, _ = build.frame_settings("default", height=64, width=64, like=before)
+    assert again == settings | {"height": 64, "width": 64}
 
 
 def test_a_frame_is_encoded_and_decoded_alone() -> None:

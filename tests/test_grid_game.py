@@ -11,7 +11,6 @@ import torch
 from tiny_models import FRAME, frame_game, tick
 from torch.nn.functional import softplus
 
-from ldf_video.models.frame import every
 from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.grid_game import GridGame
 from ldf_video.training.loop import TrainConfig, Trainer
@@ -120,13 +119,9 @@ def test_reconstruction_terms_vanish_where_g_undoes_e() -> None:
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return x
 
-        def from_hidden(self, h: torch.Tensor) -> torch.Tensor:
-            return every(x, game.config.shortcut_share)
-
     game.model.generator = Undo()
     _, logs = game.encoder_generator_loss(x, tick(game))
     assert logs["pixels"].item() == 0
-    assert logs["shortcut"].item() == 0
     assert logs["features"].item() == pytest.approx(0, abs=1e-7)
 
 
@@ -138,12 +133,9 @@ def test_pixel_terms_by_hand() -> None:
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return torch.full((len(z), 3, 32, 32), 0.5)
 
-        from_hidden = forward
-
     game.model.generator = Half()
     _, logs = game.encoder_generator_loss(x, tick(game))
     assert logs["pixels"].item() == pytest.approx(0.5 + 0.25)
-    assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
 
 
 def test_g_learns_from_latents_with_noise_of_a_level_of_each_frames_own() -> None:
@@ -154,9 +146,6 @@ def test_g_learns_from_latents_with_noise_of_a_level_of_each_frames_own() -> Non
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             seen.append(z.detach())
             return x
-
-        def from_hidden(self, h: torch.Tensor) -> torch.Tensor:
-            return every(x, game.config.shortcut_share)
 
     game.model.generator = Seen()
     with torch.no_grad():
@@ -198,12 +187,6 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
         expected = softplus(game.discriminator(generated, z) - game.discriminator(seen, z))
     _, logs = game.discriminator_loss(x, now)
     assert logs["discriminator"].item() == pytest.approx(expected.mean().item(), rel=1e-4)
-
-
-def test_the_shortcut_is_left_out_at_weight_0() -> None:
-    game = frame_game(shortcut=0.0)
-    _, logs = game.encoder_generator_loss(batch(), tick(game))
-    assert "shortcut" not in logs
 
 
 def test_d_rests_after_it_has_won_too_easily() -> None:

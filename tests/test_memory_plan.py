@@ -92,13 +92,14 @@ def test_parts_divide_the_batch_and_have_enough_frames() -> None:
 
 def test_given_options_leave_less_to_pick_from() -> None:
     def left(**options: object) -> list[Means]:
-        usual = {"optimizer": None, "gradient_checkpointing": False, "has_adam8bit": True}
-        return memory_plan.all_means(**(usual | options))  # type: ignore[arg-type]
+        usual = {"optimizer": "adam", "fixed": False, "gradient_checkpointing": False}
+        return memory_plan.all_means(**(usual | {"has_adam8bit": True} | options))  # type: ignore[arg-type]
 
     assert left() == ALL
     assert left(has_adam8bit=False) == [PLAIN, CHECKPOINTING]
-    assert left(optimizer="adam") == [PLAIN, CHECKPOINTING]
-    assert left(optimizer="adam8bit") == [PLAIN_8BIT, EVERYTHING]
+    assert left(fixed=True) == [PLAIN, CHECKPOINTING]
+    assert left(optimizer="adam8bit", fixed=True) == [PLAIN_8BIT, EVERYTHING]
+    assert [way.optimizer for way in left(optimizer="muon")] == 2 * ["muon"] + 2 * ["adam8bit"]
     assert left(gradient_checkpointing=True) == [CHECKPOINTING, EVERYTHING]
 
 

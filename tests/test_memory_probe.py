@@ -112,7 +112,7 @@ def test_the_training_is_made_to_fit(
     assert training["accumulate"] == accumulate
     assert training["gradient_checkpointing"] is checkpointing
     assert training["expected"] == expected
-    assert training["optimizer"] == "adam"
+    assert training["optimizer"] == "muon"
     assert training["mixed_precision"] == "no"
 
 

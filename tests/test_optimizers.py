@@ -1,4 +1,4 @@
-"""Adam with 32-bit and with 8-bit state."""
+"""Optimizers by name: what they hold, and that a saved state goes on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stepped(name: str, *, size: tuple[int, ...] = (64, 128), steps: int = 1) -> 
     return optimizer, weight.detach()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["adam", "adam8bit"])
 def test_the_first_step_is_the_rate_whatever_the_gradient(name: str) -> None:
     _, weight = stepped(name)
     torch.testing.assert_close(weight, torch.full_like(weight, -0.01), rtol=1e-4, atol=0)
@@ -63,6 +63,7 @@ def test_a_state_that_was_saved_goes_on_bit_for_bit(name: str) -> None:
 def test_bytes_a_parameter() -> None:
     count = 64 * 128
     assert state_bytes(stepped("adam")[0]) == 8 * count + 4  # two moments, and the step
+    assert state_bytes(stepped("muon")[0]) == 4 * count
     assert 2 * count < state_bytes(stepped("adam8bit")[0]) <= 2.3 * count
     assert state_bytes(make_optimizer("adam", [nn.Parameter(torch.zeros(9))], **SETTINGS)) == 0
 
@@ -79,7 +80,7 @@ def test_small_tensors_keep_a_32_bit_state() -> None:
 
 
 def test_a_missing_package_and_an_unknown_name_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="--optimizer sgd: expected adam or adam8bit"):
+    with pytest.raises(UsageError, match="--optimizer sgd: expected muon, adam or adam8bit"):
         check_optimizer("sgd")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     check_optimizer("adam")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from latent_data import write_latents
 from tiny_cli import shrink
-from tiny_models import ali_model, frame_config, make_frames, save_frame, save_pair
+from tiny_models import FRAME, ali_model, frame_config, make_frames, save_frame, save_pair
 
 from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.models import build
@@ -117,6 +117,20 @@ def test_a_shipped_model_of_16_bits_starts_a_run_by_its_name(
     assert_equal(begun[0][1], shipped.model.state_dict())
     kinds = {weight.dtype for weight in begun[0][0].values()}
     assert kinds == {torch.float32, torch.bool}  # the one that is not a number: whether D rests
+
+
+def test_a_model_of_before_gets_a_linear_map_that_is_0(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = save_frame(root / "before", config=replace(FRAME, linear=False))
+    begun = starts_of(monkeypatch, frame_room)
+    config = checkpoints.load_config(train(root, init=before, steps=1))
+    assert config["model"] == asdict(FRAME)
+    weights, known = of_model(begun[0][0]), checkpoints.load_weights(before)
+    for name in weights.keys() - known.keys():
+        assert ".linear." in name
+        assert not weights.pop(name).any()
+    assert_equal(weights, known)
 
 
 def test_the_models_widths_count_and_not_those_of_a_fresh_one(

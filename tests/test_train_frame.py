@@ -204,7 +204,7 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
         ({"accumulate": 3}, "--batch-size 4 with --accumulate 3: expected a multiple of 3"),
         ({"accumulate": 2}, "--batch-size 4 with --accumulate 2: expected 8 or more"),
         ({"batch_size": 3}, "--batch-size 3: expected 4 or more"),
-        ({"optimizer": "sgd"}, "--optimizer sgd: expected adam or adam8bit"),
+        ({"optimizer": "sgd"}, "--optimizer sgd: expected muon, adam or adam8bit"),
         ({"tracker": "wandb"}, "--tracker wandb: expected tensorboard"),
         ({"mixed_precision": "fp16", "device": "cpu"}, "--mixed-precision fp16: expected a CUDA"),
     ],

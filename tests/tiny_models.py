@@ -58,7 +58,7 @@ def frame_model(seed: int = 0, config: GridConfig = FRAME) -> GridModel:
 
 def frame_game(seed: int = 0, **changes: Any) -> GridGame:
     """A whole game of two players with every weight and every term at work."""
-    settings = {"game_start": 0.0, "shortcut": 5.0, **changes}
+    settings = {"game_start": 0.0, **changes}
     return _shaken(lambda: GridGame(GridModel(FRAME), GridGameConfig(**settings)), seed)
 
 
@@ -113,9 +113,11 @@ def frame_config(model: FrameModel, *, fps: str | None = None) -> dict[str, Any]
     return {"kind": "frame", "model": asdict(model.config), "frames": frames, "options": {}}
 
 
-def save_frame(directory: Path, *, seed: int = 0, fps: str | None = None) -> Path:
+def save_frame(
+    directory: Path, *, seed: int = 0, fps: str | None = None, config: GridConfig = FRAME
+) -> Path:
     """Write a finished frame model."""
-    model = frame_model(seed)
+    model = frame_model(seed, config)
     checkpoints.save_config(directory, frame_config(model, fps=fps))
     checkpoints.save_weights(directory, model.state_dict())
     return directory

@@ -19,7 +19,7 @@ from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
 
-FIRST_GRID: Settings = {"stride": 8}
+FIRST_GRID: Settings = {"stride": 8, "linear": False}
 FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0}
 """What the first models' configs do not name."""
 VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5, "local_width": 0}
@@ -39,7 +39,8 @@ def frame_settings(
         preset: one of PRESETS.
         height: of a frame in pixels.
         width: of a frame in pixels.
-        like: the "model" of another's config, of this preset; all but the size is taken from it.
+        like: the "model" of another's config, of this preset; all but the size is taken from it,
+            and the linear map is there in any case, as it changes nothing at first.
 
     Raises:
         ValueError: the networks cannot have that size.
@@ -48,7 +49,8 @@ def frame_settings(
     if preset == "paper":
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
-        return asdict(GridConfig(**(FIRST_GRID | shape))), asdict(GridGameConfig())
+        shape = FIRST_GRID | shape | {"linear": True}
+        return asdict(GridConfig(**shape)), asdict(GridGameConfig())
     stride = stride_of(height, width)
     shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
     return asdict(GridConfig(**shape)), asdict(GridGameConfig())

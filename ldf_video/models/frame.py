@@ -58,7 +58,7 @@ class FrameGame(Game):
     def players(self) -> Sequence[Player]:
         """D moves first."""
         return (
-            Player("discriminator", [self.discriminator], self.discriminator_loss),
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
             Player("encoder_generator", self.encoder_generator, self.encoder_generator_loss),
         )
 

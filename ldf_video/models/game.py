@@ -47,12 +47,15 @@ class Player:
         loss: from a batch and a tick to a scalar, a mean over items, and what to log. A scalar
             without a gradient means that the player sits this update out.
         rate: its learning rate, as a share of the training's.
+        adam: it stays with Adam where the training is by Muon: a discriminator, whose slope is
+            what counts.
     """
 
     name: str
     networks: Sequence[nn.Module]
     loss: Callable[[Batch, Tick], tuple[Tensor, Logs]]
     rate: float = 1.0
+    adam: bool = False
 
 
 class Game(nn.Module):

@@ -3,6 +3,8 @@
 Adversarially learned inference (Dumoulin et al. 2017, arXiv:1606.00704), residual networks.
 All three work at half the frame's resolution and below: 2 x 2 pixels enter and leave as channels,
 so that most arithmetic runs over many channels at few places, where small hardware is quickest.
+Beside each network stands a linear map between pixels and latents: it learns within seconds what
+principal components would give, and the network what is left (docs/log.md).
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ CHANNELS_AT = {4: 4, 8: 8, 16: 16}
 
 
 def stride_of(height: int, width: int) -> int:
-    """Side in pixels of one cell of the latent grid: the grid has some 8 cells along a frame.
+    """Side in pixels of one cell of the latent grid: 4 for frames of up to 96 pixels, else 8.
 
-    Frames of up to 48 pixels have cells of 4, up to 96 of 8, larger ones of 16.
+    Small cells are learned soonest: at 64 x 64 cells of 4 with 2 numbers are sharper than cells of
+    8 with 8, which are as many, at a quarter of the weights (docs/log.md).
     """
-    longer = max(height, width)
-    return 4 if longer <= 48 else 8 if longer <= 96 else 16
+    return 4 if max(height, width) <= 96 else 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class GridConfig:
             and at an eighth.
         critic_width: the same for D.
         depth: residual blocks of E and G at the coarsest resolution (one at each finer one).
+        linear: whether E and G have the linear map, a lapped transform (Malvar 1990): a cell's
+            numbers are of its pixels and of half a cell around, and come back there.
     """
 
     height: int = 32
@@ -55,6 +59,7 @@ class GridConfig:
     base_width: int = 32
     critic_width: int = 32
     depth: int = 3
+    linear: bool = True
 
     def __post_init__(self) -> None:
         if self.stride not in CHANNELS_AT:
@@ -80,6 +85,18 @@ def _widths(base: int, config: GridConfig) -> list[int]:
     return [base * min(2**i, 4) for i in range(config.halvings)]
 
 
+def _lapped(
+    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], before: int, after: int, config: GridConfig
+) -> nn.Module | None:
+    """The linear map, 0 at initialisation: a model without one starts as it is."""
+    if not config.linear:
+        return None
+    side = config.stride
+    layer = kind(before, after, 2 * side, stride=side, padding=side // 2, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
 class GridEncoder(nn.Module):
     """E: frames (B, 3, H, W) in [-1, 1] -> latents (B, C, H/stride, W/stride), near N(0, I)."""
 
@@ -93,13 +110,12 @@ class GridEncoder(nn.Module):
         layers += [NormedBlock(widths[-1]) for _ in range(config.depth - 1)]
         self.trunk = Stack(*layers, nn.GroupNorm(8, widths[-1]), nn.SiLU())
         self.head = nn.Conv2d(widths[-1], config.latent_channels, 1)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """The last hidden layer, on the latents' grid: where the shortcut branches off."""
-        return self.trunk(pad_to_multiple(x, self.stride))
+        self.linear = _lapped(nn.Conv2d, 3, config.latent_channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.hidden(x))
+        x = pad_to_multiple(x, self.stride)
+        z = self.head(self.trunk(x))
+        return z if self.linear is None else z + self.linear(x)
 
 
 class GridGenerator(nn.Module):
@@ -114,13 +130,12 @@ class GridGenerator(nn.Module):
         for before, after in itertools.pairwise(widths):
             layers += [Up(before, after), NormedBlock(after)]
         self.trunk = Stack(*layers, nn.GroupNorm(8, widths[-1]), nn.SiLU(), Up(widths[-1], 3))
-
-    def from_hidden(self, h: Tensor) -> Tensor:
-        """Decode a hidden layer of E's shape, around the latents: the paper's shortcut."""
-        return self.trunk(h)[..., : self.height, : self.width]
+        self.linear = _lapped(nn.ConvTranspose2d, config.latent_channels, 3, config)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.from_hidden(self.stem(z))
+        x = self.trunk(self.stem(z))
+        x = x if self.linear is None else x + self.linear(z)
+        return x[..., : self.height, : self.width]
 
 
 class GridDiscriminator(nn.Module):

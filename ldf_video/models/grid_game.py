@@ -1,7 +1,7 @@
 """The game of `--preset default`: what D wants, and what E and G want.
 
-ALI's game in its relativistic form, reconstruction by pixels and by D's own features, the paper's
-shortcut reconstruction, and Roth's regularizer on D.
+ALI's game in its relativistic form, reconstruction by pixels and by D's own features, and Roth's
+regularizer on D.
 
 The prior of a grid of latents is not N(0, I): neighbouring cells depend on each other, the top
 model learns how, and G of independent cells is no frame, whatever its weights. A D that sees it
@@ -35,9 +35,6 @@ class GridGameConfig:
     Attributes:
         reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
         features: weight of the mean absolute difference of D's features of x and of G(E(x)).
-        shortcut: weight of the reconstruction around z, through E's last hidden layer; 0 leaves it
-            out.
-        shortcut_share: share of the batch on which the shortcut is computed.
         moments: weight of the distance of the mean and covariance of a cell's numbers from those of
             the prior.
         latent_noise: largest standard deviation of the noise on E(x) in the pair and in the
@@ -53,8 +50,6 @@ class GridGameConfig:
 
     reconstruction: float = 50.0
     features: float = 10.0
-    shortcut: float = 0.0
-    shortcut_share: float = 0.25
     moments: float = 0.5
     latent_noise: float = 0.6
     game: float = 0.1
@@ -91,6 +86,7 @@ class GridGame(FrameGame):
                 [self.discriminator],
                 self.discriminator_loss,
                 rate=self.config.critic_rate,
+                adam=True,
             ),
         )
 
@@ -101,18 +97,13 @@ class GridGame(FrameGame):
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G undoes E, and once D plays, the two make it take generated pairs for inferred ones."""
         c, E, G = self.config, self.model.encoder, self.model.generator
-        hidden = E.hidden(x)
-        code = E.head(hidden)
+        code = E(x)
         inferred = self._noised(code, tick.noise)
         reconstruction = G(inferred)
         pixels = pixel_loss(reconstruction, x)
         moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
         loss = c.reconstruction * pixels + c.moments * moments
         logs = {"pixels": pixels, "moments": moments}
-        if c.shortcut:
-            around = G.from_hidden(every(hidden, c.shortcut_share))
-            logs["shortcut"] = pixel_loss(around, every(x, c.shortcut_share))
-            loss = loss + c.shortcut * logs["shortcut"]
         if tick.kind.plays:
             seen, few, generated = (
                 every(items, c.game_share) for items in (x, inferred, reconstruction)

@@ -124,7 +124,7 @@ class MlpGame(GanGame):
     def players(self) -> Sequence[Player]:
         """D moves first."""
         return (
-            Player("discriminator", [self.discriminator], self.discriminator_loss),
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
             Player("generator", [self.model], self.generator_loss),
         )
 

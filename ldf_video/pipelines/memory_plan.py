@@ -34,7 +34,7 @@ class Means:
     """One way of training that takes less memory than another.
 
     Attributes:
-        optimizer: "adam" or "adam8bit".
+        optimizer: "muon", "adam" or "adam8bit".
         gradient_checkpointing: compute inner results twice instead of keeping them.
     """
 
@@ -104,16 +104,17 @@ def told(num_bytes: float) -> str:
 
 
 def all_means(
-    *, optimizer: str | None, gradient_checkpointing: bool, has_adam8bit: bool
+    *, optimizer: str, fixed: bool, gradient_checkpointing: bool, has_adam8bit: bool
 ) -> list[Means]:
     """Every way of training that the given options leave, the plainest first.
 
     Args:
-        optimizer: as it was asked for, None where it was not.
+        optimizer: of the training as it is.
+        fixed: whether it was asked for; it is kept then.
         gradient_checkpointing: whether it was asked for; it is kept then.
         has_adam8bit: whether that can be had.
     """
-    known = [optimizer] if optimizer else ["adam", "adam8bit"] if has_adam8bit else ["adam"]
+    known = [optimizer] if fixed or not has_adam8bit else [optimizer, "adam8bit"]
     options = [True] if gradient_checkpointing else [False, True]
     return [Means(name, checkpointing) for name in known for checkpointing in options]
 
@@ -178,7 +179,7 @@ def line(asked: str, plan: Plan, *, batch_size: int) -> str:
         picked.append(f"parts of {batch_size // plan.accumulate} (--accumulate {plan.accumulate})")
     if plan.means.gradient_checkpointing:
         picked.append("--gradient-checkpointing")
-    if plan.means.optimizer != "adam":
-        picked.append(f"--optimizer {plan.means.optimizer}")
+    if plan.means.optimizer == "adam8bit":
+        picked.append("--optimizer adam8bit")
     chosen = ", ".join(picked) or "the whole batch at once"
     return f"--max-memory {asked}: {chosen}; about {told(plan.expected_bytes)} expected"

@@ -162,7 +162,8 @@ def fit_memory(
 
     plan, needed = memory_plan.choose(
         memory_plan.all_means(
-            optimizer=options.get("optimizer"),
+            optimizer=training.optimizer,
+            fixed="optimizer" in options,
             gradient_checkpointing=training.gradient_checkpointing,
             has_adam8bit=importlib.util.find_spec("bitsandbytes") is not None,
         ),

@@ -297,8 +297,10 @@ def frame_run_config(
         )
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
-    rate = {"learning_rate": 2e-4 if preset == "paper" else 1e-3}
-    training = training_config(options, device=device, ranks=ranks, defaults=rate)
+    defaults = {"learning_rate": 1e-3, "optimizer": "muon"}
+    if preset == "paper":
+        defaults = {"learning_rate": 2e-4, "optimizer": "adam"}
+    training = training_config(options, device=device, ranks=ranks, defaults=defaults)
     if training.batch_size < FEWEST_FRAMES * training.accumulate:
         accumulated = f" with --accumulate {training.accumulate}" * (training.accumulate > 1)
         raise UsageError(

@@ -25,7 +25,7 @@ class TrainConfig:
         cooldown: last share of the budget over which the learning rate falls to a twentieth.
         average: decay of the averaged weights.
         gradient_norm: largest norm of a player's gradient.
-        optimizer: "adam" or "adam8bit".
+        optimizer: "muon", "adam" or "adam8bit".
         accumulate: parts of a batch that are taken one after the other, to save memory.
         gradient_checkpointing: compute inner results twice instead of keeping them.
         mixed_precision: "bf16", "fp16" or "no".

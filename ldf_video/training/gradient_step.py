@@ -57,7 +57,7 @@ class GradientStep:
             self._rate = torch.zeros((), dtype=torch.float32, device=accelerator.device)
         self.optimizer: Any = accelerator.prepare(
             make_optimizer(
-                config.optimizer,
+                "adam" if player.adam and config.optimizer == "muon" else config.optimizer,
                 self._parameters,
                 learning_rate=config.learning_rate,
                 beta1=config.beta1,

@@ -93,7 +93,7 @@ def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> Recorder | 
     fp16's scaler decides on the host whether weights move, 8-bit Adam counts its steps there, and
     several processes wait for each other in between.
     """
-    whole = ranks.count == 1 and config.mixed_precision != "fp16" and config.optimizer == "adam"
+    whole = ranks.count == 1 and config.mixed_precision != "fp16" and config.optimizer != "adam8bit"
     return CudaGraphs() if whole and device == "cuda" else None
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ldf_video.errors import UsageError
+from ldf_video.training.muon import Muon
 
-OPTIMIZERS = ("adam", "adam8bit")
+OPTIMIZERS = ("muon", "adam", "adam8bit")
 
 
 def check_optimizer(name: str) -> None:
@@ -22,7 +23,9 @@ def check_optimizer(name: str) -> None:
         UsageError: there is none of that name, or its package is not installed.
     """
     if name not in OPTIMIZERS:
-        raise UsageError(f"--optimizer {name}: expected {' or '.join(OPTIMIZERS)}")
+        raise UsageError(
+            f"--optimizer {name}: expected {', '.join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}"
+        )
     if name == "adam8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
             "--optimizer adam8bit: bitsandbytes is not installed (it is made for Linux): "
@@ -38,9 +41,10 @@ def make_optimizer(
     beta1: float,
     beta2: float,
 ) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980) with 32-bit state, or with 8-bit state.
+    """Muon, or Adam (Kingma & Ba 2015, arXiv:1412.6980) with 32-bit or with 8-bit state.
 
-    The state of "adam8bit" takes some 2 bytes a parameter instead of 8 (Dettmers et al. 2022,
+    "muon" is for hidden layers, with Adam for the rest (`ldf_video.training.muon`). The state of
+    "adam8bit" takes some 2 bytes a parameter instead of 8 (Dettmers et al. 2022,
     arXiv:2110.02861); tensors of fewer than 4,096 numbers keep a 32-bit state.
 
     Args:
@@ -55,6 +59,8 @@ def make_optimizer(
     """
     check_optimizer(name)
     settings: dict[str, Any] = {"lr": learning_rate, "betas": (beta1, beta2)}
+    if name == "muon":
+        return Muon(parameters, **settings)
     if name == "adam":
         return torch.optim.Adam(list(parameters), fused=True, **settings)  # 3 times faster on CPU
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses 4-bit kernels, aloud
