@@ -231,8 +231,8 @@ def train_top(
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: windows an update, 64 by default.
-        learning_rate: of Adam, 2e-3 (flow) or 2e-4 (mlp) by default.
-        optimizer: as in `train_frame`.
+        learning_rate: of Adam, 1e-3 (flow) or 2e-4 (mlp) by default; that of Muon is in proportion.
+        optimizer: as in `train_frame`; "muon" by default for a flow, "adam" for an mlp.
         mixed_precision: as in `train_frame`.
         seed: of weights, batches and noise; drawn and printed by default.
         resume: False moves a run that is there aside and starts anew.

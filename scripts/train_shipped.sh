@@ -57,8 +57,7 @@ case $name in
     ldf train-frame clips/places --out frame --fps 15 --minutes "$frame_minutes" --batch-size 32 --seed 1
     ship frame
     ldf encode clips/moves --out latents --fps 15 --frame-model "checkpoints/$name/frame"
-    ldf train-top --latents latents --out top --minutes "$top_minutes" --batch-size 32 \
-      --learning-rate 1e-3 --seed 1
+    ldf train-top --latents latents --out top --minutes "$top_minutes" --batch-size 32 --seed 1
     ship top
     ldf reconstruct clips/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256

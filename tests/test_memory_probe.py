@@ -102,7 +102,7 @@ def fitted(budget: str, **given: Any) -> dict[str, Any]:
         ("1GiB", 1, False, 260),
         ("250MiB", 2, False, 180),
         ("170MiB", 4, False, 140),
-        ("145MiB", 4, True, 120),
+        ("150MiB", 4, True, 120),
     ],
 )
 def test_the_training_is_made_to_fit(
@@ -118,10 +118,10 @@ def test_the_training_is_made_to_fit(
 
 def test_options_that_were_given_are_kept(rehearsal: type[FakeRehearsal]) -> None:
     given = {"accumulate": 1, "optimizer": "adam", "gradient_checkpointing": True}
-    with pytest.raises(UsageError, match=r"16 needs about 205 MiB with everything"):
+    with pytest.raises(UsageError, match=r"16 needs about 214 MiB with everything"):
         fitted("200MiB", **given)
     assert rehearsal.asked == [Means("adam", True)]
-    training = fitted("205MiB", **given)
+    training = fitted("214MiB", **given)
     assert {name: training[name] for name in given} == given
 
 
@@ -145,11 +145,11 @@ def test_where_nothing_fits_it_says_what_would_and_leaves_no_trace(root: Path) -
     with pytest.raises(UsageError) as error:
         train(root, max_memory="100MiB")
     assert str(error.value) == (
-        "--max-memory 100MiB: 32x32 in batches of 16 needs about 142 MiB with everything that "
-        "saves memory; give --max-memory 142MiB or a smaller --size"
+        "--max-memory 100MiB: 32x32 in batches of 16 needs about 148 MiB with everything that "
+        "saves memory; give --max-memory 148MiB or a smaller --size"
     )
     assert [path.name for path in root.iterdir()] == ["clips"]
-    assert fitted("142MiB")["gradient_checkpointing"]
+    assert fitted("148MiB")["gradient_checkpointing"]
 
 
 def test_a_size_that_means_nothing_is_refused(root: Path) -> None:
@@ -171,9 +171,9 @@ def footprint(meter: FakeMeter, *, largest: int, budget: int) -> Footprint:
 
 
 def test_the_line_goes_through_the_smallest_and_the_largest_part() -> None:
-    meter = FakeMeter(1000, 50, 1200, 60, 1700, 70)
+    meter = FakeMeter(1000, 50, 1200, 60, 1700, 70, 2600, 80)
     found = footprint(meter, largest=64, budget=1 << 40)
-    assert found == Footprint((4, 1001), (16, 1701), floor=50)
+    assert found == Footprint((4, 1001), (32, 2601), floor=50)
 
 
 def test_no_larger_part_is_measured_than_there_is_or_fits() -> None:

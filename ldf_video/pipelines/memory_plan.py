@@ -17,7 +17,7 @@ from ldf_video.errors import UsageError
 MIB = 1 << 20
 UNITS = {"MiB": MIB, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
 
-SPARE_SHARE, SPARE_BYTES = 0.05, 16 * MIB
+SPARE_SHARE, SPARE_BYTES = 0.1, 16 * MIB
 """Kept free of a budget: how far extrapolated peaks were off, and what comes beside the updates."""
 CHECKPOINTING_COST = 4 / 3
 """Arithmetic with gradient checkpointing, at most: the forward pass, a third of all, twice."""

@@ -31,7 +31,7 @@ from ldf_video.training.loop import Trainer
 from ldf_video.training.optimizers import state_bytes
 from ldf_video.training.ranks import Ranks
 
-PARTS = (4, 8, 16)
+PARTS = (4, 8, 16, 32)
 """Frames of a part that are measured, as far as a budget lets them."""
 READER_BYTES = 100 * MIB
 """Of a process that reads clips: 55 MiB were measured, more for large pictures."""
