@@ -70,7 +70,7 @@ def train_frame(
             proportion.
         optimizer: "muon", the default but for the preset "paper", is Muon for the hidden layers of
             encoder and generator and Adam for all else; "adam"; or "adam8bit", whose state takes a
-            quarter of the memory.
+            quarter of Adam's.
         mixed_precision: "auto" is bf16 on GPUs that have it, none elsewhere; fp16 needs CUDA.
         gradient_checkpointing: compute inner results twice instead of keeping them.
         accumulate: parts of a batch that are taken one after the other to save memory, 1 by
@@ -231,7 +231,8 @@ def train_top(
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: windows an update, 64 by default.
-        learning_rate: of Adam, 1e-3 (flow) or 2e-4 (mlp) by default; that of Muon is in proportion.
+        learning_rate: of Adam, 1e-3 (flow by Muon, whose own is in proportion), 2e-3 (flow by Adam)
+            or 2e-4 (mlp) by default.
         optimizer: as in `train_frame`; "muon" by default for a flow, "adam" for an mlp.
         mixed_precision: as in `train_frame`.
         seed: of weights, batches and noise; drawn and printed by default.

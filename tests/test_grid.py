@@ -134,9 +134,15 @@ def test_the_linear_map_is_linear_and_reaches_half_a_cell_around() -> None:
         z = model.encoder.linear(x)
         assert set(z.abs().sum((0, 1, 3)).nonzero().flatten().tolist()) == cells
         torch.testing.assert_close(model.encoder.linear(3 * x), 3 * z)
-    y = model.generator.linear(torch.eye(16).view(1, 16, 4, 4)[:, :4])
-    assert y.shape == black.shape
-    assert torch.equal(model.generator.linear(torch.zeros(1, *FRAME.latent_shape)), black)
+    for cell in range(4):
+        z = torch.zeros(1, *FRAME.latent_shape)
+        z[:, :, cell, 0] = 1
+        y = model.generator.linear(z)
+        assert y.shape == black.shape
+        rows = y.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
+        first, end = side * cell - side // 2, side * (cell + 1) + side // 2
+        assert rows == list(range(max(first, 0), min(end, 32)))
+        torch.testing.assert_close(model.generator.linear(3 * z), 3 * y)
 
 
 def test_models_of_before_have_no_linear_map_and_those_that_start_from_them_do() -> None:

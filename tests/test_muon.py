@@ -38,6 +38,15 @@ def test_singular_values_come_near_1_and_the_directions_stay(
     torch.testing.assert_close((u * along) @ vh, result, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("rank", [1, 3])
+def test_gradients_of_low_rank_stay_small(rank: int) -> None:
+    result = orthogonalised(numbers(128, rank) @ numbers(rank, 512, seed=1))
+    assert result.isfinite().all()
+    sizes = torch.linalg.svdvals(result)
+    assert sizes.max() < 1.3
+    assert sizes[rank - 1] > 0.6
+
+
 def test_a_gradient_of_zero_moves_nothing() -> None:
     assert torch.equal(orthogonalised(torch.zeros(16, 32)), torch.zeros(16, 32))
 
@@ -56,17 +65,20 @@ def test_hidden_layers_are_wide_on_both_sides(shape: tuple[int, ...], hidden: bo
     assert is_hidden(torch.zeros(shape)) == hidden
 
 
-def test_hidden_weights_move_by_their_momentum_made_orthogonal() -> None:
-    weight = nn.Parameter(numbers(64, 32))
-    expected, momentum = weight.detach().clone(), torch.zeros(64, 32)
+@pytest.mark.parametrize(("shape", "scale"), [((64, 32), 2**0.5), ((32, 64), 1.0)])
+def test_hidden_weights_move_by_their_momentum_made_orthogonal(
+    shape: tuple[int, int], scale: float
+) -> None:
+    weight = nn.Parameter(numbers(*shape))
+    expected, momentum = weight.detach().clone(), torch.zeros(shape)
     optimizer = Muon([weight], lr=0.01, betas=BETAS)
     for step in range(3):
-        grad = numbers(64, 32, seed=step + 1)
+        grad = numbers(*shape, seed=step + 1)
         weight.grad = grad.clone()
         optimizer.step()
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * grad
         ahead = MOMENTUM * momentum + (1 - MOMENTUM) * grad
-        expected -= 0.01 * RATE * 2**0.5 * orthogonalised(ahead)  # twice as many rows as columns
+        expected -= 0.01 * RATE * scale * orthogonalised(ahead)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -104,16 +116,19 @@ def test_a_convolution_is_the_matrix_of_its_rows_however_it_lies_in_memory() -> 
 
 
 def test_the_rate_may_be_a_tensor_and_weights_without_a_gradient_stay() -> None:
-    moved, also, still = (nn.Parameter(numbers(16, 16)) for _ in range(3))
+    moved, also, still = ([nn.Parameter(numbers(16, 16)), nn.Parameter(numbers(9))] for _ in "abc")
     rate = torch.tensor(0.01)
-    ways = [Muon([moved, still], lr=0.5, betas=BETAS), Muon([also], lr=0.01, betas=BETAS)]
+    ways = [Muon([*moved, *still], lr=0.5, betas=BETAS), Muon(also, lr=0.01, betas=BETAS)]
     for group in ways[0].param_groups:
         group["lr"] = rate
-    moved.grad = also.grad = numbers(16, 16, seed=1)
+    for weights in (moved, also):
+        weights[0].grad, weights[1].grad = numbers(16, 16, seed=1), numbers(9, seed=1)
     for way in ways:
         way.step()
-    torch.testing.assert_close(moved, also)
-    assert torch.equal(still.detach(), numbers(16, 16))
+    for mine, other in zip(moved, also, strict=True):
+        torch.testing.assert_close(mine, other)
+    assert torch.equal(still[0].detach(), numbers(16, 16))
+    assert torch.equal(still[1].detach(), numbers(9))
 
 
 def test_a_discriminator_stays_with_adam(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tape import Tape
 from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.ali_game import AliGame
 from ldf_video.models.frame import every, pixel_loss
@@ -170,6 +170,7 @@ def test_the_papers_preset_trains_and_loads(root: Path) -> None:
     config = checkpoints.load_config(run)
     assert config["model"]["preset"] == "paper"
     assert config["training"]["learning_rate"] == 2e-4
+    assert config["training"]["optimizer"] == "adam"
     loaded = load_frame_model(run, device="cpu").model
     assert isinstance(loaded, AliModel)
     assert loaded.config.latent_shape == (8, 1, 1)
@@ -179,6 +180,23 @@ def test_the_papers_preset_trains_and_loads(root: Path) -> None:
     assert all(value.isfinite().all() for value in loaded.state_dict().values())
     # Its batch statistics were taken for the averaged weights: they are not the initial ones.
     assert not torch.equal(loaded.encoder.trunk[0][1].running_mean, torch.zeros(4))
+
+
+def test_a_run_of_before_that_names_the_shortcut_goes_on(root: Path) -> None:
+    run = train(root)
+    config = checkpoints.load_config(run)
+    assert config["training"]["optimizer"] == "muon"
+    config["game"] |= {"shortcut": 0.0, "shortcut_share": 0.25}
+    checkpoints.save_config(run, config)
+    state = checkpoints.load_state(run)
+    assert state is not None
+    checkpoints.save_state(run, state | {"done": False})
+    assert train(root) == run
+    config["game"]["shortcut"] = 5.0
+    checkpoints.save_config(run, config)
+    checkpoints.save_state(run, state | {"done": False})
+    with pytest.raises(CheckpointError, match=r"of another version: .*shortcut.*; --no-resume"):
+        train(root)
 
 
 def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> None:

@@ -152,6 +152,7 @@ def test_an_mlp_trains_on_clips_of_any_length_and_is_drawn(root: Path) -> None:
     assert config["model"]["window"] == 5
     training = config["training"]
     assert (training["learning_rate"], training["beta1"]) == (2e-4, 0.5)
+    assert training["optimizer"] == "adam"
     top = load_top_model(root / "top", device="cpu").model
     assert isinstance(top, MlpTop)
     assert top.fixed_frames == 5
@@ -177,3 +178,19 @@ def test_an_unknown_kind_leaves_no_trace(root: Path) -> None:
     with pytest.raises(UsageError, match="--kind gru: expected flow or mlp"):
         train(root, kind="gru")
     assert [path.name for path in root.iterdir()] == ["latents"]
+
+
+@pytest.mark.parametrize(
+    ("given", "optimizer", "rate"),
+    [
+        ({}, "muon", 1e-3),
+        ({"optimizer": "adam"}, "adam", 2e-3),
+        ({"learning_rate": 0.1}, "muon", 0.1),
+    ],
+)
+def test_a_flow_is_moved_by_muon_and_by_adam_at_its_own_rate(
+    root: Path, given: dict[str, Any], optimizer: str, rate: float
+) -> None:
+    train(root, steps=1, **given)
+    training = checkpoints.load_config(root / "top", kind="top")["training"]
+    assert (training["optimizer"], training["learning_rate"]) == (optimizer, rate)

@@ -22,6 +22,8 @@ Settings = dict[str, Any]
 FIRST_GRID: Settings = {"stride": 8, "linear": False}
 FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0}
 """What the first models' configs do not name."""
+GONE = ("shortcut", "shortcut_share")
+"""What the first games' configs name beside: a loss whose weight was 0."""
 VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5, "local_width": 0}
 """A flow of latents that are one vector a frame."""
 LONGEST_PATCH = 128
@@ -79,12 +81,17 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
 
 
 def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
-    """A fresh frame model with its discriminator, initialised from torch's global generator."""
+    """A fresh frame model with its discriminator, initialised from torch's global generator.
+
+    Raises:
+        ValueError, TypeError: as `frame_model`; or the game has a loss that is no more.
+    """
     networks = frame_model(model)
     if isinstance(networks, AliModel):
         return AliGame(networks, AliGameConfig(**game))
     assert isinstance(networks, GridModel)
-    return GridGame(networks, GridGameConfig(**game))
+    known = game if game.get("shortcut") else {k: v for k, v in game.items() if k not in GONE}
+    return GridGame(networks, GridGameConfig(**known))
 
 
 def top_settings(

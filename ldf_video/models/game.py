@@ -47,8 +47,8 @@ class Player:
         loss: from a batch and a tick to a scalar, a mean over items, and what to log. A scalar
             without a gradient means that the player sits this update out.
         rate: its learning rate, as a share of the training's.
-        adam: it stays with Adam where the training is by Muon: a discriminator, whose slope is
-            what counts.
+        adam: it stays with Adam where the training is by Muon, as discriminators do: a game's
+            balance depends on how fast they learn.
     """
 
     name: str

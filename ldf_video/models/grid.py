@@ -3,8 +3,8 @@
 Adversarially learned inference (Dumoulin et al. 2017, arXiv:1606.00704), residual networks.
 All three work at half the frame's resolution and below: 2 x 2 pixels enter and leave as channels,
 so that most arithmetic runs over many channels at few places, where small hardware is quickest.
-Beside each network stands a linear map between pixels and latents: it learns within seconds what
-principal components would give, and the network what is left (docs/log.md).
+Beside E and G stands a linear map between pixels and latents: it soon learns what principal
+components would give, and the network what is left (docs/log.md).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pa
 REFINEMENTS = 1
 """Times that a generated latent goes through a frame and back before it is decoded."""
 CHANNELS_AT = {4: 4, 8: 8, 16: 16}
-"""Numbers a cell of the grid, by the cell's side in pixels."""
+"""Numbers a cell of the grid, by the cell's side in pixels; 16 is models' of before."""
 
 
 def stride_of(height: int, width: int) -> int:
     """Side in pixels of one cell of the latent grid: 4 for frames of up to 96 pixels, else 8.
 
-    Small cells are learned soonest: at 64 x 64 cells of 4 with 2 numbers are sharper than cells of
-    8 with 8, which are as many, at a quarter of the weights (docs/log.md).
+    Small cells are learned soonest: at 64 x 64, with 512 numbers either way, cells of 4 are sharper
+    than cells of 8, at a quarter of the weights; with 4 numbers each sharper still (docs/log.md).
     """
     return 4 if max(height, width) <= 96 else 8
 

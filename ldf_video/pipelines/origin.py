@@ -123,8 +123,10 @@ def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
             f"--init {known['from']} was {known['fingerprint'][:12]} when the run began and is now "
             f"{origin.fingerprint[:12]}: start anew with --no-resume"
         )
-    fresh = game.model.state_dict()  # of an older one's linear map, which is 0
-    game.model.load_state_dict(fresh | origin.model.state_dict())
+    missing, unknown = game.model.load_state_dict(origin.model.state_dict(), strict=False)
+    # An older model has no linear map: the new one stays 0.
+    assert not unknown
+    assert all(".linear." in name for name in missing)
     state = checkpoints.load_state(origin.directory)
     beside = {} if state is None else _beside_model(game, state["networks"])
     game.load_state_dict(beside, strict=False)

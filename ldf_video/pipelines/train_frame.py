@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
 from ldf_video.models.noise import Part
@@ -232,7 +232,13 @@ def train_frame(
         data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
         announce(progress, run, data=data, held_out=held_out)
         torch.manual_seed(training.seed)
-        game = build.frame_game(config["model"], config["game"])
+        try:
+            game = build.frame_game(config["model"], config["game"])
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{run.directory} cannot be gone on with, its config.json is of another version: "
+                f"{error}; --no-resume starts anew and keeps the old run"
+            ) from None
         start_from_origin(game, run, progress)
         level = FrameLevel(
             game,

@@ -162,7 +162,8 @@ def top_run_config(
             options["init"], origin, kind=kind, latent_shape=latent_shape(reader), window=window
         )
         block = like.get("block", block)
-    defaults = {"learning_rate": 1e-3, "beta1": 0.9, "optimizer": "muon"}
+    rate = 1e-3 if options.get("optimizer", "muon") == "muon" else 2e-3
+    defaults = {"learning_rate": rate, "beta1": 0.9, "optimizer": "muon"}
     if kind == "mlp":
         defaults = {"learning_rate": 2e-4, "beta1": 0.5, "beta2": 0.999, "optimizer": "adam"}
     training = training_config(options, device=device, ranks=ranks, defaults=defaults)

@@ -106,7 +106,7 @@ class GradientStep:
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.gradient_norm)
         self.optimizer.step()
         # fp16: where the loss was scaled too high the weights stay, and the next scale is lower. A
-        # fused Adam sees to that itself, so that `step_was_skipped` does not tell.
+        # fused Adam sees to that itself, so that `step_was_skipped` does not always tell.
         if self._accelerator.scaler is None or bool(norm.isfinite()):
             return {f"gradient_norm/{self.player.name}": norm.detach()}
         return {}

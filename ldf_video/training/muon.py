@@ -1,7 +1,7 @@
 """Muon: steps whose matrices are orthogonal, for the hidden layers' weights.
 
 Adam's steps lie mostly along few directions of a weight; Muon's have the same length along all of
-them, and a convolutional autoencoder learns twice as fast (docs/log.md). Jordan et al. (2024),
+them, and a frame model or a flow learns sooner (docs/log.md). Jordan et al. (2024),
 "Muon: An optimizer for hidden layers in neural networks". torch's own takes nothing but matrices
 and computes in bfloat16, which processors without it emulate.
 """
@@ -21,7 +21,10 @@ ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of Newton and Schulz's iteration, Jordan's: singular values from 0.003 on come near 1."""
 NARROWEST = 16
-"""Rows and columns that a weight is to have: layers that read or make a few numbers are Adam's."""
+"""Rows and columns that a weight is to have: layers that read or make a few numbers are Adam's.
+
+That goes by shape alone, so that a flow's learned places, where there are so many, count as hidden.
+"""
 
 
 def is_hidden(weight: Tensor) -> bool:
@@ -35,8 +38,10 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     Each iteration multiplies the matrix by a polynomial of its Gram matrix. These are gathered on
     the Gram matrix alone, which is small and square: a third of the time, where the other is long.
 
+    Products must be of float32: in bfloat16 gradients of low rank diverge this way.
+
     Args:
-        matrix: (rows, columns), float32.
+        matrix: (rows, columns), float32 or float64.
     """
     a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + 1e-7)
@@ -55,8 +60,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Moves hidden layers' weights by their orthogonalised momentum, all others as Adam does.
 
-    Convolutions (out, in, rows, columns) count as matrices (out, in * rows * columns). The state
-    takes half of what Adam's does.
+    Convolutions (out, in, rows, columns) count as matrices (out, in * rows * columns), transposed
+    ones as (in, out * rows * columns). The state of a hidden layer is half as large as Adam's.
     """
 
     def __init__(
