@@ -191,6 +191,8 @@ def test_an_unknown_kind_leaves_no_trace(root: Path) -> None:
 def test_a_flow_is_moved_by_muon_and_by_adam_at_its_own_rate(
     root: Path, given: dict[str, Any], optimizer: str, rate: float
 ) -> None:
+    frame = save_frame(root / "checkpoints" / "frame")
+    write_latents(root / "latents", [40], weights=checkpoints.fingerprint_of(frame))
     train(root, steps=1, **given)
     training = checkpoints.load_config(root / "top", kind="top")["training"]
     assert (training["optimizer"], training["learning_rate"]) == (optimizer, rate)
