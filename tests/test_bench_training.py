@@ -1,4 +1,4 @@
-"""The benchmark of train-frame's memory and time: one row of it, small."""
+"""The benchmark of train-frame's memory and time: two rows of it, small."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_training.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_a_row_has_memory_time_and_state() -> None:
-    options = "--size 16 --batch-size 8 --steps 6 --only 0"
+def test_rows_have_memory_time_and_state() -> None:
+    options = "--size 16 --batch-size 8 --steps 6 --only 0 1"
     done = subprocess.run(
         [sys.executable, SCRIPT, *options.split()], capture_output=True, text=True, check=True
     )
-    *_, row = done.stdout.splitlines()
-    name, peak_mib, ratio, _, seconds, time_ratio, state = (c.strip() for c in row[1:-1].split("|"))
-    assert name == "as it is"
-    assert 100 < float(peak_mib) < 4000  # torch is in it
-    assert float(seconds) > 0
+    rows = [[c.strip() for c in row[1:-1].split("|")] for row in done.stdout.splitlines()[-2:]]
+    for _, peak_mib, _, _, seconds, _, _ in rows:
+        assert 100 < float(peak_mib) < 4000  # torch is in it
+        assert float(seconds) > 0
+    (usual, _, ratio, _, _, time_ratio, state), (adam, _, _, _, _, _, other) = rows
+    assert (usual, adam) == ("as it is", "--optimizer adam")
     assert (ratio, time_ratio) == ("1.00", "1.00")
-    assert float(state) == pytest.approx(8, abs=0.1)  # Adam's two moments in float32
+    assert float(other) == pytest.approx(8, abs=0.1)  # Adam's two moments in float32
+    assert 4 < float(state) < 7  # one of Muon's, and two of D's
