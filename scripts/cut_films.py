@@ -2,11 +2,12 @@
 
     python scripts/cut_films.py FILM [FILM ...] --out clips/film --size 64
 
-A film is cut in time into spans of 16 frames; in each, some windows are drawn, their side between
-half of the picture's height and all of it, and scaled to SIZE by area. Every seventh block of ten
-seconds goes to test/, with the spans that touch it in neither split, so that no frame is in both.
+A film is cut in time into spans of 16 frames (`--frames`); in each, some windows are drawn, their
+side between half of the picture's height and all of it, and scaled to SIZE by area. Every seventh
+block of ten seconds goes to test/, with the spans that touch it in neither split, so that no frame
+is in both, whatever the number of frames or windows.
 
-    OUT/train/FILM.npy, OUT/test/FILM.npy     uint8 (N, 16, SIZE, SIZE, 3)
+    OUT/train/FILM.npy, OUT/test/FILM.npy     uint8 (N, FRAMES, SIZE, SIZE, 3)
 
 The same call gives the same bytes. Small windows of few films make a frame model of natural video
 see thousands of places instead of one centre.
@@ -24,12 +25,11 @@ import numpy.typing as npt
 from PIL import Image
 
 Frames = npt.NDArray[np.uint8]
-SPAN = 16
 BLOCK_SECONDS = 10
 TEST_BLOCK = 7
 
 
-def spans(film: Path) -> Iterator[tuple[float, float, list[Frames]]]:
+def spans(film: Path, *, length: int) -> Iterator[tuple[float, float, list[Frames]]]:
     """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame."""
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
@@ -38,8 +38,8 @@ def spans(film: Path) -> Iterator[tuple[float, float, list[Frames]]]:
         frames: list[Frames] = []
         for number, frame in enumerate(container.decode(stream)):
             frames.append(frame.to_ndarray(format="rgb24"))
-            if len(frames) == SPAN:
-                yield (number + 1 - SPAN) / rate, number / rate, frames
+            if len(frames) == length:
+                yield (number + 1 - length) / rate, number / rate, frames
                 frames = []
 
 
@@ -50,7 +50,7 @@ def split_of(first: float, last: float) -> str | None:
 
 
 def window(frames: list[Frames], rng: np.random.Generator, *, size: int) -> Frames:
-    """A random square window of a span, uint8 (SPAN, size, size, 3)."""
+    """A random square window of a span, uint8 (frames, size, size, 3)."""
     height, width = frames[0].shape[:2]
     shorter = min(height, width)
     side = int(rng.integers(max(size, shorter // 2), shorter + 1)) if shorter > size else shorter
@@ -66,13 +66,14 @@ def main() -> int:
     parser.add_argument("films", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("clips/film"))
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--frames", type=int, default=16, help="a clip")
     parser.add_argument("--windows", type=int, default=4, help="a span")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for number, film in enumerate(arguments.films):
         rng = np.random.default_rng([arguments.seed, number])
         clips: dict[str, list[Frames]] = {"train": [], "test": []}
-        for first, last, frames in spans(film):
+        for first, last, frames in spans(film, length=arguments.frames):
             split = split_of(first, last)
             drawn = [window(frames, rng, size=arguments.size) for _ in range(arguments.windows)]
             if split is not None:

@@ -86,6 +86,14 @@ def test_no_game_settings_are_the_usual_ones() -> None:
         assert build.frame_game(model, {}).config == build.frame_game(model, game).config
 
 
+def test_a_game_of_before_keeps_its_loss() -> None:
+    model, game = build.frame_settings("default", height=32, width=32)
+    assert game.pop("squared") == 10
+    older = build.frame_game(model, game)
+    assert isinstance(older, GridGame)
+    assert older.config.squared == 1
+
+
 def test_what_is_unknown_is_named() -> None:
     with pytest.raises(ValueError, match="preset 'cubist': expected default or paper"):
         build.frame_model({"preset": "cubist"})

@@ -125,8 +125,9 @@ def test_reconstruction_terms_vanish_where_g_undoes_e() -> None:
     assert logs["features"].item() == pytest.approx(0, abs=1e-7)
 
 
-def test_pixel_terms_by_hand() -> None:
-    game = frame_game(latent_noise=0.0)
+@pytest.mark.parametrize("settings", [{}, {"squared": 3.0}])
+def test_pixel_terms_by_hand(settings: dict[str, float]) -> None:
+    game = frame_game(latent_noise=0.0, **settings)
     x = torch.zeros(4, 3, 32, 32)
 
     class Half(torch.nn.Module):
@@ -135,7 +136,7 @@ def test_pixel_terms_by_hand() -> None:
 
     game.model.generator = Half()
     _, logs = game.encoder_generator_loss(x, tick(game))
-    assert logs["pixels"].item() == pytest.approx(0.5 + 0.25)
+    assert logs["pixels"].item() == pytest.approx(0.5 + settings.get("squared", 10.0) * 0.25)
 
 
 def test_g_learns_from_latents_with_noise_of_a_level_of_each_frames_own() -> None:

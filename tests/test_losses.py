@@ -94,6 +94,14 @@ def _normal_batches(count: int, batch: int, d: int, seed: int = 0) -> torch.Tens
     return torch.randn(count, batch, d, generator=torch.Generator().manual_seed(seed))
 
 
+def test_under_autocast_moments_are_in_float32() -> None:
+    z = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (z.float().T @ z.float()).dtype == torch.bfloat16  # autocast is at work
+        penalty = moment_penalty(z)
+    assert torch.equal(penalty, moment_penalty(z.float()))
+
+
 def test_moment_penalty_has_no_bias_where_the_plain_square_has() -> None:
     batches = _normal_batches(2000, 8, 4)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliDiscriminator, AliModel, Shortcut
-from ldf_video.models.frame import FrameGame, every, pixel_loss
+from ldf_video.models.frame import FrameGame, every
 from ldf_video.models.game import Logs, Tick
 from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.layers import recompute_statistics
@@ -75,9 +75,9 @@ class AliGame(GanGame, FrameGame):
         inferred, std = self._infer(hidden, tick.noise)
         z = tick.noise.normal(*inferred.shape, device=x.device)
         game = binary_loss(D(G(z), z), D(x, inferred))
-        pixels = pixel_loss(G(inferred), x)
+        pixels = self.pixel_loss(G(inferred), x)
         around = self.shortcut(every(hidden, c.shortcut_share), G)
-        shortcut = pixel_loss(around, every(x, c.shortcut_share))
+        shortcut = self.pixel_loss(around, every(x, c.shortcut_share))
         moments = moment_penalty(inferred)
         loss = game + c.reconstruction * pixels + c.shortcut * shortcut + c.moments * moments
         logs = {

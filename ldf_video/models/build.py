@@ -22,6 +22,8 @@ Settings = dict[str, Any]
 FIRST_GRID: Settings = {"stride": 8, "linear": False}
 FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0}
 """What the first models' configs do not name."""
+FIRST_GAME: Settings = {"squared": 1.0}
+"""What the first grid games' configs do not name."""
 GONE = ("shortcut", "shortcut_share")
 """What the first games' configs name beside: a loss whose weight was 0."""
 VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5, "local_width": 0}
@@ -90,8 +92,8 @@ def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
     if isinstance(networks, AliModel):
         return AliGame(networks, AliGameConfig(**game))
     assert isinstance(networks, GridModel)
-    known = game if game.get("shortcut") else {k: v for k, v in game.items() if k not in GONE}
-    return GridGame(networks, GridGameConfig(**known))
+    known = dict(game) if game.get("shortcut") else {k: v for k, v in game.items() if k not in GONE}
+    return GridGame(networks, GridGameConfig(**(FIRST_GAME | known if game else {})))
 
 
 def top_settings(

@@ -67,6 +67,10 @@ class FrameGame(Game):
         """All that the side of E and G moves."""
         return [self.model]
 
+    def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
+        """How far frames are from what they should be, a scalar: `pixels` in the logs."""
+        return pixel_loss(x, target)
+
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What D minimises."""
         raise NotImplementedError
@@ -76,10 +80,10 @@ class FrameGame(Game):
         raise NotImplementedError
 
 
-def pixel_loss(x: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute plus mean squared difference, a scalar; pixels in [-1, 1]."""
+def pixel_loss(x: Tensor, target: Tensor, *, squared: float = 1.0) -> Tensor:
+    """Mean absolute plus `squared` times mean squared difference, a scalar; pixels in [-1, 1]."""
     difference = x.float() - target
-    return difference.abs().mean() + difference.square().mean()
+    return difference.abs().mean() + squared * difference.square().mean()
 
 
 def every(items: Tensor, share: float) -> Tensor:

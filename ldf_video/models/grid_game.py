@@ -33,7 +33,10 @@ class GridGameConfig:
     """Weights of the game.
 
     Attributes:
-        reconstruction: weight of |x - G(E(x))| + (x - G(E(x)))^2, means over pixels in [-1, 1].
+        reconstruction: weight of |x - G(E(x))| + squared (x - G(E(x)))^2, means over pixels in
+            [-1, 1].
+        squared: weight of the squared difference in it. Early, where it counts most, large errors
+            go first; the sharp edges of the end are the absolute difference's (docs/log.md).
         features: weight of the mean absolute difference of D's features of x and of G(E(x)).
         moments: weight of the distance of the mean and covariance of a cell's numbers from those of
             the prior.
@@ -49,6 +52,7 @@ class GridGameConfig:
     """
 
     reconstruction: float = 50.0
+    squared: float = 10.0
     features: float = 10.0
     moments: float = 0.5
     latent_noise: float = 0.6
@@ -94,13 +98,17 @@ class GridGame(FrameGame):
         """What D does: it joins late, and rests while it wins too easily."""
         return self.restraint.turn(step, plays=progress >= self.config.game_start)
 
+    def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
+        """With the weight that squares have here."""
+        return pixel_loss(x, target, squared=self.config.squared)
+
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G undoes E, and once D plays, the two make it take generated pairs for inferred ones."""
         c, E, G = self.config, self.model.encoder, self.model.generator
         code = E(x)
         inferred = self._noised(code, tick.noise)
         reconstruction = G(inferred)
-        pixels = pixel_loss(reconstruction, x)
+        pixels = self.pixel_loss(reconstruction, x)
         moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
         loss = c.reconstruction * pixels + c.moments * moments
         logs = {"pixels": pixels, "moments": moments}

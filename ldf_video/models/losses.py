@@ -80,7 +80,8 @@ def moment_penalty(z: Tensor) -> Tensor:
     half = flat.shape[0] // 2
     if half < 2:
         raise ValueError(f"moment_penalty: got a batch of {flat.shape[0]}, expected at least 4")
-    (mean_a, cov_a), (mean_b, cov_b) = (_moments(part) for part in (flat[:half], flat[half:]))
+    with torch.autocast(flat.device.type, enabled=False):
+        (mean_a, cov_a), (mean_b, cov_b) = (_moments(part) for part in (flat[:half], flat[half:]))
     dimensions = flat.shape[1]
     eye = torch.eye(dimensions, device=flat.device)
     product = (mean_a * mean_b).sum() + ((cov_a - eye) * (cov_b - eye)).sum()

@@ -66,7 +66,8 @@ class FrameSupply:
             self._resident = resident(self._frames, device, limit=int(self._share * free))
         pixels: npt.NDArray[Any] | Tensor
         if self._resident is not None:
-            pixels = self._resident[torch.from_numpy(self._draw.numbers(number, part)).to(device)]
+            numbers = torch.from_numpy(self._draw.numbers(number, part)).pin_memory()
+            pixels = self._resident[numbers.to(device, non_blocking=True)]  # nothing waits for it
         elif device.type == "cuda":
             pixels = torch.from_numpy(self._ahead(number, part)).pin_memory()
         else:

@@ -31,8 +31,11 @@ from ldf_video.training.loop import Trainer
 from ldf_video.training.optimizers import state_bytes
 from ldf_video.training.ranks import Ranks
 
-PARTS = (4, 8, 16, 32)
-"""Frames of a part that are measured, as far as a budget lets them."""
+PARTS = {"cpu": (4, 8, 16, 32), "cuda": (4, 16, 64, 128)}
+"""Frames of a part that are measured, as far as a budget lets them.
+
+A GPU's memory is reserved in pieces of up to 20 MiB, so that small parts say little of large ones.
+"""
 READER_BYTES = 100 * MIB
 """Of a process that reads clips: 55 MiB were measured, more for large pictures."""
 
@@ -216,7 +219,7 @@ class _Rehearsal:
             budget: in bytes, which measuring stays inside.
         """
         found: Footprint | None = None
-        for number in PARTS:
+        for number in PARTS[self._device]:
             if found and (found.high[0] >= largest or with_spare(found.at(number)) > budget):
                 break
             empty, update, look = self._peaks(number)

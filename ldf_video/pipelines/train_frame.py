@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
-from ldf_video.models.frame import FrameGame, FrameModel, pixel_loss
+from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.noise import Part
 from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
@@ -103,7 +103,7 @@ class FrameLevel:
         for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 16)):
             x = to_model(frames, device=device)
             y = model.generator(model.encoder(x))
-            losses.append(len(x) * pixel_loss(y, x).item())
+            losses.append(len(x) * self.game.pixel_loss(y, x).item())
             error = from_model(y).astype(np.float64) - frames
             squares.append(len(x) * float(np.square(error).mean()))
         count = len(self._held_out)

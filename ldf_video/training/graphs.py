@@ -10,6 +10,8 @@ optimizers and all.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -67,14 +69,18 @@ class CudaGraphs:
 
     def record(self, perform: Perform) -> Perform:
         """Memory that is free is given back to the device before."""
+        gc.collect()  # an old graph that Python drops in the middle of a capture would end it
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        trouble: str | None = None
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 result = perform()
-        except RuntimeError as error:
+        except Exception as error:
+            trouble = str(error.__context__ or error)  # the first is why, the last says that
+        if trouble is not None:  # by now nothing holds what the capture had made
             torch.cuda.set_stream(current)  # which a capture that fails at its end leaves changed
-            first = error.__context__ or error  # the first one is why, the last says that
-            raise RuntimeError(str(first)) from first
+            self._abandon()
+            raise RuntimeError(trouble)
 
         def again() -> Tensor:
             graph.replay()
@@ -85,6 +91,16 @@ class CudaGraphs:
     def clear(self) -> None:
         """A pool that lost its last graph is not to be used again."""
         self._pool = torch.cuda.graph_pool_handle()
+
+    def _abandon(self) -> None:
+        """Take the allocator out of a capture that failed; torch before 2.12 leaves it there.
+
+        Where torch has done so, the first call says that there is none, and the second is not due.
+        """
+        device = torch.cuda.current_device()
+        with contextlib.suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+            torch._C._cuda_releasePool(device, self._pool)
 
 
 def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> Recorder | None:
