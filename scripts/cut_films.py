@@ -70,6 +70,9 @@ def main() -> int:
     parser.add_argument("--windows", type=int, default=4, help="a span")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    for name in ("size", "frames", "windows"):
+        if (given := getattr(arguments, name)) < 1:
+            parser.error(f"--{name} {given}: expected 1 or more")
     for number, film in enumerate(arguments.films):
         rng = np.random.default_rng([arguments.seed, number])
         clips: dict[str, list[Frames]] = {"train": [], "test": []}

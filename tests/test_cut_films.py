@@ -63,3 +63,22 @@ def test_films_become_arrays_of_both_splits(
     assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (12, 16, 32, 32, 3)
     assert np.load(tmp_path / "out" / "test" / "film.npy").shape == (4, 16, 32, 32, 3)
     assert "film.mkv: 12 clips for train" in capsys.readouterr().out
+
+
+def test_clips_are_as_long_as_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = tmp_path / "film.mkv"
+    write_clip(film, [barcode(n) for n in range(18)], **LOSSLESS)
+    arguments = ["cut_films", str(film), "--out", str(tmp_path / "out"), "--size", "32"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--frames", "4", "--windows", "2"])
+    assert films.main() == 0
+    assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (8, 4, 32, 32, 3)
+
+
+@pytest.mark.parametrize("option", ["--size", "--frames", "--windows"])
+def test_nothing_is_cut_of_no_length(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cut_films", "film.mkv", option, "0"])
+    with pytest.raises(SystemExit, match="2"):
+        films.main()
+    assert f"{option} 0: expected 1 or more" in capsys.readouterr().err

@@ -35,8 +35,8 @@ class GridGameConfig:
     Attributes:
         reconstruction: weight of |x - G(E(x))| + squared (x - G(E(x)))^2, means over pixels in
             [-1, 1].
-        squared: weight of the squared difference in it. Early, where it counts most, large errors
-            go first; the sharp edges of the end are the absolute difference's (docs/log.md).
+        squared: weight of the squared difference in it. Near 29 dB both differences weigh about the
+            same, further on the absolute one weighs more (docs/log.md).
         features: weight of the mean absolute difference of D's features of x and of G(E(x)).
         moments: weight of the distance of the mean and covariance of a cell's numbers from those of
             the prior.

@@ -75,7 +75,7 @@ class CudaGraphs:
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 result = perform()
-        except Exception as error:
+        except RuntimeError as error:
             trouble = str(error.__context__ or error)  # the first is why, the last says that
         if trouble is not None:  # by now nothing holds what the capture had made
             torch.cuda.set_stream(current)  # which a capture that fails at its end leaves changed
