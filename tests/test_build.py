@@ -129,10 +129,10 @@ def test_a_flow_of_vectors_has_a_wide_token_a_frame() -> None:
 
 def test_a_flows_config_without_a_patch_means_a_token_a_frame() -> None:
     model, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=8, block=2)
-    del model["patch"], model["shared_noise"]
+    del model["patch"], model["shared_noise"], model["level_shift"]
     top = build.top_model(model)
     assert (top.config.patch_shape, top.config.patches) == ((8, 8), 1)
-    assert top.config.shared_noise == 0
+    assert (top.config.shared_noise, top.config.level_shift) == (0, 1)
     assert "place" not in top.state_dict()  # the first models' weights fit
     like = {**model, "width": 64}
     again, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2, like=like)

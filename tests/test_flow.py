@@ -88,6 +88,19 @@ def test_no_steps_are_refused() -> None:
         FlowConfig(sampling_steps=0)
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_shift_of_levels_is_above_0(shift: float) -> None:
+    with pytest.raises(ValueError, match=f"level_shift {shift}: expected a number above 0"):
+        FlowConfig(level_shift=shift)
+
+
+def test_levels_go_from_noise_to_data_and_lie_denser_at_the_noise() -> None:
+    even = FlowTop(replace(FLOW, sampling_steps=5, level_shift=1.0))._sampling_levels()
+    assert even == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0])
+    shifted = FlowTop(replace(FLOW, sampling_steps=5, level_shift=2.0))._sampling_levels()
+    assert shifted == pytest.approx([1, 8 / 9, 3 / 4, 4 / 7, 1 / 3, 0])
+
+
 def test_the_loss_of_a_still_network_by_hand() -> None:
     """Velocity zero and latents at their mean: what is left is the mean of |e|^2."""
     top = FlowTop(FLOW)  # fresh: its head is zero
@@ -218,14 +231,16 @@ def test_sampling_is_adams_bashforth_on_the_whole_window() -> None:
     past = top.standardise(context)
     e = torch.stack([torch.randn(5, 64, generator=g) for g in generators(2)])
     x = 0.75**0.5 * e[:, :1] + 0.5 * e[:, 1:]
-    steps, slopes = FLOW.sampling_steps, []
-    for i in range(steps):
-        u = 1 - i / steps
+    slopes, spans = [], []
+    for i, (u, following) in enumerate([(1, 3 / 4), (3 / 4, 3 / 7), (3 / 7, 0)]):  # 3 t / (2 + t)
+        spans.append(u - following)
         levels = torch.cat([torch.full((2, 8), FLOW.context_level), torch.full((2, 4), u)], 1)
         mask = torch.ones(2, 12, dtype=torch.bool)
         with torch.no_grad():
             slopes.append(top._velocity(torch.cat([past, x], 1), levels, mask=mask)[:, 8:])
-        x = x + (slopes[i] + (slopes[i] - slopes[i - 1]) / 2 if i else slopes[i]) / steps
+        # The line through the last two velocities, at the middle of the step.
+        bend = (slopes[i] - slopes[i - 1]) / spans[i - 1] if i else torch.zeros_like(x)
+        x = x + spans[i] * (slopes[i] + bend * spans[i] / 2)
     torch.testing.assert_close(sampled.clone(), top.restore(x).detach(), rtol=1e-4, atol=1e-4)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ class FlowConfig:
         local_width: channels of a cell in the convolutions around the transformer; 0 for none.
         local_depth: such convolutions before the transformer, and as many after it.
         sampling_steps: steps a block when sampling, each one pass of the network.
+        level_shift: how much denser the steps lie at the noisy end, where a frame is decided (Esser
+            et al. 2024, arXiv:2403.03206); 1 for even steps.
         shared_noise: share of the noise's variance that is the same in all frames of a block (Ge et
             al. 2023, arXiv:2305.10474): what stands still then has nearly the same noise, too.
         prefix_noise: highest noise level of the clean past in training.
@@ -55,6 +58,7 @@ class FlowConfig:
     local_width: int = 64
     local_depth: int = 2
     sampling_steps: int = 5
+    level_shift: float = 1.5
     shared_noise: float = 0.75
     prefix_noise: float = 0.2
     context_level: float = 0.05
@@ -70,6 +74,8 @@ class FlowConfig:
             raise ValueError(f"shared_noise {self.shared_noise}: expected 0 to 1")
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps {self.sampling_steps}: expected 1 or more")
+        if not 0 < self.level_shift < math.inf:
+            raise ValueError(f"level_shift {self.level_shift}: expected a number above 0")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
 
@@ -295,20 +301,28 @@ class FlowTop(TopModel):
 
         By the two-step method of Adams and Bashforth, which takes the last velocity with the one
         before it, so that a step is still one pass (as Liu et al. 2022, arXiv:2202.09778, with four
-        steps); the first is Euler's.
+        steps); the first is Euler's. Steps may differ in length.
         """
         _, first, size = past.shape
         seen = self._remember(past) if first else None
         shape = (1 + self.config.block, size)
         e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
         x = self._mixed(e[:, :1], e[:, 1:]).to(past.device)
-        steps, before = self.config.sampling_steps, None
-        for step in range(steps):
-            level = x.new_full((1, 1), 1 - step / steps)
-            velocity = self._network(x, level, first, None, seen)
-            slope = velocity if before is None else 1.5 * velocity - 0.5 * before
-            x, before = x + slope / steps, velocity
+        before = None
+        for high, low in pairwise(self._sampling_levels()):
+            velocity = self._network(x, x.new_full((1, 1), high), first, None, seen)
+            step, slope = high - low, velocity
+            if before is not None:
+                last_velocity, last_step = before
+                slope = velocity + step / last_step / 2 * (velocity - last_velocity)
+            x, before = x + step * slope, (velocity, step)
         return x
+
+    def _sampling_levels(self) -> list[float]:
+        """Noise levels that a block passes through, from 1 to 0."""
+        steps, shift = self.config.sampling_steps, self.config.level_shift
+        even = (1 - step / steps for step in range(steps + 1))
+        return [shift * u / (1 + (shift - 1) * u) for u in even]
 
     def _remember(self, past: Tensor) -> KeysValues:
         """Keys and values of the past, said to be slightly noisy."""
