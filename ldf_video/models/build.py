@@ -20,12 +20,7 @@ from ldf_video.models.top import TopModel
 Settings = dict[str, Any]
 
 FIRST_GRID: Settings = {"stride": 8, "linear": False}
-FIRST_FLOW: Settings = {
-    "patch": 0,
-    "shared_noise": 0.0,
-    "local_width": 0,
-    "level_shift": 1.0,
-}
+FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0, "level_shift": 1.0}
 """What the first models' configs do not name."""
 FIRST_GAME: Settings = {"squared": 1.0}
 """What the first grid games' configs do not name."""

@@ -74,8 +74,8 @@ class FlowConfig:
             raise ValueError(f"shared_noise {self.shared_noise}: expected 0 to 1")
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps {self.sampling_steps}: expected 1 or more")
-        if not 0 < self.level_shift < math.inf:
-            raise ValueError(f"level_shift {self.level_shift}: expected a number above 0")
+        if not 0.01 <= self.level_shift <= 100:  # far outside of it steps have no length
+            raise ValueError(f"level_shift {self.level_shift}: expected 0.01 to 100")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
 
