@@ -9,14 +9,18 @@ is in both, whatever the number of frames or windows.
 
     OUT/train/FILM.npy, OUT/test/FILM.npy     uint8 (N, FRAMES, SIZE, SIZE, 3)
 
-The same call gives the same bytes. Small windows of few films make a frame model of natural video
-see thousands of places instead of one centre.
+The same call gives the same bytes, whatever --jobs is. Small windows of few films make a frame
+model of natural video see thousands of places instead of one centre.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -29,15 +33,19 @@ BLOCK_SECONDS = 10
 TEST_BLOCK = 7
 
 
-def spans(film: Path, *, length: int) -> Iterator[tuple[float, float, list[Frames]]]:
+Spans = dict[str, list[tuple[int, Frames]]]
+"""By split: the number of a span, and its windows (N, frames, size, size, 3)."""
+
+
+def spans(film: Path, *, length: int) -> Iterator[tuple[float, float, list[av.VideoFrame]]]:
     """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame."""
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or 25)
-        frames: list[Frames] = []
+        frames: list[av.VideoFrame] = []
         for number, frame in enumerate(container.decode(stream)):
-            frames.append(frame.to_ndarray(format="rgb24"))
+            frames.append(frame)
             if len(frames) == length:
                 yield (number + 1 - length) / rate, number / rate, frames
                 frames = []
@@ -49,15 +57,35 @@ def split_of(first: float, last: float) -> str | None:
     return None if len(tests) > 1 else "test" if tests.pop() else "train"
 
 
-def window(frames: list[Frames], rng: np.random.Generator, *, size: int) -> Frames:
-    """A random square window of a span, uint8 (frames, size, size, 3)."""
-    height, width = frames[0].shape[:2]
+def place(height: int, width: int, rng: np.random.Generator, *, size: int) -> tuple[int, ...]:
+    """A random square window of a picture: left, top, right, bottom, in pixels."""
     shorter = min(height, width)
     side = int(rng.integers(max(size, shorter // 2), shorter + 1)) if shorter > size else shorter
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    box = (left, top, left + side, top + side)
-    cut = [Image.fromarray(f).resize((size, size), Image.Resampling.BOX, box=box) for f in frames]
-    return np.stack([np.asarray(picture) for picture in cut])
+    return left, top, left + side, top + side
+
+
+def cut(frames: list[Frames], box: tuple[int, ...], *, size: int) -> Frames:
+    """A window of a span, uint8 (frames, size, size, 3)."""
+    small = [Image.fromarray(f).resize((size, size), Image.Resampling.BOX, box=box) for f in frames]
+    return np.stack([np.asarray(picture) for picture in small])
+
+
+def cut_share(number: int, job: int, options: argparse.Namespace) -> Spans:
+    """The windows of every `options.jobs`-th span of film `number`, from span `job` on."""
+    rng = np.random.default_rng([options.seed, number])
+    found: Spans = {"train": [], "test": []}
+    film = options.films[number]
+    for index, (first, last, frames) in enumerate(spans(film, length=options.frames)):
+        height, width = frames[0].height, frames[0].width
+        boxes = [place(height, width, rng, size=options.size) for _ in range(options.windows)]
+        split = split_of(first, last)
+        if split is None or index % options.jobs != job:
+            continue
+        pixels = [frame.to_ndarray(format="rgb24") for frame in frames]
+        windows = np.stack([cut(pixels, box, size=options.size) for box in boxes])
+        found[split].append((index, windows))
+    return found
 
 
 def main() -> int:
@@ -69,25 +97,31 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=16, help="a clip")
     parser.add_argument("--windows", type=int, default=4, help="a span")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    for name in ("size", "frames", "windows"):
-        if (given := getattr(arguments, name)) < 1:
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    options = parser.parse_args()
+    for name in ("size", "frames", "windows", "jobs"):
+        if (given := getattr(options, name)) < 1:
             parser.error(f"--{name} {given}: expected 1 or more")
-    for number, film in enumerate(arguments.films):
-        rng = np.random.default_rng([arguments.seed, number])
-        clips: dict[str, list[Frames]] = {"train": [], "test": []}
-        for first, last, frames in spans(film, length=arguments.frames):
-            split = split_of(first, last)
-            drawn = [window(frames, rng, size=arguments.size) for _ in range(arguments.windows)]
-            if split is not None:
-                clips[split] += drawn
-        for split, found in clips.items():
-            if found:
-                path = arguments.out / split / f"{film.stem}.npy"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, np.stack(found))
-            print(f"{film.name}: {len(found)} clips for {split}", flush=True)
+    for film in options.films:
+        if not film.is_file():
+            parser.error(f"{film}: expected a video file")
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        run = map if options.jobs == 1 else pool.map
+        for number, film in enumerate(options.films):
+            shares = list(run(cut_share, repeat(number), range(options.jobs), repeat(options)))
+            for split in ("train", "test"):
+                parts = sorted((part for share in shares for part in share[split]), key=_index)
+                count = sum(len(windows) for _, windows in parts)
+                if parts:
+                    path = options.out / split / f"{film.stem}.npy"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(path, np.concatenate([windows for _, windows in parts]))
+                print(f"{film.name}: {count} clips for {split}", flush=True)
     return 0
+
+
+def _index(part: tuple[int, Frames]) -> int:
+    return part[0]
 
 
 if __name__ == "__main__":

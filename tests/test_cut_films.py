@@ -15,7 +15,8 @@ def test_spans_are_whole_and_follow_each_other(tmp_path: Path) -> None:
     film = tmp_path / "film.mkv"
     write_clip(film, [barcode(n) for n in range(40)], **LOSSLESS)
     found = [
-        [read_barcode(frame) for frame in frames] for _, _, frames in films.spans(film, length=16)
+        [read_barcode(frame.to_ndarray(format="rgb24")) for frame in frames]
+        for _, _, frames in films.spans(film, length=16)
     ]
     assert found == [list(range(16)), list(range(16, 32))]  # the last 8 are no whole span
 
@@ -41,7 +42,11 @@ def test_a_window_is_one_part_of_the_picture_in_all_frames() -> None:
     rows, columns = np.mgrid[:40, :60]
     picture = np.stack([4 * rows, 4 * columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
     frames = [np.ascontiguousarray(picture + np.uint8(n)) for n in range(16)]
-    cut = films.window(frames, np.random.default_rng(0), size=16)
+    box = films.place(40, 60, np.random.default_rng(0), size=16)
+    assert box[2] - box[0] == box[3] - box[1]
+    assert 0 <= min(box) < box[2] <= 60
+    assert box[3] <= 40
+    cut = films.cut(frames, box, size=16)
     assert cut.shape == (16, 16, 16, 3)
     assert cut.dtype == np.uint8
     for number in range(16):  # the same place: what moves is the brightness alone
@@ -51,30 +56,35 @@ def test_a_window_is_one_part_of_the_picture_in_all_frames() -> None:
     assert 4 * 20 / 16 - 1 <= across.mean() <= 4 * 40 / 16 + 1
 
 
-def test_films_become_arrays_of_both_splits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    film = tmp_path / "film.mkv"
-    write_clip(film, [barcode(n) for n in range(64)], **LOSSLESS)
-    monkeypatch.setattr(films, "split_of", lambda first, _: "test" if first == 0 else "train")
-    arguments = ["cut_films", str(film), "--out", str(tmp_path / "out"), "--size", "32"]
+def run(monkeypatch: pytest.MonkeyPatch, film: Path, out: Path, *more: str) -> None:
+    arguments = ["cut_films", str(film), "--out", str(out), "--size", "32", "--jobs", "1", *more]
     monkeypatch.setattr(sys, "argv", arguments)
     assert films.main() == 0
-    assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (12, 16, 32, 32, 3)
-    assert np.load(tmp_path / "out" / "test" / "film.npy").shape == (4, 16, 32, 32, 3)
-    assert "film.mkv: 12 clips for train" in capsys.readouterr().out
+
+
+def test_films_become_arrays_of_both_splits_whatever_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mkv"  # blocks of ten frames, of which 60..69 and 130..139 are to test
+    write_clip(film, [barcode(n) for n in range(140)], fps=1, **LOSSLESS)
+    run(monkeypatch, film, tmp_path / "one", "--frames", "5")
+    assert "film.mkv: 96 clips for train" in capsys.readouterr().out
+    run(monkeypatch, film, tmp_path / "two", "--frames", "5", "--jobs", "2")
+    for split, count in (("train", 96), ("test", 16)):
+        clips = [np.load(tmp_path / jobs / split / "film.npy") for jobs in ("one", "two")]
+        assert clips[0].shape == (count, 5, 32, 32, 3)
+        assert np.array_equal(*clips)
+    assert len(np.unique(clips[0], axis=0)) == count  # no window twice
 
 
 def test_clips_are_as_long_as_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = tmp_path / "film.mkv"
     write_clip(film, [barcode(n) for n in range(18)], **LOSSLESS)
-    arguments = ["cut_films", str(film), "--out", str(tmp_path / "out"), "--size", "32"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--frames", "4", "--windows", "2"])
-    assert films.main() == 0
+    run(monkeypatch, film, tmp_path / "out", "--frames", "4", "--windows", "2")
     assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (8, 4, 32, 32, 3)
 
 
-@pytest.mark.parametrize("option", ["--size", "--frames", "--windows"])
+@pytest.mark.parametrize("option", ["--size", "--frames", "--windows", "--jobs"])
 def test_nothing_is_cut_of_no_length(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
@@ -82,3 +92,12 @@ def test_nothing_is_cut_of_no_length(
     with pytest.raises(SystemExit, match="2"):
         films.main()
     assert f"{option} 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_film_that_is_not_there_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cut_films", "no/film.mp4"])
+    with pytest.raises(SystemExit, match="2"):
+        films.main()
+    assert "no/film.mp4: expected a video file" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_singular_values_come_near_1_and_the_directions_stay(
     shape: tuple[int, int], scale: float
 ) -> None:
     matrix = scale * numbers(*shape)
-    result = orthogonalised(matrix)
+    (result,) = orthogonalised([matrix])
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     along = torch.diagonal(u.mT @ result @ vh.mT)
     inner = s > 0.02 * s[0]  # what is smaller than that takes more than five iterations
@@ -40,7 +40,7 @@ def test_singular_values_come_near_1_and_the_directions_stay(
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_gradients_of_low_rank_stay_small(rank: int) -> None:
-    result = orthogonalised(numbers(128, rank) @ numbers(rank, 512, seed=1))
+    (result,) = orthogonalised([numbers(128, rank) @ numbers(rank, 512, seed=1)])
     assert result.isfinite().all()
     sizes = torch.linalg.svdvals(result)
     assert sizes.max() < 1.3
@@ -48,7 +48,17 @@ def test_gradients_of_low_rank_stay_small(rank: int) -> None:
 
 
 def test_a_gradient_of_zero_moves_nothing() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(16, 32)), torch.zeros(16, 32))
+    (result,) = orthogonalised([torch.zeros(16, 32)])
+    assert torch.equal(result, torch.zeros(16, 32))
+
+
+def test_matrices_of_one_side_or_another_are_as_each_alone() -> None:
+    shapes = [(16, 64), (64, 16), (32, 32), (16, 16), (48, 32), (16, 64)]
+    matrices = [numbers(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    together = orthogonalised(matrices)
+    for matrix, result in zip(matrices, together, strict=True):
+        torch.testing.assert_close(result, orthogonalised([matrix])[0])
+    assert orthogonalised([]) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +88,7 @@ def test_hidden_weights_move_by_their_momentum_made_orthogonal(
         optimizer.step()
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * grad
         ahead = MOMENTUM * momentum + (1 - MOMENTUM) * grad
-        expected -= 0.01 * RATE * scale * orthogonalised(ahead)
+        expected -= 0.01 * RATE * scale * orthogonalised([ahead])[0]
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-5)
 
 

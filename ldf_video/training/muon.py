@@ -32,29 +32,44 @@ def is_hidden(weight: Tensor) -> bool:
     return weight.ndim >= 2 and min(len(weight), weight[0].numel()) >= NARROWEST
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """Near the nearest semi-orthogonal matrix: the singular values between 0.7 and 1.2.
+def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
+    """Near the nearest semi-orthogonal matrices: the singular values between 0.7 and 1.2.
 
-    Each iteration multiplies the matrix by a polynomial of its Gram matrix. These are gathered on
+    Each iteration multiplies a matrix by a polynomial of its Gram matrix. These are gathered on
     the Gram matrix alone, which is small and square: a third of the time, where the other is long.
+    Gram matrices of one size are multiplied together: a GPU waits for launches otherwise.
 
     Products must be of float32: in bfloat16 gradients of low rank diverge this way.
 
     Args:
-        matrix: (rows, columns), float32 or float64.
+        matrices: (rows, columns) each, float32 or float64.
     """
+    if not matrices:
+        return []
+    norms = torch._foreach_add(torch._foreach_norm(matrices), 1e-7)
+    wide = [m / norm for m, norm in zip(matrices, norms, strict=True)]
+    wide = [m.mT if len(m) > m.shape[1] else m for m in wide]
+    of_side: dict[int, list[int]] = {}
+    for number, m in enumerate(wide):
+        of_side.setdefault(len(m), []).append(number)
+    results = list(wide)
+    for numbers in of_side.values():
+        grams = torch.stack([wide[n] @ wide[n].mT for n in numbers])
+        for n, product in zip(numbers, _gathered(grams), strict=True):
+            x = product @ wide[n]
+            results[n] = x.mT if len(matrices[n]) > len(x) else x
+    return results
+
+
+def _gathered(gram: Tensor) -> Tensor:
+    """What the iterations multiply matrices by, (N, side, side), by their Gram matrices."""
     a, b, c = COEFFICIENTS
-    x = matrix / (matrix.norm() + 1e-7)
-    if tall := len(x) > x.shape[1]:
-        x = x.mT
-    gram = x @ x.mT
-    product = identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    product = identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     for _ in range(ITERATIONS):
-        factor = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor = a * identity + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         product = factor @ product
         gram = factor @ gram @ factor
-    x = product @ x
-    return x.mT if tall else x
+    return product
 
 
 class Muon(torch.optim.Optimizer):
@@ -84,18 +99,22 @@ class Muon(torch.optim.Optimizer):
         self._adam.param_groups = [group for group in self.param_groups if not group["hidden"]]
         self._adam.step()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if group["hidden"] and weight.grad is not None:
-                    self._move(weight, group["lr"])
+            moved = [weight for weight in group["params"] if weight.grad is not None]
+            if group["hidden"] and moved:
+                self._move(moved, group["lr"])
         return None
 
-    def _move(self, weight: Tensor, rate: float | Tensor) -> None:
-        assert weight.grad is not None
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-        ahead = weight.grad.lerp(momentum, MOMENTUM)  # Nesterov's
-        step = orthogonalised(ahead.flatten(1)).reshape(weight.shape)
-        aspect = len(weight) / weight[0].numel()
-        weight.sub_(step * (rate * RATE * max(1.0, aspect) ** 0.5))
+    def _move(self, weights: list[Tensor], rate: float | Tensor) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        grads = [weight.grad for weight in weights if weight.grad is not None]
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(grads, momenta, MOMENTUM)  # Nesterov's
+        steps = orthogonalised([step.flatten(1) for step in ahead])
+        aspects = [len(weight) / weight[0].numel() for weight in weights]
+        torch._foreach_mul_(steps, [RATE * max(1.0, aspect) ** 0.5 for aspect in aspects])
+        torch._foreach_mul_(steps, rate)
+        shaped = [step.reshape(weight.shape) for step, weight in zip(steps, weights, strict=True)]
+        torch._foreach_sub_(weights, shaped)
