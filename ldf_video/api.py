@@ -33,6 +33,8 @@ def train_frame(
     out: str | Path = "checkpoints/frame",
     size: str | None = None,
     preset: Preset | None = None,
+    width: int | None = None,
+    latent_noise: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -63,6 +65,11 @@ def train_frame(
         size: "32" or "64x36" (width x height) in pixels, 8 and more; 32 by default. The preset
             "paper" wants multiples of 8 from 24 on.
         preset: "default", a grid of latents a frame; "paper", the networks of the paper, a vector.
+        width: channels of encoder and generator at half resolution, a multiple of 8; 32 by default.
+            Twice as many learn more in an update, which takes up to four times the arithmetic.
+        latent_noise: largest standard deviation of the noise on latents that the generator learns
+            from, 0.6 by default, which latents of a top model need. Less makes reconstructions
+            sharper and latents that are off worse.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.
@@ -104,6 +111,8 @@ def train_frame(
         out=out,
         size=size,
         preset=preset,
+        width=width,
+        latent_noise=latent_noise,
         steps=steps,
         minutes=minutes,
         batch_size=batch_size,

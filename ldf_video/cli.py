@@ -118,6 +118,16 @@ def train_frame(
     preset: Annotated[
         api.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
     ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(min=8, help="Channels of encoder and generator; 32 by default."),
+    ] = None,
+    latent_noise: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="On the latents that the generator learns from; 0.6, less is sharper."
+        ),
+    ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
     batch_size: Annotated[int | None, typer.Option(min=4, help="Frames an update.")] = None,
@@ -152,6 +162,8 @@ def train_frame(
             out=out,
             size=size,
             preset=preset,
+            width=width,
+            latent_noise=latent_noise,
             steps=steps,
             minutes=minutes,
             batch_size=batch_size,

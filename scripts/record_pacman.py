@@ -1,8 +1,9 @@
 """Records Ms. Pac-Man as training clips: small windows of the screen, followed through whole games.
 
 A seeded player holds a random direction for a random number of steps, through all lives, deaths
-included. Needs the optional dependency ale-py (GPL-2, brings the game along):
-pip install "ldf-video[pacman]". Neither ale-py nor the game is part of ldf-video.
+included; in another game (--game riverraid) any action there is. Needs the optional dependency
+ale-py (GPL-2, brings the games along): pip install "ldf-video[pacman]". Neither ale-py nor a game
+is part of ldf-video.
 
     OUT/train/episode-0000-window-00.mp4      lossless RGB, size x size, 15 frames a second
     OUT/test/...                              the same from other episodes
@@ -59,6 +60,9 @@ MIN_MOTION = 1_625_625
 MAX_TRIES = 100
 UNFILTERED_SHARE = 0.05
 
+PACMAN = "ms_pacman"
+DIRECTIONS = (2, 3, 4, 5)  # the console's numbers for up, right, left and down
+
 PLAY, WINDOWS, PAPER = range(3)  # one stream of random numbers each
 
 
@@ -73,6 +77,7 @@ class Settings:
         moving_share: share of a window's 5-frame spans that must move for it to be taken, 0 to 1.
             0.1 sets aside the stillest 28 % of random 32 x 32 windows.
         merge_frames: how many of a step's last raw frames make the kept one, 1 to 4.
+        game: by the emulator's name for it.
     """
 
     seed: int = 0
@@ -80,6 +85,7 @@ class Settings:
     hold_steps: float = 8.0
     moving_share: float = 0.1
     merge_frames: int = 2
+    game: str = PACMAN
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -168,10 +174,11 @@ class Emulator(Protocol):
     def act(self, action: Any, /) -> int: ...
     def game_over(self) -> bool: ...
     def getScreenRGB(self) -> Frames: ...  # noqa: N802 (the emulator's name)
+    def getMinimalActionSet(self) -> Sequence[Any]: ...  # noqa: N802
 
 
-def open_emulator() -> Emulator:
-    """Ms. Pac-Man without sticky actions, so that a game is a function of the actions alone.
+def open_emulator(game: str = PACMAN) -> Emulator:
+    """A game without sticky actions, so that how it goes is a function of the actions alone.
 
     Raises:
         LdfError: ale-py is not installed, or without the game.
@@ -187,28 +194,36 @@ def open_emulator() -> Emulator:
     emulator = ale_py.ALEInterface()
     emulator.setInt("random_seed", 0)
     emulator.setFloat("repeat_action_probability", 0.0)
-    rom = roms.get_rom_path("ms_pacman")
+    rom = roms.get_rom_path(game)
     if rom is None:
         raise LdfError(
-            "got an ale-py without Ms. Pac-Man, expected 0.11 or newer: pip install -U ale-py"
+            f"got an ale-py without {game}, expected the name of one of its games, such as "
+            f"{PACMAN}, and 0.11 or newer: pip install -U ale-py"
         )
     emulator.loadROM(rom)
     return emulator
 
 
-def held_directions(rng: Rng, *, hold_steps: float) -> Iterator[int]:
-    """Endless directions, one a step: each drawn evenly, held for a geometric number of steps.
+def actions_of(emulator: Emulator, game: str) -> Sequence[int]:
+    """What the player may do: steer Ms. Pac-Man, or whatever else a game knows but nothing, 0."""
+    if game == PACMAN:
+        return DIRECTIONS
+    return [int(action.value) for action in emulator.getMinimalActionSet() if action.value]
+
+
+def held_directions(
+    rng: Rng, *, hold_steps: float, actions: Sequence[int] = DIRECTIONS
+) -> Iterator[int]:
+    """Endless actions, one a step: each drawn evenly, held for a geometric number of steps.
 
     Args:
         rng: source of the draws.
         hold_steps: mean number of steps for which one draw is held, at least 1.
-
-    Yields:
-        The console's action numbers: 2 up, 3 right, 4 left, 5 down. Never 0, doing nothing.
+        actions: the console's numbers for them.
     """
     while True:
-        direction = int(rng.integers(2, 6))
-        yield from repeat(direction, int(rng.geometric(1 / hold_steps)))
+        action = actions[int(rng.integers(len(actions)))]
+        yield from repeat(action, int(rng.geometric(1 / hold_steps)))
 
 
 def play(emulator: Emulator, directions: Iterator[int], *, merge_frames: int = 2) -> Frames:
@@ -463,10 +478,13 @@ def choose_codec(folder: Path) -> Codec:
 
 def record_episode(episode: Episode) -> Recorded:
     """Play one game and write what is missing of it."""
+    settings = episode.settings
+    emulator = open_emulator(settings.game)
+    actions = actions_of(emulator, settings.game)
     frames = play(
-        open_emulator(),
-        held_directions(episode.rng(PLAY), hold_steps=episode.settings.hold_steps),
-        merge_frames=episode.settings.merge_frames,
+        emulator,
+        held_directions(episode.rng(PLAY), hold_steps=settings.hold_steps, actions=actions),
+        merge_frames=settings.merge_frames,
     )
     return write_episode(episode, frames)
 
@@ -488,7 +506,7 @@ def write_episode(episode: Episode, frames: Frames) -> Recorded:
         window = choose_window(
             energy, episode.rng(WINDOWS, w), size=settings.size, moving_share=settings.moving_share
         )
-        comment = f"Ms. Pac-Man, seed {settings.seed}, top {window.top}, left {window.left}"
+        comment = f"{settings.game}, seed {settings.seed}, top {window.top}, left {window.left}"
         num_bytes += write_video(path, window.cut(frames), codec=episode.codec, comment=comment)
         shares.append(window.moving_share)
     if episode.screen_path() in missing:
@@ -522,7 +540,7 @@ def keep_settings(out: Path, settings: Settings, *, suffix: str) -> None:
         part.write_text(json.dumps(now, indent=2) + "\n")
         part.replace(path)
         return
-    then = json.loads(path.read_text())
+    then = {"game": PACMAN} | json.loads(path.read_text())
     changed = [f"{k} {then.get(k)} there, {v} now" for k, v in now.items() if then.get(k) != v]
     if changed:
         raise UsageError(
@@ -568,7 +586,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
     Raises:
         UsageError: a value is out of its range.
     """
-    return Settings(args.seed, args.size, args.hold_steps, args.moving_share, args.merge_frames)
+    names = ("seed", "size", "hold_steps", "moving_share", "merge_frames", "game")
+    return Settings(**{name: getattr(args, name) for name in names})
 
 
 def run_split(args: argparse.Namespace, split: str, *, codec: Codec) -> None:
@@ -625,6 +644,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     def add(name: str, kind: Any, default: Any, text: str) -> None:
         parser.add_argument(name, type=kind, default=default, help=f"{text} (default: {default})")
 
+    add("--game", str, PACMAN, "which of ale-py's games")
     add("--out", Path, Path("clips/pacman"), "directory to write to")
     add("--episodes", int, 80, "games in train/, about 400 frames each")
     add("--test-episodes", int, 12, "games in test/")

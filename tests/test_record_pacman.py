@@ -6,6 +6,8 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -461,3 +463,40 @@ def test_without_the_emulator_one_line_says_what_to_install(
     error = capsys.readouterr().err
     assert 'pip install "ldf-video[pacman]"' in error
     assert error.count("\n") == 1
+
+
+def test_another_game_is_played_by_all_that_it_knows_but_nothing() -> None:
+    class Known(CountingEmulator):
+        def getMinimalActionSet(self) -> list[Any]:  # noqa: N802
+            return [SimpleNamespace(value=value) for value in (0, 1, 3, 11)]
+
+    assert recorder.actions_of(Known(5), "riverraid") == [1, 3, 11]
+    assert tuple(recorder.actions_of(Known(5), recorder.PACMAN)) == (2, 3, 4, 5)
+    held = recorder.held_directions(np.random.default_rng(0), hold_steps=2.0, actions=[1, 3, 11])
+    assert set(itertools.islice(held, 500)) == {1, 3, 11}
+
+
+def test_a_game_that_the_emulator_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interface:
+        setLoggerMode = staticmethod(lambda mode: None)  # noqa: N815
+        setInt = setFloat = lambda self, name, value: None  # noqa: N815
+
+    fake = SimpleNamespace(
+        ALEInterface=Interface,
+        LoggerMode=SimpleNamespace(Error=0),
+        roms=SimpleNamespace(get_rom_path=lambda name: None),
+    )
+    monkeypatch.setitem(sys.modules, "ale_py", fake)
+    with pytest.raises(LdfError, match="an ale-py without chess, expected the name"):
+        recorder.open_emulator("chess")
+
+
+def test_recordings_of_before_are_of_pacman(tmp_path: Path) -> None:
+    recorder.keep_settings(tmp_path, recorder.Settings(), suffix=".mp4")
+    path = tmp_path / ".recording.json"
+    known = json.loads(path.read_text())
+    del known["game"]
+    path.write_text(json.dumps(known))
+    recorder.keep_settings(tmp_path, recorder.Settings(), suffix=".mp4")
+    with pytest.raises(UsageError, match="game ms_pacman there, riverraid now"):
+        recorder.keep_settings(tmp_path, recorder.Settings(game="riverraid"), suffix=".mp4")

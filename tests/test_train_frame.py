@@ -218,6 +218,12 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
     [
         ({"preset": "cubist"}, "--preset cubist: expected default or paper"),
         ({"preset": "paper", "size": "16"}, "--size: frame size 16x16: the paper's networks"),
+        ({"width": 20}, "--width 20: expected a multiple of 8"),
+        ({"width": 0}, "--width 0: expected a multiple of 8"),
+        ({"latent_noise": -0.1}, "--latent-noise -0.1: expected 0 to 10"),
+        ({"latent_noise": float("nan")}, "--latent-noise nan: expected 0 to 10"),
+        ({"preset": "paper", "width": 32}, "--width 32: --preset paper has no such thing"),
+        ({"preset": "paper", "latent_noise": 0.1}, "--latent-noise 0.1: --preset paper has no"),
         ({"accumulate": 0}, "--accumulate 0: expected 1 or more"),
         ({"accumulate": 3}, "--batch-size 4 with --accumulate 3: expected a multiple of 3"),
         ({"accumulate": 2}, "--batch-size 4 with --accumulate 2: expected 8 or more"),
@@ -234,6 +240,23 @@ def test_options_that_mean_nothing_leave_no_trace(
         train(root, **options)
     assert str(error.value).startswith(said)
     assert [path.name for path in root.iterdir()] == ["clips"]
+
+
+def test_a_run_has_the_width_and_the_noise_that_were_asked_for(root: Path) -> None:
+    config = checkpoints.load_config(train(root, width=16, latent_noise=0.25), kind="frame")
+    assert config["model"]["base_width"] == 16
+    assert config["game"]["latent_noise"] == 0.25
+    for options, said in (
+        ({"width": 24}, "--width 24: the model of --init has 16, which stays: drop it"),
+        ({"latent_noise": 11.0}, "--latent-noise 11.0: expected 0 to 10"),
+    ):
+        with pytest.raises(UsageError) as error:
+            train(root, out="other", init=root / "run", **options)
+        assert str(error.value) == said
+    again = train(root, out="other", init=root / "run", width=16, latent_noise=0.0)
+    config = checkpoints.load_config(again, kind="frame")
+    assert config["model"]["base_width"] == 16
+    assert config["game"]["latent_noise"] == 0.0
 
 
 def test_all_that_saves_memory_at_once(root: Path) -> None:

@@ -35,7 +35,13 @@ KINDS = ("flow", "mlp")
 
 
 def frame_settings(
-    preset: str, *, height: int, width: int, like: Mapping[str, Any] | None = None
+    preset: str,
+    *,
+    height: int,
+    width: int,
+    like: Mapping[str, Any] | None = None,
+    base_width: int | None = None,
+    latent_noise: float | None = None,
 ) -> tuple[Settings, Settings]:
     """The "model" and "game" of a fresh frame model's config.
 
@@ -45,19 +51,24 @@ def frame_settings(
         width: of a frame in pixels.
         like: the "model" of another's config, of this preset; all but the size is taken from it,
             and the linear map is there in any case, as it changes nothing at first.
+        base_width: of E and G, where it is not the preset's own.
+        latent_noise: of the game, likewise. The paper's preset has neither.
 
     Raises:
         ValueError: the networks cannot have that size.
     """
+    game: Settings = {} if latent_noise is None else {"latent_noise": latent_noise}
     shape = {**_kind_of(like or {}, "preset", PRESETS)[1], "height": height, "width": width}
     if preset == "paper":
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
         shape = FIRST_GRID | shape | {"linear": True}
-        return asdict(GridConfig(**shape)), asdict(GridGameConfig())
+        return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
     stride = stride_of(height, width)
     shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
-    return asdict(GridConfig(**shape)), asdict(GridGameConfig())
+    if base_width is not None:
+        shape["base_width"] = base_width
+    return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
 
 
 def preset_of(model: Mapping[str, Any]) -> str:

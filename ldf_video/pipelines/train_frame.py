@@ -148,6 +148,8 @@ def train_frame(
     out: str | Path = "checkpoints/frame",
     size: str | None = None,
     preset: str | None = None,
+    width: int | None = None,
+    latent_noise: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -172,6 +174,8 @@ def train_frame(
     given = {
         "size": size,
         "preset": preset,
+        "width": width,
+        "latent_noise": latent_noise,
         "steps": steps,
         "minutes": minutes,
         "batch_size": batch_size,
@@ -297,9 +301,15 @@ def frame_run_config(
         raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
     if origin is not None:
         check_frame_origin(options["init"], origin, preset=preset, geometry=geometry)
+    _check_grid_options(options, preset=preset, like=like)
     try:
         model, game = build.frame_settings(
-            preset, height=geometry.height, width=geometry.width, like=like
+            preset,
+            height=geometry.height,
+            width=geometry.width,
+            like=like,
+            base_width=options.get("width"),
+            latent_noise=options.get("latent_noise"),
         )
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
@@ -320,3 +330,23 @@ def frame_run_config(
         "frames": geometry.settings(),
         **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
     }
+
+
+def _check_grid_options(options: Options, *, preset: str, like: Mapping[str, Any]) -> None:
+    """See that what only the default networks and their game have is asked for only there.
+
+    Raises:
+        UsageError: it is not, or means nothing.
+    """
+    width, noise = options.get("width"), options.get("latent_noise")
+    for flag, value in (("--width", width), ("--latent-noise", noise)):
+        if value is not None and preset != "default":
+            raise UsageError(f"{flag} {value}: --preset {preset} has no such thing: drop it")
+    if width is not None and (width < 8 or width % 8):
+        raise UsageError(f"--width {width}: expected a multiple of 8")
+    if width is not None and like and width != like["base_width"]:
+        raise UsageError(
+            f"--width {width}: the model of --init has {like['base_width']}, which stays: drop it"
+        )
+    if noise is not None and not 0 <= noise <= 10:  # NaN is neither
+        raise UsageError(f"--latent-noise {noise}: expected 0 to 10")
