@@ -129,14 +129,17 @@ def test_a_flow_of_vectors_has_a_wide_token_a_frame() -> None:
 
 def test_a_flows_config_without_a_patch_means_a_token_a_frame() -> None:
     model, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=8, block=2)
-    del model["patch"], model["shared_noise"], model["level_shift"]
+    del model["patch"], model["shared_noise"], model["level_shift"], model["first_steps"]
+    model["sampling_steps"] = 7
     top = build.top_model(model)
+    assert top.config.first_steps == 7  # a seed gives the video that it gave before
     assert (top.config.patch_shape, top.config.patches) == ((8, 8), 1)
     assert (top.config.shared_noise, top.config.level_shift) == (0, 1)
     assert "place" not in top.state_dict()  # the first models' weights fit
     like = {**model, "width": 64}
     again, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2, like=like)
     assert (again["patch"], again["width"], again["shared_noise"]) == (0, 64, 0)
+    assert again["first_steps"] == 7
 
 
 def test_a_config_without_a_stride_means_8() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -85,8 +86,9 @@ def test_a_share_of_noise_is_a_share(share: float) -> None:
 
 
 def test_no_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="sampling_steps 0: expected 1 or more"):
-        FlowConfig(sampling_steps=0)
+    for name in ("sampling_steps", "first_steps"):
+        with pytest.raises(ValueError, match=f"{name} 0: expected 1 or more"):
+            FlowConfig(**{name: 0})
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.0, 1e20, float("nan"), float("inf")])
@@ -96,9 +98,9 @@ def test_a_shift_of_levels_leaves_steps_their_length(shift: float) -> None:
 
 
 def test_levels_go_from_noise_to_data_and_lie_denser_at_the_noise() -> None:
-    even = FlowTop(replace(FLOW, sampling_steps=5, level_shift=1.0))._sampling_levels()
+    even = FlowTop(replace(FLOW, level_shift=1.0))._sampling_levels(5)
     assert even == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0])
-    shifted = FlowTop(replace(FLOW, sampling_steps=5, level_shift=2.0))._sampling_levels()
+    shifted = FlowTop(replace(FLOW, level_shift=2.0))._sampling_levels(5)
     assert shifted == pytest.approx([1, 8 / 9, 3 / 4, 4 / 7, 1 / 3, 0])
 
 
@@ -224,21 +226,26 @@ def test_remembered_keys_give_what_the_whole_window_gives() -> None:
     torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_sampling_is_adams_bashforth_on_the_whole_window() -> None:
+@pytest.mark.parametrize(
+    ("known", "passed"),  # levels 2 t / (1 + t)
+    [(8, [1, 4 / 5, 1 / 2, 0]), (0, [1, 6 / 7, 2 / 3, 2 / 5, 0])],
+    ids=["with a past", "a first block"],
+)
+def test_sampling_is_adams_bashforth_on_the_whole_window(known: int, passed: list[float]) -> None:
     """The sampler, written plainly: no cache, the past at its level beside the noisy block."""
     top = flow()
-    context = latents(2, 8)
+    context = latents(2, known) if known else None
     sampled = next(top.sample(4, generators(2), context=context))
-    past = top.standardise(context)
+    past = torch.zeros(2, 0, 64) if context is None else top.standardise(context)
     e = torch.stack([torch.randn(5, 64, generator=g) for g in generators(2)])
     x = 0.75**0.5 * e[:, :1] + 0.5 * e[:, 1:]
     slopes, spans = [], []
-    for i, (u, following) in enumerate([(1, 3 / 4), (3 / 4, 3 / 7), (3 / 7, 0)]):  # 3 t / (2 + t)
+    for i, (u, following) in enumerate(pairwise(passed)):
         spans.append(u - following)
-        levels = torch.cat([torch.full((2, 8), FLOW.context_level), torch.full((2, 4), u)], 1)
-        mask = torch.ones(2, 12, dtype=torch.bool)
+        levels = torch.cat([torch.full((2, known), FLOW.context_level), torch.full((2, 4), u)], 1)
+        mask = torch.ones(2, known + 4, dtype=torch.bool)
         with torch.no_grad():
-            slopes.append(top._velocity(torch.cat([past, x], 1), levels, mask=mask)[:, 8:])
+            slopes.append(top._velocity(torch.cat([past, x], 1), levels, mask=mask)[:, known:])
         # The line through the last two velocities, at the middle of the step.
         bend = (slopes[i] - slopes[i - 1]) / spans[i - 1] if i else torch.zeros_like(x)
         x = x + spans[i] * (slopes[i] + bend * spans[i] / 2)

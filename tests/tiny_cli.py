@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SMALL_FRAME = {"base_width": 8, "critic_width": 8, "depth": 1}
-SMALL_FLOW = {"width": 32, "depth": 2, "heads": 2, "local_width": 8, "sampling_steps": 3}
+SMALL_FLOW = {
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "local_width": 8,
+    "sampling_steps": 3,
+    "first_steps": 3,
+}
 SMALL_ALI = {"base_width": 4, "latent_channels": 8}
 SMALL_MLP = {"width": 32, "noise_size": 16}
 

@@ -39,6 +39,7 @@ FLOW = FlowConfig(
     local_width=8,
     local_depth=1,
     sampling_steps=3,
+    first_steps=4,
 )
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)

@@ -130,7 +130,7 @@ def top_settings(
         return {"kind": "mlp", **asdict(MlpConfig(**shape))}, asdict(GanConfig())
     shape["block"] = block
     if like:
-        shape = FIRST_FLOW | shape
+        shape = _flow_settings(shape)
     elif latent_shape[1:] == (1, 1):
         shape |= VECTORS
     else:
@@ -157,7 +157,13 @@ def top_model(model: Mapping[str, Any]) -> TopModel:
     kind, settings = _kind_of(model, "kind", KINDS)
     if kind == "mlp":
         return MlpTop(MlpConfig(**settings))
-    return FlowTop(FlowConfig(**(FIRST_FLOW | settings)))
+    return FlowTop(FlowConfig(**_flow_settings(settings)))
+
+
+def _flow_settings(settings: Settings) -> Settings:
+    """What a flow's config says, with what the first ones did not name."""
+    steps = settings.get("sampling_steps")
+    return FIRST_FLOW | ({} if steps is None else {"first_steps": steps}) | settings
 
 
 def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:

@@ -40,6 +40,8 @@ class FlowConfig:
         local_width: channels of a cell in the convolutions around the transformer; 0 for none.
         local_depth: such convolutions before the transformer, and as many after it.
         sampling_steps: steps a block when sampling, each one pass of the network.
+        first_steps: the same for the first block of a video, which has no past and has most to
+            decide (docs/log.md).
         level_shift: how much denser the steps lie at the noisy end, where a frame is decided (Esser
             et al. 2024, arXiv:2403.03206); 1 for even steps.
         shared_noise: share of the noise's variance that is the same in all frames of a block (Ge et
@@ -58,7 +60,8 @@ class FlowConfig:
     local_width: int = 64
     local_depth: int = 2
     sampling_steps: int = 5
-    level_shift: float = 1.5
+    first_steps: int = 16
+    level_shift: float = 2.0
     shared_noise: float = 0.75
     prefix_noise: float = 0.2
     context_level: float = 0.05
@@ -72,8 +75,9 @@ class FlowConfig:
             )
         if not 0 <= self.shared_noise <= 1:
             raise ValueError(f"shared_noise {self.shared_noise}: expected 0 to 1")
-        if self.sampling_steps < 1:
-            raise ValueError(f"sampling_steps {self.sampling_steps}: expected 1 or more")
+        for name in ("sampling_steps", "first_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
         if not 0.01 <= self.level_shift <= 100:  # far outside of it steps have no length
             raise ValueError(f"level_shift {self.level_shift}: expected 0.01 to 100")
         if self.patch < 0:
@@ -309,7 +313,8 @@ class FlowTop(TopModel):
         e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
         x = self._mixed(e[:, :1], e[:, 1:]).to(past.device)
         before = None
-        for high, low in pairwise(self._sampling_levels()):
+        steps = self.config.sampling_steps if first else self.config.first_steps
+        for high, low in pairwise(self._sampling_levels(steps)):
             velocity = self._network(x, x.new_full((1, 1), high), first, None, seen)
             step, slope = high - low, velocity
             if before is not None:
@@ -318,9 +323,9 @@ class FlowTop(TopModel):
             x, before = x + step * slope, (velocity, step)
         return x
 
-    def _sampling_levels(self) -> list[float]:
-        """Noise levels that a block passes through, from 1 to 0."""
-        steps, shift = self.config.sampling_steps, self.config.level_shift
+    def _sampling_levels(self, steps: int) -> list[float]:
+        """Noise levels that a block passes through in a number of steps, from 1 to 0."""
+        shift = self.config.level_shift
         even = (1 - step / steps for step in range(steps + 1))
         return [shift * u / (1 + (shift - 1) * u) for u in even]
 
