@@ -69,7 +69,7 @@ def train_frame(
             Twice as many learn more in an update, which takes up to four times the arithmetic.
         latent_noise: largest standard deviation of the noise on latents that the generator learns
             from, 0.6 by default, which latents of a top model need. Less makes reconstructions
-            sharper and latents that are off worse.
+            sharper and latents that are off worse. `init` does not bring it along.
         steps: updates in all; or
         minutes: training time in all; neither means 10 minutes on a CPU, 5 on a GPU.
         batch_size: frames an update, 64 by default, at least 4.

@@ -37,11 +37,16 @@ Spans = dict[str, list[tuple[int, Frames]]]
 """By split: the number of a span, and its windows (N, frames, size, size, 3)."""
 
 
-def spans(film: Path, *, length: int) -> Iterator[tuple[float, float, list[av.VideoFrame]]]:
-    """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame."""
+def spans(
+    film: Path, *, length: int, threads: int = 0
+) -> Iterator[tuple[float, float, list[av.VideoFrame]]]:
+    """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame.
+
+    `threads` decode, 0 for as many as there are cores.
+    """
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.thread_type, stream.thread_count = "AUTO", threads
         rate = float(stream.average_rate or 25)
         frames: list[av.VideoFrame] = []
         for number, frame in enumerate(container.decode(stream)):
@@ -76,7 +81,9 @@ def cut_share(number: int, job: int, options: argparse.Namespace) -> Spans:
     rng = np.random.default_rng([options.seed, number])
     found: Spans = {"train": [], "test": []}
     film = options.films[number]
-    for index, (first, last, frames) in enumerate(spans(film, length=options.frames)):
+    threads = 0 if options.jobs == 1 else 1
+    found_spans = spans(film, length=options.frames, threads=threads)
+    for index, (first, last, frames) in enumerate(found_spans):
         height, width = frames[0].height, frames[0].width
         boxes = [place(height, width, rng, size=options.size) for _ in range(options.windows)]
         split = split_of(first, last)
@@ -97,7 +104,12 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=16, help="a clip")
     parser.add_argument("--windows", type=int, default=4, help="a span")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes, each of which decodes the whole film",
+    )
     options = parser.parse_args()
     for name in ("size", "frames", "windows", "jobs"):
         if (given := getattr(options, name)) < 1:
@@ -105,19 +117,33 @@ def main() -> int:
     for film in options.films:
         if not film.is_file():
             parser.error(f"{film}: expected a video file")
+    if len({film.stem for film in options.films}) < len(options.films):
+        parser.error("two films have one name: their clips would be one file; rename one")
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         run = map if options.jobs == 1 else pool.map
         for number, film in enumerate(options.films):
             shares = list(run(cut_share, repeat(number), range(options.jobs), repeat(options)))
             for split in ("train", "test"):
                 parts = sorted((part for share in shares for part in share[split]), key=_index)
+                write(options.out / split / f"{film.stem}.npy", [windows for _, windows in parts])
                 count = sum(len(windows) for _, windows in parts)
-                if parts:
-                    path = options.out / split / f"{film.stem}.npy"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, np.concatenate([windows for _, windows in parts]))
                 print(f"{film.name}: {count} clips for {split}", flush=True)
+            del shares, parts  # some gigabytes, beside which the next film is cut
     return 0
+
+
+def write(path: Path, parts: list[Frames]) -> None:
+    """Write windows as one array, if there are any, without a second copy of them in memory."""
+    if not parts:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (sum(len(windows) for windows in parts), *parts[0].shape[1:])
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    begin = 0
+    for windows in parts:
+        array[begin : begin + len(windows)] = windows
+        begin += len(windows)
+    array.flush()
 
 
 def _index(part: tuple[int, Frames]) -> int:

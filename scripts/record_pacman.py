@@ -24,6 +24,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -194,11 +195,13 @@ def open_emulator(game: str = PACMAN) -> Emulator:
     emulator = ale_py.ALEInterface()
     emulator.setInt("random_seed", 0)
     emulator.setFloat("repeat_action_probability", 0.0)
-    rom = roms.get_rom_path(game)
+    with warnings.catch_warnings():  # it says the same in more lines
+        warnings.simplefilter("ignore")
+        rom = roms.get_rom_path(game)
     if rom is None:
         raise LdfError(
-            f"got an ale-py without {game}, expected the name of one of its games, such as "
-            f"{PACMAN}, and 0.11 or newer: pip install -U ale-py"
+            f"got no game {game} from ale-py, expected the name of one that it has, such as "
+            f"{PACMAN} or riverraid, and ale-py 0.11 or newer"
         )
     emulator.loadROM(rom)
     return emulator
@@ -700,6 +703,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = settings_of(args)
         args.out.mkdir(parents=True, exist_ok=True)
         codec = choose_codec(args.out)
+        if settings.game != PACMAN:
+            open_emulator(settings.game)  # a mistyped one fails before anything is noted
         keep_settings(args.out, settings, suffix=codec.suffix)
         for split in SPLITS:
             run_split(args, split, codec=codec)

@@ -476,7 +476,9 @@ def test_another_game_is_played_by_all_that_it_knows_but_nothing() -> None:
     assert set(itertools.islice(held, 500)) == {1, 3, 11}
 
 
-def test_a_game_that_the_emulator_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_game_that_the_emulator_lacks_is_said_and_nothing_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Interface:
         setLoggerMode = staticmethod(lambda mode: None)  # noqa: N815
         setInt = setFloat = lambda self, name, value: None  # noqa: N815
@@ -487,8 +489,9 @@ def test_a_game_that_the_emulator_lacks_is_said(monkeypatch: pytest.MonkeyPatch)
         roms=SimpleNamespace(get_rom_path=lambda name: None),
     )
     monkeypatch.setitem(sys.modules, "ale_py", fake)
-    with pytest.raises(LdfError, match="an ale-py without chess, expected the name"):
-        recorder.open_emulator("chess")
+    assert recorder.main([*arguments(tmp_path), "--game", "chess"]) == 1
+    assert "got no game chess from ale-py, expected the name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recordings_of_before_are_of_pacman(tmp_path: Path) -> None:

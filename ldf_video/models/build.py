@@ -52,7 +52,7 @@ def frame_settings(
         like: the "model" of another's config, of this preset; all but the size is taken from it,
             and the linear map is there in any case, as it changes nothing at first.
         base_width: of E and G, where it is not the preset's own.
-        latent_noise: of the game, likewise. The paper's preset has neither.
+        latent_noise: of the game, likewise. The paper's preset goes without both.
 
     Raises:
         ValueError: the networks cannot have that size.

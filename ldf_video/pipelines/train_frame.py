@@ -301,7 +301,7 @@ def frame_run_config(
         raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
     if origin is not None:
         check_frame_origin(options["init"], origin, preset=preset, geometry=geometry)
-    _check_grid_options(options, preset=preset, like=like)
+    _check_grid_options(options, preset=preset, known=known)
     try:
         model, game = build.frame_settings(
             preset,
@@ -332,8 +332,13 @@ def frame_run_config(
     }
 
 
-def _check_grid_options(options: Options, *, preset: str, like: Mapping[str, Any]) -> None:
+def _check_grid_options(options: Options, *, preset: str, known: Any) -> None:
     """See that what only the default networks and their game have is asked for only there.
+
+    Args:
+        options: those that were given.
+        preset: of the run.
+        known: config of the model of `--init`, if there is one.
 
     Raises:
         UsageError: it is not, or means nothing.
@@ -344,9 +349,9 @@ def _check_grid_options(options: Options, *, preset: str, like: Mapping[str, Any
             raise UsageError(f"{flag} {value}: --preset {preset} has no such thing: drop it")
     if width is not None and (width < 8 or width % 8):
         raise UsageError(f"--width {width}: expected a multiple of 8")
-    if width is not None and like and width != like["base_width"]:
+    if width is not None and known is not None and width != known.base_width:
         raise UsageError(
-            f"--width {width}: the model of --init has {like['base_width']}, which stays: drop it"
+            f"--width {width}: the model of --init has {known.base_width}, which stays: drop it"
         )
     if noise is not None and not 0 <= noise <= 10:  # NaN is neither
         raise UsageError(f"--latent-noise {noise}: expected 0 to 10")
