@@ -133,17 +133,22 @@ def main() -> int:
 
 
 def write(path: Path, parts: list[Frames]) -> None:
-    """Write windows as one array, if there are any, without a second copy of them in memory."""
+    """Write windows as one array, if there are any, without a second copy of them in memory.
+
+    The name appears once the file is whole.
+    """
     if not parts:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (sum(len(windows) for windows in parts), *parts[0].shape[1:])
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    part = path.with_name(f".{path.name}.part")
+    array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     begin = 0
     for windows in parts:
         array[begin : begin + len(windows)] = windows
         begin += len(windows)
     array.flush()
+    part.replace(path)
 
 
 def _index(part: tuple[int, Frames]) -> int:

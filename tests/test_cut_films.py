@@ -103,6 +103,18 @@ def test_a_film_that_is_not_there_is_said(
     assert "no/film.mp4: expected a video file" in capsys.readouterr().err
 
 
+def test_a_write_that_is_cut_short_leaves_no_array(tmp_path: Path) -> None:
+    path, whole = tmp_path / "film.npy", np.ones((2, 1, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="broadcast"):
+        films.write(path, [whole, np.ones((1, 1, 9, 9, 3), np.uint8)])
+    assert not path.exists()
+    films.write(path, [whole, whole])
+    assert [file.name for file in tmp_path.iterdir()] == ["film.npy"]
+    assert np.array_equal(np.load(path), np.ones((4, 1, 8, 8, 3)))
+    films.write(tmp_path / "none.npy", [])
+    assert not (tmp_path / "none.npy").exists()
+
+
 def test_films_of_one_name_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
