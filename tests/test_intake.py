@@ -12,7 +12,7 @@ from tiny_models import make_frames, write_array
 
 from ldf_video.pipelines import intake
 from ldf_video.pipelines.batches import Plain
-from ldf_video.pipelines.intake import OVERLAP, take_in
+from ldf_video.pipelines.intake import take_in
 from ldf_video.pipelines.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.events import (
@@ -80,13 +80,13 @@ def commit(root: Path, frames: np.ndarray) -> None:
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """The first frame of each clip that is begun, and whether it was sought."""
-    seen: list[tuple[int, bool]] = []
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first frame of each clip that is begun."""
+    seen: list[int] = []
     kept = intake._Intake._begin_clip
 
     def note(self: Any, event: Any) -> None:
-        seen.append((event.first_frame, event.sought))
+        seen.append(event.first_frame)
         kept(self, event)
 
     monkeypatch.setattr(intake._Intake, "_begin_clip", note)
@@ -94,8 +94,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_long_clip_goes_on_from_the_key_frame_before(
-    tmp_path: Path, begun: list[tuple[int, bool]], workers: int
+def test_a_long_clip_goes_on_behind_its_last_committed_row(
+    tmp_path: Path, begun: list[int], workers: int
 ) -> None:
     long_video(tmp_path)
     bring(tmp_path)
@@ -107,30 +107,9 @@ def test_a_long_clip_goes_on_from_the_key_frame_before(
     commit(tmp_path, whole[:421])
     report = bring(tmp_path, workers=workers)
 
-    assert begun == [(421 - OVERLAP, True)]
+    assert begun == [421]
     assert report == Report(num_sources=1, num_frames=600 - 421)
     assert frames_of(tmp_path, "long.mp4").tobytes() == whole.tobytes()
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("held", [421, 599])
-def test_where_a_seek_gives_other_rows_the_clip_is_read_from_its_beginning(
-    tmp_path: Path, begun: list[tuple[int, bool]], workers: int, held: int
-) -> None:
-    long_video(tmp_path)
-    bring(tmp_path)
-    whole = frames_of(tmp_path, "long.mp4")
-    (tmp_path / "store").rename(tmp_path / "straight")
-    begun.clear()
-    other = whole[:held].copy()
-    other[-1] ^= 1  # as another machine may have made it
-
-    commit(tmp_path, other)
-    report = bring(tmp_path, workers=workers)
-
-    assert begun == [(held - OVERLAP, True), (held - OVERLAP, False)]
-    assert report == Report(num_sources=1, num_frames=600 - held)
-    assert frames_of(tmp_path, "long.mp4").tobytes() == other.tobytes() + whole[held:].tobytes()
 
 
 def test_what_is_on_its_way_is_not_read_twice(tmp_path: Path) -> None:
@@ -231,7 +210,7 @@ class FakePool:
     frames = np.stack([barcode(k, height=32, width=32) for k in range(20)])
 
     def __init__(self, first: Callable[[FakePool, Source], Iterator[Event]]) -> None:
-        self._first, self.again, self.later = first, list[Source](), list[Event]()
+        self._first = first
 
     def __call__(self, *_: Any, **__: Any) -> FakePool:
         return self
@@ -241,21 +220,15 @@ class FakePool:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def restart(self, source: Source, *, seek: bool) -> None:
-        self.again.append(source)
-
     def read(self, sources: list[Source], plan: Plan) -> Iterator[Event]:
         self._plan = plan
+        first, self._first = self._first, FakePool.whole
         for number, source in enumerate(sources):
-            yield from self.whole(source) if number else self._first(self, source)
-        yield from self.later
-        self.later = []
-        while self.again:
-            yield from self.whole(self.again.pop(0))
+            yield from self.whole(source) if number else first(self, source)
 
-    def begin(self, source: Source, *, sought: bool = False) -> ClipBegun:
+    def begin(self, source: Source) -> ClipBegun:
         (self.wanted,) = self._plan(source, DIGEST, None)
-        return ClipBegun(source, DIGEST, None, Fraction(25), self.wanted, sought, "")
+        return ClipBegun(source, DIGEST, None, Fraction(25), self.wanted, "")
 
     def whole(self, source: Source) -> Iterator[Event]:
         begun = self.begin(source)
@@ -272,17 +245,6 @@ def out_of_reach(pool: FakePool, source: Source) -> Iterator[Event]:
     yield SourceFailed(source, DIGEST, "cannot be read: the network is gone", fault="reach")
 
 
-def sought_elsewhere(pool: FakePool, source: Source) -> Iterator[Event]:
-    yield pool.begin(source, sought=True)
-    yield FramesRead(source, None, pool.frames[::-1], 1.0)
-    end = [ClipEnded(source, None, ""), SourceEnded(source, DIGEST, None)]
-    yield from end
-    if pool.again:  # else the batch is not yet full
-        yield pool.begin(pool.again.pop())
-        yield FramesRead(source, None, pool.frames, 1.0)
-        pool.later = end  # the copy comes before
-
-
 def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,21 +257,6 @@ def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
     assert report.num_frames == 20
     assert np.array_equal(frames_of(tmp_path, "b"), FakePool.frames)
     assert [bad.source for bad in StoreReader(tmp_path / "store").quarantined()] == ["a"]
-
-
-@pytest.mark.parametrize("batch_size", [3, 8, 16, 20, 64])
-def test_while_a_clip_is_read_again_a_copy_waits_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
-    (tmp_path / "clips").mkdir()
-    for name in "ab":
-        (tmp_path / "clips" / name).write_bytes(b"clip")
-    with StoreWriter(tmp_path / "store", SPEC) as writer:
-        writer.append(DIGEST, FakePool.frames[:16], fps=Fraction(25))
-    monkeypatch.setattr(intake, "ReaderPool", FakePool(sought_elsewhere))
-    report = bring(tmp_path, batch_size=batch_size)
-    assert report == Report(num_sources=2, num_frames=4)
-    assert np.array_equal(frames_of(tmp_path, "b"), FakePool.frames)
 
 
 def test_rows_of_a_file_that_was_written_over_are_let_go(

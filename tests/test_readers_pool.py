@@ -119,7 +119,7 @@ def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None
         heard.assert_whole(source.name)
         begun, ended, source_ended = heard.of(source.name)
         digest = source_digest(source)
-        assert begun == ClipBegun(source, digest, None, 25, 0, False, "")
+        assert begun == ClipBegun(source, digest, None, 25, 0, "")
         assert (ended, source_ended) == (
             ClipEnded(source, None, ""),
             SourceEnded(source, digest, None),
@@ -499,41 +499,6 @@ def test_modules_of_the_current_directory_are_not_taken(
 def test_a_reader_of_videos_must_exist() -> None:
     with pytest.raises(UsageError, match="expected auto, pyav or decord"):
         ReaderPool(SIZE, num_workers=1, reader="quick")  # type: ignore[arg-type]
-
-
-# -- restart -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-@pytest.mark.parametrize("when", [FramesRead, SourceEnded])
-def test_a_restarted_source_comes_again_by_the_plan(
-    three: list[Source], num_workers: int, when: type[Event]
-) -> None:
-    firsts = iter([90, 10])
-    seen: list[Event] = []
-    with ReaderPool(SIZE, num_workers=num_workers) as pool:
-
-        def events() -> Iterable[Event | None]:
-            for event in pool.read([three[0]], lambda *_: [next(firsts)]):
-                seen.extend([event] if event else [])
-                yield event
-                if type(event) is when and sum(isinstance(e, when) for e in seen) == 1:
-                    pool.restart(three[0], seek=False)
-
-        heard = Heard(events())
-    assert heard.numbers["a.mkv", None] == [*range(90, 100), *range(10, 100)]
-    begun = [event.first_frame for event in heard.events if isinstance(event, ClipBegun)]
-    assert begun == [90, 10]
-    assert isinstance(seen[-1], SourceEnded)
-
-
-def test_a_restart_after_the_last_event_is_done_by_the_next_call(three: list[Source]) -> None:
-    with ReaderPool(SIZE, num_workers=1) as pool:
-        Heard(pool.read(three, from_start))
-        pool.restart(three[2], seek=False)
-        pool.restart(three[2], seek=False)  # once is enough
-        heard = Heard(pool.read([], from_start))
-    assert heard.numbers == {("c.mkv", None): list(range(NUM_FRAMES))}
 
 
 # -- a parent that ends ------------------------------------------------------------------------

@@ -54,7 +54,6 @@ class Served:
                 "source": source.to_json(),
                 "stamp": source_stamp(source),
                 "first_frames": first_frames,
-                "seek": True,
                 "threads": 1,
                 "careful": careful,
             }
@@ -92,7 +91,6 @@ def test_a_source_is_looked_at_and_opened(served: Served, source: Source) -> Non
         "index": None,
         "fps": [25, 1],
         "first_frame": 0,
-        "sought": False,
         "why_pyav": "",
     }
     assert [served.hear()["num_frames"] for _ in range(2)] == [32, 8]

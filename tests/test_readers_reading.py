@@ -31,7 +31,6 @@ CLIP = {
     "index": 1,
     "fps": [30000, 1001],
     "first_frame": 5,
-    "sought": True,
     "why_pyav": "",
 }
 FRAMES = {"is": "frames", "num_frames": 2, "position": 0.5}
@@ -75,7 +74,6 @@ def test_commands_follow_from_what_is_known() -> None:
         "source": SOURCE.to_json(),
         "stamp": "now",
         "first_frames": [SKIP, 5, SKIP, 0],
-        "seek": True,
         "threads": 0,
         "careful": False,
     }
@@ -90,7 +88,7 @@ def test_nothing_is_to_be_done_where_no_clip_is_wanted() -> None:
 
 def test_words_become_events() -> None:
     reading = opened()
-    assert hear(reading, CLIP) == [ClipBegun(SOURCE, DIGEST, 1, Fraction(30000, 1001), 5, True, "")]
+    assert hear(reading, CLIP) == [ClipBegun(SOURCE, DIGEST, 1, Fraction(30000, 1001), 5, "")]
     (read,) = hear(reading, FRAMES, PIXELS)
     assert (read.source, read.index, read.position) == (SOURCE, 1, 0.5)  # type: ignore[union-attr]
     expected = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
@@ -110,25 +108,13 @@ def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
     command = reading.command(plan)
     assert command is not None
     assert command["first_frames"] == [SKIP, 7, SKIP, 0]
-    assert (command["threads"], command["careful"], command["seek"]) == (1, True, False)
+    assert (command["threads"], command["careful"]) == (1, True)
     assert hear(reading, CLIP | {"first_frame": 7}) == []  # it has begun already
     hear(reading, CLIP_END)
     reading.begin_second_try()
     command = reading.command(plan)
     assert command is not None
     assert command["first_frames"] == [SKIP, SKIP, SKIP, 0]
-
-
-def test_what_is_read_anew_keeps_its_digest_and_no_more() -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
-    command = reading.anew(seek=False).command(lambda *_: [1, 2, 3, 4])
-    assert command is not None
-    assert (command["do"], command["first_frames"], command["seek"]) == (
-        "open",
-        [1, 2, 3, 4],
-        False,
-    )
 
 
 def test_a_clip_that_had_begun_ends_where_it_came() -> None:

@@ -114,42 +114,6 @@ def test_a_partial_clip_goes_on_where_its_commits_end(tmp_path) -> None:
     assert_holds(StoreReader(tmp_path), {"a": rows})
 
 
-def test_committed_rows_are_read_back_across_commits_and_shards(tmp_path) -> None:
-    rows, other = make_rows(0, 20), make_rows(1, 7)
-    with StoreWriter(tmp_path, SPEC, shard_bytes=6 * SPEC.row_bytes) as writer:
-        for first, stop in ((0, 4), (4, 5), (5, 18)):
-            writer.append("a", rows[first:stop], fps=FPS)
-            writer.append("b", other[:1], fps=FPS)
-            writer.commit()
-        writer.append("a", rows[18:], fps=FPS)
-        for first in range(19):
-            for stop in range(first, 19):
-                found = writer.committed_rows("a", first, stop)
-                assert found.shape == (stop - first, 3, 2)
-                assert found.tobytes() == rows[first:stop].tobytes()
-        for first, stop in ((0, 19), (-1, 3), (4, 3)):
-            with pytest.raises(IndexError, match=r"rows .* of clip a: expected .* stop <= 18"):
-                writer.committed_rows("a", first, stop)
-        assert writer.committed_rows("unknown", 0, 0).shape == (0, 3, 2)
-        add_clip(writer, "a", rows[:0])
-        writer.commit()
-        assert writer.committed_rows("a", 0, 20).tobytes() == rows.tobytes()
-
-
-def test_committed_rows_of_a_shard_that_was_cut_are_no_bus_error(tmp_path) -> None:
-    with StoreWriter(tmp_path, SPEC) as writer:
-        writer.append("a", make_rows(0, 5), fps=FPS)
-        writer.commit()
-        path = tmp_path / "data-00000.npy"
-        path.write_bytes(path.read_bytes()[:-1])
-        assert writer.committed_rows("a", 0, 4).tobytes() == make_rows(0, 4).tobytes()
-        with pytest.raises(StoreError, match=r"data-00000.npy ends before row 5"):
-            writer.committed_rows("a", 3, 5)
-        path.unlink()
-        with pytest.raises(StoreError, match=r"data-00000.npy cannot be read"):
-            writer.committed_rows("a", 0, 1)
-
-
 def test_a_salvaged_clip_counts_as_finished(tmp_path) -> None:
     with StoreWriter(tmp_path, SPEC) as writer:
         writer.append("a", make_rows(0, 4), fps=FPS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -15,7 +16,6 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video import decord_reader, video_frames
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, examine
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.packets import TimesError
 from ldf_video.video.read import check_reader, open_clips
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_decord_gives_every_frame_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
     path = write_clip(tmp_path / name, _images(), **options)
-    assert len(examine(path).timeline.pts) == len(NUMBERS)
+    assert len(examine(path).pts) == len(NUMBERS)
     monkeypatch.setattr(video_frames, "open_media", _refuse)
     monkeypatch.setattr(decord_reader, "open_media", _refuse)
     assert _numbers(path) == (NUMBERS, "")
@@ -259,8 +259,43 @@ def test_the_rest_is_read_by_pyav(
 
 def test_odd_sizes_are_not_for_decord() -> None:
     for width, height in ((63, 48), (64, 47)):
-        with pytest.raises(TimesError, match=r"^an odd size$"):
+        with pytest.raises(NotForDecordError, match=r"^an odd size$"):
             decord_reader._check_frame(av.VideoFrame(width, height, "yuv420p"), full_range=False)
+
+
+@pytest.mark.parametrize(
+    ("pts", "reason"),
+    [
+        ([2, 0, 1], "frames before the first key frame"),
+        ([0, 2, 1, 2], "two frames at one time"),
+        ([*range(0, 200, 2), *range(1, 200, 2)], "times that jump back"),
+    ],
+)
+def test_times_out_of_order_are_not_for_decord(pts: list[int], reason: str) -> None:
+    assert decord_reader._in_display_order(np.array([0, 8, 4, 2, 6])).tolist() == [0, 2, 4, 6, 8]
+    with pytest.raises(NotForDecordError, match=f"^{reason}$"):
+        decord_reader._in_display_order(np.array(pts))
+
+
+@pytest.mark.parametrize(
+    ("hevc", "unit", "reason"),
+    [
+        (False, [0x67, 9, 8], "frames that may change in size"),
+        (False, [0x68, 9, 8], "headers that change"),
+        (True, [33 << 1, 1, 7], "frames that may change in size"),
+        (True, [34 << 1, 1, 7], "headers that change"),
+        (True, [16 << 1, 1, 7], "a broken link between pictures"),
+    ],
+)
+def test_headers_that_change_are_not_for_decord(hevc: bool, unit: list[int], reason: str) -> None:
+    known = [33 << 1, 9] if hevc else [0x67, 9]
+    head = [1, *[0] * 20, 0xFD] if hevc else [1, 0, 0, 0, 0xFD]  # lengths of two bytes
+    context = SimpleNamespace(name="hevc" if hevc else "h264", extradata=bytes([*head, *known]))
+    stream: Any = SimpleNamespace(codec_context=context)
+    check = decord_reader._UnitCheck(stream)
+    check(bytes([0, len(known), *known, 0, 2, 2, 1]))
+    with pytest.raises(NotForDecordError, match=f"^{reason}$"):
+        check(bytes([0, len(known), *known, 0, len(unit), *unit]))
 
 
 def test_a_cut_file_gives_its_good_prefix(tmp_path: Path) -> None:

@@ -361,17 +361,6 @@ def test_a_remote_array_that_is_cut_or_no_array_says_so() -> None:
             count_clips(locate("memory://clips/a.npy"))
 
 
-def test_a_far_frame_of_a_remote_video_is_decoded_up_to(tmp_path: Path) -> None:
-    """Seeking looks at all packets first: over a network that is no gain."""
-    images = [barcode(number % 256) for number in range(400)]
-    write_clip(tmp_path / "long.mp4", images, **GOP_8)
-    (source,) = find_sources(_in_memory(tmp_path))
-    (clip,) = open_clips(source, NATIVE, first_frames=[350])
-    assert not clip.sought
-    whole = _frames(tmp_path / "long.mp4")
-    assert [image.tobytes() for image in clip.frames] == [image for _, image in whole[350:]]
-
-
 def test_decord_is_not_asked_to_read_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ldf_video.video.read.check_decord", lambda: None)
     monkeypatch.setattr("ldf_video.video.decord_reader.check_decord", lambda: None)

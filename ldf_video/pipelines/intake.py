@@ -27,9 +27,6 @@ from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP, Reader
 from ldf_video.video.sources import Source
 
-OVERLAP = 16
-"""Frames that the store has already and that are read once more where a clip is gone on with."""
-
 MAX_WORKERS = 16
 
 
@@ -67,25 +64,14 @@ class _Clip:
         begun: ClipBegun,
         *,
         on_new: Callable[[int], None],
-        on_other: Callable[[], None],
     ) -> None:
-        self._writer, self._clip_id, self._begun = writer, clip_id, begun
-        self._on_new, self._on_other = on_new, on_other
-        self._next, self._committed = begun.first_frame, writer.committed_frames(clip_id)
-        self._is_dropped = False
+        self._writer, self._clip_id, self._fps = writer, clip_id, begun.fps
+        self._on_new = on_new
 
     def take(self, rows: Rows) -> None:
-        """The next rows: those that the store has are compared, those that it lacks are added."""
-        first, self._next = self._next, self._next + len(rows)
-        known = max(0, min(len(rows), self._committed - first))
-        if known and self._begun.sought and not self._is_dropped:
-            had = self._writer.committed_rows(self._clip_id, first, first + known)
-            if had.tobytes() != rows[:known].tobytes():
-                self._is_dropped = True
-                self._on_other()
-        if known < len(rows) and not self._is_dropped:
-            self._writer.append(self._clip_id, rows[known:], fps=self._begun.fps)
-            self._on_new(len(rows) - known)
+        """Add the next rows."""
+        self._writer.append(self._clip_id, rows, fps=self._fps)
+        self._on_new(len(rows))
 
     def leave(self, *, are_rows_good: bool) -> None:
         """Commit what came of the clip, for where it or a copy is gone on with, or forget it."""
@@ -96,10 +82,9 @@ class _Clip:
 
     def finish(self, damage: str) -> None:
         """All frames that could be read have been taken."""
-        if not self._is_dropped:
-            self._writer.finish_clip(
-                self._clip_id, fps=self._begun.fps, status="salvaged" if damage else "complete"
-            )
+        self._writer.finish_clip(
+            self._clip_id, fps=self._fps, status="salvaged" if damage else "complete"
+        )
 
 
 class _Intake:
@@ -119,6 +104,7 @@ class _Intake:
         self._clips: dict[str, _Clip] = {}  # the clip that a source is at, by the source's name
         self._owners: dict[str, str] = {}  # the source that gives a clip, by the clip's id
         self._copies: dict[str, list[Source]] = {}  # the other sources of the same bytes, by digest
+        self._next_round: list[Source] = []  # copies of what could not be reached
         self.report = Report(num_sources=len(sources))
 
     def run(self, geometry: Geometry, *, reader: Reader, workers: int | None) -> None:
@@ -126,17 +112,15 @@ class _Intake:
         new = [source for source in self._sources if not self._is_current(source)]
         new.sort(key=lambda source: source.size, reverse=True)
         num_workers = choose_workers(workers, num_sources=len(new))
-        with ReaderPool(geometry, reader=reader, num_workers=num_workers) as self._pool:
-            self._must_read = bool(new)
-            while self._must_read:  # again where rows that came last were not those of the store
-                self._must_read = False
-                for event in self._pool.read(new, self._plan):
+        with ReaderPool(geometry, reader=reader, num_workers=num_workers) as pool:
+            while new:
+                for event in pool.read(new, self._plan):
                     if event is not None:
                         self._take(event)
                     self._batcher.poll()
                     self._writer.commit_if_due()
                 self._batcher.flush()
-                new = []
+                new, self._next_round = self._next_round, []
 
     def _is_current(self, source: Source) -> bool:
         current = self._writer.is_current(source.name, size=source.size, mtime_ns=source.mtime_ns)
@@ -161,7 +145,7 @@ class _Intake:
     def _first_frame(self, clip_id: str) -> int:
         if self._writer.has_clip(clip_id):
             return SKIP
-        return max(0, self._writer.committed_frames(clip_id) - OVERLAP)
+        return self._writer.committed_frames(clip_id)
 
     def _take(self, event: Event) -> None:
         source = event.source
@@ -191,16 +175,10 @@ class _Intake:
             id_of(self._digests[source.name], event.index),
             event,
             on_new=self._count,
-            on_other=partial(self._read_again, source, seek=False),
         )
 
     def _count(self, num_frames: int) -> None:
         self.report.num_frames += num_frames
-
-    def _read_again(self, source: Source, *, seek: bool) -> None:
-        """Where what was sought is another place than it should be, read from the beginning."""
-        self._must_read = True
-        self._pool.restart(source, seek=seek)
 
     def _end(self, source: Source, digest: str, num_clips: int | None) -> None:
         self._reach.end(source)
@@ -210,10 +188,9 @@ class _Intake:
             self._batcher.then(partial(self._forget, first, digest))
 
     def _forget(self, clip_id: str, digest: str) -> None:
-        """Leave a clip to the store, unless it is read again."""
-        if self._writer.has_clip(clip_id):
-            self._owners.pop(clip_id, None)
-            self._copies.pop(digest, None)
+        """Leave a clip to the store."""
+        self._owners.pop(clip_id, None)
+        self._copies.pop(digest, None)
 
     def _fail(self, event: SourceFailed) -> None:
         self._reach.end(event.source)
@@ -236,9 +213,10 @@ class _Intake:
             if self._owners.get(first) == event.source.name:
                 del self._owners[first]
                 copies = self._copies.pop(digest, [])
-                failed += copies if event.fault == "content" else []
-                for copy in [] if event.fault == "content" else copies:
-                    self._read_again(copy, seek=True)
+                if event.fault == "content":
+                    failed += copies
+                else:
+                    self._next_round += copies
         for source in failed:
             self.report.quarantined.append((source.name, event.reason))
             self._writer.quarantine(

@@ -30,7 +30,6 @@ class ClipBegun:
         index: of the clip in an array of clips, None where the source is one clip.
         fps: frames a second of the frames that follow.
         first_frame: number of the first of them.
-        sought: whether it was come to by seeking.
         why_pyav: why decord, asked for, does not read it; else empty.
     """
 
@@ -39,7 +38,6 @@ class ClipBegun:
     index: int | None
     fps: Fraction
     first_frame: int
-    sought: bool
     why_pyav: str
 
 

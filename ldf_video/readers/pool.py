@@ -82,7 +82,7 @@ class ReaderPool:
         self._geometry, self._reader_name = geometry, reader
         self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
         self._command = command if num_workers else None
-        self._again: deque[Reading] = deque()  # what was begun before; it goes first
+        self._again: deque[Reading] = deque()  # second tries; they go first
         self._sources: Sequence[Source] = ()
         self._num_begun = 0  # of the sources
         self._readers: list[ReaderHandle] = []
@@ -93,7 +93,7 @@ class ReaderPool:
         """Yields what is read of the sources, begun in their order and mingled as it comes.
 
         Args:
-            sources: to be read. Besides them what `restart` asked for is read.
+            sources: to be read.
             plan: asked once a source's content is known which clips are wanted, from where on.
 
         Yields:
@@ -115,21 +115,6 @@ class ReaderPool:
                 num_events += 1
             if num_events == 0:
                 yield None
-
-    def restart(self, source: Source, *, seek: bool) -> None:
-        """Has a source read anew, `plan` asked again and all begun; call it between events.
-
-        Args:
-            source: which is read, or has been read; then the next `read` does it.
-            seek: whether videos may be sought in.
-        """
-        again = Reading(source, self._geometry, seek=seek)
-        for reader in list(self._readers):
-            if reader.reading is not None and reader.reading.source == source:
-                again = reader.reading.anew(seek=seek)
-                self._end(reader)
-        others = [reading for reading in self._again if reading.source != source]
-        self._again = deque([again, *others])
 
     def close(self) -> None:
         """Ends all readers, at once; does nothing the second time."""

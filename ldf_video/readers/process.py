@@ -154,7 +154,6 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
         geometry,
         reader=reader,
         first_frames=command["first_frames"],
-        seek=command["seek"],
         threads=command["threads"],
         alive=outbox.alive,
     ):
@@ -165,7 +164,6 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
                 "index": clip.index,
                 "fps": fraction_to_json(clip.fps),
                 "first_frame": clip.first_frame,
-                "sought": clip.sought,
                 "why_pyav": clip.why_pyav,
             }
         )

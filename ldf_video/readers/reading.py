@@ -39,26 +39,19 @@ class Reading:
         is_over: whether its last event has been given.
     """
 
-    def __init__(self, source: Source, geometry: Geometry, *, seek: bool = True) -> None:
+    def __init__(self, source: Source, geometry: Geometry) -> None:
         """Knows nothing of the source yet."""
         self.source = source
         self.is_over = False
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
-        self._geometry, self._seek = geometry, seek
+        self._geometry = geometry
         self._digest: str | None = None
         self._stamp = ""
         self._num_clips: int | None = None
         self._first_frames: list[int] | None = None  # moved on as frames come
         self._begun: int | None = None  # the clip that was begun and has not ended
         self._place = 0  # no clip before it is wanted
-
-    def anew(self, *, seek: bool) -> Reading:
-        """Returns the same source with nothing read of it, and `plan` to be asked again."""
-        again = Reading(self.source, self._geometry, seek=seek)
-        again._digest, again._num_clips = self._digest, self._num_clips
-        again._stamp = self._stamp
-        return again
 
     @property
     def is_second_try(self) -> bool:
@@ -68,10 +61,10 @@ class Reading:
     def begin_second_try(self) -> None:
         """Takes note that a reader died: from here on carefully.
 
-        One thread, each frame sent before the next is decoded and no seeking: if the clip kills the
-        decoder again, then at the same frame in every run.
+        One thread, and each frame sent before the next is decoded: if the clip kills the decoder
+        again, then at the same frame in every run.
         """
-        self._died_at, self._seek = self._num_frames, False
+        self._died_at = self._num_frames
 
     def command(self, plan: Plan) -> Header | None:
         """Returns what a reader is to do next for this source, None if that is nothing."""
@@ -91,7 +84,6 @@ class Reading:
             "source": source,
             "stamp": self._stamp,
             "first_frames": self._first_frames,
-            "seek": self._seek,
             "threads": 1 if self.is_second_try else 0,
             "careful": self.is_second_try,
         }
@@ -202,7 +194,6 @@ class Reading:
                 self._index(place),
                 fps,
                 self._first_frames[place],
-                bool(header["sought"]),
                 _text(header["why_pyav"]),
             )
         ]

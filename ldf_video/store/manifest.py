@@ -196,18 +196,6 @@ class Manifest:
         rows = self._query(query, clip_id)
         return ClipRecord(rows[0][0], Fraction(*rows[0][1:3]), rows[0][3]) if rows else None
 
-    def runs(self, clip_id: str) -> list[Run]:
-        """Where a clip's rows are, in the order of its frames.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
-        query = (
-            "SELECT shard, start, num_frames, crc32 FROM extents WHERE clip_id = ?"
-            " ORDER BY first_frame"
-        )
-        return [Run(*row) for row in self._query(query, clip_id)]
-
     def source(self, source: str) -> SourceRecord | None:
         """Look a source up, in quarantine or not.
 

@@ -24,7 +24,7 @@ from ldf_video.store.manifest import (
 )
 from ldf_video.store.parts import LOCK, acquire, find_difference, write_error
 from ldf_video.store.repair import repair_torn
-from ldf_video.store.shards import Rows, ShardWriter, cut_after, read_rows
+from ldf_video.store.shards import Rows, ShardWriter, cut_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -132,23 +132,6 @@ class PartWriter:
     def source(self, source: str) -> SourceRecord | None:
         """What a source of this part gave, with the next commit."""
         return self._sources.get(source) or self._manifest.source(source)
-
-    def committed_rows(self, clip_id: str, first: int, stop: int) -> Rows:
-        """See `StoreWriter.committed_rows`."""
-        values = np.empty((stop - first, *self._spec.item_shape), self._spec.numpy_dtype)
-        frame = 0
-        for run in self._manifest.runs(clip_id):
-            begin, end = max(first, frame), min(stop, frame + run.num_frames)
-            if begin < end:
-                values[begin - first : end - first] = read_rows(
-                    self._root,
-                    self._spec,
-                    shard=run.shard,
-                    start=run.start + begin - frame,
-                    num_rows=end - begin,
-                )
-            frame += run.num_frames
-        return values
 
     def _open(self, clip_id: str) -> _OpenClip:
         opened = self._clips.get(clip_id)

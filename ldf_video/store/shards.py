@@ -136,25 +136,6 @@ def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
     return np.asarray(np.memmap(path, spec.numpy_dtype, "r", offset=offset, shape=shape))
 
 
-def read_rows(root: Path, spec: StoreSpec, *, shard: int, start: int, num_rows: int) -> Rows:
-    """Copy rows of a shard by an ordinary read: where a file is cut short, a map is a bus error.
-
-    Raises:
-        StoreError: the file is missing or holds fewer rows.
-    """
-    path = shard_path(root, shard)
-    values = np.empty((num_rows, *spec.item_shape), spec.numpy_dtype)
-    try:
-        with path.open("rb") as file:
-            file.seek(header_size(spec) + start * spec.row_bytes)
-            found = file.readinto(values.reshape(-1).view(np.uint8).data)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if found < values.nbytes:
-        raise StoreError(f"{path} ends before row {start + num_rows}: the store is damaged")
-    return values
-
-
 def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
     """Keep the first rows of a shard and make its header count them.
 

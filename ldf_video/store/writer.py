@@ -170,29 +170,6 @@ class StoreWriter:
         record = self._parts.of_clip(clip_id).clip(clip_id)
         return 0 if record is None else record.num_frames
 
-    def committed_rows(self, clip_id: str, first: int, stop: int) -> Rows:
-        """Copy rows of a clip that would survive a kill, also of one that is not finished.
-
-        Args:
-            clip_id: a clip that `committed_frames` counts frames of.
-            first: its first frame wanted.
-            stop: the end, excluded.
-
-        Returns:
-            Shape (stop - first, *item_shape).
-
-        Raises:
-            IndexError: not 0 <= first <= stop <= `committed_frames`.
-            StoreError: the manifest or a shard is damaged.
-        """
-        num_frames = self.committed_frames(clip_id)
-        if not 0 <= first <= stop <= num_frames:
-            raise IndexError(
-                f"rows {first} to {stop} of clip {clip_id}:"
-                f" expected 0 <= first <= stop <= {num_frames}"
-            )
-        return self._parts.of_clip(clip_id).committed_rows(clip_id, first, stop)
-
     @property
     def num_clips(self) -> int:
         """Finished clips of current sources in all parts, as of the last commit."""

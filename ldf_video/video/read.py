@@ -46,8 +46,6 @@ class ClipStream:
         why_pyav: why a video was not read by decord as asked, else empty.
         first_frame: number of the first frame that `frames` gives, as asked. Where the clip has no
             such frame, `frames` gives none and ends.
-        sought: whether the reader came to that frame by seeking in the file, not by decoding all
-            before it.
     """
 
     index: int | None
@@ -56,7 +54,6 @@ class ClipStream:
     position: Callable[[], float]
     why_pyav: str = ""
     first_frame: int = 0
-    sought: bool = False
 
 
 def check_reader(reader: str) -> None:
@@ -81,7 +78,6 @@ def open_clips(
     *,
     reader: Reader = "auto",
     first_frames: Sequence[int] | None = None,
-    seek: bool = True,
     threads: int = 0,
     alive: Callable[[], None] = _nothing,
 ) -> Iterator[ClipStream]:
@@ -100,12 +96,10 @@ def open_clips(
             reads what it reads right, PyAV the rest.
         first_frames: for each clip of the source (one where it is one clip) the number of the first
             frame wanted, counted as frames are given, after resampling; SKIP leaves the clip out.
-            None gives all from frame 0. Frames before it are taken to be sound: they are neither
-            looked at nor reported where seeking passes over them.
-        seek: whether a video may be sought in. The frames are the same either way.
+            None gives all from frame 0. Those before it are decoded and discarded.
         threads: of PyAV's decoder, 0 to choose by the size of the pictures, alike on every machine.
-        alive: called every few frames and packets, given or not, so that who waits for a far frame
-            knows that work goes on.
+        alive: called every few frames, given or not, so that who waits for a far frame knows that
+            work goes on.
 
     Raises:
         ReadError: if not one frame can be read; the message is a short reason without the path.
@@ -123,9 +117,7 @@ def open_clips(
     if series is not None:
         yield _series_clip(series, geometry, first)
     else:
-        yield _video_clip(
-            path, geometry, first, HowToRead(reader == "decord", seek, threads, alive)
-        )
+        yield _video_clip(path, geometry, first, HowToRead(reader == "decord", threads, alive))
 
 
 def count_clips(source: Source | Location) -> int | None:
@@ -185,9 +177,7 @@ def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) 
         sample_aspect_ratio=video.sample_aspect_ratio,
     )
     frames = _resized(video.frames, resize)
-    return ClipStream(
-        None, video.fps, frames, video.position, video.why_pyav, first, sought=video.sought
-    )
+    return ClipStream(None, video.fps, frames, video.position, video.why_pyav, first)
 
 
 def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArray[np.uint8]]:

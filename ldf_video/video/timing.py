@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ldf_video.errors import TruncatedError
-from ldf_video.video.packets import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import av
-    from numpy.typing import NDArray
 
 # Matroska and FLV round times to a millisecond: half of one must not cost or repeat a frame.
 TOLERANCE_SECONDS = Fraction(1, 2000)
 # A longer gap is a broken clock, not a still picture; following it would repeat one frame for
 # hours.
 MAX_GAP_SECONDS = Fraction(600)
-
-
-@dataclass(frozen=True)
-class Midway:
-    """A place between two frames of a video, with what is known there of the frames before.
-
-    Attributes:
-        num_inputs: frames of the video before it.
-        num_outputs: frames made of them and given before it.
-        origin_seconds: the container's time of the first frame of all.
-        previous_seconds: when the frame before the place starts, the first of all at 0.
-    """
-
-    num_inputs: int
-    num_outputs: int
-    origin_seconds: Fraction
-    previous_seconds: Fraction
-
-
-def find_midway(
-    pts: NDArray[np.int64], *, time_base: Fraction, first: int, fps: Fraction | None
-) -> Midway:
-    """Finds the frame of a video at which output `first` of `resample` begins.
-
-    Args:
-        pts: times of all frames, strictly increasing, in units of `time_base`.
-        time_base: in seconds.
-        first: number of an output, at least 1.
-        fps: rate of the outputs; None: the frames themselves.
-
-    Raises:
-        TimesError: if there is no such frame, it is the first of all, or a `Clock` would not go by
-            the container's times alone.
-    """
-    frame = first
-    require(len(pts) > 1, "no such frame")
-    if fps is not None:
-        require(int(np.diff(pts).max()) * time_base <= MAX_GAP_SECONDS, "a leap in time")
-        # The last frame that starts at or before the output, as `resample` has it.
-        limit = math.floor((first / fps + TOLERANCE_SECONDS) / time_base)
-        frame = int(np.searchsorted(pts - pts[0], limit, side="right")) - 1
-    require(0 < frame < len(pts), "no such frame")
-    origin, previous = int(pts[0]), int(pts[frame - 1])
-    return Midway(frame, first, origin * time_base, (previous - origin) * time_base)
 
 
 class Clock:
@@ -77,10 +27,10 @@ class Clock:
     with it.
     """
 
-    def __init__(self, native_fps: Fraction, *, midway: Midway | None = None) -> None:
+    def __init__(self, native_fps: Fraction) -> None:
         self._step = 1 / native_fps
-        self._offset = Fraction(0) if midway is None else -midway.origin_seconds
-        self._last = None if midway is None else midway.previous_seconds
+        self._offset = Fraction(0)
+        self._last: Fraction | None = None
 
     def start(self, frame: av.VideoFrame) -> Fraction:
         """Returns when `frame` starts, in seconds; call once a frame, in order."""
@@ -103,11 +53,7 @@ class Clock:
 
 
 def resample(
-    frames: Iterable[av.VideoFrame],
-    *,
-    native_fps: Fraction,
-    fps: Fraction,
-    midway: Midway | None = None,
+    frames: Iterable[av.VideoFrame], *, native_fps: Fraction, fps: Fraction
 ) -> Iterator[av.VideoFrame]:
     """Yields for output k the last frame that starts at or before k / fps seconds.
 
@@ -118,15 +64,13 @@ def resample(
         frames: decoded frames in order of display.
         native_fps: nominal rate, for frames without a time of their own.
         fps: rate of the outputs.
-        midway: where `frames` begin, and with them the outputs; None for the start.
 
     Raises:
         TruncatedError: passed on from `frames`, after what was held has been given.
     """
-    clock = Clock(native_fps, midway=midway)
+    clock = Clock(native_fps)
     held: av.VideoFrame | None = None
-    num_inputs = 0 if midway is None else midway.num_inputs
-    num_outputs = 0 if midway is None else midway.num_outputs
+    num_inputs = num_outputs = 0
     damage: TruncatedError | None = None
     end = Fraction(0)
     source = iter(frames)
