@@ -61,6 +61,17 @@ def test_latents_are_e_applied_to_each_frame(root: Path) -> None:
             np.testing.assert_allclose(latent, expected.numpy(), rtol=2e-3, atol=1e-3)
 
 
+def test_latents_of_two_precisions_in_one_store_are_told(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encode("clips", mixed_precision="bf16")
+    assert "warning" not in capfd.readouterr().err.replace("warning: the frame model reaches", "")
+    write_array(root / "clips" / "new.npy", 4, seed=9)
+    encode("clips")
+    said = "latents was begun with --mixed-precision bf16, what is new is encoded with no: give"
+    assert said in capfd.readouterr().err
+
+
 def test_the_store_says_which_reader_was_asked_for(root: Path) -> None:
     write_clip(root / "clips" / "a.mp4", [barcode(k, height=32, width=32) for k in range(9)])
     for reader in ("auto", "decord"):

@@ -278,6 +278,16 @@ def test_the_rate_at_known_points(step: int, progress: float, share: float) -> N
     assert config.rate(step=step, progress=progress) == pytest.approx(2.0 * share)
 
 
+@pytest.mark.parametrize("steps", [3, 50, 400, 100_000])
+def test_a_run_of_any_length_is_at_its_full_rate_after_a_tenth(steps: int) -> None:
+    config = TrainConfig(steps=steps, learning_rate=2.0)
+    rates = [config.rate(step=i, progress=i / steps) for i in range(0, steps, max(steps // 50, 1))]
+    assert max(rates) == 2.0
+    assert rates[0] == pytest.approx(0.02)
+    full = next(i for i in range(steps) if config.rate(step=i, progress=i / steps) == 2.0)
+    assert full == (99 if steps > 1000 else -(-steps // 10))
+
+
 def test_the_optimizer_gets_the_rate_of_its_step(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, OneNumber([1.0]), steps=1, learning_rate=0.3, warmup_steps=2)
     trainer.average.decay = 0.0

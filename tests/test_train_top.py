@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -9,11 +10,12 @@ import pytest
 import torch
 from latent_data import write_latents
 from tiny_cli import shrink
-from tiny_models import MLP, save_frame, save_pair
+from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.models.mlp import MlpTop
 from ldf_video.pipelines import train_top as room
+from ldf_video.pipelines.generate import generate
 from ldf_video.pipelines.latents import open_latents
 from ldf_video.pipelines.train_top import fit_window
 from ldf_video.pipelines.zoo import load_top_model
@@ -32,25 +34,24 @@ CPU = torch.device("cpu")
     [
         (16, 1000, (16, 4)),
         (16, 16, (16, 4)),
-        (16, 15, (15, 3)),
-        (16, 9, (9, 3)),
+        (16, 15, (12, 4)),
+        (16, 13, (12, 4)),
+        (17, 1000, (16, 4)),
+        (16, 9, (8, 4)),
+        (16, 7, (7, 1)),
+        (16, 6, (6, 3)),
         (16, 5, (5, 1)),
         (16, 2, (2, 1)),
         (16, 1, (2, 1)),
         (2, 1000, (2, 1)),
         (3, 1000, (3, 1)),
-        (30, 1000, (30, 3)),
+        (30, 1000, (28, 4)),
     ],
 )
 def test_a_window_is_whole_blocks_that_clips_fill(
     window: int, longest: int, expected: tuple[int, int]
 ) -> None:
     assert fit_window(window, longest=longest) == expected
-
-
-def test_a_window_of_one_frame_is_refused() -> None:
-    with pytest.raises(UsageError, match="--window 1: expected 2 frames or more"):
-        fit_window(1, longest=9)
 
 
 def train(root: Path, latents: str = "latents", **options: Any) -> Path:
@@ -81,6 +82,38 @@ def test_clips_of_one_frame_are_warned_of(root: Path, capfd: pytest.CaptureFixtu
     write_latents(root / "latents", [1, 1])
     train(root, quiet=False)
     assert "every clip is one frame long, there is no motion to learn" in capfd.readouterr().err
+
+
+def test_a_window_is_told_with_its_blocks(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_latents(root / "latents", [13] * 3)
+    train(root, window=17, quiet=False)
+    assert "flow, windows of 12 frames in blocks of 4" in capfd.readouterr().err
+    model = checkpoints.load_config(root / "top")["model"]
+    assert (model["window"], model["block"]) == (12, 4)
+    train(root, window=17)  # the same again: it is finished
+
+
+def test_a_model_of_before_with_odd_blocks_starts_a_run_and_generates(root: Path) -> None:
+    frame = save_frame(root / "checkpoints" / "frame")
+    write_latents(root / "latents", [13], weights=checkpoints.fingerprint_of(frame))
+    before = save_top(root / "before", frame, config=replace(FLOW, window=13, block=1))
+    train(root, init=before)
+    model = checkpoints.load_config(root / "top")["model"]
+    assert (model["window"], model["block"]) == (13, 1)
+    made = generate(root / "out.png", num_frames=15, top_model=root / "top", quiet=True)
+    assert made.num_frames == 15
+
+
+def test_the_papers_windows_have_no_blocks_to_be_rounded_to(root: Path) -> None:
+    write_latents(root / "latents", [20])
+    train(root, kind="mlp", window=13)
+    assert checkpoints.load_config(root / "top")["model"]["window"] == 13
+
+
+def test_a_window_of_one_frame_is_refused(root: Path) -> None:
+    write_latents(root / "latents", [9])
+    with pytest.raises(UsageError, match="--window 1: expected 2"):
+        train(root, window=1)
 
 
 def test_other_latents_than_the_runs_are_refused_and_both_named(root: Path) -> None:

@@ -125,21 +125,27 @@ def save_frame(
 
 
 def save_top(
-    directory: Path, frame: Path, *, seed: int = 0, kind: str = "flow", window: int = MLP.window
+    directory: Path,
+    frame: Path,
+    *,
+    seed: int = 0,
+    kind: str = "flow",
+    window: int = MLP.window,
+    config: FlowConfig = FLOW,
 ) -> Path:
     """Write a finished top model that learned the latents of the frame model at `frame`.
 
-    `window` is an mlp's.
+    `window` is an mlp's, `config` a flow's.
     """
-    top: TopModel = mlp(seed, replace(MLP, window=window)) if kind == "mlp" else flow(seed)
-    config = {
+    top: TopModel = mlp(seed, replace(MLP, window=window)) if kind == "mlp" else flow(seed, config)
+    settings = {
         "kind": "top",
         "model": {"kind": kind, **asdict(top.config)},
         "fps": "12",
         "frame_model": {"fingerprint": checkpoints.fingerprint_of(frame), "path": str(frame)},
         "options": {},
     }
-    checkpoints.save_config(directory, config)
+    checkpoints.save_config(directory, settings)
     checkpoints.save_weights(directory, top.state_dict())
     return directory
 

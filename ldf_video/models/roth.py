@@ -80,6 +80,8 @@ class RothRegularizer(nn.Module):
     ) -> Tensor:
         """The penalty of both kinds of input, a scalar, in float32 whatever the autocast.
 
+        On a GPU torch computes float32 convolutions in TF32, here too.
+
         Args:
             discriminator: from inputs to logits (B,).
             real: what D sees of the data, each (B, ...).

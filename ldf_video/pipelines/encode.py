@@ -86,6 +86,8 @@ def encode(
         if frame_model is None and shipped:
             progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
         progress.say(job.announce(sources))
+        if mixing := ranks.of_first(job.mixing):
+            progress.say(mixing)
         if engine == "ray":
             from ldf_video.pipelines.ray_engine import encode_on_ray
 

@@ -14,7 +14,7 @@ from ldf_video.pipelines.devices import choose_precision
 from ldf_video.pipelines.frame_encoder import FrameEncoder
 from ldf_video.pipelines.geometry import geometry_of, with_options
 from ldf_video.pipelines.zoo import load_frame_model
-from ldf_video.store.format import StoreSpec
+from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import Reader
 from ldf_video.video.sources import Source
@@ -63,6 +63,22 @@ class EncodeJob:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
+
+    def mixing(self) -> str | None:
+        """What to say where the store that is there was encoded in another precision.
+
+        The fingerprint does not tell: latents differ by some thousandths of their spread.
+        """
+        if not (self.out / STORE_JSON).is_file():
+            return None
+        spec, info = read_store_json(self.out)
+        before = info.get("precision", self.precision)
+        if spec.fingerprint != self.spec.fingerprint or before == self.precision:
+            return None
+        return (
+            f"encode: warning: {self.out} was begun with --mixed-precision {before}, what is new "
+            f"is encoded with {self.precision}: give --mixed-precision {before} for equal latents"
+        )
 
     def announce(self, sources: Sequence[Source]) -> str:
         """One line on what it will read and write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -106,7 +107,7 @@ def train_top(
             progress,
             run,
             data=f"{known.num_frames:,} latents of {known.num_clips:,} clips, "
-            f"{config['model']['kind']}, windows of {config['model']['window']} frames",
+            f"{_shape_line(config['model'])}",
             held_out=held_out,
         )
         if int(reader.lengths.max()) < config["model"]["window"]:
@@ -154,9 +155,13 @@ def top_run_config(
     if kind not in build.KINDS:
         raise UsageError(f"--kind {kind}: expected {' or '.join(build.KINDS)}")
     longest = int(reader.lengths.max())
-    window, block = fit_window(
-        options.get("window", like.get("window", DEFAULT_WINDOW[kind])), longest=longest
-    )
+    window = options.get("window", like.get("window", DEFAULT_WINDOW[kind]))
+    if window < 2:
+        raise UsageError(f"--window {window}: expected 2 frames or more")
+    if kind == "mlp" or (window == like.get("window") and window <= longest):
+        window, block = max(min(window, longest), 2), 1
+    else:
+        window, block = fit_window(window, longest=longest)
     if origin is not None:
         check_top_origin(
             options["init"], origin, kind=kind, latent_shape=latent_shape(reader), window=window
@@ -186,20 +191,23 @@ def top_run_config(
 
 
 def fit_window(window: int, *, longest: int) -> tuple[int, int]:
-    """Window and block (frames) that training can fill: at most the longest clip.
+    """Window and block (frames) of a flow that training can fill: at most the longest clip.
 
     A position of the window that no clip ever reaches would stay untrained, and a video that is
-    rolled forward would meet it. The block is the largest of up to 4 frames of which the window
-    holds two or more, and a whole number.
-
-    Raises:
-        UsageError: the window is under 2 frames.
+    rolled forward would meet it. From 8 frames on the window is rounded down to whole blocks of 4:
+    a block of 1 frame takes four times the passes and has no noise that its frames share. Under
+    that the block is the largest of which the window holds two or more, and a whole number.
     """
-    if window < 2:
-        raise UsageError(f"--window {window}: expected 2 frames or more")
     usable = max(min(window, longest), 2)
-    fitting = (b for b in range(1, DEFAULT_BLOCK + 1) if usable % b == 0 and usable >= 2 * b)
-    return usable, max(fitting)
+    if usable >= 2 * DEFAULT_BLOCK:
+        return usable - usable % DEFAULT_BLOCK, DEFAULT_BLOCK
+    return usable, max(b for b in range(1, DEFAULT_BLOCK) if usable % b == 0 and usable >= 2 * b)
+
+
+def _shape_line(model: Mapping[str, Any]) -> str:
+    """The kind of a top model and what it sees at once, for people."""
+    block = f" in blocks of {model['block']}" if "block" in model else ""
+    return f"{model['kind']}, windows of {model['window']} frames{block}"
 
 
 def _check_same_latents(directory: Path, config: dict[str, Any], reader: StoreReader) -> None:

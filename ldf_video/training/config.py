@@ -9,6 +9,9 @@ from ldf_video.errors import UsageError
 from ldf_video.models.noise import Part
 from ldf_video.training.ranks import Ranks
 
+WARMUP_SHARE = 0.1
+"""Of the budget, after which the learning rate has risen in any case: a run may be of 50 updates."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -21,7 +24,8 @@ class TrainConfig:
         learning_rate: of Adam, after the warm-up.
         beta1: of Adam.
         beta2: of Adam.
-        warmup_steps: updates over which the learning rate rises.
+        warmup_steps: updates over which the learning rate rises, or the first tenth of the budget
+            if that is shorter.
         cooldown: last share of the budget over which the learning rate falls to a twentieth.
         average: decay of the averaged weights.
         gradient_norm: largest norm of a player's gradient.
@@ -61,7 +65,7 @@ class TrainConfig:
 
     def rate(self, *, step: int, progress: float) -> float:
         """Learning rate of an update: warm-up, plateau, cosine cool-down."""
-        warm = min((step + 1) / self.warmup_steps, 1.0)
+        warm = min(max((step + 1) / self.warmup_steps, progress / WARMUP_SHARE), 1.0)
         left = min((1 - progress) / self.cooldown, 1.0)
         return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * left)))
 
