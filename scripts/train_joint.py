@@ -129,7 +129,7 @@ def main(arguments: argparse.Namespace) -> None:
         if not len(long_enough):
             raise LdfError(f"no clip of {arguments.clips} has {config.num_frames} frames")
         clips = frames.select(long_enough)
-        announce(progress, run, data=f"{clips.num_clips:,} clips", held_out=None)
+        announce(progress, run, data=f"{clips.num_clips:,} clips", held_out="none held out")
         training = TrainConfig(**run.config["training"])
         torch.manual_seed(training.seed)
         game = JointGame(JointModel(config), GanConfig(**run.config["game"]))

@@ -151,8 +151,8 @@ def test_held_out_losses_and_the_best_weights_are_kept(root: Path) -> None:
 @pytest.mark.parametrize(
     ("clips", "told"),
     [
-        (21, "38 frames of 19 clips, 32x32, 2 more clips held out"),
-        (19, "38 frames of 19 clips, 32x32, 1 steps"),
+        (41, "78 frames of 39 clips, 32x32, 2 more clips held out, the first ones of each array"),
+        (19, "38 frames of 19 clips, 32x32, none held out of fewer than 20 clips, 1 steps"),
     ],
 )
 def test_the_number_of_clips_held_out_is_told(
@@ -162,7 +162,7 @@ def test_the_number_of_clips_held_out_is_told(
     np.save(root / "clips" / "all.npy", np.stack(arrays))
     train(root, quiet=False, steps=1)
     assert told in capfd.readouterr().err
-    assert (root / "run" / "best").exists() is (clips == 21)
+    assert (root / "run" / "best").exists() is (clips == 41)
 
 
 def test_the_papers_preset_trains_and_loads(root: Path) -> None:
@@ -320,11 +320,31 @@ def test_held_out_clips_are_never_trained_on(root: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(AliGame, "discriminator_loss", look)
     train(root, preset="paper", batch_size=64, steps=9)
-    _, held_out = split(StoreReader(root / "run" / "frames"))
-    held = {frame.tobytes() for frame in held_out.frames_at(np.arange(4))}
+    held_out = split(StoreReader(root / "run" / "frames")).held_out
+    assert held_out is not None
+    held = {frame.tobytes() for frame in held_out.frames_at(np.arange(2))}
     frames = np.load(root / "clips" / "all.npy").reshape(-1, 32, 32, 3)
-    assert len(held) == 4
+    assert len(held) == 2
     assert seen == {frame.tobytes() for frame in frames} - held
+
+
+def test_a_run_that_began_by_the_old_rule_goes_on_by_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[str | None] = []
+
+    def noted(store: StoreReader, *, rule: str | None) -> Any:
+        rules.append(rule)
+        return split(store, rule=rule)
+
+    monkeypatch.setattr(pipeline, "split", noted)
+    config = checkpoints.load_config(train(root))
+    assert config["data"].pop("held_out") == "recordings"
+    checkpoints.save_config(root / "run", config)
+    (root / "run" / checkpoints.STATE).unlink()
+    train(root)
+    assert rules == ["recordings", None]
+    assert "held_out" not in checkpoints.load_config(root / "run")["data"]
 
 
 def test_of_several_processes_the_first_looks_at_the_input_for_all(

@@ -12,6 +12,7 @@ from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.pipelines.devices import choose_precision
+from ldf_video.pipelines.held_out import RULE
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -102,13 +103,16 @@ def _open(
         yield Run(directory, fresh, fresh=True, done=False)
 
 
-def check_data(run: Run, reader: StoreReader, *, source: str) -> None:
+def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
     """Remember what a run learns from, or see that it is still the same.
 
     Args:
         run: opened; the first time, its config.json is written again.
         reader: of the store that it draws from.
         source: where that comes from, for the error.
+
+    Returns:
+        What the run remembers of it, by which rule clips are held out among that.
 
     Raises:
         CheckpointError: the store holds other clips than when the run began.
@@ -120,6 +124,7 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> None:
         "clips": reader.num_clips,
         "frames": reader.num_frames,
         "digest": digest.hexdigest(),
+        "held_out": RULE,
     }
     known = run.config.setdefault("data", found)
     if known["digest"] != found["digest"]:
@@ -131,6 +136,7 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> None:
         )
     config = {name: value for name, value in run.config.items() if name != "format_version"}
     checkpoints.save_config(run.directory, config)
+    return dict(known)
 
 
 def _is_done(directory: Path) -> bool:
@@ -225,14 +231,14 @@ def training_config(
     return training
 
 
-def announce(progress: Progress, run: Run, *, data: str, held_out: StoreReader | None) -> None:
+def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
     """Say what a training starts from and how long it takes."""
     training = run.config["training"]
     length = (
         f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
     )
-    aside = f", {held_out.num_clips:,} more clips held out" if held_out is not None else ""
     progress.say(
         f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
-        f"{data}{aside}, {length}, batches of {training['batch_size']}, seed {training['seed']}"
+        f"{data}, {held_out}, {length}, batches of {training['batch_size']}, "
+        f"seed {training['seed']}"
     )

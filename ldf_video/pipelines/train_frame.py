@@ -228,13 +228,13 @@ def train_frame(
         workers = stay_inside(config, device)
         store = Path(frames_store) if frames_store else run.directory / "frames"
         frames = store_frames(clips, store, geometry_of(config), progress, ranks, workers=workers)
-        ranks.of_first(partial(check_data, run, frames, source=str(clips)))  # holds no `frames`
-        training = TrainConfig(**config["training"])
-        known, held_out = split(frames)
-        del frames  # of a million clips the list alone takes some 200 MB
+        check = partial(check_data, run, frames, source=str(clips))
+        parts = split(frames, rule=ranks.of_first(check).get("held_out"))
+        training, known = TrainConfig(**config["training"]), parts.known
+        del frames, check  # of a million clips the list alone takes some 200 MB
         size = f"{config['model']['width']}x{config['model']['height']}"
         data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
-        announce(progress, run, data=data, held_out=held_out)
+        announce(progress, run, data=data, held_out=parts.said)
         torch.manual_seed(training.seed)
         try:
             game = build.frame_game(config["model"], config["game"])
@@ -249,7 +249,7 @@ def train_frame(
             known,
             batch_size=training.batch_size,
             seed=training.seed,
-            held_out=held_out,
+            held_out=parts.held_out,
             resident_share=0.0 if budgeted else RESIDENT_SHARE,
         )
         trainer = Trainer(

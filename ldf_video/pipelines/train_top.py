@@ -100,15 +100,15 @@ def train_top(
         if run.done:
             progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
             return run.directory
-        ranks.of_first(lambda: check_data(run, reader, source=str(latents)))
-        training = TrainConfig(**config["training"])
-        known, held_out = split(reader)
+        began = ranks.of_first(lambda: check_data(run, reader, source=str(latents)))
+        parts = split(reader, rule=began.get("held_out"))
+        training, known = TrainConfig(**config["training"]), parts.known
         announce(
             progress,
             run,
             data=f"{known.num_frames:,} latents of {known.num_clips:,} clips, "
             f"{_shape_line(config['model'])}",
-            held_out=held_out,
+            held_out=parts.said,
         )
         if int(reader.lengths.max()) < config["model"]["window"]:
             progress.say(
@@ -124,7 +124,7 @@ def train_top(
             known,
             batch_size=training.batch_size,
             seed=training.seed,
-            held_out=held_out,
+            held_out=parts.held_out,
             frame_model=_frame_model_for_pictures(config, device=device)
             if ranks.is_first
             else None,
