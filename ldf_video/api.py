@@ -290,6 +290,7 @@ def generate(
     upscale: int | None = None,
     start_from: str | Path | None = None,
     top_model: str | Path | None = None,
+    frame_model: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Generated:
@@ -306,7 +307,9 @@ def generate(
         upscale: integer factor; the smallest even one that gives 128 pixels by default.
         start_from: a video to go on from.
         top_model: a directory or a shipped model's name; checkpoints/top by default, and without
-            that the shipped pacman-32. Its own frame model is loaded with it.
+            that the shipped pacman-32.
+        frame_model: a directory or a shipped model's name, where it is not found by itself; it must
+            be the one whose latents the top model learned.
 
     Returns:
         The files and the seed.
@@ -326,6 +329,7 @@ def generate(
         upscale=upscale,
         start_from=start_from,
         top_model=top_model,
+        frame_model=frame_model,
         device=device,
         quiet=quiet,
     )

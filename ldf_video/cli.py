@@ -304,6 +304,10 @@ def generate(
     top_model: Annotated[
         str | None, typer.Option(help="Directory or shipped name; checkpoints/top, else pacman-32.")
     ] = None,
+    frame_model: Annotated[
+        str | None,
+        typer.Option(help="The top model's, where it is not found; directory or shipped name."),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -318,6 +322,7 @@ def generate(
             upscale=upscale,
             start_from=start_from,
             top_model=top_model,
+            frame_model=frame_model,
             device=device,
             quiet=quiet,
         )

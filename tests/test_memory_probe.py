@@ -88,7 +88,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> type[FakeRehearsal]:
 def fitted(budget: str, **given: Any) -> dict[str, Any]:
     """The "training" of a run's config, and the peak that is expected."""
     options = {"steps": 2, "batch_size": 16, "seed": 1, "max_memory": budget} | given
-    config = pipeline.frame_run_config(options, device="cpu", ranks=Ranks())
+    config = pipeline.frame_run_config(options, out=Path("run"), device="cpu", ranks=Ranks())
     fit = pipeline._within_memory(config, options, device="cpu", ranks=Ranks())
     assert fit["memory"]["budget_bytes"] == bytes_of(budget)
     assert fit.keys() - config.keys() == {"memory"}

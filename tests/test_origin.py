@@ -100,6 +100,8 @@ def test_weights_and_their_average_begin_as_the_models(
     assert config["init"] == {
         "from": str(root / "pair"),
         "fingerprint": checkpoints.fingerprint_of(root / "pair" / "frame"),
+        "path": str(root / "pair" / "frame"),
+        "relative": "../pair/frame",
     }
     moved = checkpoints.load_weights(run)
     assert any(not torch.equal(moved[name], known[name]) for name in known)
@@ -248,6 +250,21 @@ def test_another_model_is_a_changed_option(root: Path) -> None:
     train(root, "plain", steps=1)
     with pytest.raises(CheckpointError, match="has no --init, asked for --init"):
         train(root, "plain", steps=1, init=root / "pair")
+
+
+def test_a_run_that_was_moved_with_its_model_still_starts_from_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root / "clips")
+    with monkeypatch.context() as patched:
+        patched.setattr(frame_room, "start_from_origin", _raise_now)
+        with pytest.raises(LdfError, match="cut"):
+            train(root, "both/run", init="../pair")
+    (root / "pair").rename(root / "both" / "pair")
+    (root / "both").rename(root / "moved")
+    begun = starts_of(monkeypatch, frame_room)
+    train(root, "moved/run")
+    assert_equal(begun[0][1], checkpoints.load_weights(root / "moved" / "pair" / "frame"))
 
 
 def test_a_model_that_changed_before_the_first_save_is_refused(

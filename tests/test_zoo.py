@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tiny_models import ali_model, frame_config, mlp, save_frame, save_pair, save_top
+from tiny_cli import shrink
+from tiny_models import (
+    ali_model,
+    frame_config,
+    mlp,
+    save_frame,
+    save_pair,
+    save_top,
+    write_array,
+)
 
 from ldf_video.errors import CheckpointError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.mlp import MlpTop
 from ldf_video.pipelines import zoo
+from ldf_video.pipelines.encode import encode
+from ldf_video.pipelines.generate import generate
+from ldf_video.pipelines.train_top import train_top
 from ldf_video.pipelines.zoo import (
     find_frame_model,
     find_top_model,
@@ -23,7 +37,7 @@ from ldf_video.pipelines.zoo import (
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -89,6 +103,101 @@ def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:
     assert frame_model_of(top, device="cpu").directory == tmp_path / "frame"
     expected = mlp().state_dict()
     assert all(torch.equal(v, expected[name]) for name, v in top.model.state_dict().items())
+
+
+def trained(root: Path) -> Path:
+    """A pair as the commands make it, from relative paths in the current directory."""
+    frame = save_frame(Path("runs/frame-a"))
+    encode(root / "clips", out="runs/latents", frame_model=frame, quiet=True)
+    options = {"steps": 1, "batch_size": 4, "seed": 1, "quiet": True}
+    return train_top(latents="runs/latents", out="runs/top-a", **options).absolute()
+
+
+def renamed_together(runs: Path) -> Path:
+    return runs.rename(runs.parent / "models")
+
+
+def copied_to_another_machine(runs: Path) -> Path:
+    for part in ("top-a", "frame-a"):
+        shutil.copytree(runs / part, runs.parent / "usb" / "deep" / part)
+    shutil.rmtree(runs)
+    return runs.parent / "usb" / "deep"
+
+
+def moved_aside(runs: Path) -> Path:
+    checkpoints.move_aside(runs / "frame-a")
+    save_frame(runs / "frame-a", seed=9)
+    return runs
+
+
+def beside_it_under_another_name(runs: Path) -> Path:
+    (runs / "frame-a").rename(runs / "of last week")
+    return runs
+
+
+def only_its_best_weights_left(runs: Path) -> Path:
+    (runs / "frame-a").rename(runs / "old")
+    save_frame(runs / "frame-a", seed=9)
+    (runs / "old").rename(runs / "frame-a" / "best")
+    return runs
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda runs: runs,
+        renamed_together,
+        copied_to_another_machine,
+        moved_aside,
+        beside_it_under_another_name,
+        only_its_best_weights_left,
+    ],
+)
+def test_a_frame_model_is_found_wherever_both_are_moved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: Callable[[Path], Path]
+) -> None:
+    shrink(monkeypatch.setattr)
+    monkeypatch.chdir(tmp_path)
+    write_array(tmp_path / "clips" / "a.npy", 9)
+    wanted = checkpoints.load_config(trained(tmp_path))["frame_model"]
+    assert (wanted["path"], wanted["relative"]) == ("runs/frame-a", "../frame-a")
+    runs = move(tmp_path / "runs")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    top = load_top_model(runs / "top-a", device="cpu")
+    assert frame_model_of(top, device="cpu").fingerprint == wanted["fingerprint"]
+
+
+def test_latents_and_frame_model_that_were_moved_are_learned_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink(monkeypatch.setattr)
+    monkeypatch.chdir(tmp_path)
+    write_array(tmp_path / "clips" / "a.npy", 9)
+    shutil.rmtree(trained(tmp_path))
+    (tmp_path / "runs").rename(tmp_path / "models")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    options = {"steps": 1, "batch_size": 4, "seed": 1, "quiet": True}
+    run = train_top(latents="../models/latents", out="top", **options)
+    config = checkpoints.load_config(run)
+    assert config["frame_model"]["relative"] == "../../models/frame-a"
+    assert list((run / "samples").glob("*.png"))  # so it was found
+
+
+def test_a_frame_model_may_be_named_and_only_its_own_will_do(pair: Path) -> None:
+    top = load_top_model(pair / "top", device="cpu")
+    far = pair.parent / "far" / "away" / "deep"
+    far.parent.mkdir(parents=True)
+    (pair / "frame").rename(far)
+    with pytest.raises(CheckpointError, match=r"no frame model .*: name it by --frame-model"):
+        frame_model_of(top, device="cpu")
+    assert frame_model_of(top, device="cpu", asked=far).directory == far
+    other = save_frame(pair / "other", seed=5)
+    with pytest.raises(CheckpointError, match=r"--frame-model .*other is \w{12}, the top model"):
+        frame_model_of(top, device="cpu", asked=other)
+    made = generate("a.mp4", num_frames=2, top_model=pair / "top", frame_model=far, quiet=True)
+    assert made.num_frames == 2
 
 
 @pytest.mark.parametrize(("part", "key"), [("frame", "preset"), ("top", "kind")])

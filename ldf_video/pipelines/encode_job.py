@@ -13,7 +13,7 @@ import torch
 from ldf_video.pipelines.devices import choose_precision
 from ldf_video.pipelines.frame_encoder import FrameEncoder
 from ldf_video.pipelines.geometry import geometry_of, with_options
-from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.pipelines.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import Reader
@@ -57,6 +57,7 @@ class EncodeJob:
         """What the store keeps beside its settings, for people."""
         return {
             "frame_model": str(self.frame_model),
+            "frame_model_relative": reference_to(self.frame_model, beside=self.out)["relative"],
             "precision": self.precision,
             "device": self.device,
             "reader": self.reader,

@@ -65,6 +65,7 @@ def generate(
     upscale: int | None = None,
     start_from: str | Path | None = None,
     top_model: str | Path | None = None,
+    frame_model: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Generated:
@@ -81,7 +82,7 @@ def generate(
     top = load_top_model(directory, device=device)
     num_frames = _frames_of(top, num_frames, continues=start_from is not None)
     rate = _checked_fps(top) if rate is None else rate
-    frame = frame_model_of(top, device=device)
+    frame = frame_model_of(top, device=device, asked=frame_model)
     past = None
     if start_from is not None:
         # As the top model's latents were read: encode may have been told another rate or crop.

@@ -16,9 +16,11 @@ from ldf_video.pipelines.runs import Run
 from ldf_video.pipelines.zoo import (
     Loaded,
     find_frame_model,
+    find_reference,
     find_top_model,
     load_frame_model,
     load_top_model,
+    reference_to,
 )
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
@@ -49,9 +51,10 @@ def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any
     return load(directory, device="cpu")
 
 
-def origin_settings(asked: str, origin: Loaded[Any]) -> dict[str, str]:
-    """What the config of a run remembers of the model that it started from."""
-    return {"from": asked, "fingerprint": origin.fingerprint}
+def origin_settings(asked: str, origin: Loaded[Any], *, out: Path) -> dict[str, str]:
+    """What the config of a run in `out` remembers of the model that it started from."""
+    where = reference_to(origin.directory, beside=out)
+    return {"from": asked, "fingerprint": origin.fingerprint, **where}
 
 
 def check_frame_origin(
@@ -117,8 +120,10 @@ def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
     known = run.config.get("init")
     if known is None or (run.directory / checkpoints.STATE).is_file():
         return
-    origin = find_origin(known["from"], run.config["kind"])
-    if origin.fingerprint != known["fingerprint"]:
+    kind = run.config["kind"]
+    found, _ = find_reference({"path": known["from"], **known}, kind, beside=run.directory)
+    origin = find_origin(str(found or known["from"]), kind)
+    if found is None:
         raise CheckpointError(
             f"--init {known['from']} was {known['fingerprint'][:12]} when the run began and is now "
             f"{origin.fingerprint[:12]}: start anew with --no-resume"

@@ -205,7 +205,7 @@ def train_frame(
         origin = None
         if starts and "init" in options:
             origin = find_origin(options["init"], "frame", out=Path(out))
-        config = frame_run_config(options, device=device, ranks=ranks, origin=origin)
+        config = frame_run_config(options, out=Path(out), device=device, ranks=ranks, origin=origin)
         if starts and frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
         if starts and "max_memory" in options:  # a run that goes on keeps what was picked
@@ -287,7 +287,12 @@ def _within_memory(
 
 
 def frame_run_config(
-    options: Options, *, device: str, ranks: Ranks, origin: Loaded[FrameModel] | None = None
+    options: Options,
+    *,
+    out: Path,
+    device: str,
+    ranks: Ranks,
+    origin: Loaded[FrameModel] | None = None,
 ) -> dict[str, Any]:
     """Everything that a fresh run is made by, from the options and the model of `--init`."""
     known = None if origin is None else origin.model.config
@@ -328,7 +333,7 @@ def frame_run_config(
         "game": game,
         "training": asdict(training),
         "frames": geometry.settings(),
-        **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
+        **({} if origin is None else {"init": origin_settings(options["init"], origin, out=out)}),
     }
 
 

@@ -29,9 +29,15 @@ from ldf_video.pipelines.origin import (
     origin_settings,
     start_from_origin,
 )
-from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
+from ldf_video.pipelines.runs import Options, Run, announce, check_data, open_run, training_config
 from ldf_video.pipelines.top_level import TopLevel
-from ldf_video.pipelines.zoo import Loaded, load_matching_frame_model
+from ldf_video.pipelines.zoo import (
+    OWN_FRAME,
+    Loaded,
+    find_reference,
+    load_matching_frame_model,
+    reference_to,
+)
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -87,7 +93,11 @@ def train_top(
         origin = None
         if "init" in options and (not resume or not (Path(out) / checkpoints.CONFIG).exists()):
             origin = find_origin(options["init"], "top", out=Path(out))
-        return top_run_config(options, reader, device=device, ranks=ranks, origin=origin)
+        config = top_run_config(
+            options, reader, out=Path(out), device=device, ranks=ranks, origin=origin
+        )
+        config["frame_model"] = _frame_reference(reader, latents=Path(latents), out=Path(out))
+        return config
 
     with (
         open_run(
@@ -125,9 +135,7 @@ def train_top(
             batch_size=training.batch_size,
             seed=training.seed,
             held_out=parts.held_out,
-            frame_model=_frame_model_for_pictures(config, device=device)
-            if ranks.is_first
-            else None,
+            frame_model=_frame_model_for_pictures(run, device=device) if ranks.is_first else None,
             fps=Fraction(config["fps"]),
         )
         trainer = Trainer(
@@ -145,6 +153,7 @@ def top_run_config(
     options: Options,
     reader: StoreReader,
     *,
+    out: Path,
     device: str,
     ranks: Ranks,
     origin: Loaded[TopModel] | None = None,
@@ -182,11 +191,7 @@ def top_run_config(
         "latents": {"fingerprint": reader.spec.fingerprint},
         "frames": {k: v for k, v in reader.spec.settings.items() if k != "weights"},
         "fps": str(usual_fps(reader)),
-        "frame_model": {
-            "fingerprint": str(reader.spec.settings["weights"]),
-            "path": str(reader.info.get("frame_model", "checkpoints/frame")),
-        },
-        **({} if origin is None else {"init": origin_settings(options["init"], origin)}),
+        **({} if origin is None else {"init": origin_settings(options["init"], origin, out=out)}),
     }
 
 
@@ -210,6 +215,20 @@ def _shape_line(model: Mapping[str, Any]) -> str:
     return f"{model['kind']}, windows of {model['window']} frames{block}"
 
 
+def _frame_reference(reader: StoreReader, *, latents: Path, out: Path) -> dict[str, str]:
+    """Where the frame model of a store's latents stands, for a top model in `out`."""
+    wanted = {
+        "fingerprint": str(reader.spec.settings["weights"]),
+        "path": str(reader.info.get("frame_model", OWN_FRAME)),
+    }
+    if "frame_model_relative" in reader.info:
+        wanted["relative"] = str(reader.info["frame_model_relative"])
+    found, _ = find_reference(wanted, "frame", beside=latents)
+    if found is None:
+        return {name: wanted[name] for name in ("fingerprint", "path")}
+    return wanted | {"relative": reference_to(found, beside=out)["relative"]}
+
+
 def _check_same_latents(directory: Path, config: dict[str, Any], reader: StoreReader) -> None:
     known, found = config["latents"]["fingerprint"], reader.spec.fingerprint
     if known != found:
@@ -219,9 +238,10 @@ def _check_same_latents(directory: Path, config: dict[str, Any], reader: StoreRe
         )
 
 
-def _frame_model_for_pictures(config: dict[str, Any], *, device: str) -> Loaded[FrameModel] | None:
+def _frame_model_for_pictures(run: Run, *, device: str) -> Loaded[FrameModel] | None:
     """The frame model that decodes sheets while training, if it is at hand."""
     try:
-        return load_matching_frame_model(config["frame_model"], device=device)
+        wanted = run.config["frame_model"]
+        return load_matching_frame_model(wanted, beside=run.directory, device=device)
     except CheckpointError:
         return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -112,44 +113,118 @@ def load_top_model(directory: Path, *, device: str) -> Loaded[TopModel]:
     return _load(top, directory, config, device=device)
 
 
-def frame_model_of(top: Loaded[TopModel], *, device: str) -> Loaded[FrameModel]:
+def frame_model_of(
+    top: Loaded[TopModel], *, device: str, asked: str | Path | None = None
+) -> Loaded[FrameModel]:
     """The one frame model whose latents a top model learned.
 
+    Args:
+        top: the top model.
+        device: to load it to.
+        asked: a directory or shipped name to take it from; else it is searched.
+
     Raises:
-        CheckpointError: it is nowhere to be found, with where was looked.
+        CheckpointError: it is nowhere to be found, with where was looked; or `asked` is another.
     """
     wanted = top.config["frame_model"]
-    return load_matching_frame_model(wanted, beside=top.directory, device=device)
+    if asked is None:
+        return load_matching_frame_model(wanted, beside=top.directory, device=device)
+    frame = load_frame_model(find_frame_model(asked)[0], device=device)
+    if frame.fingerprint != wanted["fingerprint"]:
+        raise CheckpointError(
+            f"--frame-model {asked} is {frame.fingerprint[:12]}, the top model {top.directory} "
+            f"learned latents of {wanted['fingerprint'][:12]}: name that one, or encode and "
+            "train-top again"
+        )
+    return frame
 
 
 def load_matching_frame_model(
-    wanted: dict[str, str], *, device: str, beside: Path | None = None
+    wanted: Mapping[str, str], *, device: str, beside: Path
 ) -> Loaded[FrameModel]:
-    """Load the frame model of a fingerprint from wherever it is.
+    """Load the frame model of a reference from wherever it is.
 
     Args:
-        wanted: its "fingerprint", and the "path" where it once was.
+        wanted: see `reference_to`.
         device: to load it to.
-        beside: a top model in whose neighbourhood to look too.
+        beside: the top model's directory.
 
     Raises:
         CheckpointError: it is nowhere to be found.
     """
-    places = [Path(wanted["path"]), OWN_FRAME]
-    places += [beside.parent / "frame"] if beside else []
-    places += [pair / "frame" for pair in shipped_models().values()]
-    looked: list[Path] = []
-    for place in places:
-        if (place / checkpoints.WEIGHTS).is_file() and place not in looked:
-            looked.append(place)
-            with contextlib.suppress(CheckpointError):  # one that is damaged is not the one
-                if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
-                    return load_frame_model(place, device=device)
-    raise CheckpointError(
-        f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose latents "
-        f"the top model learned, among {', '.join(map(str, looked)) or 'any'}: "
-        "bring that model back, or encode and train-top again"
-    )
+    found, looked = find_reference(wanted, "frame", beside=beside)
+    if found is None:
+        raise CheckpointError(
+            f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose "
+            f"latents the top model learned, among {', '.join(map(str, looked)) or 'any'}: "
+            "name it by --frame-model, bring it back, or encode and train-top again"
+        )
+    return load_frame_model(found, device=device)
+
+
+def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
+    """How a config or a store remembers where a model stands, so that both may be moved together.
+
+    Args:
+        model: its directory.
+        beside: the directory of what refers to it.
+
+    Returns:
+        `path`, as seen from the current directory, and `relative`, as seen from `beside`.
+    """
+    relative = os.path.relpath(model.resolve(), beside.resolve())
+    return {"path": str(model), "relative": Path(relative).as_posix()}
+
+
+def find_reference(
+    wanted: Mapping[str, str], part: str, *, beside: Path
+) -> tuple[Path | None, list[Path]]:
+    """Where the model of a fingerprint stands now.
+
+    Searched are where it stood, the own models, their neighbours (so also older ones that were
+    moved aside), the best weights of each, and the shipped models.
+
+    Args:
+        wanted: its "fingerprint", and where it once was: see `reference_to`.
+        part: "frame" or "top".
+        beside: the directory of what refers to it.
+
+    Returns:
+        Its directory, None where it is nowhere; and the models that were looked at.
+    """
+    looked: dict[Path, Path] = {}
+    for place in _places(wanted, part, beside):
+        model = place.resolve()
+        if model in looked or not (model / checkpoints.WEIGHTS).is_file():
+            continue
+        with contextlib.suppress(CheckpointError):  # one that is damaged is not the one
+            checkpoints.load_config(place, kind=part)
+            looked[model] = place
+            if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
+                return place, list(looked.values())
+    return None, list(looked.values())
+
+
+def _places(wanted: Mapping[str, str], part: str, beside: Path) -> Iterator[Path]:
+    """Directories that may hold a model, the likeliest first; most do not exist."""
+    beside = beside.resolve()
+    homes = [beside, beside.parent]  # best/ has the config of the run that it stands in
+    near = [home / wanted["relative"] for home in homes if "relative" in wanted]
+    near += [Path(wanted["path"]), OWN_FRAME if part == "frame" else OWN_TOP]
+    near += [beside.parent / part]
+    yield from near
+    around = [place.parent for place in near] + [beside.parent.parent]
+    for place in [*near, *(model for folder in around for model in _folders(folder))]:
+        yield from (place, place / part, place / checkpoints.BEST)
+    yield from (pair / part for pair in shipped_models().values())
+
+
+def _folders(folder: Path) -> list[Path]:
+    """What stands in a folder, the latest version of what was moved aside first."""
+    try:
+        return sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
+    except OSError:  # it is gone, or nobody's business
+        return []
 
 
 def _make(directory: Path, make: Callable[[], Model]) -> Model:

@@ -10,7 +10,7 @@ from ldf_video.models.noise import Part
 from ldf_video.training.ranks import Ranks
 
 WARMUP_SHARE = 0.1
-"""Of the budget, after which the learning rate has risen in any case: a run may be of 50 updates."""
+"""Of the budget, after which the learning rate has risen in any case: runs may be short."""
 
 
 @dataclass(frozen=True)
