@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 class LatentLevel(SmallLevel):
     """Windows of random latents, some of them padded."""
 
+    count = 16
+
     def __init__(self, game: Game) -> None:
         super().__init__(game)
         self.config = game.model.config
@@ -50,6 +52,7 @@ class LatentLevel(SmallLevel):
 
 LEVELS: dict[str, Callable[[], SmallLevel]] = {
     "grid": lambda: FrameGameLevel(frame_game(moments=0.0, game_share=1.0), count=16),
+    "share": lambda: FrameGameLevel(frame_game(moments=0.0), count=24),
     "flow": lambda: LatentLevel(FlowGame(flow())),
     "mlp": lambda: LatentLevel(mlp_game()),
     "paper": lambda: FrameGameLevel(ali_game(), count=16),
@@ -74,16 +77,22 @@ def gradients_of(
     return found, logs
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-@pytest.mark.parametrize("name", ["grid", "flow", "mlp"])
+@pytest.mark.parametrize(
+    ("name", "accumulate"),
+    [
+        *((name, accumulate) for name in ("grid", "flow", "mlp") for accumulate in (2, 4)),
+        *(("share", accumulate) for accumulate in (2, 4, 8)),  # of 12, 6 and 3: D sees every 4th
+    ],
+)
 def test_gradients_of_parts_are_those_of_the_whole_batch(
     tmp_path: Path, name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same sums in another order: they differ by rounding, in float64 so that it is little."""
     with float64():
-        whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch)
+        size = LEVELS[name]().count
+        whole, logs = gradients_of(tmp_path / "a", LEVELS[name](), monkeypatch, batch_size=size)
         parts, part_logs = gradients_of(
-            tmp_path / "b", LEVELS[name](), monkeypatch, accumulate=accumulate
+            tmp_path / "b", LEVELS[name](), monkeypatch, batch_size=size, accumulate=accumulate
         )
     assert "roth" in logs or name == "flow"
     for mine, theirs in zip(whole, parts, strict=True):

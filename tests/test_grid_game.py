@@ -55,6 +55,8 @@ def test_the_penalty_comes_every_interval_and_is_scaled_by_it() -> None:
     seen = {}
     for step in range(7):
         loss, logs = discriminator_loss(game, step=step, progress=0.5)
+        game.after_update({"discriminator": torch.tensor(1.0)})
+        game.restraint.roth.pressure.fill_(1.5)
         seen[step] = "roth" in logs
         if "roth" in logs:
             gamma = 2.0 * 0.25**0.5 * 1.5
@@ -64,6 +66,47 @@ def test_the_penalty_comes_every_interval_and_is_scaled_by_it() -> None:
         else:
             assert loss.item() == logs["discriminator"].item()
     assert [step for step, there in seen.items() if there] == [0, 3, 6]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_penalty_goes_by_the_moves_of_a_d_that_rests_every_other_update(first: int) -> None:
+    """By the update's number a D that moves at odd ones would hardly ever have it."""
+    game = frame_game(roth={"interval": 4})
+    moves = []
+    for step in range(33):
+        _, logs = discriminator_loss(game, step=step)
+        if logs["resting"] == 0:
+            moves.append("roth" in logs)
+        rests = step % 2 == first
+        game.after_update({"discriminator": torch.tensor(0.0 if rests else 1.0)})
+    assert moves == [move % 4 == 0 for move in range(len(moves))]
+    assert game.restraint.moves.item() == len(moves) >= 16
+
+
+def test_a_state_that_does_not_count_ds_moves_is_gone_on_with() -> None:
+    game = frame_game()
+    game.restraint.moves.fill_(7)
+    state = game.state_dict()
+    frame_game(seed=1).load_state_dict(state)
+    del state["restraint.moves"]
+    game.load_state_dict(state)
+    assert game.restraint.moves.item() == 0
+
+
+def test_d_stays_below_a_penalty_that_an_offset_of_its_logits_cannot_switch_off() -> None:
+    """No pair can move D's last bias, which drifts: Roth's own weights go by it."""
+    sides = {}
+    for penalty in ("roth", "pair", "r1r2"):
+        game = frame_game(roth={"penalty": penalty})
+        with torch.no_grad():
+            game.discriminator.head[2].bias.fill_(18.0)
+        _, logs = discriminator_loss(game)
+        sides[penalty] = (logs["roth_real"].item(), logs["roth_fake"].item())
+        assert logs["roth"].item() == pytest.approx(sum(sides[penalty]))
+        assert logs["logit"].item() == pytest.approx(18, abs=1)
+    assert sides["roth"][0] < 1e-10 < sides["roth"][1]
+    assert sides["pair"][0] == pytest.approx(sides["pair"][1], rel=0.5)
+    assert sides["r1r2"][0] == pytest.approx(sides["r1r2"][1], rel=0.5)
 
 
 def test_the_same_noise_gives_the_same_losses() -> None:

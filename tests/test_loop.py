@@ -79,6 +79,7 @@ def test_training_moves_every_weight_and_the_average_lags(straight: Path) -> Non
     assert moved >= fresh.keys() - {
         "restraint.roth.pressure",
         "restraint.resting",
+        "restraint.moves",
         "discriminator.head.2.bias",
     }
     for name, value in state["average"].items():

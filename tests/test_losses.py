@@ -72,7 +72,9 @@ def test_roth_penalty_of_a_linear_discriminator_by_hand(real: bool) -> None:
     squared_norm = 1 + 4 + 9  # of both inputs together
     expected = sum(error**2 * squared_norm for error in errors) / 2
 
-    penalty = roth_penalty(Linear()(x, z), [x, z], real=real)
+    logits = Linear()(x, z)
+    s = torch.sigmoid(logits)
+    penalty = roth_penalty(logits, [x, z], error=1 - s if real else s)
 
     assert penalty.item() == pytest.approx(expected, rel=1e-6)
 
@@ -83,7 +85,8 @@ def test_roth_penalty_reaches_the_weights_through_the_gradient() -> None:
     z = torch.zeros(1, 1, requires_grad=True)
     s = 1 / (1 + math.exp(-0.5))
 
-    roth_penalty(D(x, z), [x, z], real=False).backward()
+    logits = D(x, z)
+    roth_penalty(logits, [x, z], error=torch.sigmoid(logits)).backward()
 
     # At x = z = 0 the logit is 0.5 whatever w is: all of d/dw is s^2 d|w|^2/dw = 2 s^2 w.
     torch.testing.assert_close(D.w.grad, 2 * s**2 * D.w.detach())

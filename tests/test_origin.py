@@ -118,7 +118,8 @@ def test_a_shipped_model_of_16_bits_starts_a_run_by_its_name(
     assert config["model"] == asdict(shipped.model.config)
     assert_equal(begun[0][1], shipped.model.state_dict())
     kinds = {weight.dtype for weight in begun[0][0].values()}
-    assert kinds == {torch.float32, torch.bool}  # the one that is not a number: whether D rests
+    # Beside weights: whether D rests, and how often it has moved.
+    assert kinds == {torch.float32, torch.bool, torch.int64}
 
 
 def test_a_model_of_before_gets_a_linear_map_that_is_0(

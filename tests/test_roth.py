@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ldf_video.models.losses import roth_penalty
-from ldf_video.models.roth import RothConfig, RothRegularizer
+from ldf_video.models.roth import PENALTIES, RothConfig, RothRegularizer, as_roth
 
 
 def test_it_is_due_every_interval_and_scaled_up_by_it() -> None:
@@ -64,13 +64,14 @@ def pairs(dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.
 
 def test_the_penalty_is_that_of_real_and_of_generated_pairs() -> None:
     D, (real, fake) = Counted(), pairs()
-    penalty = RothRegularizer(RothConfig()).penalty(D, real=real, fake=fake)
-    expected = 0.0
-    for inputs, is_real in ((real, True), (fake, False)):
+    penalties = RothRegularizer(RothConfig()).penalty(D, real=real, fake=fake)
+    for penalty, inputs, is_real in zip(penalties, (real, fake), (True, False), strict=True):
         seen = [part.clone().requires_grad_() for part in inputs]
-        expected += roth_penalty(D(*seen), seen, real=is_real).item()
-    assert penalty.item() == pytest.approx(expected, rel=1e-6)
-    penalty.backward()
+        logits = D(*seen)
+        error = torch.sigmoid(-logits if is_real else logits)
+        expected = roth_penalty(logits, seen, error=error).item()
+        assert penalty.item() == pytest.approx(expected, rel=1e-6)
+    sum(penalties).backward()
     assert D.of_x.weight.grad.abs().max() > 0
     assert all(part.grad is None for part in (*real, *fake))
 
@@ -82,9 +83,39 @@ def test_under_autocast_the_penalty_is_in_float32() -> None:
         D(*real)
         assert D.seen[-1] == torch.bfloat16  # autocast is at work
         D.seen.clear()
-        penalty = regularizer.penalty(D, real=real, fake=fake)
+        penalty = sum(regularizer.penalty(D, real=real, fake=fake))
         loss = regularizer.weight(0.0) * penalty
     assert set(D.seen) == {torch.float32}
     assert penalty.dtype == loss.dtype == torch.float32
     plain = regularizer.penalty(D, real=[x.float() for x in real], fake=[x.float() for x in fake])
-    assert torch.equal(penalty, plain)
+    assert torch.equal(penalty, sum(plain))
+
+
+@pytest.mark.parametrize("offset", [0.0, 18.0, -18.0])
+def test_the_penalties_of_a_d_whose_logits_have_an_offset(offset: float) -> None:
+    """By hand, of D(x, z) = w x + v z + b, whose gradient is (w, v) everywhere."""
+    D, (real, fake) = Counted(), pairs()
+    with torch.no_grad():
+        D.of_z.bias.fill_(offset)
+    high, low = (D(*inputs).detach() for inputs in (real, fake))
+    steep = torch.cat([D.of_x.weight, D.of_z.weight], 1).square().sum().item()
+    pair = torch.sigmoid(low - high).square().mean().item()
+    expected = {
+        "roth": (torch.sigmoid(-high).square().mean(), torch.sigmoid(low).square().mean()),
+        "pair": (pair, pair),
+        "r1r2": (1.0, 1.0),
+    }
+    assert tuple(expected) == PENALTIES
+    for name, weights in expected.items():
+        found = RothRegularizer(RothConfig(penalty=name)).penalty(D, real=real, fake=fake)
+        for side, weight in zip(found, weights, strict=True):
+            assert side.item() == pytest.approx(float(weight) * steep, rel=1e-5)
+    if offset:  # Roth's weights then switch one side off; the pair's error does not see an offset
+        assert min(expected["roth"]) < 1e-10
+        assert pair > 0.01
+
+
+def test_an_unknown_penalty_is_refused_and_an_old_config_keeps_roths() -> None:
+    with pytest.raises(ValueError, match=r"penalty 'r3': expected roth, pair, r1r2"):
+        RothConfig(penalty="r3")
+    assert as_roth({"gamma": 2.0}).penalty == "roth"

@@ -104,12 +104,17 @@ def test_a_sheet_has_frames_their_reconstructions_and_samples(tmp_path: Path) ->
     assert picture.shape[0] < picture.shape[1]  # 3 rows of 16
 
 
-def test_a_share_of_a_batch_is_the_same_however_it_is_split() -> None:
-    rows = torch.arange(16)
-    assert every(rows, 0.25).tolist() == [0, 4, 8, 12]
-    assert torch.equal(torch.cat([every(part, 0.25) for part in rows.split(4)]), every(rows, 0.25))
-    assert torch.equal(every(rows, 1.0), rows)
-    assert every(rows[:1], 0.25).tolist() == [0]
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 12])
+def test_a_share_of_a_batch_is_the_same_however_it_is_split(count: int) -> None:
+    rows, chosen, total = torch.arange(24.0), [], 0.0
+    for index, part in enumerate(rows.split(24 // count)):
+        few, weight = every(len(part), 0.25, Part(index, count))
+        chosen += part[few].tolist() if weight else []
+        total += weight * part[few].mean().item() / count
+    assert chosen == [0, 4, 8, 12, 16, 20]
+    assert total == pytest.approx(10)  # the mean of the parts is that of the whole
+    assert every(24, 1.0, Part()) == (slice(0, None, 1), 1.0)
+    assert every(1, 0.25, Part()) == (slice(0, None, 4), 1.0)
 
 
 # -- the command ---------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ class AliGame(GanGame, FrameGame):
         z = tick.noise.normal(*inferred.shape, device=x.device)
         game = binary_loss(D(G(z), z), D(x, inferred))
         pixels = self.pixel_loss(G(inferred), x)
-        around = self.shortcut(every(hidden, c.shortcut_share), G)
-        shortcut = self.pixel_loss(around, every(x, c.shortcut_share))
+        few, weight = every(len(x), c.shortcut_share, tick.noise.part)
+        shortcut = weight * self.pixel_loss(self.shortcut(hidden[few], G), x[few])
         moments = moment_penalty(inferred)
         loss = game + c.reconstruction * pixels + c.shortcut * shortcut + c.moments * moments
         logs = {

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ldf_video.models.game import Game, Logs, Player, Tick
+from ldf_video.models.noise import Part
 
 
 class FrameShape(Protocol):
@@ -86,9 +87,24 @@ def pixel_loss(x: Tensor, target: Tensor, *, squared: float = 1.0) -> Tensor:
     return difference.abs().mean() + squared * difference.square().mean()
 
 
-def every(items: Tensor, share: float) -> Tensor:
-    """About a share of a batch, evenly spread: every (1 / share)th item.
+def every(count: int, share: float, part: Part) -> tuple[slice, float]:
+    """About a share of a whole batch, evenly spread: every (1 / share)th item, cut to one part.
 
-    They are the same ones where the batch is split into multiples of that.
+    They are the same ones however the batch is split, but parts may have unlike numbers of them,
+    so that means over a part's own are to be weighted.
+
+    Args:
+        count: items of the part.
+        share: of the batch.
+        part: of the batch.
+
+    Returns:
+        Which items of the part, at least one; and the weight of a mean over them, 1 on average
+        over all parts. It is 0 where none of the batch's are in the part, whose first stands in.
     """
-    return items[:: max(1, round(1 / share))]
+    stride = max(1, round(1 / share))
+    first = -part.index * count % stride
+    if first >= count:
+        return slice(1), 0.0
+    own, whole = range(first, count, stride), range(0, count * part.count, stride)
+    return slice(first, None, stride), len(own) * part.count / len(whole)

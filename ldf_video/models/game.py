@@ -26,7 +26,7 @@ class Tick:
         share: `progress` for arithmetic: a float, or a scalar on the device where the update is
             recorded and played back, and no number may be part of the recording.
         left: what players who moved before left for those who move after them, in this update and
-            on this part of the batch: tensors without a graph.
+            on this part of the batch: tensors without a graph, and numbers.
     """
 
     step: int

@@ -41,7 +41,7 @@ class GanGame(Game):
 
     def kind(self, step: int, progress: float) -> Turn:
         """What D does; it plays from the first update on."""
-        return self.restraint.turn(step)
+        return self.restraint.turn()
 
     def after_update(self, logs: Logs) -> None:
         """Hold D back by how it fared."""
@@ -64,7 +64,8 @@ class GanGame(Game):
             tick: of the update.
         """
         return self.restraint.loss(
-            lambda: binary_loss(discriminator(*real), discriminator(*fake)),
+            lambda: (discriminator(*real), discriminator(*fake)),
+            binary_loss,
             discriminator,
             real=real,
             fake=fake,

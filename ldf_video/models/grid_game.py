@@ -96,7 +96,7 @@ class GridGame(FrameGame):
 
     def kind(self, step: int, progress: float) -> Turn:
         """What D does: it joins late, and rests while it wins too easily."""
-        return self.restraint.turn(step, plays=progress >= self.config.game_start)
+        return self.restraint.turn(plays=progress >= self.config.game_start)
 
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
         """With the weight that squares have here."""
@@ -113,13 +113,13 @@ class GridGame(FrameGame):
         loss = c.reconstruction * pixels + c.moments * moments
         logs = {"pixels": pixels, "moments": moments}
         if tick.kind.plays:
-            seen, few, generated = (
-                every(items, c.game_share) for items in (x, inferred, reconstruction)
-            )
-            game, features = self._against(seen, few, generated)
+            few, weight = every(len(x), c.game_share, tick.noise.part)
+            seen, z, generated = x[few], inferred[few], reconstruction[few]
+            game, features = (weight * value for value in self._against(seen, z, generated))
             loss = loss + c.game * game + c.features * features
             logs |= {"encoder_generator": game, "features": features}
-            tick.left["pairs"] = (seen, few.detach(), generated.detach())
+            tick.left["pairs"] = (seen, z.detach(), generated.detach())
+            tick.left["weight"] = weight
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def _against(self, x: Tensor, z: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,11 +143,19 @@ class GridGame(FrameGame):
         D = self.discriminator
         seen, z, generated = tick.left["pairs"]
 
-        def contest() -> Tensor:
-            logits = D(torch.cat([seen, generated]), torch.cat([z, z]))
-            return relativistic_loss(*logits.chunk(2))
+        def judge() -> tuple[Tensor, Tensor]:
+            real, fake = D(torch.cat([seen, generated]), torch.cat([z, z])).chunk(2)
+            return real, fake
 
-        return self.restraint.loss(contest, D, real=(seen, z), fake=(generated, z), tick=tick)
+        return self.restraint.loss(
+            judge,
+            relativistic_loss,
+            D,
+            real=(seen, z),
+            fake=(generated, z),
+            tick=tick,
+            weight=tick.left["weight"],
+        )
 
     def after_update(self, logs: Logs) -> None:
         """Hold D back by how it fared."""

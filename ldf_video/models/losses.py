@@ -42,24 +42,22 @@ def binary_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, real: bool) -> Tensor:
+def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, error: Tensor) -> Tensor:
     """Gradient-norm regularizer of a discriminator, weighted by its own error.
 
-    Roth et al. (2017), arXiv:1705.09367, Algorithm 1: (1 - s)^2 |grad|^2 on real pairs, s^2
-    |grad|^2 on generated ones, s = sigmoid(logits), the gradient taken over all inputs together.
+    Roth et al. (2017), arXiv:1705.09367, Algorithm 1: error^2 |grad|^2, the gradient taken over all
+    inputs together.
 
     Args:
         logits: D's output, shape (B,), unbounded, with a graph to every input.
         inputs: what D saw, each of shape (B, ...), requiring gradients.
-        real: whether the pairs came from the data.
+        error: how wrong D is about each, (B,) in [0, 1].
 
     Returns:
         Mean penalty, a scalar, in squared nats per squared unit of input.
     """
     gradients = torch.autograd.grad(logits.sum(), list(inputs), create_graph=True)
     squared_norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
-    confidence = torch.sigmoid(logits)
-    error = 1 - confidence if real else confidence
     return (error.square() * squared_norm).mean()
 
 

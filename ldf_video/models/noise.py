@@ -39,11 +39,15 @@ class Part:
 
 
 class Noise:
-    """Random numbers of one part, a function of the seed; successive calls give new ones."""
+    """Random numbers of one part, a function of the seed; successive calls give new ones.
+
+    Attributes:
+        part: of the batch, that it is for.
+    """
 
     def __init__(self, seed: int, part: Part | None = None) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._part = part or Part()
+        self.part = part or Part()
 
     def normal(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Standard normal numbers of a shape whose first axis counts the part's own rows.
@@ -58,8 +62,8 @@ class Noise:
 
     def _numbers(self, draw: Draw, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
         """The part's rows of what is drawn for the whole batch."""
-        whole = (shape[0] * self._part.count, *shape[1:])
-        return self._part.of(draw(whole, generator=self._generator)).to(device)
+        whole = (shape[0] * self.part.count, *shape[1:])
+        return self.part.of(draw(whole, generator=self._generator)).to(device)
 
 
 class StandingNoise(Noise):
