@@ -15,7 +15,6 @@ from PIL import Image
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP, count_clips, open_clips
-from ldf_video.video.resize import quarter_turns, upright
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,18 +284,6 @@ def test_an_unlikely_shape_of_pixels_is_not_believed(tmp_path: Path, ratio: Frac
     image = _noise(48, 64, 3)
     path = write_clip(tmp_path / "a.mp4", [image], sample_aspect_ratio=ratio, **EXACT)
     assert np.array_equal(_frames(path, Geometry(48, 48)), [image[:, 8:56]])
-
-
-@pytest.mark.parametrize(
-    ("degrees", "turns"), [(0, 0), (90, 1), (-90, 3), (180, 2), (-180, 2), (44, 0), (46, 1)]
-)
-def test_rotation_counts_in_quarter_turns(degrees: int, turns: int) -> None:
-    assert quarter_turns(degrees) == turns
-
-
-def test_a_quarter_turn_is_counter_clockwise() -> None:
-    image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-    assert upright(image, 1).tolist() == [[[3, 4, 5]], [[0, 1, 2]]]
 
 
 # Time

@@ -28,7 +28,9 @@ from ldf_video.video.decode import (
     sample_aspect_ratio,
 )
 from ldf_video.video.geometry import SQUARE
-from ldf_video.video.resize import whole_size
+from ldf_video.video.hdr import HDR_TRANSFERS
+from ldf_video.video.orientation import UPRIGHT, frame_orientation
+from ldf_video.video.resize import is_untagged_hd, whole_size
 from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
@@ -286,7 +288,9 @@ class _UnitCheck:
 def _check_frame(frame: av.VideoFrame, *, full_range: bool) -> None:
     _require(frame.format.name == "yuv420p" and not full_range, f"pixels of {frame.format.name}")
     _require(frame.width % 2 == 0 and frame.height % 2 == 0, "an odd size")
-    _require(frame.rotation % 360 == 0, "a rotation")
+    _require(frame_orientation(frame) == UPRIGHT, "a rotation")
+    _require(frame.color_trc not in HDR_TRANSFERS, "high dynamic range")
+    _require(not is_untagged_hd(frame), "colours that the file does not name")
     _require(not frame.interlaced_frame, "interlaced frames")
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.orientation import exif_orientation, upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,16 +38,6 @@ _KINDS = {
     b"MM\0*": "tiff",
     b"II+\0": "tiff",  # its large form, with 64-bit offsets
     b"MM\0+": "tiff",
-}
-# How a picture with EXIF's tag 274 becomes upright: transposed first, then rows, columns reversed.
-_UPRIGHT = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
 }
 
 
@@ -200,22 +191,12 @@ def _decoded(file: BinaryIO) -> NDArray[np.uint8]:
             image = reader.read(index=0, mode="RGB")
         else:
             image = over_white(reader.read(index=0, mode="RGBA"))
-    return _upright(image, orientation=meta.get("Orientation", 1))
+    return np.ascontiguousarray(upright(image, exif_orientation(meta.get("Orientation"))))
 
 
 def _grey_to_rgb(image: NDArray[np.uint16]) -> NDArray[np.uint8]:
     grey = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _upright(image: NDArray[np.uint8], *, orientation: object) -> NDArray[np.uint8]:
-    """Exif 2.32, 4.6.4 A, tag 274; values out of [1, 8] mean nothing."""
-    if not isinstance(orientation, int) or orientation not in _UPRIGHT:
-        return np.ascontiguousarray(image)
-    transposed, rows, columns = _UPRIGHT[orientation]
-    image = image.transpose(1, 0, 2) if transposed else image
-    image = image[::-1] if rows else image
-    return np.ascontiguousarray(image[:, ::-1] if columns else image)
 
 
 def _is_apng(file: BinaryIO) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ldf_video.errors import TruncatedError
 from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
+from ldf_video.video.orientation import frame_orientation
 from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
-from ldf_video.video.resize import quarter_turns
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import Clock
 
@@ -80,7 +80,7 @@ def frame_size(source: Source) -> tuple[int, int]:
         with open_media(source.path) as media:
             first = next(media.frames())
     height, width = first.height, first.width
-    return (width, height) if quarter_turns(first.rotation) % 2 else (height, width)
+    return (width, height) if frame_orientation(first).transposed else (height, width)
 
 
 def _probe_media(media: Media) -> VideoInfo:

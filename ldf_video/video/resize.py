@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.hdr import HDR_TRANSFERS, to_sdr
+from ldf_video.video.orientation import frame_orientation, upright
 from ldf_video.video.pictures import over_white
 
 if TYPE_CHECKING:
@@ -27,8 +30,21 @@ _SCALE = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT
 )
-# At equal size they would smear chroma across blocks; plain conversion repeats it, as players do.
-_CONVERT = Interpolation.AREA
+# At equal size averages would smear chroma across blocks; players repeat it. Without the other
+# flags white comes out as 253.
+_CONVERT = (
+    Interpolation.POINT
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.BITEXACT
+)
+# For these, at an even height and without those flags, libswscale has a way of its own: twice as
+# fast, it repeats chroma and has greys right to a level.
+_DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
+_CONVERT_DIRECT = Interpolation.AREA
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_LIMITED_WHITE = 65283  # what libswscale makes of it in 16 bits
+_HD_ROWS = 720  # from here on browsers and players take BT.709 where a file does not say
 
 
 class Resizer:
@@ -63,11 +79,12 @@ class Resizer:
         """Returns the frame as uint8 (height, width, 3) RGB, C-contiguous.
 
         Equal sizes move no pixel: lossless RGB comes out bit for bit. What is transparent is laid
-        over white, as FFmpeg does where a GIF shows nothing.
+        over white, as FFmpeg does where a GIF shows nothing. HDR is mapped to SDR.
         """
-        turns = quarter_turns(frame.rotation)
-        frame = self._opaque(frame)
-        sideways = turns % 2 == 1
+        orientation = frame_orientation(frame)
+        if has_alpha(frame.format.name):
+            frame = self._over_white(frame)
+        sideways = orientation.transposed
         height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
         height, width = self._source_size or (height, width)
         aspect = 1 / self._sample_aspect_ratio if sideways else self._sample_aspect_ratio
@@ -76,34 +93,44 @@ class Resizer:
         if whole is None:
             # Enlarging: cut first, so that a thin part of a wide frame does not enlarge all of it.
             cut = _slice(
-                upright(self._rgb(frame, height=frame.height, width=frame.width), turns), box
+                upright(_rgb(self._whole, frame, frame.height, frame.width), orientation), box
             )
             return self._enlarge(cut)
         # Reducing: scale the whole to where the box has the target's size, then cut. One pass, few
         # pixels.
         target = (self._geometry.height, self._geometry.width)
         stored = whole[::-1] if sideways else whole
-        small = upright(self._rgb(frame, height=stored[0], width=stored[1]), turns)
+        small = upright(_rgb(self._whole, frame, *stored), orientation)
         top, left = (whole[0] - target[0]) // 2, (whole[1] - target[1]) // 2
         return np.ascontiguousarray(small[top : top + target[0], left : left + target[1]])
 
-    def _opaque(self, frame: av.VideoFrame) -> av.VideoFrame:
-        if not any(component.is_alpha for component in frame.format.components):
+    def _over_white(self, frame: av.VideoFrame) -> av.VideoFrame:
+        is_hdr = frame.color_trc in HDR_TRANSFERS
+        image = _reformat(
+            self._alpha, frame, frame.height, frame.width, "rgba64le" if is_hdr else "rgba"
+        )
+        if image[..., 3].min() == np.iinfo(image.dtype).max:
             return frame
-        rgba = self._alpha.reformat(frame, format="rgba", interpolation=_CONVERT, threads=1)
-        image = np.asarray(rgba.to_ndarray(), dtype=np.uint8)
-        if image[..., 3].min() == 255:
-            return frame
+        if is_hdr:
+            colours = _to_sdr(image[..., :3], frame)
+            image = np.dstack([colours, (image[..., 3] >> 8).astype(np.uint8)])
         return av.VideoFrame.from_ndarray(over_white(image), format="rgb24")
-
-    def _rgb(self, frame: av.VideoFrame, *, height: int, width: int) -> NDArray[np.uint8]:
-        return _reformat(self._whole, frame, height=height, width=width)
 
     def _enlarge(self, cut: NDArray[np.uint8]) -> NDArray[np.uint8]:
         frame = av.VideoFrame.from_ndarray(cut, format="rgb24")
-        return _reformat(
-            self._part, frame, height=self._geometry.height, width=self._geometry.width
-        )
+        return _rgb(self._part, frame, self._geometry.height, self._geometry.width)
+
+
+def is_untagged_hd(frame: av.VideoFrame) -> bool:
+    """Returns whether a frame does not say its matrix and is so large that players take BT.709."""
+    return frame.colorspace == _UNSPECIFIED and frame.height >= _HD_ROWS
+
+
+@cache
+def has_alpha(pix_fmt: str) -> bool:
+    """Returns whether pixels of FFmpeg's format `pix_fmt` may be transparent."""
+    pixels = av.VideoFormat(pix_fmt)
+    return pixels.has_palette or any(component.is_alpha for component in pixels.components)
 
 
 def whole_size(geometry: Geometry, height: int, width: int, *, box: Box) -> tuple[int, int] | None:
@@ -119,25 +146,36 @@ def whole_size(geometry: Geometry, height: int, width: int, *, box: Box) -> tupl
     )
 
 
-def quarter_turns(rotation_degrees: int) -> int:
-    """Returns how many counter-clockwise quarter turns set a frame upright, in [0, 4)."""
-    return round(rotation_degrees / 90) % 4
+def _rgb(
+    scaler: VideoReformatter, frame: av.VideoFrame, height: int, width: int
+) -> NDArray[np.uint8]:
+    if frame.color_trc in HDR_TRANSFERS:
+        return _to_sdr(_reformat(scaler, frame, height, width, "rgb48le"), frame)
+    return _reformat(scaler, frame, height, width, "rgb24")
 
 
-def upright(image: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
-    """Returns `image` (H, W, 3) turned counter-clockwise by quarter turns; may be a view."""
-    return np.rot90(image, turns) if turns else image
+def _to_sdr(codes: NDArray[np.uint16], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    is_limited = not frame.format.is_rgb and frame.color_range != ColorRange.JPEG
+    return to_sdr(codes, frame.color_trc, full=_LIMITED_WHITE if is_limited else 65535)
 
 
 def _reformat(
-    scaler: VideoReformatter, frame: av.VideoFrame, *, height: int, width: int
-) -> NDArray[np.uint8]:
-    # One thread: on small pictures more threads double the work and gain no time.
-    flags = _CONVERT if (height, width) == (frame.height, frame.width) else _SCALE
+    scaler: VideoReformatter, frame: av.VideoFrame, height: int, width: int, pix_fmt: str
+) -> NDArray[Any]:
+    flags = _SCALE
+    if (height, width) == (frame.height, frame.width):
+        is_direct = frame.format.name in _DIRECT and height % 2 == 0
+        flags = _CONVERT_DIRECT if is_direct else _CONVERT
     scaled = scaler.reformat(
-        frame, width=width, height=height, format="rgb24", interpolation=flags, threads=1
+        frame,
+        width=width,
+        height=height,
+        format=pix_fmt,
+        src_colorspace=Colorspace.ITU709 if is_untagged_hd(frame) else None,
+        interpolation=flags,
+        threads=1,  # on small pictures more threads double the work and gain no time
     )
-    return np.ascontiguousarray(scaled.to_ndarray(), dtype=np.uint8)
+    return np.ascontiguousarray(scaled.to_ndarray())
 
 
 def _slice(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
