@@ -112,9 +112,23 @@ def test_latents_in_the_game_are_gaussian_with_at_least_the_least_spread() -> No
         game.model.encoder.head.weight.zero_()
     hidden = game.model.encoder.hidden(frames(64))
     drawn, std = game._infer(hidden, tick(game, 3).noise)
-    assert torch.equal(std, torch.full_like(std, 0.5))
-    expected = -5 + 0.5 * tick(game, 3).noise.normal(64, 8, 1, 1)
+    least = (0.5**2 + math.exp(-10)) ** 0.5
+    torch.testing.assert_close(std, torch.full_like(std, least))
+    expected = -5 + least * tick(game, 3).noise.normal(64, 8, 1, 1)
     torch.testing.assert_close(drawn, expected)
+
+
+def test_a_latent_thinner_than_the_least_spread_can_widen_again() -> None:
+    game = ali_game(least_std=0.5)
+    with torch.no_grad():
+        game.model.encoder.head.weight.zero_()
+        game.model.encoder.head.bias.fill_(math.log(0.1))
+    _, std = game._infer(game.model.encoder.hidden(frames(4)), tick(game).noise)
+    std.sum().backward()
+    # d/dl sqrt(a^2 + exp(2 l)) = exp(2 l) / std, of 4 frames
+    expected = 4 * 0.01 / 0.26**0.5
+    found = game.model.encoder.head.bias.grad[8:]
+    torch.testing.assert_close(found, torch.full((8,), expected))
 
 
 def test_the_same_noise_gives_the_same_losses() -> None:

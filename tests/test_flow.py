@@ -341,6 +341,18 @@ def test_statistics_travel_with_the_weights_and_never_divide_by_zero() -> None:
     assert other.standardise(torch.full(SHAPE, 2.0)).eq(0).all()
 
 
+def test_what_hardly_varies_counts_as_varying_by_a_tenth_of_the_mean_spread() -> None:
+    """As where a letterbox was, and another clip has a picture: 1 there is no 10,000 spreads."""
+    top, std = flow(), torch.ones(SHAPE)
+    std[:, 0] = 1e-4
+    top.set_statistics(torch.zeros(SHAPE), std)
+    floor = 0.1 * std.mean().item()
+    assert top.standardise(torch.ones(SHAPE)).max().item() == pytest.approx(1 / floor)
+    assert torch.equal(top.latent_std[:, 1:], std[:, 1:])
+    top.set_statistics(torch.zeros(SHAPE), torch.linspace(0.5, 1.5, 64).view(SHAPE))
+    assert torch.equal(top.latent_std.flatten(), torch.linspace(0.5, 1.5, 64))
+
+
 @pytest.mark.parametrize(("window", "block"), [(16, 5), (4, 4), (16, 0), (3, 2)], ids=str)
 def test_windows_that_are_no_blocks_are_refused(window: int, block: int) -> None:
     with pytest.raises(ValueError, match=f"window {window}, block {block}: expected"):

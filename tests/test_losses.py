@@ -97,6 +97,16 @@ def _normal_batches(count: int, batch: int, d: int, seed: int = 0) -> torch.Tens
     return torch.randn(count, batch, d, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.9, 0.2), (0.04, 0.0)])
+def test_moments_of_cells_that_share_a_frame(share: float, expected: float) -> None:
+    """Four frames of 64 cells; of their variance a share is between frames."""
+    numbers = torch.Generator().manual_seed(0)
+    between = share**0.5 * torch.randn(300, 4, 1, 4, generator=numbers)
+    cells = between + (1 - share) ** 0.5 * torch.randn(300, 4, 64, 4, generator=numbers)
+    found = torch.stack([moment_penalty(batch.flatten(0, 1)) for batch in cells]).mean()
+    assert found.item() == pytest.approx(expected, abs=0.06 if expected else 0.005)
+
+
 def test_under_autocast_moments_are_in_float32() -> None:
     z = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -30,8 +30,9 @@ class AliGameConfig(GanConfig):
         shortcut: weight of the same around z, through E's last hidden layer.
         shortcut_share: share of the batch on which the shortcut is computed.
         moments: weight of the distance of the latents' mean and covariance from those of the prior.
-        least_std: standard deviation that E's Gaussian has at least: reconstruction drives it to 0,
-            and D then tells thin latents from N(0, I) at a glance.
+        least_std: standard deviation that E's Gaussian has at least, added to its own as
+            independent noise is: reconstruction drives that to 0, and D then tells thin latents
+            from N(0, I) at a glance.
     """
 
     reconstruction: float = 20.0
@@ -102,5 +103,5 @@ class AliGame(GanGame, FrameGame):
     def _infer(self, hidden: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """A draw from E's Gaussian, and its standard deviation."""
         mean, std = self.model.encoder.gaussian(hidden)
-        std = std.clamp_min(self.config.least_std)
+        std = (std.square() + self.config.least_std**2).sqrt()  # a thin one still has a gradient
         return mean + std * noise.normal(*mean.shape, device=mean.device), std

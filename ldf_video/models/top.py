@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+LEAST_SPREAD = 0.1
+
 
 class TopShape(Protocol):
     """What any top model's config says."""
@@ -46,9 +48,14 @@ class TopModel(nn.Module):
         return None
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set what latents are standardised by; both of a latent's shape, std > 0."""
+        """Set what latents are standardised by; both of a latent's shape, std at least 0.
+
+        A number that hardly varies, as behind a letterbox, counts as varying by LEAST_SPREAD of the
+        mean spread: other clips may differ there. (Of the mean and not the median: what stands
+        still may be most of a frame.)
+        """
         self.latent_mean.copy_(mean)
-        self.latent_std.copy_(std.clamp_min(1e-4))
+        self.latent_std.copy_(std.clamp_min(max(LEAST_SPREAD * std.mean().item(), 1e-4)))
 
     def standardise(self, latents: Tensor) -> Tensor:
         """Latents (..., C, H, W) -> tokens (..., C * H * W) of mean 0 and spread 1."""
