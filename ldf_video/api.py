@@ -385,6 +385,8 @@ def evaluate(
     reference: str | Path | None = None,
     output: str | Path | None = None,
     json_file: str | Path | None = None,
+    compare: str | Path | None = None,
+    skip: int = 0,
     seed: int | None = None,
     device: Device = "auto",
     quiet: bool = False,
@@ -410,14 +412,18 @@ def evaluate(
             read in place of judging the real clips again.
         output: .png, a sheet of real and judged clips.
         json_file: where all that was found is written as JSON.
+        compare: what `json_file` kept of another model against the same real clips: how much
+            farther this one's clips are, with the interval of the paired difference.
+        skip: frames to leave out at the beginning of each video of `generated` and `top_model`.
         seed: of the clips that are drawn and generated; drawn and printed by default.
 
     Returns:
         The figures of each set, by name.
 
     Raises:
-        UsageError: an option means nothing.
+        UsageError: an option means nothing, or an output is an input.
         ReadError: nothing could be read.
+        OutputError: a file cannot be written; what was found is its `result`.
         LdfError: the judge is not installed, there are too few clips, or the reference is of other
             clips or of another judge.
     """
@@ -435,6 +441,8 @@ def evaluate(
         reference=reference,
         output=output,
         json_file=json_file,
+        compare=compare,
+        skip=skip,
         seed=seed,
         device=device,
         quiet=quiet,

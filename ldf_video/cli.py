@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ldf_video import api
-from ldf_video.errors import LdfError, UsageError
+from ldf_video.errors import LdfError, OutputError, UsageError
 
 app = typer.Typer(
     name="ldf-video",
@@ -387,28 +387,40 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another model's --json, to compare with.")
+    ] = None,
+    skip: Annotated[
+        int, typer.Option(min=0, help="Leave out so many first frames of generated videos.")
+    ] = 0,
     seed: Seed = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Say how far generated clips are from real ones, and in what."""
     with _errors():
-        evaluated = api.evaluate(
-            real,
-            generated=generated,
-            top_model=top_model,
-            frame_model=frame_model,
-            train=train,
-            num_clips=num_clips,
-            size=size,
-            judge=judge,
-            reference=reference,
-            output=output,
-            json_file=json_file,
-            seed=seed,
-            device=device,
-            quiet=quiet,
-        )
+        try:
+            evaluated = api.evaluate(
+                real,
+                generated=generated,
+                top_model=top_model,
+                frame_model=frame_model,
+                train=train,
+                num_clips=num_clips,
+                size=size,
+                judge=judge,
+                reference=reference,
+                output=output,
+                json_file=json_file,
+                compare=compare,
+                skip=skip,
+                seed=seed,
+                device=device,
+                quiet=quiet,
+            )
+        except OutputError as error:  # hours of work, of which the table is the result
+            typer.echo(error.result.table())
+            raise
         typer.echo(evaluated.table())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LdfError(Exception):
     """Base of all errors raised on purpose; the command line prints it and exits 1.
@@ -23,6 +25,19 @@ class ReadError(LdfError):
 
 class TruncatedError(ReadError):
     """A source ended early: the frames before the damage were good and have been given."""
+
+
+class OutputError(LdfError):
+    """The work is done and cannot be written.
+
+    Attributes:
+        result: what it gave, which is not lost.
+    """
+
+    def __init__(self, message: str, result: Any) -> None:
+        """Args: the line for the user; what could not be written."""
+        super().__init__(message)
+        self.result = result
 
 
 class StoreError(LdfError):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +111,8 @@ def main() -> int:
         with Progress(name, unit="frames", total=len(clips)) as progress:
             estimate = measure(reference, clips, judge, on_frames=progress.update).frame
         assert estimate is not None
-        figures[name] = {key: round(value, 2) for key, value in asdict(estimate).items()}
+        kept = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        figures[name] = {key: round(value, 2) for key, value in kept.items()}
     text = json.dumps({"frame": figures, "latents": from_the_prior(latents)}, indent=2)
     print(text)
     if arguments.json is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.pipelines.evaluation.clouds import GROUPS, STUDENT, Cloud, Estimate, frechet
+from ldf_video.pipelines.evaluation.clouds import GROUPS, STUDENT, Cloud, difference, frechet
 from ldf_video.pipelines.frechet import Gaussian, frechet_distance
 
 
@@ -39,11 +39,10 @@ def test_the_interval_by_hand() -> None:
     ]
     spread = np.sqrt(0.9 * np.square(np.array(left) - np.mean(left)).sum())
     value = frechet_distance(a, b)
-    expected = Estimate(value, value - STUDENT * spread, value + STUDENT * spread)
+    expected = (value, value - STUDENT * spread, value + STUDENT * spread)
     found = frechet(Cloud(a), Cloud(b))
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (expected.value, expected.low, expected.high), rel=1e-9
-    )
+    assert (found.value, found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    assert found.left == pytest.approx(left, rel=1e-9)
 
 
 def test_a_cloud_is_at_no_distance_from_itself() -> None:
@@ -61,6 +60,34 @@ def test_about_95_of_100_intervals_hold_what_such_clouds_give_on_average(shift: 
     mean = np.mean([estimate.value for estimate in found])
     share = np.mean([estimate.low <= mean <= estimate.high for estimate in found])
     assert 0.88 <= share <= 1
+
+
+def test_the_difference_of_two_sets_by_hand() -> None:
+    reference, a, b = (Cloud(points(40, seed=n, shift=n)) for n in range(3))
+    one, two = frechet(reference, a), frechet(reference, b)
+    left = np.array(one.left) - two.left
+    spread = np.sqrt(0.9 * np.square(left - left.mean()).sum())
+    found = difference(one, two)
+    value = one.value - two.value
+    expected = (value, value - STUDENT * spread, value + STUDENT * spread)
+    assert (found.value, found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    assert found.value < 0  # the nearer one, less the farther one
+
+
+def test_paired_differences_tell_apart_what_overlap_does_not() -> None:
+    """Of two sets, one a little farther off; the reference's own chance is in both distances."""
+    clear, apart, level = 0, 0, 0
+    for n in range(60):
+        reference = Cloud(points(200, seed=4 * n))
+        near, far, same = (
+            frechet(reference, Cloud(points(200, seed=4 * n + k, shift=shift)))
+            for k, shift in ((1, 1.0), (2, 1.15), (3, 1.0))
+        )
+        clear += difference(far, near).low > 0
+        apart += far.low > near.high
+        level += difference(same, near).low <= 0 <= difference(same, near).high
+    assert clear > apart + 10
+    assert level >= 0.88 * 60  # equal sets are not told apart
 
 
 def test_resampling_with_replacement_would_not_hold_the_figure() -> None:

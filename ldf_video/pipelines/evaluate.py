@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.errors import LdfError, ReadError, UsageError
+from ldf_video.errors import LdfError, OutputError, ReadError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.pipelines.devices import choose_device
@@ -24,12 +24,14 @@ from ldf_video.pipelines.evaluation.draw import (
     draw_clips,
     split_in_two,
 )
-from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, measure
+from ldf_video.pipelines.evaluation.earlier import Earlier
+from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, less, measure
 from ldf_video.pipelines.evaluation.models import choose_geometry, load_models
 from ldf_video.pipelines.evaluation.nearest import compare, nearest_levels, some
 from ldf_video.pipelines.evaluation.reference import Reference, reference_sha256
-from ldf_video.pipelines.evaluation.table import table
+from ldf_video.pipelines.evaluation.table import table, table_of_differences
 from ldf_video.pipelines.judge import Judge, load_judge
+from ldf_video.pipelines.outputs import check_files
 from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.training.checkpoints import write_atomically
@@ -62,6 +64,8 @@ class Evaluated:
         num_clips: real clips on each side of the floor.
         size: width and height at which clips were compared, in pixels.
         seed: with which the models generated; the same gives the same clips.
+        skip: frames that were left out at the beginning of each generated video.
+        differences: how much farther one set is than another, distance by distance, by name.
         notes: a line each on what differs from what was asked.
         versions: of the packages that have a say.
         output: the sheet of pictures, or None.
@@ -75,6 +79,8 @@ class Evaluated:
     num_clips: int
     size: tuple[int, int]
     seed: int
+    skip: int
+    differences: dict[str, Figures]
     notes: tuple[str, ...]
     versions: dict[str, str]
     output: Path | None = None
@@ -86,8 +92,13 @@ class Evaluated:
             f"judge {self.judge} ({self.judge_sha256[:12]}), clips of {CLIP_FRAMES} frames of "
             f"{width} x {height}, reference {self.reference_sha256[:12]}, seed {self.seed}"
         )
+        if self.skip:
+            head += f", of generated videos from frame {self.skip} on"
+        tables = [table(self.rows)]
+        if self.differences:
+            tables.append(table_of_differences(self.differences))
         origins = "\n".join(f"- {name}: {origin}" for name, origin in self.origins.items())
-        return "\n\n".join([head, table(self.rows), origins, *self.notes])
+        return "\n\n".join([head, *tables, origins, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -107,23 +118,42 @@ def evaluate(
     reference: str | Path | None = None,
     output: str | Path | None = None,
     json_file: str | Path | None = None,
+    compare: str | Path | None = None,
+    skip: int = 0,
     seed: int | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Evaluated:
     """Compare clips with real ones; see `ldf_video.api.evaluate`."""
     check_alone("evaluate")
-    output = None if output is None else Path(output)
-    _check_options(num_clips=num_clips, output=output)
+    output, json_file, reference, compare, judge = (
+        None if path is None else Path(path)
+        for path in (output, json_file, reference, compare, judge)
+    )
+    _check_options(num_clips=num_clips, skip=skip, output=output)
     device = choose_device(device)
     sources = find_sources(real)
     others = None if generated is None else find_sources(generated)
     trained_on = None if train is None else find_sources(train)
-    models = load_models(top_model, frame_model, default=generated is None, device=device)
+    earlier = None if compare is None else Earlier.load(compare)
+    models = load_models(
+        top_model, frame_model, default=generated is None, skip=skip, device=device
+    )
+    kept = reference is not None and reference.is_file()
+    check_files(
+        [("-o", output), ("--json", json_file), ("--reference", None if kept else reference)],
+        inputs=[
+            *(*sources, *(others or ()), *(trained_on or ()), *models.files()),
+            *(path for path in (judge, compare, reference if kept else None) if path is not None),
+        ],
+    )
     geometry = choose_geometry(models, size, sources)
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    work = _Work(load_judge(judge, device=device), geometry, seed, quiet=quiet)
-    work.read_real(sources, num_clips, None if reference is None else Path(reference))
+    if seed is None:
+        seed = secrets.randbelow(2**31) if earlier is None else earlier.seed
+    work = _Work(load_judge(judge, device=device), geometry, seed, skip=skip, quiet=quiet)
+    work.read_real(sources, num_clips, reference)
+    if earlier is not None:
+        earlier.check(work.reference.sha256)
     if others is not None:
         work.add_generated(others)
     if models.top is not None and models.frame_of_top is not None:
@@ -132,17 +162,23 @@ def evaluate(
         work.add_frame(models.frame)
     if trained_on is not None:
         work.look_up(trained_on)
-    if output is not None:
-        real_shown = work.held_out[sheet.places(work.num_clips)]
-        write_sheet(output, sheet.rows_of(real_shown, list(work.shown.values())))
+    work.compare(earlier)
     found = work.result(output)
-    if json_file is not None:
-        text = json.dumps(found.to_json(), indent=2) + "\n"
-        write_atomically(Path(json_file), lambda partial: partial.write_text(text))
+    try:
+        if output is not None:
+            real_shown = work.held_out[sheet.places(work.num_clips)]
+            write_sheet(output, sheet.rows_of(real_shown, list(work.shown.values())))
+        if json_file is not None:
+            text = json.dumps(found.to_json(), indent=2) + "\n"
+            write_atomically(json_file, lambda partial: partial.write_text(text))
+    except LdfError as error:
+        raise OutputError(str(error), found) from error
     return found
 
 
-def _check_options(*, num_clips: int, output: Path | None) -> None:
+def _check_options(*, num_clips: int, skip: int, output: Path | None) -> None:
+    if skip < 0:
+        raise UsageError(f"--skip {skip}: expected 0 or more")
     if num_clips < FEWEST_CLIPS:
         raise UsageError(f"--num-clips {num_clips}: expected {FEWEST_CLIPS} or more")
     if output is not None:
@@ -154,9 +190,13 @@ def _check_options(*, num_clips: int, output: Path | None) -> None:
 class _Work:
     """One evaluation as it goes."""
 
-    def __init__(self, judge: Judge, geometry: Geometry, seed: int, *, quiet: bool) -> None:
+    def __init__(
+        self, judge: Judge, geometry: Geometry, seed: int, *, skip: int, quiet: bool
+    ) -> None:
         self.judge, self.geometry, self.seed, self.quiet = judge, geometry, seed, quiet
+        self.skip = skip
         self.rows: dict[str, Figures] = {}
+        self.differences: dict[str, Figures] = {}
         self.origins: dict[str, str] = {}
         self.notes: list[str] = []
         self.shown: dict[str, Clips] = {}
@@ -191,6 +231,11 @@ class _Work:
                 f"real: {drawn.num_there:,} clips that share no frame, so {len(half):,} a side, "
                 f"not {num_clips:,}: distances grow with fewer clips, compare only at equal numbers"
             )
+        if not drawn.places.any():  # all are of the first source
+            self.notes.append(
+                "real: all clips that were drawn are of one source: its first half is the "
+                "reference, its second the floor, which then holds what changed in between"
+            )
         self.origins[FLOOR] = str(sources[0].root)
         if known is None:
             self._judge_real(half)
@@ -211,7 +256,7 @@ class _Work:
 
     def add_generated(self, sources: list[Source]) -> None:
         """Judge clips on disk."""
-        drawn = self._draw("generated", sources, self.num_clips, self.seed)
+        drawn = self._draw("generated", sources, self.num_clips, self.seed, skip=self.skip)
         if len(drawn.clips) < FEWEST_CLIPS:
             raise LdfError(
                 f"{sources[0].root}: {len(drawn.clips)} clips of {CLIP_FRAMES} frames, expected "
@@ -233,6 +278,7 @@ class _Work:
                 frame,
                 count=self.num_clips,
                 seed=self.seed,
+                skip=self.skip,
                 device=self.judge.device,
                 on_frames=progress.update,
             )
@@ -269,6 +315,16 @@ class _Work:
             memorisation = compare(levels, distances[FLOOR])
             self.rows[name] = replace(self.rows[name], memorisation=memorisation)
 
+    def compare(self, earlier: Earlier | None) -> None:
+        """Hold two models against each other: both of this call, and those of an earlier one."""
+        if "generated" in self.rows and "top model" in self.rows:
+            found = less(self.rows["top model"], self.rows["generated"])
+            self.differences["top model, less generated"] = found
+        if earlier is not None:
+            self.differences |= earlier.differences(self.rows)
+            if not self.differences:
+                self.notes.append(f"{earlier.file}: no set of its names and numbers is judged here")
+
     def result(self, output: Path | None) -> Evaluated:
         """All that was found."""
         return Evaluated(
@@ -280,12 +336,16 @@ class _Work:
             num_clips=self.num_clips,
             size=(self.geometry.width, self.geometry.height),
             seed=self.seed,
+            skip=self.skip,
+            differences=self.differences,
             notes=tuple(self.notes),
             versions={name: version(name) for name in _VERSIONS},
             output=output,
         )
 
-    def _draw(self, name: str, sources: list[Source], count: int, seed: int) -> Drawn:
+    def _draw(
+        self, name: str, sources: list[Source], count: int, seed: int, *, skip: int = 0
+    ) -> Drawn:
         num_bytes = 3 * count * CLIP_FRAMES * self.geometry.height * self.geometry.width
         if num_bytes > MAX_BYTES:
             raise LdfError(
@@ -296,7 +356,12 @@ class _Work:
         total = len(sources)
         with self._progress(f"read {name}", total, unit="sources") as progress:
             drawn = draw_clips(
-                sources, self.geometry, count=count, seed=seed, on_source=progress.update
+                sources,
+                self.geometry,
+                count=count,
+                seed=seed,
+                skip=skip,
+                on_source=progress.update,
             )
             for line in drawn.unread:
                 progress.say(f"  {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
+from ldf_video.pipelines.outputs import check_files, check_folders
 from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
@@ -29,6 +31,7 @@ from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
+from ldf_video.video.sources import Source, find_sources, folder_series
 from ldf_video.video.write import VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
@@ -75,22 +78,23 @@ def generate(
     _check_counts(num_frames=num_frames, num_videos=num_videos, upscale=upscale)
     rate = None if fps is None else parse_fps(fps)
     paths = _paths(output, num_videos)
-    for path in paths:
-        check_output(path, source=None if start_from is None else Path(start_from))
+    check_output(paths[0])
+    clip = None if start_from is None else _named_clip(Path(start_from))
+    if not output.suffix:
+        _check_folder(output, paths)
+    check_files([("-o", path) for path in paths], inputs=[] if clip is None else [clip])
     device = choose_device(device)
     directory, shipped = find_top_model(top_model)
     top = load_top_model(directory, device=device)
-    num_frames = _frames_of(top, num_frames, continues=start_from is not None)
+    num_frames = _frames_of(top, num_frames, continues=clip is not None)
     rate = _checked_fps(top) if rate is None else rate
     frame = frame_model_of(top, device=device, asked=frame_model)
     past = None
-    if start_from is not None:
+    if clip is not None:
         # As the top model's latents were read: encode may have been told another rate or crop.
         geometry = checked_geometry(top if "frames" in top.config else frame)
         count = top.model.config.window
-        past = _last_latents(
-            Path(start_from), frame.model, geometry=geometry, count=count, device=device
-        )
+        past = _last_latents(clip, frame.model, geometry=geometry, count=count, device=device)
     seed = secrets.randbelow(2**31) if seed is None else seed
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=quiet) as progress:
@@ -149,6 +153,23 @@ def _paths(output: Path, num_videos: int) -> tuple[Path, ...]:
     if output.suffix:
         return (output,)
     return tuple(output / f"{number:04d}.mp4" for number in range(num_videos))
+
+
+def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Refuse a directory that will hold other films than those of this call.
+
+    Raises:
+        UsageError: it is one; who judges the directory would judge old films as new ones.
+    """
+    check_folders([("-o", folder)], inputs=[])
+    written = {path.name for path in paths}
+    there = os.listdir(folder) if folder.is_dir() else []
+    others = sorted(name for name in there if name not in written and not name.startswith("."))
+    if others:
+        raise UsageError(
+            f"-o {folder}: it holds {len(others):,} other files, such as {others[0]}, among which "
+            "the new videos could not be told; name an empty or a new directory"
+        )
 
 
 class _Outputs:
@@ -238,17 +259,34 @@ def checked_geometry(model: Loaded[Any]) -> Geometry:
         ) from None
 
 
+def _named_clip(path: Path) -> Source:
+    """The file, or the series of pictures in a folder, that `--from` names.
+
+    Raises:
+        UsageError: there is none.
+        ReadError: the folder holds no series, or several.
+    """
+    if path.is_file():
+        return find_sources(path)[0]
+    if not path.is_dir():
+        raise UsageError(f"--from {path}: expected a video file")
+    try:
+        series = folder_series(path)
+    except ReadError as error:
+        raise ReadError(f"--from {path}: {error}") from None
+    return next(source for source in find_sources(path) if source.series == series)
+
+
 @torch.inference_mode()
 def _last_latents(
-    path: Path, model: FrameModel, *, geometry: Geometry, count: int, device: str
+    clip: Source, model: FrameModel, *, geometry: Geometry, count: int, device: str
 ) -> Tensor:
-    """Latents (n, C, H, W) of the last `count` frames of the first clip of a file or a folder."""
-    if not path.is_file() and not path.is_dir():
-        raise UsageError(f"--from {path}: expected a video file")
+    """Latents (n, C, H, W) of the last `count` frames of the first clip of a source."""
+    path = clip.path
     last: deque[Frames] = deque(maxlen=count)
     try:
-        for clip in open_clips(path, geometry):
-            last.extend(clip.frames)
+        for stream in open_clips(clip, geometry):
+            last.extend(stream.frames)
             break
     except TruncatedError:
         pass  # its readable beginning is what there is to go on from

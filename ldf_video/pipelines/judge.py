@@ -147,7 +147,8 @@ class ScriptJudge:
         try:
             with warnings.catch_warnings():
                 # torch tells authors to move on from TorchScript; who has such a file cannot.
-                warnings.filterwarnings("ignore", r".*torch\.jit\.load", DeprecationWarning)
+                for kind in (DeprecationWarning, FutureWarning):  # the latter from torch 2.14 on
+                    warnings.filterwarnings("ignore", r".*torch\.jit\.load", kind)
                 self.network: Any = torch.jit.load(str(path), map_location=device)
         except (RuntimeError, ValueError, torch.jit.Error) as error:
             raise LdfError(

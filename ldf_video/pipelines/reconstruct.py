@@ -15,12 +15,13 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of
+from ldf_video.pipelines.outputs import check_files
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.report import Reach
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.files import local_path, locate
+from ldf_video.video.files import locate
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import ClipStream, open_clips
@@ -62,9 +63,10 @@ def reconstruct(
     check_alone("reconstruct")
     output = None if output is None else Path(output)
     if output is not None:
-        check_output(output, source=local_path(clips))
+        check_output(output)
     device = choose_device(device)
     sources = find_sources(clips)
+    check_files([("-o", output)], inputs=sources)
     if output is not None and locate(clips).is_dir() and not _is_one_series(sources):
         raise UsageError(
             f"-o with the directory {clips}: expected one video file, or a folder that holds one "

@@ -31,6 +31,7 @@ from ldf_video.pipelines.origin import (
     origin_settings,
     start_from_origin,
 )
+from ldf_video.pipelines.outputs import check_folders
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.pipelines.zoo import Loaded
@@ -194,6 +195,7 @@ def train_frame(
 
     def check_input() -> None:  # a mistyped path fails before anything is written
         find_sources(clips)
+        _check_folders(clips, out=out, frames_store=frames_store)
         check_tracker(tracker)
         if max_memory is not None:
             bytes_of(max_memory)
@@ -269,6 +271,11 @@ def train_frame(
             level.draw_sheet(averaged, run.directory / SHEET)
             write_curve(run.directory)
     return Path(out)
+
+
+def _check_folders(clips: str | Path, *, out: str | Path, frames_store: str | Path | None) -> None:
+    store = None if frames_store is None else Path(frames_store)
+    check_folders([("--out", Path(out)), ("--frames-store", store)], inputs=[clips])
 
 
 def _within_memory(

@@ -29,6 +29,7 @@ from ldf_video.pipelines.origin import (
     origin_settings,
     start_from_origin,
 )
+from ldf_video.pipelines.outputs import check_folders
 from ldf_video.pipelines.runs import Options, Run, announce, check_data, open_run, training_config
 from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.pipelines.zoo import (
@@ -76,6 +77,7 @@ def train_top(
     ranks = join_ranks(device)
     ranks.of_first(lambda: open_latents(Path(latents)).num_clips)  # what is wrong is said once
     reader = open_latents(Path(latents))
+    ranks.of_first(lambda: check_folders([("--out", Path(out))], inputs=[latents]))
     given = {
         "kind": kind,
         "window": window,

@@ -25,27 +25,17 @@ MIN_SHORT_SIDE = 128
 _SHEET_GREY = 224
 
 
-def check_output(path: Path, *, source: Path | None = None) -> None:
+def check_output(path: Path) -> None:
     """Checks that `path` names a kind of file that can be written; touches nothing.
 
-    Args:
-        path: of the video to write.
-        source: a file or a folder of pictures that is read for it, and must not be replaced by it,
-            nor any file in it.
-
     Raises:
-        UsageError: if the suffix is not .mp4, .gif or .png, a directory is in the way, or the file
-            is `source` or within it, also under another name.
+        UsageError: if the suffix is not .mp4, .gif or .png, or a directory is in the way.
     """
     if path.suffix.lower() not in ENCODERS:
         kinds = ", ".join(ENCODERS)
         raise UsageError(f"got output {path}, expected one of {kinds}; change the suffix")
     if path.is_dir():
         raise UsageError(f"got output {path}, which is a directory; give a file name")
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise UsageError(f"got output {path}, which is the input {source}; give another file name")
-    if source is not None and source.is_dir() and path.exists() and path.parent.samefile(source):
-        raise UsageError(f"got output {path}, a file of the input {source}; give another file name")
 
 
 def default_upscale(height: int, width: int) -> int:

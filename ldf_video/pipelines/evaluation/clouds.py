@@ -16,11 +16,20 @@ STUDENT = 2.262
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, and its 95 % interval."""
+    """A figure, and its 95 % interval.
+
+    Attributes:
+        value: of all clips.
+        low: end of the interval.
+        high: end of the interval.
+        left: the figure without each tenth of the clips, of which the interval is made; empty where
+            an earlier version did not keep it.
+    """
 
     value: float
     low: float
     high: float
+    left: tuple[float, ...] = ()
 
 
 class Cloud:
@@ -65,24 +74,43 @@ class Cloud:
 def frechet(a: Cloud, b: Cloud) -> Estimate:
     """The Frechet distance of two clouds, with a 95 % interval by the jackknife.
 
-    The interval is of what other clips, as many, would give. Resampling with replacement would not
-    give it: copies of points make a cloud look smaller than it is, and the distance, which is
-    biased upwards by about dimensions / points, comes out larger in every resample than the figure
-    itself. Here each resample leaves a tenth of both clouds out, the same run of neighbours in
-    each, and the distances' spread s is blown up to that of whole samples: with g = 10 groups and
-    theta_j the distance without the j-th, s^2 = (g - 1) / g * sum_j (theta_j - mean theta)^2
-    (delete-a-group jackknife, Kott 2001; grouped jackknife, Quenouille 1956). All theta_j have the
-    same bias, so it cancels in s; the interval is value +- 2.262 s (Student's t, 9 degrees of
-    freedom), and not below 0.
+    The interval is of the mean over draws of as many clips, biased as they are: it holds neither
+    the distance of endless sets nor, so surely, the figure of another draw. Resampling with
+    replacement would not give it: copies of points make a cloud look smaller than it is, and the
+    distance, which is biased upwards by about dimensions / points, comes out larger in every
+    resample than the figure itself. Here each resample leaves a tenth of both clouds out, the same
+    run of neighbours in each, and the distances' spread s is blown up to that of whole samples:
+    with g = 10 groups and theta_j the distance without the j-th,
+    s^2 = (g - 1) / g * sum_j (theta_j - mean theta)^2 (delete-a-group jackknife, Kott 2001; grouped
+    jackknife, Quenouille 1956). All theta_j have the same bias, so it cancels in s; the interval is
+    value +- 2.262 s (Student's t, 9 degrees of freedom), and not below 0.
 
     Args:
         a: the reference; its square roots are computed once and kept.
         b: what is judged, in as many dimensions.
     """
     value = max(0.0, gaussian_distance(a.whole, b.whole))
-    left = np.array(
-        [gaussian_distance(one, two) for one, two in zip(a.without, b.without, strict=True)]
-    )
-    spread = np.sqrt((GROUPS - 1) / GROUPS * np.square(left - left.mean()).sum())
-    reach = STUDENT * float(spread)
-    return Estimate(value, max(0.0, value - reach), value + reach)
+    left = [gaussian_distance(one, two) for one, two in zip(a.without, b.without, strict=True)]
+    reach = _reach(left)
+    return Estimate(value, max(0.0, value - reach), value + reach, tuple(left))
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """How much farther one set is from a reference than another, with a 95 % interval.
+
+    The jackknife of `frechet` on the paired differences a_j - b_j: both leave out the same tenth of
+    the reference, so that what it has by chance, and the bias of equally many clips, cancel.
+
+    Args:
+        a: of one set, with `left`.
+        b: of another, as many clips against the same reference, with `left`.
+    """
+    left = [one - two for one, two in zip(a.left, b.left, strict=True)]
+    value, reach = a.value - b.value, _reach(left)
+    return Estimate(value, value - reach, value + reach, tuple(left))
+
+
+def _reach(left: list[float]) -> float:
+    """Half of the jackknife's interval, from a figure without each group in turn."""
+    squared = np.square(np.array(left) - np.mean(left)).sum()
+    return STUDENT * float(np.sqrt((GROUPS - 1) / GROUPS * squared))

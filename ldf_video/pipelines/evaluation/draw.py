@@ -29,11 +29,13 @@ class Drawn:
     Attributes:
         clips: uint8 (N, CLIP_FRAMES, H, W, 3) in the order of the sources and of time; no two share
             a frame.
+        places: of which source each clip is, (N,), by its number.
         num_there: clips there were to draw from.
         unread: a line for each source that was not read whole.
     """
 
     clips: Clips
+    places: npt.NDArray[np.intp]
     num_there: int
     unread: tuple[str, ...]
 
@@ -44,6 +46,7 @@ def draw_clips(
     *,
     count: int,
     seed: int,
+    skip: int = 0,
     on_source: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
     """Draw clips, all alike likely, in one pass; only what is drawn is held.
@@ -56,39 +59,49 @@ def draw_clips(
         geometry: what frames are brought to.
         count: clips to draw; fewer come where there are fewer.
         seed: of the places.
+        skip: frames at the beginning of each video that are left out.
         on_source: called with the number of sources done.
 
     Raises:
         ReadError: there is not one clip of five frames.
     """
     rng = np.random.default_rng([seed, 5])
-    kept: list[tuple[int, Clips]] = []
+    kept: list[tuple[int, int, Clips]] = []
     seen, unread = 0, []
     for number, source in enumerate(sources):
         try:
             for stream in open_clips(source, geometry):
-                for window in _apart(stream.frames, rng):
+                for window in _apart(islice(stream.frames, skip, None), rng):
                     place = seen if seen < count else int(rng.integers(seen + 1))
                     if seen < count:
-                        kept.append((seen, np.stack(window)))
+                        kept.append((seen, number, np.stack(window)))
                     elif place < count:
-                        kept[place] = (seen, np.stack(window))
+                        kept[place] = (seen, number, np.stack(window))
                     seen += 1
         except ReadError as error:
             unread.append(f"{source.name}: {error}")
         on_source(number + 1)
     if not kept:
-        reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames"
+        after = f" after the first {skip}" if skip else ""
+        reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames{after}"
         raise ReadError(f"{sources[0].root}: no clip of {CLIP_FRAMES} frames: {reason}")
     kept.sort(key=lambda item: item[0])
-    return Drawn(np.stack([clip for _, clip in kept]), seen, tuple(unread))
+    places = np.array([number for _, number, _ in kept])
+    return Drawn(np.stack([clip for *_, clip in kept]), places, seen, tuple(unread))
 
 
 def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
-    """Two equal halves by chance, each in its order; an odd clip is left out."""
-    clips, half = drawn.clips, len(drawn.clips) // 2
-    order = np.random.default_rng([seed, 2]).permutation(len(clips))
-    return clips[np.sort(order[:half])], clips[np.sort(order[half : 2 * half])]
+    """Two equal halves, each in its order; an odd clip is left out.
+
+    Neighbours of one recording resemble each other, so sources go to one side or the other by
+    chance, whole but for the one in the middle, which is cut in time. One source alone gives its
+    first half and its second.
+    """
+    half = len(drawn.clips) // 2
+    ranks = np.random.default_rng([seed, 2]).permutation(int(drawn.places.max()) + 1)
+    order = np.argsort(ranks[drawn.places], kind="stable")
+    one, two = np.sort(order[:half]), np.sort(order[half : 2 * half])
+    return drawn.clips[one], drawn.clips[two]
 
 
 def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:

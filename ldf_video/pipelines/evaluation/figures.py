@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.pipelines.evaluation.change import Change, change
-from ldf_video.pipelines.evaluation.clouds import Cloud, Estimate, frechet
+from ldf_video.pipelines.evaluation.clouds import Cloud, Estimate, difference, frechet
 from ldf_video.pipelines.evaluation.diversity import Diversity, diversity
 from ldf_video.pipelines.evaluation.nearest import Memorisation
 from ldf_video.pipelines.evaluation.reference import Reference
 from ldf_video.pipelines.judge import Judge, judge_clips
 
 Clips = npt.NDArray[np.uint8]
+
+DISTANCES = ("frame", "video", "motion", "video_plus")
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,24 @@ def measure(
     return Figures(len(clips), **found)
 
 
+def less(ours: Figures, theirs: Figures) -> Figures:
+    """How much farther one set of clips is from the reference than another, distance by distance.
+
+    Args:
+        ours: measured against a reference.
+        theirs: as many clips, against the same reference.
+    """
+    found: dict[str, Any] = {}
+    for name in DISTANCES:
+        one, two = getattr(ours, name), getattr(theirs, name)
+        if one is not None and two is not None and one.left and two.left:
+            found[name] = difference(one, two)
+    return Figures(ours.num_clips, **found)
+
+
 def figures_from_json(fields: dict[str, Any]) -> Figures:
     """Figures of the plain values that `dataclasses.asdict` makes of them."""
-    kinds: dict[str, Any] = dict.fromkeys(("frame", "video", "motion", "video_plus"), Estimate)
+    kinds: dict[str, Any] = dict.fromkeys(DISTANCES, _estimate_from_json)
     kinds |= {"diversity": Diversity, "change": Change, "memorisation": Memorisation}
     return Figures(
         **{
@@ -92,3 +109,9 @@ def figures_from_json(fields: dict[str, Any]) -> Figures:
             for name, value in fields.items()
         }
     )
+
+
+def _estimate_from_json(
+    value: float, low: float, high: float, left: Sequence[float] = ()
+) -> Estimate:
+    return Estimate(value, low, high, tuple(left))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +27,35 @@ _VIDEOS_ON_GPU = 512
 
 
 def generated(
-    top: TopModel, frame: FrameModel, *, count: int, seed: int, device: str, on_frames: OnFrames
+    top: TopModel,
+    frame: FrameModel,
+    *,
+    count: int,
+    seed: int,
+    skip: int = 0,
+    device: str,
+    on_frames: OnFrames,
 ) -> Clips:
-    """The first five frames of `count` generated videos, as `generate` makes them."""
-    num_frames = top.fixed_frames or CLIP_FRAMES
+    """Five frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
+    last = skip + CLIP_FRAMES
+    num_frames = top.fixed_frames or last
     size = _VIDEOS.get(device, _VIDEOS_ON_GPU)
     parts = []
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
         blocks = top.sample(num_frames, generators)
-        videos = np.concatenate(list(decode(frame, blocks)), axis=1)
-        parts.append(videos[:, :CLIP_FRAMES])
+        parts.append(_frames_between(decode(frame, blocks), skip, last))
         on_frames((start + len(generators)) * CLIP_FRAMES)
     return np.concatenate(parts)
+
+
+def _frames_between(blocks: Iterator[Clips], first: int, last: int) -> Clips:
+    """Frames first to last - 1 of videos that come in blocks (N, n, H, W, 3); others are let go."""
+    kept, number = [], 0
+    for block in blocks:
+        kept.append(block[:, max(0, first - number) : max(0, last - number)])
+        number += block.shape[1]
+    return np.concatenate(kept, axis=1)
 
 
 @torch.inference_mode()

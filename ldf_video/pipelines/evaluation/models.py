@@ -19,6 +19,7 @@ from ldf_video.pipelines.zoo import (
     load_frame_model,
     load_top_model,
 )
+from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.probe import frame_size
 from ldf_video.video.sources import Source
@@ -32,15 +33,26 @@ class Models:
     frame_of_top: Loaded[FrameModel] | None
     frame: Loaded[FrameModel] | None
 
+    def files(self) -> list[Path]:
+        """What they were read from."""
+        loaded = (self.top, self.frame_of_top, self.frame)
+        names = (checkpoints.CONFIG, checkpoints.WEIGHTS)
+        return [model.directory / name for model in loaded if model is not None for name in names]
+
 
 def load_models(
-    top_model: str | Path | None, frame_model: str | Path | None, *, default: bool, device: str
+    top_model: str | Path | None,
+    frame_model: str | Path | None,
+    *,
+    default: bool,
+    skip: int,
+    device: str,
 ) -> Models:
     """The models that were asked for; by `default`, without any, the top model of `generate`."""
     top = frame_of_top = frame = None
     if top_model is not None or (default and frame_model is None):
         top = load_top_model(find_top_model(top_model)[0], device=device)
-        _check_top(top)
+        _check_top(top, skip)
         frame_of_top = frame_model_of(top, device=device)
     if frame_model is not None:
         frame = load_frame_model(find_frame_model(frame_model)[0], device=device)
@@ -84,13 +96,18 @@ def _size_of_first(sources: list[Source]) -> tuple[int, int]:
     raise ReadError(f"{sources[0].root}: none of {len(sources):,} sources: {reasons[0]}")
 
 
-def _check_top(top: Loaded[TopModel]) -> None:
-    """Refuse a top model that only makes clips too short to be judged.
+def _check_top(top: Loaded[TopModel], skip: int) -> None:
+    """Refuse a top model that only makes clips too short to be judged after `skip` frames.
 
     Raises:
         UsageError: it is one.
     """
     fixed = top.model.fixed_frames
+    if fixed is not None and skip and fixed < skip + CLIP_FRAMES:
+        raise UsageError(
+            f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "
+            f"{fixed - CLIP_FRAMES} or less"
+        )
     if fixed is not None and fixed < CLIP_FRAMES:
         raise UsageError(
             f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "

@@ -22,7 +22,7 @@ from ldf_video.training.checkpoints import write_atomically
 
 Clips = npt.NDArray[np.uint8]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NUM_DIRECTIONS = 64
 NOISE_LEVELS = 16
 """Spread of the noise on frames that the wider directions are fitted to, of 255."""

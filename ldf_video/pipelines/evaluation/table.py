@@ -56,13 +56,18 @@ def table(rows: Mapping[str, Figures]) -> str:
     return "\n\n".join(_aligned(rows, columns) for columns in (DISTANCES, SHARES))
 
 
-def _aligned(rows: Mapping[str, Figures], columns: Mapping[str, Cell]) -> str:
+def table_of_differences(rows: Mapping[str, Figures]) -> str:
+    """A table in Markdown of how much farther one set is than another."""
+    return _aligned(rows, DISTANCES, title="difference")
+
+
+def _aligned(
+    rows: Mapping[str, Figures], columns: Mapping[str, Cell], *, title: str = "clips of"
+) -> str:
     """Columns in which no set has a figure are left out."""
-    filled = {
-        title: [cell(figures) for figures in rows.values()] for title, cell in columns.items()
-    }
-    grid = [["clips of", *rows]]
-    grid += [[title, *cells] for title, cells in filled.items() if any(cells)]
+    filled = {name: [cell(figures) for figures in rows.values()] for name, cell in columns.items()}
+    grid = [[title, *rows]]
+    grid += [[name, *cells] for name, cells in filled.items() if any(cells)]
     widths = [max(map(len, column)) for column in grid]
     lines = []
     for cells in zip(*grid, strict=True):
