@@ -404,21 +404,38 @@ def test_animations_show_white_where_they_show_nothing(
     assert np.array_equal(list(clip.frames), _on_white(5, kept=kept))
 
 
-def test_half_transparent_videos_are_laid_over_white(tmp_path: Path) -> None:
-    colour = np.full((48, 64, 3), (0, 100, 255), np.uint8)
-    images = [np.dstack([colour, np.full((48, 64), alpha, np.uint8)]) for alpha in (255, 51, 0)]
-    with av.open(str(tmp_path / "a.mov"), "w") as container:
-        stream = container.add_stream("png", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "rgba"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+TRANSPARENT_CODECS: list[tuple[str, str, str, dict[str, str]]] = [
+    ("a.mov", "png", "rgba", {}),
+    ("a.mov", "png", "rgba64be", {}),
+    ("a.mov", "qtrle", "argb", {}),
+    ("a.mov", "prores_ks", "yuva444p10le", {"qscale": "2"}),
+    ("a.mkv", "ffv1", "yuva444p", {}),
+    ("a.mkv", "ffv1", "gbrap10le", {}),
+    ("a.avi", "utvideo", "gbrap", {}),
+    # FFmpeg's own decoders of the two leave the transparency out.
+    ("a.webm", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0", "crf": "10", "b": "0"}),
+    ("a.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "b": "1M"}),
+    ("a.mkv", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0", "crf": "10", "b": "0"}),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "pix_fmt", "options"), TRANSPARENT_CODECS)
+def test_half_transparent_videos_are_laid_over_white(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]
+) -> None:
+    image = np.empty((48, 64, 4), np.uint8)
+    image[..., :3] = (40, 100, 200)
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+        for alpha in (255, 51, 0):
+            image[..., 3] = alpha
+            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pix_fmt)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    frames = _frames(tmp_path / "a.mov")
-    assert [frame[0, 0].tolist() for frame in frames] == [
-        [0, 100, 255],
-        [204, 224, 255],
-        [255, 255, 255],
-    ]
+    frames = np.stack(_frames(tmp_path / name)).astype(int)
+    expected = np.array([[40, 100, 200], [212, 224, 244], [255, 255, 255]])
+    assert np.abs(frames - expected[:, None, None]).max() <= 4
 
 
 # How far

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.codec.context import CodecContext
 from av.error import FFmpegError
 from av.stream import Disposition
 from PIL import Image
@@ -21,6 +23,7 @@ from PIL import Image
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import RemoteError
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.margins import Cropper, matroska_margins
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
     HEAD_BYTES,
@@ -34,18 +37,21 @@ from ldf_video.video.pictures import (
 from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
     from ldf_video.video.files import Location
+    from ldf_video.video.margins import Margins
 
 _MAX_FPS = 1000
 _LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
 _LARGE_THREADS = 4
 _MAX_SAMPLE_ASPECT = 8
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -90,6 +96,7 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
         try:
             head = file.read(HEAD_BYTES)
             cut_short = is_cut_short(file)
+            margins = matroska_margins(file)
             num_bytes = file.seek(0, os.SEEK_END)
             file.seek(0)
         except OSError as error:
@@ -106,7 +113,13 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PicturesMedia(path.parent, [path.name])
                 return
-            media = _AvMedia(container, num_bytes=num_bytes, cut_short=cut_short, threads=threads)
+            media = _AvMedia(
+                container,
+                num_bytes=num_bytes,
+                cut_short=cut_short,
+                threads=threads,
+                margins=margins,
+            )
             yield media
 
 
@@ -147,12 +160,19 @@ def open_container(file: BinaryIO) -> InputContainer:
 
 class _AvMedia:
     def __init__(
-        self, container: InputContainer, *, num_bytes: int, cut_short: bool, threads: int
+        self,
+        container: InputContainer,
+        *,
+        num_bytes: int,
+        cut_short: bool,
+        threads: int,
+        margins: Sequence[Margins],
     ) -> None:
         self._container = container
         self._num_bytes, self._num_read = max(num_bytes, 1), 0
         self._stream = picture_stream(container)
-        set_threads(self._stream, threads)
+        self._decoder = decoder_of(self._stream, threads)
+        self._crop = _cropper(container, self._stream, margins)
         self._damage = "the file ends early" if cut_short else ""
         self._last_dts: int | None = None
         self.container_name = container.format.name
@@ -215,7 +235,7 @@ class _AvMedia:
 
     def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[av.VideoFrame], str]:
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except (FFmpegError, OSError) as error:
             return [], _reason(error)
         for frame in frames:
@@ -223,7 +243,7 @@ class _AvMedia:
             # PyAV takes it from the packet, and the last call has none.
             if frame.time_base is None:
                 frame.time_base = cast("Fraction", self._stream.time_base)
-        return frames, ""
+        return frames if self._crop is None else list(map(self._crop, frames)), ""
 
     def _before_losses(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
         """Drops what a cut file may hold of the frames behind a lost one.
@@ -300,20 +320,37 @@ def sample_aspect_ratio(stream: VideoStream) -> Fraction:
     return Fraction(ratio) if ratio is not None and believed else SQUARE
 
 
-def set_threads(stream: VideoStream, threads: int) -> None:
-    """Sets the threads of a stream's decoder before it is used.
+def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
+    """Returns what decodes a stream.
 
-    How a damaged picture is concealed depends on their number: it must not be the machine's, nor
-    that of the readers that happen to be busy.
+    How a damaged picture is concealed depends on the number of threads: it must not be the
+    machine's, nor that of the readers that happen to be busy.
 
     Args:
         stream: not decoded from yet.
         threads: their number, 0 for what the size of the pictures is worth.
     """
     context = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and context.name in _WITH_ALPHA:
+        # FFmpeg's own decoder leaves out the transparency that lies beside the pictures.
+        with contextlib.suppress(UnknownCodecError):
+            size = context.width, context.height
+            context = cast("VideoCodecContext", CodecContext.create(_WITH_ALPHA[context.name], "r"))
+            context.width, context.height = size
     is_large = context.width * context.height >= _LARGE_PIXELS
-    stream.thread_type = "AUTO"
+    context.thread_type = "AUTO"
     context.thread_count = threads or (_LARGE_THREADS if is_large else 1)
+    return context
+
+
+def _cropper(
+    container: InputContainer, stream: VideoStream, margins: Sequence[Margins]
+) -> Cropper | None:
+    streams = container.streams.video
+    if len(margins) != len(streams):
+        return None
+    own = margins[streams.index(stream)]
+    return Cropper(own) if any(own) else None
 
 
 def nominal_fps(stream: VideoStream) -> Fraction:
