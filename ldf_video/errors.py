@@ -46,3 +46,7 @@ class StoreError(LdfError):
 
 class CheckpointError(LdfError):
     """A checkpoint is missing, damaged, or belongs to other settings."""
+
+
+class WriteError(LdfError):
+    """A file cannot be written; what was there before is kept."""

@@ -36,7 +36,8 @@ def command(*arguments: str, directory: Path) -> None:
 
 def last_loss(run: Path, name: str) -> float:
     """Mean of a value of metrics.jsonl over the last fifth of the updates."""
-    values = [line[name] for line in checkpoints.read_metrics(run) if name in line]
+    logged = [line.get(name) for line in checkpoints.read_metrics(run)]
+    values = [value for value in logged if value is not None]
     return float(np.mean(values[-max(1, len(values) // 5) :]))
 
 

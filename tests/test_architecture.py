@@ -14,7 +14,7 @@ PACKAGE = Path(ldf_video.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "progress"},
+    {"errors", "output", "progress"},
     {"video"},
     {"readers"},
     {"store"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pathlib
 import pickle
 import random
 import resource
@@ -16,7 +17,9 @@ import pytest
 import torch
 from tiny_models import frame_model, save_frame, save_pair
 
-from ldf_video.errors import CheckpointError
+from ldf_video.errors import CheckpointError, LdfError, WriteError
+from ldf_video.pipelines.curve import write_curve
+from ldf_video.pipelines.info import info
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
 from ldf_video.training import checkpoints
 
@@ -34,30 +37,13 @@ STATE: dict[str, Any] = {
 }
 
 
-def message_of(error: pytest.ExceptionInfo[CheckpointError]) -> str:
+def message_of(error: pytest.ExceptionInfo[LdfError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
 
 
 # -- writing -------------------------------------------------------------------------------------
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-    checkpoints.write_atomically(path, lambda part: part.write_text("old"))
-
-    def fail(part: Path) -> None:
-        part.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(
-        CheckpointError, match="No space left on device; the file before it is kept"
-    ):
-        checkpoints.write_atomically(path, fail)
-
-    assert path.read_text() == "old"
-    assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
 @pytest.fixture
@@ -82,7 +68,7 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_there(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     request.getfixturevalue("_small_files")
 
-    with pytest.raises(CheckpointError, match=r"cannot write .*; .*make room and go on") as error:
+    with pytest.raises(WriteError, match=r"cannot write .*: File too large; make room") as error:
         save(100_000)
 
     message_of(error)
@@ -91,16 +77,6 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_there(
     assert all(after[name].startswith(content) for name, content in before.items())
     if kind != "metrics":  # lines are added to: a torn last one is cut when the run goes on
         assert after == before
-
-
-def test_an_interrupt_leaves_no_part(tmp_path: Path) -> None:
-    def interrupted(part: Path) -> None:
-        part.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checkpoints.write_atomically(tmp_path / "file", interrupted)
-    assert list(tmp_path.iterdir()) == []
 
 
 # -- config and weights --------------------------------------------------------------------------
@@ -363,10 +339,43 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> Non
         pass
 
 
-def test_weights_may_be_read_by_whom_the_directory_lets_in(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    checkpoints.save_weights(tmp_path, {"w": torch.zeros(2)})
-    assert (tmp_path / checkpoints.WEIGHTS).stat().st_mode & 0o777 == 0o644
+def test_what_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_frame(tmp_path)
+    checkpoints.save_state(tmp_path, STATE)
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    monkeypatch.setattr(checkpoints.zipfile, "is_zipfile", refuse)
+    for load, name in (
+        (checkpoints.load_config, checkpoints.CONFIG),
+        (checkpoints.load_weights, checkpoints.WEIGHTS),
+        (checkpoints.load_state, checkpoints.STATE),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            load(tmp_path)
+        assert message_of(error) == (
+            f"{tmp_path / name} cannot be read: Permission denied; see to its permissions"
+        )
+
+
+def test_who_holds_a_directory_removes_what_a_kill_left_half_written(tmp_path: Path) -> None:
+    left = [tmp_path / ".state.0a.part.pt", tmp_path / "best" / ".model.0b.part.safetensors"]
+    (tmp_path / "best").mkdir()
+    for path in left:
+        path.write_text("half")
+    with checkpoints.lock(tmp_path):
+        assert not any(path.exists() for path in left)
+
+
+def test_whether_a_run_is_done_is_known_without_its_tensors(tmp_path: Path) -> None:
+    assert not checkpoints.is_done(tmp_path)
+    for done in (False, True):
+        checkpoints.save_state(tmp_path, STATE | {"done": done})
+        assert checkpoints.is_done(tmp_path) is done
 
 
 def test_the_best_weights_are_a_checkpoint_inside_the_checkpoint(tmp_path: Path) -> None:
@@ -379,6 +388,21 @@ def test_the_best_weights_are_a_checkpoint_inside_the_checkpoint(tmp_path: Path)
     assert all(torch.equal(t, tensors[name]) for name, t in best.model.state_dict().items())
     assert "best" not in checkpoints.load_config(tmp_path)
     assert load_frame_model(tmp_path, device="cpu").fingerprint != best.fingerprint
+
+
+def test_what_is_no_number_is_null_in_metrics_also_in_old_files(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    checkpoints.append_metrics(tmp_path, [{"step": 1, "pixels": nan, "b": -infinity}])
+    (line,) = (tmp_path / checkpoints.METRICS).read_text().splitlines()
+    assert line == '{"step": 1, "pixels": null, "b": null}'
+    with (tmp_path / checkpoints.METRICS).open("a") as file:
+        file.write('{"step": 2, "pixels": NaN, "b": Infinity}\n{"step": 3, "pixels": 0.5}\n')
+    assert checkpoints.read_metrics(tmp_path)[1] == {"step": 2, "pixels": None, "b": None}
+    checkpoints.cut_metrics(tmp_path, after_step=3)
+    assert "NaN" not in (tmp_path / checkpoints.METRICS).read_text()
+    assert write_curve(tmp_path) == tmp_path / "curve.png"
+    save_frame(tmp_path)
+    assert json.dumps(info(tmp_path), allow_nan=False)
 
 
 def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:

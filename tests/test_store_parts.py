@@ -110,7 +110,7 @@ def test_a_part_left_by_a_kill_before_it_was_born_is_none(tmp_path) -> None:
     clips = make_clips({"a": 4, "b": 2})
     write_store(tmp_path, {"a": clips["a"]})
     (tmp_path / "part-0001").mkdir()
-    for name in (".lock", "manifest.sqlite", "store.json.tmp"):
+    for name in (".lock", "manifest.sqlite", ".store.0123abcd.part.json"):
         (tmp_path / "part-0001" / name).touch()
     assert_holds(StoreReader(tmp_path), {"a": clips["a"]})
     with opened(tmp_path, 2) as writers:

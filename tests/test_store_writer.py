@@ -394,7 +394,7 @@ def test_a_file_is_no_directory(tmp_path) -> None:
 
 
 def test_a_store_that_was_being_born_is_taken_up(tmp_path) -> None:
-    for name in (".lock", "manifest.sqlite", "store.json.tmp"):
+    for name in (".lock", "manifest.sqlite", ".store.0123abcd.part.json"):
         (tmp_path / name).touch()
     write_store(tmp_path, make_clips({"a": 2}))
     assert_holds(StoreReader(tmp_path), make_clips({"a": 2}))

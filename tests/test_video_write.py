@@ -252,23 +252,67 @@ def test_tiles_fill_a_near_square_row_by_row(num_videos: int, grid: tuple[int, i
 # Interruptions and mistakes
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_file_keeps_its_frames_and_plays(
-    tmp_path: Path, suffix: str, error: type[BaseException]
-) -> None:
-    path = tmp_path / f"a{suffix}"
+def _stopped_by(error: type[BaseException], path: Path) -> None:
+    """Write seven frames, and be stopped before the block ends."""
 
-    def interrupted() -> None:
+    def stopped() -> None:
         with VideoWriter(path, fps=25, upscale=2) as writer:
             writer.write(np.stack([barcode(k, height=32, width=32) for k in range(7)]))
-            assert not path.exists()
             raise error
 
     with pytest.raises(error):
-        interrupted()
+        stopped()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_an_interrupted_file_keeps_its_frames_and_plays(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    _stopped_by(KeyboardInterrupt, path)
     assert [read_barcode(image) for image in _decoded(path)] == list(range(7))
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
+@pytest.mark.parametrize("error", [RuntimeError, LdfError, SystemExit])
+def test_an_error_keeps_the_file_of_before_and_leaves_no_stub(
+    tmp_path: Path, suffix: str, error: type[BaseException]
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    _stopped_by(error, path)
+    assert os.listdir(tmp_path) == []
+    path.write_bytes(b"before")
+    _stopped_by(error, path)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_an_interrupt_while_the_disk_is_full_is_still_the_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(encoder: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ldf_video.video.encoders.Mp4Encoder.close", full)
+    (tmp_path / "a.mp4").write_bytes(b"before")
+    _stopped_by(KeyboardInterrupt, tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_a_sheet_that_cannot_be_written_keeps_the_one_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, image: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+    monkeypatch.setattr("ldf_video.video.write.write_png", half)
+    with pytest.raises(LdfError, match="No space left on device; make room"):
+        write_sheet(path, [_noise(2, 8, 8, 3)])
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["a.png"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
@@ -338,7 +382,7 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LdfError, match=r"cannot write .*; make room or write elsewhere"):
+    with pytest.raises(LdfError, match=r"cannot write .*: File exists .*something else"):
         VideoWriter(tmp_path / "file" / "a.mp4", fps=25)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from ldf_video.errors import LdfError, OutputError, ReadError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.output import json_text, write_atomically
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.evaluation import judged, sheet
 from ldf_video.pipelines.evaluation.draw import (
@@ -34,7 +34,6 @@ from ldf_video.pipelines.judge import Judge, load_judge
 from ldf_video.pipelines.outputs import check_files
 from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
-from ldf_video.training.checkpoints import write_atomically
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source, find_sources
@@ -169,7 +168,7 @@ def evaluate(
             real_shown = work.held_out[sheet.places(work.num_clips)]
             write_sheet(output, sheet.rows_of(real_shown, list(work.shown.values())))
         if json_file is not None:
-            text = json.dumps(found.to_json(), indent=2) + "\n"
+            text = json_text(found.to_json(), indent=2) + "\n"
             write_atomically(json_file, lambda partial: partial.write_text(text))
     except LdfError as error:
         raise OutputError(str(error), found) from error

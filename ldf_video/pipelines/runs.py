@@ -97,7 +97,7 @@ def _open(
         if _holds_run(directory):
             config = checkpoints.load_config(directory, kind=kind)
             _check_unchanged(directory, config.get("options", {}), asked)
-            yield Run(directory, config, fresh=False, done=_is_done(directory))
+            yield Run(directory, config, fresh=False, done=checkpoints.is_done(directory))
             return
         checkpoints.save_config(directory, fresh)
         yield Run(directory, fresh, fresh=True, done=False)
@@ -137,12 +137,6 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
     config = {name: value for name, value in run.config.items() if name != "format_version"}
     checkpoints.save_config(run.directory, config)
     return dict(known)
-
-
-def _is_done(directory: Path) -> bool:
-    """Whether the budget is used; the state itself is not kept in memory."""
-    state = checkpoints.load_state(directory)
-    return bool(state and state["done"])
 
 
 def _holds_run(directory: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from ldf_video.errors import StoreError
+from ldf_video.output import reason, replacing, sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,13 +173,9 @@ def write_store_json(root: Path, spec: StoreSpec, *, info: Mapping[str, Any]) ->
         "settings": spec.settings,
         "info": _plain(info),
     }
-    temporary = root / f"{STORE_JSON}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(root / STORE_JSON)
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    with replacing(root / STORE_JSON) as part:
+        part.write_text(text, encoding="utf-8")
     sync_directory(root)
 
 
@@ -200,7 +197,11 @@ def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
         version = int(document["format_version"])
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store at {root}: expected a directory with {STORE_JSON}") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {reason(error)}; see to its permissions"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} cannot be read ({error!r}): restore it from a copy") from error
     if version != FORMAT_VERSION:
         raise StoreError(
@@ -222,6 +223,6 @@ def sync_directory(root: Path) -> None:
     """Make new names in a directory survive a loss of power."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

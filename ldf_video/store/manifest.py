@@ -79,6 +79,13 @@ class SourceRecord:
     reason: str | None = None
 
 
+_DISK = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
+}
+"""What SQLite says where the file system is to blame."""
+
+
 def encode_name(name: str) -> bytes:
     """Give a file name's bytes, to bind: one that is not UTF-8 cannot be bound as text."""
     return name.encode("utf-8", "surrogateescape")
@@ -131,9 +138,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except (sqlite3.Error, OverflowError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"{root / MANIFEST} is damaged or missing ({error}): use another store"
-        ) from error
+        raise _unreadable(root / MANIFEST, error, instead="use another store") from error
 
 
 class Manifest:
@@ -216,7 +221,7 @@ class Manifest:
                 self._connection.execute("BEGIN")
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path} is damaged ({error}): use another --out") from error
+            raise _unreadable(self._path, error) from error
 
     def drop_frames(self, first_lost: Mapping[str, int]) -> tuple[int, int]:
         """Forget the frames of clips from the first lost one on; the clips are partial then.
@@ -300,9 +305,7 @@ def look_into(root: Path) -> Manifest:
     try:
         return Manifest(root, foreign=True)
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{root / MANIFEST} is damaged or missing ({error}): use another --out"
-        ) from error
+        raise _unreadable(root / MANIFEST, error) from error
 
 
 def source_names(root: Path) -> Iterator[str]:
@@ -324,6 +327,14 @@ def count_quarantined(root: Path) -> int:
     """
     with reading(root) as connection:
         return int(connection.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+
+def _unreadable(path: Path, error: Exception, *, instead: str = "use another --out") -> StoreError:
+    """Say what SQLite cannot read: the file is damaged, or the disk does not give it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if path.exists() and code & 0xFF in _DISK and code != sqlite3.SQLITE_IOERR_SHORT_READ:
+        return StoreError(f"{path} cannot be read ({error}): see to its permissions and the disk")
+    return StoreError(f"{path} is damaged or missing ({error}): {instead}")
 
 
 def last_position(shard_ends: Mapping[int, int]) -> Position:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ldf_video.errors import StoreError
+from ldf_video.output import PARTS
 from ldf_video.store.format import STORE_JSON, StoreSpec, write_store_json
 from ldf_video.store.manifest import (
     FINISHED,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 # What a kill can leave before a new part has its store.json.
-_UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal", f"{STORE_JSON}.tmp"}
+_UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal"}
 _MAX_CLIP_ID = 200
 
 
@@ -90,7 +91,7 @@ class PartWriter:
         if self._root.exists() and not self._root.is_dir():
             raise StoreError(f"{self._path} is a file: expected a directory, use another --out")
         self._root.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in self._root.iterdir()}
+        names = {entry.name for entry in self._root.iterdir() if not entry.match(PARTS)}
         if STORE_JSON not in names and not names <= _UNBORN:
             raise StoreError(
                 f"{self._path} holds files but no store (for instance {min(names - _UNBORN)}):"
@@ -98,6 +99,8 @@ class PartWriter:
             )
 
     def _prepare(self, info: Mapping[str, Any]) -> None:
+        for left in self._root.glob(PARTS):
+            left.unlink(missing_ok=True)
         if not (self._root / STORE_JSON).exists():
             create_manifest(self._root)
             write_store_json(self._root, self._spec, info=info)

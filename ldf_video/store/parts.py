@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ldf_video.errors import StoreError
+from ldf_video.output import FULL, reason, remedy
 from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = ".lock"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def part_path(root: Path, part: int) -> Path:
@@ -110,11 +110,9 @@ def move_aside(path: Path) -> Path:
 
 def write_error(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     """Say in one line why a store could not be written, and whether its disk is full."""
-    if isinstance(error, OSError):
-        full, why = error.errno in _DISK_FULL, error.strerror or str(error)
-    else:
-        full, why = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL, str(error)
-    what = "disk full" if full else "cannot write"
-    return StoreError(
-        f"{what} at {path} ({why}): what was committed is safe, make room or use another --out"
-    )
+    if isinstance(error, sqlite3.Error):
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        error = OSError(errno.ENOSPC if full else None, str(error))
+    what = "disk full" if error.errno in FULL else "cannot write"
+    todo = remedy(error, elsewhere="use another --out")
+    return StoreError(f"{what} at {path} ({reason(error)}): what was committed is safe, {todo}")

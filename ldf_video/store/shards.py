@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import StoreError
+from ldf_video.output import sync
 from ldf_video.store.format import StoreSpec, sync_directory
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
         file.write(header(spec, num_rows))
         file.truncate(header_size(spec) + num_rows * spec.row_bytes)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def shards_after(root: Path, shard: int) -> list[Path]:
@@ -189,7 +190,7 @@ class ShardWriter:
         self._file.seek(0)
         self._file.write(header(self._spec, self._position.row))
         self._file.flush()
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno())
         self.close()
 
     def keep(self) -> None:

@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldf_video.errors import CheckpointError
+from ldf_video.output import (
+    PARTS,
+    json_text,
+    reason,
+    remedy,
+    write_atomically,
+    write_errors,
+)
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, STATE, METRICS = "config.json", "model.safetensors", "state.pt", "metrics.jsonl"
@@ -49,30 +58,9 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 _STATE_PARTS = {"step", "elapsed_seconds", "done", "networks", "average", "optimizers"}
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a sibling of `path`, sync it and move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        # safetensors makes files that nobody else may read: as the directory allows instead.
-        partial.chmod(path.parent.stat().st_mode & 0o666)
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors: a full disk
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
-        raise CheckpointError(
-            f"cannot write {path}: {reason}; the file before it is kept, make room and go on"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
 def save_config(directory: Path, config: Mapping[str, Any]) -> None:
     """Write config.json with the format's version."""
-    text = json.dumps({"format_version": FORMAT_VERSION, **config}, indent=2) + "\n"
+    text = json_text({"format_version": FORMAT_VERSION, **config}, indent=2) + "\n"
     write_atomically(directory / CONFIG, lambda path: path.write_text(text))
 
 
@@ -90,11 +78,13 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         version, found = config["format_version"], str(config["kind"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"no checkpoint at {directory}: expected a directory with {CONFIG}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's config: {error!r}") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -117,7 +107,16 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
 def save_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write model.safetensors."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(directory / WEIGHTS, lambda path: save_file(kept, path))
+
+    def write(path: Path) -> None:
+        try:
+            save_file(kept, path)
+        except SafetensorError as error:  # it tells the system's number in words alone
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            raise OSError(str(error)) from error
+
+    write_atomically(directory / WEIGHTS, write)
 
 
 def save_best(
@@ -147,8 +146,11 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{directory} has no {WEIGHTS} yet: let its training go on first")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        with path.open("rb"):  # safetensors says of what may not be read that it is not there
+            return load_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
@@ -161,8 +163,9 @@ def weights_into(module: torch.nn.Module, directory: Path) -> None:
     try:
         module.load_state_dict({k: v.float() for k, v in load_weights(directory).items()})
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{directory / WEIGHTS} does not fit its config: {reason}") from None
+        raise CheckpointError(
+            f"{directory / WEIGHTS} does not fit its config: {reason(error)}"
+        ) from None
 
 
 def fingerprint_of(directory: Path) -> str:
@@ -176,11 +179,34 @@ def fingerprint_of(directory: Path) -> str:
 
 def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     """Write the one file that training resumes from."""
-    write_atomically(directory / STATE, lambda path: torch.save(dict(state), path))
+
+    def write(path: Path) -> None:
+        try:
+            with path.open("wb") as file:
+                torch.save(dict(state), file)
+        except RuntimeError as error:  # that its archive is cut short: the cause came before
+            cause = error.__context__
+            raise cause if isinstance(cause, OSError) else OSError(str(error)) from error
+
+    write_atomically(directory / STATE, write)
 
 
-def load_state(directory: Path) -> dict[str, Any] | None:
+def is_done(directory: Path) -> bool:
+    """Whether the budget of a run is used; no tensor is read.
+
+    Raises:
+        CheckpointError: the state is damaged.
+    """
+    state = load_state(directory, mapped=True)
+    return bool(state and state["done"])
+
+
+def load_state(directory: Path, *, mapped: bool = False) -> dict[str, Any] | None:
     """Read it back on the CPU, or None where training has not saved one yet.
+
+    Args:
+        directory: of the checkpoint.
+        mapped: leave tensors in the file until they are looked at.
 
     Raises:
         CheckpointError: it is damaged, or holds more than tensors and numbers.
@@ -193,43 +219,42 @@ def load_state(directory: Path) -> dict[str, Any] | None:
             raise ValueError("it is damaged")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a damaged file may pass for another pickle protocol
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         if not isinstance(state, dict) or not state.keys() >= _STATE_PARTS:
             raise ValueError("it holds something else")
+    except PermissionError as error:
+        raise _unreadable(path, error) from None
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
-            f"{path} cannot be resumed from: {reason}; "
+            f"{path} cannot be resumed from: {reason(error)}; "
             "--no-resume starts anew and keeps the old run"
         ) from None
     return dict(state)
 
 
-def append_metrics(directory: Path, lines: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
-    """Add lines to metrics.jsonl.
+def append_metrics(directory: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines to metrics.jsonl; a value that is no finite number is null there.
 
     Raises:
-        CheckpointError: the disk is full or fails.
+        WriteError: the disk is full or fails.
     """
     path = directory / METRICS
-    try:
-        with path.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; make room and go on"
-        ) from error
+    with write_errors(path), path.open("a") as file:
+        file.writelines(json_text(line) + "\n" for line in lines)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, none where there are none; a torn one is left out."""
+    """The lines of metrics.jsonl, none where there are none; a torn one is left out.
+
+    A value that was no finite number is None, also in files that name it NaN or Infinity.
+    """
     path = directory / METRICS
     if not path.is_file():
         return []
     lines = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):  # a line that a kill tore
-            lines.append(dict(json.loads(line)))
+            lines.append(dict(json.loads(line, parse_constant=lambda name: None)))
     return lines
 
 
@@ -239,7 +264,7 @@ def cut_metrics(directory: Path, *, after_step: int) -> None:
     if not path.is_file():
         return
     lines = [line for line in read_metrics(directory) if line["step"] <= after_step]
-    kept = [json.dumps(line) + "\n" for line in lines]
+    kept = [json_text(line) + "\n" for line in lines]
     write_atomically(path, lambda partial: partial.write_text("".join(kept)))
 
 
@@ -254,7 +279,8 @@ def move_aside(path: Path) -> Path:
     for number in range(1, 10_000):
         aside = path.with_name(f"{path.name}.old-{number}")
         if not aside.exists():
-            path.rename(aside)
+            with write_errors(aside):
+                path.rename(aside)
             return aside
     raise CheckpointError(f"{path} has 9,999 old versions beside it: remove some")
 
@@ -262,6 +288,8 @@ def move_aside(path: Path) -> Path:
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
     """Hold a directory as the only trainer; a kill frees it.
+
+    What a kill left half written is removed.
 
     Raises:
         CheckpointError: another process holds it, or it cannot be made.
@@ -276,9 +304,18 @@ def lock(directory: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise CheckpointError(
-            f"{directory} cannot be used: {error.strerror or error}; name another --out"
+            f"{directory} cannot be used: {reason(error)}; "
+            f"{remedy(error, elsewhere='name another --out')}"
         ) from error
     try:
+        for place in (directory, directory / BEST, directory / "samples"):
+            for part in place.glob(PARTS):
+                with contextlib.suppress(OSError):
+                    part.unlink()
         yield
     finally:
         held.release()
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: {reason(error)}; see to its permissions")

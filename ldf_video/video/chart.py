@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ldf_video.errors import LdfError
+from ldf_video.output import write_atomically
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def write_chart(
 
     Raises:
         ValueError: there is nothing to show at all.
-        LdfError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     shown = [(panel, curves) for panel in panels if (curves := _shown(panel))]
     if not shown:
@@ -65,10 +65,8 @@ def write_chart(
         _Panel(draw, row * PANEL_HEIGHT, reach, panel, curves).draw(marks)
     x_middle, y = (LEFT + WIDTH - RIGHT) / 2, size[1] / FINER - 20
     _text(draw, (x_middle, y), x_label, "ma")
-    try:
-        image.resize((WIDTH, size[1] // FINER), Image.Resampling.LANCZOS).save(path)
-    except OSError as error:
-        raise LdfError(f"cannot write {path}: {error.strerror or error}; make room") from error
+    whole = image.resize((WIDTH, size[1] // FINER), Image.Resampling.LANCZOS)
+    write_atomically(path, lambda part: whole.save(part, "PNG"))
 
 
 def _shown(panel: Panel) -> dict[str, tuple[Floats, Floats]]:

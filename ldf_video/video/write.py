@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -13,6 +12,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.output import replacing, write_atomically, write_errors
 from ldf_video.video.encoders import ENCODERS, Encoder, sheet, write_png
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def default_upscale(height: int, width: int) -> int:
 class VideoWriter:
     """Writes frames as they come; use it in a `with` block.
 
-    The file appears under its name when the block ends, whole. If the block ends by an exception,
-    Ctrl-C included, what was written so far is finished and kept, and the exception goes on. No
-    frame, no file. mp4 and gif stream; a png sheet keeps its frames until the end. The same frames
-    give the same bytes.
+    The file appears under its name when the block ends, whole. If the block ends by Ctrl-C, what
+    was written so far is finished and kept; if by another exception, it is dropped, and a file that
+    was there before stays. No frame, no file. mp4 and gif stream; a png sheet keeps its frames
+    until the end. The same frames give the same bytes.
 
     Attributes:
         path: where the file will be.
@@ -82,8 +82,7 @@ class VideoWriter:
         self._upscale = upscale
         self._shape: tuple[int, ...] = ()
         self._encoder: Encoder | None = None
-        # Hidden, so that a source directory never shows it; the suffix stays, as formats go by it.
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        self._stack = ExitStack()
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -112,18 +111,23 @@ class VideoWriter:
         """Finishes the file and gives it its name; does nothing the second time.
 
         Raises:
-            LdfError: if the file cannot be written; nothing is left behind then.
+            WriteError: if the file cannot be written; nothing is left behind then.
         """
-        encoder, self._encoder = self._encoder, None
-        if encoder is None:
+        if self._encoder is None or not self._encoder.num_frames:
+            self.drop()
             return
-        try:
-            with _clear_errors(self.path):
-                encoder.close()
-                if encoder.num_frames:
-                    self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+        encoder, self._encoder = self._encoder, None
+        with _clear_errors(self.path), self._stack:
+            encoder.close()
+
+    def drop(self) -> None:
+        """Removes what was written; a file that was there before stays."""
+        encoder, self._encoder = self._encoder, None
+        with suppress(_DroppedError), self._stack:
+            if encoder is not None:
+                with suppress(FFmpegError, OSError):
+                    encoder.close()
+            raise _DroppedError
 
     def __enter__(self) -> Self:
         return self
@@ -134,16 +138,19 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        if error is None:
             self.close()
-        except LdfError:
-            if error is None:  # else the block's own error is the one to tell
-                raise
+        elif isinstance(error, KeyboardInterrupt):
+            with suppress(LdfError):  # the interrupt is what is to be told
+                self.close()
+        else:
+            self.drop()
 
     def _open(self, height: int, width: int) -> Encoder:
         upscale = self._upscale or default_upscale(height, width)
         make = ENCODERS[self.path.suffix.lower()]
-        self._encoder = make(self._partial, fps=self._fps, upscale=upscale, size=(height, width))
+        part = self._stack.enter_context(replacing(self.path))
+        self._encoder = make(part, fps=self._fps, upscale=upscale, size=(height, width))
         self.note = self._encoder.note
         return self._encoder
 
@@ -177,9 +184,7 @@ def write_sheet(
         if row.dtype != np.uint8 or row.ndim != 4 or row.shape[1:] != (*rows[0].shape[1:3], 3):
             raise ValueError(f"got a row of {row.dtype} {row.shape}, expected uint8 (T, H, W, 3)")
     image = sheet(list(rows), upscale=upscale, gap=gap, background=_SHEET_GREY)
-    with _clear_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, image)
+    write_atomically(path, lambda part: write_png(part, image))
     return image
 
 
@@ -204,10 +209,14 @@ def tile(videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-@contextlib.contextmanager
+class _DroppedError(Exception):
+    """Ends the writing of a file that is not to get its name."""
+
+
+@contextmanager
 def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        raise LdfError(f"cannot write {path}: {reason}; make room or write elsewhere") from error
+    with write_errors(path):
+        try:
+            yield
+        except FFmpegError as error:  # some of them are none of the system's errors
+            raise OSError(error.errno, error.strerror) from error

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError
+from ldf_video.output import write_atomically
 from ldf_video.pipelines.evaluation.clouds import Cloud
 from ldf_video.pipelines.evaluation.directions import Array, Directions
 from ldf_video.pipelines.judge import Judge, judge_clips
-from ldf_video.training.checkpoints import write_atomically
 
 Clips = npt.NDArray[np.uint8]
 
@@ -164,7 +164,6 @@ class Reference:
             with partial.open("wb") as file:
                 np.savez(file, **arrays)
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, write)
 
     @classmethod

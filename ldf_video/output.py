@@ -1,0 +1,143 @@
+"""Files as they are written: whole under their names or not at all, and why one cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ldf_video.errors import WriteError
+
+PARTS = ".*.part*"
+"""Names of files that are being written, or that a kill left."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What systems say where there is no room."""
+
+_REMEDIES = (
+    (FULL, "make room or {elsewhere}"),
+    ({errno.EACCES, errno.EPERM}, "see to the permissions or {elsewhere}"),
+    ({errno.EROFS}, "it may not be written to: {elsewhere}"),
+    (
+        {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY},
+        "something else of that name is there: move it or {elsewhere}",
+    ),
+    (
+        {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP},
+        "its file system has no such thing: {elsewhere}, on another",
+    ),
+    ({errno.EMFILE, errno.ENFILE}, "raise the limit of open files (ulimit -n)"),
+    ({errno.ENAMETOOLONG}, "give a shorter name"),
+)
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new empty file beside `path`, to be filled under its own name; then it gets that of `path`.
+
+    It is hidden, keeps the suffix, by which formats go, and has the rights that any new file there
+    has. Where the block ends by an exception, `path` stays as it was and nothing is left.
+
+    Yields:
+        The path of the file; the block may put another file in its place.
+
+    Raises:
+        OSError: it cannot be made, synced or renamed.
+    """
+    part = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part{path.suffix[:20]}")
+    # O_EXCL: a link that somebody laid at this name is not followed.
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        mode = stat.S_IMODE(part.stat().st_mode)  # as the umask and the directory have it
+        yield part
+        with part.open("rb+") as file:
+            sync(file.fileno())
+        with contextlib.suppress(OSError):  # safetensors makes files for the owner alone
+            if stat.S_IMODE(part.stat().st_mode) != mode:
+                part.chmod(mode)
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a sibling of `path`, sync it and move it into place; parents are made.
+
+    Raises:
+        WriteError: it cannot be written; the file before it is kept.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            write(part)
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Say in a line why a file cannot be written.
+
+    Raises:
+        WriteError: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = error.filename if error.filename in map(str, path.parents) else None
+        why = reason(error) + (f" ({place})" if place else "")
+        raise WriteError(f"cannot write {path}: {why}; {remedy(error)}") from error
+
+
+def sync(descriptor: int) -> None:
+    """Wait until a file or directory is on disk, on file systems that can say so.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
+
+
+def remedy(error: OSError, *, elsewhere: str = "write elsewhere") -> str:
+    """What a user can do about a file that cannot be written, by the cause.
+
+    Args:
+        error: of the system.
+        elsewhere: how to write elsewhere.
+    """
+    known = (text for numbers, text in _REMEDIES if error.errno in numbers)
+    return next(known, "see to the disk or {elsewhere}").format(elsewhere=elsewhere)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader takes: what is no finite number is null.
+
+    Args:
+        value: of JSON's types.
+        indent: spaces a level; all on one line if None.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
