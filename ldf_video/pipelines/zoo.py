@@ -156,7 +156,7 @@ def load_matching_frame_model(
     if found is None:
         raise CheckpointError(
             f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose "
-            f"latents the top model learned, among {', '.join(map(str, looked)) or 'any'}: "
+            f"latents the top model learned, among {', '.join(looked) or 'any'}: "
             "name it by --frame-model, bring it back, or encode and train-top again"
         )
     return load_frame_model(found, device=device)
@@ -178,7 +178,7 @@ def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
 
 def find_reference(
     wanted: Mapping[str, str], part: str, *, beside: Path
-) -> tuple[Path | None, list[Path]]:
+) -> tuple[Path | None, list[str]]:
     """Where the model of a fingerprint stands now.
 
     Searched are where it stood, the own models, their neighbours (so also older ones that were
@@ -190,18 +190,22 @@ def find_reference(
         beside: the directory of what refers to it.
 
     Returns:
-        Its directory, None where it is nowhere; and the models that were looked at.
+        Its directory, None where it is nowhere; and the models that were looked at, with the
+        reason where one cannot be read.
     """
-    looked: dict[Path, Path] = {}
+    looked: dict[Path, str] = {}
     for place in _places(wanted, part, beside):
         model = place.resolve()
         if model in looked or not (model / checkpoints.WEIGHTS).is_file():
             continue
-        with contextlib.suppress(CheckpointError):  # one that is damaged is not the one
+        with contextlib.suppress(CheckpointError):  # no model of this kind
             checkpoints.load_config(place, kind=part)
-            looked[model] = place
-            if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
+            looked[model] = str(place)
+        try:
+            if model in looked and checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
                 return place, list(looked.values())
+        except CheckpointError as error:  # it may have been the one
+            looked[model] = f"{place} ({error})"
     return None, list(looked.values())
 
 
