@@ -14,7 +14,8 @@ PACKAGE = Path(ldf_video.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "output", "progress"},
+    {"errors"},
+    {"output", "progress"},
     {"video"},
     {"readers"},
     {"store"},
