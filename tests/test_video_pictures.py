@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,16 @@ from clip_files import barcode, read_barcode
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video import pictures
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import (
-    PicturesMedia,
     is_animated,
     over_white,
     picture_kind,
     read_picture,
 )
 from ldf_video.video.read import open_clips
+from ldf_video.video.sources import find_sources
 
 NATIVE = Geometry(48, 64)
 CODE = 0b10011010
@@ -163,7 +165,7 @@ def _script(path: Path) -> None:
         (
             "a.png",
             lambda path: Image.new("1", (2**14, 2**14)).save(path),
-            "^a picture too large; at most 67,108,864 pixels are read$",
+            "^a frame of 16384x16384 pixels; at most 67,108,864 are read$",
         ),
         (
             "a.tif",
@@ -214,19 +216,129 @@ def test_kinds_go_by_the_first_bytes() -> None:
     assert picture_kind(b"") is None
 
 
-def test_pictures_are_frames_until_one_cannot_be_read(tmp_path: Path) -> None:
-    names = [f"{k}.png" for k in range(5)]
-    for k, name in enumerate(names):
-        Image.fromarray(barcode(k)).save(tmp_path / name)
-    (tmp_path / "3.png").write_text("notes")
-    media = PicturesMedia(tmp_path, names)
-    frames = media.frames()
-    for k in range(3):
-        assert read_barcode(next(frames).to_ndarray(format="rgb24")) == k
-        assert media.position() == (k + 1) / 5
-    reason = r"^damaged after 3 frames: 3\.png: not a PNG, JPEG, BMP, TIFF or WebP picture$"
-    with pytest.raises(TruncatedError, match=reason):
-        next(frames)
-    (tmp_path / "0.png").unlink()
-    with pytest.raises(ReadError, match=r"^0\.png: cannot be read: No such file or directory$"):
-        next(PicturesMedia(tmp_path, names).frames())
+# Pages
+
+
+def _stack(path: Path, images: list[Image.Image], **options: object) -> Path:
+    return _saved(path, images[0], save_all=True, append_images=images[1:], **options)
+
+
+def _numbers(path: Path) -> list[int]:
+    (clip,) = open_clips(path, NATIVE)
+    return [read_barcode(image) for image in clip.frames]
+
+
+@pytest.mark.parametrize("kind", ["grey", "deep", "rgb", "large-form"])
+def test_the_pages_of_a_tiff_are_frames(tmp_path: Path, kind: str) -> None:
+    bars = [barcode(k) for k in range(9)]
+    images = [Image.fromarray(image) for image in bars]
+    options: dict[str, object] = {}
+    if kind == "grey":
+        images = [Image.fromarray(image[..., 0]) for image in bars]
+    elif kind == "deep":
+        images = [Image.fromarray(image[..., 0].astype(np.uint16) * 257) for image in bars]
+    elif kind == "rgb":
+        options = {"compression": "tiff_lzw"}
+    else:
+        options = {"big_tiff": True}
+    assert _numbers(_stack(tmp_path / "movie_1.tif", images, **options)) == list(range(9))
+
+
+def test_stacks_side_by_side_are_clips_of_their_own(tmp_path: Path) -> None:
+    for take in (1, 2, 3):
+        images = [Image.fromarray(barcode(10 * take + k)) for k in range(4)]
+        _stack(tmp_path / f"movie_{take}.tif", images)
+    sources = find_sources(tmp_path)
+    assert [source.name for source in sources] == ["movie_1.tif", "movie_2.tif", "movie_3.tif"]
+    assert _numbers(tmp_path / "movie_2.tif") == [20, 21, 22, 23]
+
+
+def test_a_smaller_version_of_a_page_is_no_frame(tmp_path: Path) -> None:
+    small = Image.fromarray(barcode(99, height=24, width=32))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    pages = [Image.fromarray(barcode(5)), small, Image.fromarray(barcode(6))]
+    assert _numbers(_stack(tmp_path / "a.tif", pages)) == [5, 6]
+    assert not is_animated(_stack(tmp_path / "b.tif", pages[:2]))
+
+
+def test_pages_may_differ_in_size_and_a_damaged_one_ends_the_clip(tmp_path: Path) -> None:
+    sizes = [(48, 64), (96, 128), (24, 32)]
+    pages = [
+        Image.fromarray(barcode(k, height=height, width=width))
+        for k, (height, width) in enumerate(sizes)
+    ]
+    path = _stack(tmp_path / "a.tif", pages, compression="tiff_lzw")
+    assert _numbers(path) == [0, 1, 2]
+    with Image.open(path) as image:
+        image.seek(1)
+        (position,) = image.tag_v2[273][:1]
+    content = bytearray(path.read_bytes())
+    content[position : position + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    (clip,) = open_clips(path, NATIVE)
+    with pytest.raises(TruncatedError, match=r"^damaged after 1 frames: cannot be read: "):
+        list(clip.frames)
+
+
+# Large pictures
+
+
+def _halves(height: int, width: int, channels: int) -> np.ndarray:
+    image = np.zeros((height, width, channels), np.uint8)
+    image[:, : width // 2, :3] = 255
+    image[..., 3:] = 200
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "factor"),
+    [
+        ("a.png", (70, 72, 4), 2),
+        ("a.png", (21, 400, 3), 2),
+        ("a.tif", (130, 132, 3), 3),
+        ("a.jpg", (80, 96, 3), 2),
+        ("a.jpg", (256, 160, 3), 4),  # more than is read of others
+    ],
+)
+def test_a_large_picture_comes_smaller(
+    tmp_path: Path,
+    name: str,
+    shape: tuple[int, int, int],
+    factor: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pictures, "FULL_PIXELS", 2**12)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 2**15)
+    monkeypatch.setattr(pictures, "_BAND_PIXELS", 2**10)
+    path = _saved(tmp_path / name, Image.fromarray(_halves(*shape)))
+    image = read_picture(path)
+    height, width, _ = image.shape
+    assert (height, width) == (-(-shape[0] // factor), -(-shape[1] // factor))
+    right = 55 if shape[2] == 4 else 0  # 200 of 255 black, the rest white
+    near = 2 if name == "a.jpg" else 0
+    assert np.abs(image[:, : width // 2].astype(int) - 255).max() <= near
+    assert np.abs(image[:, width // 2 :].astype(int) - right).max() <= near
+
+
+def test_most_of_a_large_picture_is_never_in_memory(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "a.png", Image.fromarray(_halves(4200, 4200, 4)), compress_level=1)
+    tracemalloc.start()
+    read_picture(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Pillow's own 4 bytes a pixel are not traced: half the sides, twice while it is put together.
+    assert peak_bytes < 4 * 2100 * 2100 * 3
+
+
+def test_pictures_too_large_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("L", (32, 32)).save(path, progressive=True)
+    content = path.read_bytes()
+    start = content.index(b"\xff\xc2") + 5  # its height and width
+    path.write_bytes(content[:start] + b"\x40\x00\x40\x00" + content[start + 4 :])
+    with pytest.raises(ReadError, match=r"^a frame of 16384x16384 pixels; at most 67,108,864 "):
+        read_picture(path)
+    content = content.replace(b"\xff\xc2", b"\xff\xc0")
+    path.write_bytes(content[:start] + b"\x40\x01\x40\x00" + content[start + 4 :])
+    with pytest.raises(ReadError, match=r"^a picture of 16384x16385 pixels; at most 268,435,456 "):
+        read_picture(path)

@@ -54,10 +54,16 @@ def _names(clips: Path) -> list[str]:
         (["v1.5.png", "v1.6.png"], {"v1.*.png": 2}),
         (["frame_1.png"], {}),
         (["beach.jpg", "dog.jpg"], {}),
-        (["1_left.png", "2_left.png"], {}),  # the number is not the last thing
+        (
+            ["1_left.png", "2_left.png", "1_right.png", "2_right.png"],
+            {"*_left.png": 2, "*_right.png": 2},
+        ),
         (["clip1.mp4", "clip2.mp4"], {}),
-        (["clip1.gif", "clip2.gif"], {}),
+        (["clip1.gif", "clip2.gif"], {"clip*.gif": 2}),
         (["1", "2"], {}),
+        (["1.jpg", "2.JPG", "3.jpg"], {"*.jpg": 3}),
+        (["1.JPG", "2.JPG"], {"*.JPG": 2}),
+        (["1.jpg", "2.jpg", "1.JPG", "2.JPG"], {"*.jpg": 2, "*.JPG": 2}),  # two cameras
         (["frame_1.png", "frame_2.png", "frame_*.png"], {"frame_**.png": 2}),
     ],
 )
@@ -75,7 +81,69 @@ def test_frames_come_by_number(tmp_path: Path) -> None:
     assert [path.name for path in series.paths()] == list(series.names)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp"])
+MINUTE_AND_SECOND = [f"{k * 7 // 60:02}-{k * 7 % 60:02}" for k in range(20)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"frame ({k})" for k in range(1, 13)],
+        [f"frame-{k:06}.color" for k in range(12)],
+        [f"{k:06}-{k * 33369:012}" for k in range(12)],
+        [f"{k:06}_t{k // 7}" for k in range(30)],
+        [f"{1305031102.175304 + k / 30:.6f}" for k in range(60)],
+        [f"{1305031102 + k // 30}_{k % 30 * 33333333}" for k in range(60)],
+        [f"2024-01-01_12-{time}" for time in MINUTE_AND_SECOND],
+        [f"12h{time}" for time in MINUTE_AND_SECOND],
+        [f"Screenshot 2024-01-01 at 12.{time.replace('-', '.')}" for time in MINUTE_AND_SECOND],
+        [f"01-20240101120{k // 5:03}-{k % 5:02}" for k in range(20)],
+        [f"2024-01-01_12-00-{k // 25:02}-{k % 25 * 40000:06}" for k in range(75)],
+        [f"PXL_20240101_1200{k:02}{k * 31:03}" for k in range(30)],
+        [f"2024-01-01_1{k // 60}-{k % 60:02}" for k in range(100)],
+        [f"2024-0{1 + k // 28}-{1 + k % 28:02}" for k in range(60)],
+        [f"density_{k * 0.05:g}" for k in range(45)],
+        [f"t={k * 0.1:.1f}" for k in range(-20, 20)],
+        [f"step_{k * 0.00002:g}" for k in range(20)],  # 2e-05
+        [f"v1.{k}" for k in range(1, 15)],
+        [f"a_-{k}" for k in range(1, 12)],  # a dash
+    ],
+    ids=lambda names: str(names[-1]),
+)
+def test_a_recording_is_one_clip_in_order(tmp_path: Path, names: list[str]) -> None:
+    files = [f"{name}.png" for name in names]
+    (series,) = find_series(tmp_path, files[::2] + files[1::2])
+    assert list(series.names) == files
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("take{take}_{k}", 1, 2),
+        ("take{take}_{k:03}", 9, 10),
+        ("cam{take}_{k:06}", 0, 1),
+        ("{k:06}_cam{take}", 0, 1),
+        ("{k:06}_{take}", "left", "right"),
+        ("aachen_{take:06}_{k:06}_leftImg8bit", 0, 1),
+        ("render_v{take}.{k:04}", 1, 2),
+        ("clip{take}.{k}", 1, 2),
+        ("ep{take}_{k:06}-{k:09}", 1, 2),
+        ("20240101_12{take}00_{k:04}", "00", "30"),  # the takes' times
+        ("{take:02}-202401011200{k:02}-01", 1, 2),
+        ("scene_01_{take:02}_{k:02}", 1, 2),
+    ],
+)
+def test_takes_and_cameras_stay_apart(
+    tmp_path: Path, form: str, first: object, second: object
+) -> None:
+    takes = [
+        tuple(form.format(take=take, k=k) + ".png" for k in range(12)) for take in (first, second)
+    ]
+    found = find_series(tmp_path, [name for both in zip(*takes, strict=True) for name in both])
+    assert {series.names for series in found} == set(takes)
+    assert len({series.pattern for series in found}) == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".tif"])
 def test_numbered_animations_are_clips_of_their_own(tmp_path: Path, suffix: str) -> None:
     images = [Image.fromarray(barcode(k)) for k in range(3)]
     for k in (1, 2):
@@ -204,7 +272,10 @@ def test_all_frames_are_given_at_any_rate(tmp_path: Path) -> None:
         assert clip.position() == 1
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "PNG"])
+@pytest.mark.parametrize(
+    "suffix",
+    ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "PNG", "ppm", "tga", "gif", "jp2", "avif"],
+)
 def test_every_kind_of_picture_makes_clips(tmp_path: Path, suffix: str) -> None:
     _pictures(tmp_path, {f"{k}.{suffix}": k for k in (3, 200, 77)})
     assert _numbers(tmp_path) == [3, 77, 200]
@@ -221,11 +292,13 @@ def test_a_broken_picture_ends_the_clip(tmp_path: Path) -> None:
     (tmp_path / "frame_0004.png").write_text("notes")
     (clip,) = open_clips(tmp_path, NATIVE)
     seen = []
-    with pytest.raises(TruncatedError, match=r"^damaged after 3 frames: frame_0004\.png: not a "):
+    with pytest.raises(
+        TruncatedError, match=r"^damaged after 3 frames: frame_0004\.png: not a video: "
+    ):
         seen.extend(read_barcode(image) for image in clip.frames)
     assert seen == [1, 2, 3]
     (tmp_path / "frame_0001.png").write_text("notes")
-    with pytest.raises(ReadError, match=r"^frame_0001\.png: not a PNG, JPEG"):
+    with pytest.raises(ReadError, match=r"^frame_0001\.png: not a video: "):
         next(open_clips(tmp_path, NATIVE))
 
 

@@ -27,7 +27,7 @@ from ldf_video.video.margins import Cropper, matroska_margins
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
     HEAD_BYTES,
-    PicturesMedia,
+    PictureMedia,
     check_size,
     is_animated,
     is_animated_webp,
@@ -107,11 +107,11 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
             yield _WebpMedia(file)
             return
         if _is_picture(path, head):
-            yield PicturesMedia(path.parent, [path.name])
+            yield PictureMedia(path)
             return
         with open_container(file) as container:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
-                yield PicturesMedia(path.parent, [path.name])
+                yield PictureMedia(path)
                 return
             media = _AvMedia(
                 container,
@@ -362,8 +362,9 @@ def nominal_fps(stream: VideoStream) -> Fraction:
 
 
 def _is_picture(path: Location, head: bytes) -> bool:
-    """Whether a file is one picture for sure; a JPEG may be the first of a stream of them."""
-    return picture_kind(head) not in (None, "jpeg") and not is_animated(path)
+    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream."""
+    kind = picture_kind(head, path.suffix)
+    return kind == "tiff" or (kind not in (None, "jpeg") and not is_animated(path))
 
 
 def _webp_fps(file: BinaryIO) -> Fraction:

@@ -1,17 +1,16 @@
-"""Still pictures, read by imageio: upright, 8 bits, RGB."""
+"""Still pictures and stacks of pages, read by Pillow: upright, 8 bits, RGB."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import struct
 import warnings
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-import imageio.v3 as iio
 import numpy as np
-from imageio.core.request import InitializationError
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -20,7 +19,7 @@ from ldf_video.video.geometry import SQUARE
 from ldf_video.video.orientation import exif_orientation, upright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -28,8 +27,11 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
 
 DEFAULT_FPS = Fraction(25)
-MAX_PIXELS = 2**26  # 8192 x 8192: a larger size is a broken header, and would not fit small memory
+MAX_PIXELS = 2**26  # 8192 x 8192, whole in memory for a while: 4 bytes each
+MAX_JPEG_PIXELS = 2**28  # 16384 x 16384, of which a half, quarter or eighth of the rows is decoded
+FULL_PIXELS = 2**24  # 4096 x 4096: a larger picture is made smaller, by a whole factor, when read
 HEAD_BYTES = 32
+_BAND_PIXELS = 2**20
 _KINDS = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -39,67 +41,92 @@ _KINDS = {
     b"II+\0": "tiff",  # its large form, with 64-bit offsets
     b"MM\0+": "tiff",
 }
+_SEQUENCES = (b"avis", b"msf1", b"hevc", b"hevx")
+_STUMBLES: tuple[type[Exception], ...] = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
+    *(struct.error, MemoryError, AttributeError),
+)
+"""What Pillow's decoders let through."""
 
 
-class PicturesMedia:
-    """Still pictures of one folder as the frames of one clip; they carry no times."""
+class PictureMedia:
+    """A still picture as a clip of one frame, or a TIFF as a clip of its pages; without times."""
 
     container_name = "pictures"
     fps = DEFAULT_FPS
     sample_aspect_ratio = SQUARE
 
-    def __init__(self, folder: Location, names: Sequence[str], *, first: int = 0) -> None:
-        """Reads nothing yet.
-
-        Args:
-            folder: where they are.
-            names: of the files, at least one, in order.
-            first: number of the first picture to give.
-        """
-        self._folder, self._names, self._num_read = folder, names, first
-        self.codec_name = Path(names[0]).suffix.lower().lstrip(".")
+    def __init__(self, path: Location) -> None:
+        """Reads nothing yet."""
+        self._path = path
+        self._num_read, self._num_pages = 0, 1
+        self.codec_name = path.suffix.lower().lstrip(".")
 
     def position(self) -> float:
-        """Returns the share of the pictures that were read."""
-        return min(self._num_read / len(self._names), 1.0)
+        """Returns the share of the pages that were read."""
+        return min(self._num_read / self._num_pages, 1.0)
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the pictures, one in memory at a time.
+        """Yields the pages, one in memory at a time; those that show another one smaller are none.
 
         Raises:
             ReadError: if the first cannot be read.
             TruncatedError: at a later one.
         """
-        for name in self._names[self._num_read :]:
-            try:
-                image = read_picture(self._folder / name)
-            except ReadError as error:
-                reason = f"{name}: {error}" if len(self._names) > 1 else str(error)
-                # Where it is the network that failed, nothing is known to be wrong with the clip.
-                if self._num_read == 0 or is_remote_failure(error):
-                    raise ReadError(reason) from error
-                raise TruncatedError(f"damaged after {self._num_read} frames: {reason}") from error
-            self._num_read += 1
-            yield av.VideoFrame.from_ndarray(image, format="rgb24")
+        try:
+            with _opened(self._path) as image:
+                self._num_pages = _num_pages(image)
+                for page in range(self._num_pages):
+                    pixels = _page_pixels(image, page)
+                    if pixels is not None:
+                        self._num_read += 1
+                        yield av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        except ReadError as error:
+            # Where it is the network that failed, nothing is known to be wrong with the clip.
+            if self._num_read == 0 or is_remote_failure(error):
+                raise
+            raise TruncatedError(f"damaged after {self._num_read} frames: {error}") from error
 
 
-def picture_kind(head: bytes) -> str | None:
-    """Returns png, jpeg, bmp, tiff or webp by the first 32 bytes of a file, else None."""
+def picture_kind(head: bytes, suffix: str = "") -> str | None:
+    """Returns png, jpeg, bmp, tiff or webp by the first 32 bytes of a file, tga by its suffix."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
+    kinds = (kind for magic, kind in _KINDS.items() if head.startswith(magic))
+    return next(kinds, "tga" if suffix.lower() == ".tga" else None)
+
+
+def is_picture(path: Location) -> bool:
+    """Returns whether `read_picture` reads such a file; True if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return picture_kind(file.read(HEAD_BYTES), path.suffix) is not None
+    except OSError:
+        return True
 
 
 def is_animated(path: Location) -> bool:
-    """Returns whether a file is an APNG or an animated WebP; False if it cannot be read."""
+    """Returns whether a file has more than one frame; False if it cannot be read.
+
+    It is looked for in APNG, WebP and GIF, in sequences of AVIF and HEIF, and in a TIFF's pages.
+    """
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            if picture_kind(head) == "webp":
-                return is_animated_webp(head)
-            return picture_kind(head) == "png" and _is_apng(file)
-    except OSError:
+            return _has_frames(file, file.read(HEAD_BYTES))
+    except _STUMBLES:
         return False
+
+
+def _has_frames(file: BinaryIO, head: bytes) -> bool:
+    match "gif" if head[:4] == b"GIF8" else picture_kind(head):
+        case "png":
+            return _is_apng(file)
+        case "gif":
+            return bool(getattr(_open_as("GIF", file), "is_animated", False))
+        case "tiff":
+            image = _open_as("TIFF", file)
+            return sum(_is_full_page(image, page) for page in range(_num_pages(image))) > 1
+    return is_animated_webp(head) or (head[4:8] == b"ftyp" and head[8:12] in _SEQUENCES)
 
 
 def is_animated_webp(head: bytes) -> bool:
@@ -113,35 +140,20 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def read_picture(path: Location) -> NDArray[np.uint8]:
-    """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page) or WebP, by its content.
+    """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page), WebP or TGA.
 
     EXIF's orientation is applied. Grey is repeated, 16 bits are brought to 8, and what is
-    transparent is laid over white.
+    transparent is laid over white. A picture of more than 2**24 pixels comes smaller by a whole
+    factor.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        ReadError: if it is no such picture, damaged, or larger than 2**26 pixels.
+        ReadError: if it is no such picture, damaged, or larger than 2**26 pixels (JPEG: 2**28).
     """
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            # Pillow warns of large pictures, and of what is odd in their descriptions.
-            warnings.simplefilter("ignore")
-            head = file.read(HEAD_BYTES)
-            if not head:
-                raise ReadError("empty file")
-            if picture_kind(head) is None:
-                raise ReadError("not a PNG, JPEG, BMP, TIFF or WebP picture")
-            file.seek(0)
-            return _decoded(file)
-    except ReadError:
-        raise
-    # What Pillow's decoders let through when they stumble.
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError) as error:
-        raise ReadError(_reason(error)) from error
-    except (struct.error, OverflowError, MemoryError) as error:
-        raise ReadError(_reason(error)) from error
+    with _opened(path) as image, _quietly():
+        return _pixels(image)
 
 
 def check_size(width: int, height: int) -> None:
@@ -163,35 +175,129 @@ def over_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((weighted.astype(np.uint32) + 127) // 255).astype(np.uint8)
 
 
+@contextlib.contextmanager
+def _opened(path: Location) -> Iterator[Image.Image]:
+    """Opens a picture, by its content alone, and tells in one way what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            if not head:
+                raise ReadError("empty file")
+            kind = picture_kind(head, path.suffix)
+            if kind is None:
+                raise ReadError("not a PNG, JPEG, BMP, TIFF or WebP picture")
+            yield _open_as(kind.upper(), file)
+    except ReadError:
+        raise
+    except _STUMBLES as error:
+        raise ReadError(f"cannot be read: {_reason(error)}") from error
+
+
+def _open_as(kind: str, file: BinaryIO) -> Image.Image:
+    """Opens a picture of a kind; unlike Image.open, of any size."""
+    Image.init()
+    file.seek(0)
+    make, _ = Image.OPEN[kind]
+    with _quietly():
+        return make(file, "")
+
+
+def _quietly() -> warnings.catch_warnings[None]:
+    """Keeps Pillow from warning of what is odd in a picture's descriptions."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _num_pages(image: Image.Image) -> int:
+    with _quietly():
+        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+def _is_full_page(image: Any, page: int) -> bool:
+    """Goes to a page of a TIFF; returns whether it is one of its own.
+
+    TIFF 6.0, tag 254, NewSubfileType: bit 0 for a smaller version of another page, 2 for a mask.
+    """
+    with _quietly():
+        image.seek(page)
+    return page == 0 or not image.tag_v2.get(254, 0) & 5
+
+
+def _page_pixels(image: Image.Image, page: int) -> NDArray[np.uint8] | None:
+    """Returns the pixels of a page, None for one that shows another page smaller."""
+    if page and not _is_full_page(image, page):
+        return None
+    with _quietly():
+        return _pixels(image)
+
+
 def _reason(error: Exception) -> str:
-    # imageio tells of an error while opening that it was unknown; Pillow's own is its cause.
-    cause = error.__cause__ or error
-    if isinstance(cause, Image.DecompressionBombError):
-        return f"a picture too large; at most {MAX_PIXELS:,} pixels are read"
-    if isinstance(cause, InitializationError):  # names an object in memory
-        return "cannot be read: its header is broken"
-    if isinstance(cause, struct.error):  # Pillow unpacked a number of which bytes are missing
-        return "cannot be read: the file ends early"
-    reason = str(getattr(cause, "strerror", None) or cause or type(cause).__name__)
-    return f"cannot be read: {reason.splitlines()[0]}"
+    if isinstance(error, (SyntaxError, LookupError, TypeError)):  # names an object in memory
+        return "its header is broken"
+    reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    # Pillow has several words for it, and unpacks numbers of which bytes are missing.
+    if "truncated" in reason.lower() or isinstance(error, struct.error):
+        return "the file ends early"
+    return reason.splitlines()[0]
 
 
-def _decoded(file: BinaryIO) -> NDArray[np.uint8]:
-    opened: Any = iio.imopen(file, "r", plugin="pillow")  # typed without the plugin's own options
-    with opened as reader:
-        meta = reader.metadata(index=0, exclude_applied=False)
-        height, width = reader.properties(index=0).shape[:2]
-        check_size(width, height)
-        mode = meta["mode"]
-        if mode.startswith("I;16"):
-            image = _grey_to_rgb(reader.read(index=0))
-        elif mode in ("I", "F"):
-            raise ReadError("pixels of 32 bits; 8 or 16 bits a channel are read")
-        elif mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            image = reader.read(index=0, mode="RGB")
-        else:
-            image = over_white(reader.read(index=0, mode="RGBA"))
-    return np.ascontiguousarray(upright(image, exif_orientation(meta.get("Orientation"))))
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the current page of a picture, upright; uint8 (H, W, 3).
+
+    Pillow holds the decoded picture; all else is done in bands of some rows.
+    """
+    orientation = exif_orientation(image.getexif().get(274))  # gone once the pixels are decoded
+    _check_picture_size(image)
+    if image.format == "JPEG":
+        _draft(image)
+    width, height = image.size
+    factor = _whole_factor(width * height)
+    rows = max(_BAND_PIXELS // width // factor, 1) * factor
+    bands = []
+    for top in range(0, height, rows):
+        band = _rgb(image.crop((0, top, width, min(top + rows, height))))
+        bands.append(band if factor == 1 else np.asarray(Image.fromarray(band).reduce(factor)))
+    return np.ascontiguousarray(upright(np.concatenate(bands), orientation))
+
+
+def _check_picture_size(image: Image.Image) -> None:
+    width, height = image.size
+    # Of a progressive JPEG all coefficients are in memory, whatever the size that is asked for.
+    if image.format == "JPEG" and not image.info.get("progressive"):
+        if width * height > MAX_JPEG_PIXELS:
+            raise ReadError(
+                f"a picture of {width}x{height} pixels; at most {MAX_JPEG_PIXELS:,} are read of a "
+                "JPEG"
+            )
+        return
+    check_size(width, height)
+
+
+def _draft(image: Image.Image) -> None:
+    """Has the JPEG decoder leave out half, three quarters or seven eighths of a large picture."""
+    width, height = image.size
+    for factor in (2, 4, 8):
+        if image.size[0] * image.size[1] <= FULL_PIXELS:
+            return
+        image.draft(image.mode, (width // factor, height // factor))
+
+
+def _whole_factor(num_pixels: int) -> int:
+    """Returns by how much both sides are divided so that at most 2**24 pixels are left."""
+    return math.ceil(math.sqrt(num_pixels / FULL_PIXELS))
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns decoded pixels as uint8 (H, W, 3)."""
+    mode = image.mode
+    if mode.startswith("I;16"):
+        return _grey_to_rgb(np.asarray(image))
+    if mode in ("I", "F"):
+        raise ReadError("pixels of 32 bits; 8 or 16 bits a channel are read")
+    if mode in ("CMYK", "YCbCr", "LAB", "HSV") or (
+        mode in ("RGB", "L") and "transparency" not in image.info
+    ):
+        return np.asarray(image.convert("RGB"))
+    return over_white(np.asarray(image.convert("RGBA")))
 
 
 def _grey_to_rgb(image: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ from ldf_video.errors import TruncatedError
 from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.orientation import frame_orientation
-from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
+from ldf_video.video.pictures import DEFAULT_FPS
+from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import Clock
 
@@ -57,8 +58,7 @@ def probe(path: Location) -> VideoInfo:
         ReadError: if not one frame can be read.
     """
     if path.is_dir():
-        series = folder_series(path)
-        return _probe_media(PicturesMedia(series.folder, series.names))
+        return _probe_media(SeriesMedia(folder_series(path)))
     if path.suffix.lower() == ARRAY_SUFFIX:
         return _probe_array(path)
     with open_media(path) as media:
@@ -72,7 +72,7 @@ def frame_size(source: Source) -> tuple[int, int]:
         ReadError: if it cannot be read.
     """
     if source.series is not None:
-        first = next(PicturesMedia(source.series.folder, source.series.names).frames())
+        first = next(SeriesMedia(source.series).frames())
     elif source.path.suffix.lower() == ARRAY_SUFFIX:
         height, width, _ = open_array(source.path).shape[-3:]
         return height, width

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from ldf_video.errors import UsageError
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, ClipArray, num_clips, open_array
 from ldf_video.video.decord_reader import check_decord
-from ldf_video.video.pictures import DEFAULT_FPS, PicturesMedia
+from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.resize import Resizer
+from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.video_frames import HowToRead, begun, open_video
 
@@ -163,7 +164,7 @@ def _array_clips(
 
 
 def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
-    media = PicturesMedia(series.folder, series.names, first=first)
+    media = SeriesMedia(series, first=first)
     frames = _resized(begun(media.frames()), Resizer(geometry))
     fps = geometry.fps or media.fps
     return ClipStream(None, fps, frames, media.position, first_frame=first)

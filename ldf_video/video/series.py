@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ldf_video.video.numbered import find_numbered
 from ldf_video.video.pictures import is_animated
 
 if TYPE_CHECKING:
@@ -13,19 +15,23 @@ if TYPE_CHECKING:
 
     from ldf_video.video.files import Location
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_SUFFIXES = tuple(PICTURE_SUFFIXES)
-_NUMBERED = re.compile(r"(?s)(.*?)([0-9]+)(\.[^.]*)")
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".tga", ".exr"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".jp2", ".j2k", ".jxl", ".avif", ".heic"),
+        *(".heif", ".dds", ".dpx", ".pcx", ".sgi", ".hdr", ".qoi"),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Pictures whose names differ in one number alone, the last thing before the suffix.
+    """Pictures whose names are alike but for a number; see `find_numbered`.
 
     Attributes:
         folder: where they are.
         names: of the files, two or more, by number; equal numbers by code points.
-        pattern: their names with a star in place of the number: `frame_*.png`.
+        pattern: their names with a star in place of what differs: `frame_*.png`.
     """
 
     folder: Location
@@ -40,29 +46,43 @@ class Series:
 def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     """Groups the files of a folder into series; gaps between numbers are none of its business.
 
-    A group is all names of one stem and one suffix (that of a still picture), at least two. Where
-    the first is an animation none of them is a frame, and the group is no series.
+    A series is of one suffix (that of a still picture), in small letters or large. Where its first
+    file is an animation, or a stack of pages, none of them is a frame and it is no series.
 
     Args:
         folder: where the files are.
         names: of the regular files in it.
     """
-    taken, groups = set(), dict[tuple[str, str], list[tuple[int, str]]]()
-    for name in names:
-        if not name.lower().endswith(_SUFFIXES):
-            continue
-        parts = _NUMBERED.fullmatch(name)
-        if parts is None:
-            taken.add(name)
-        else:
-            groups.setdefault((parts[1], parts[3]), []).append((int(parts[2]), name))
+    taken = set(names)
     series = []
-    for (stem, suffix), members in groups.items():
-        members.sort()
-        if len(members) > 1 and not is_animated(folder / members[0][1]):
-            star = "*"
-            while stem + star + suffix in taken:  # a file may be called that, too
-                star += "*"
-            ordered = tuple(name for _, name in members)
-            series.append(Series(folder, ordered, stem + star + suffix))
+    for kind, suffixes in _by_kind(taken).items():
+        for group in find_numbered(list(suffixes)):
+            members = tuple(stem + suffixes[stem] for stem in group.names)
+            if is_animated(folder / members[0]):
+                continue
+            own = {suffixes[stem] for stem in group.names}
+            suffix = own.pop() if len(own) == 1 else kind
+            pattern = group.pattern + suffix
+            while pattern in taken:  # a file may be called that, too
+                pattern = f"{pattern.removesuffix(suffix)}*{suffix}"
+            taken.add(pattern)
+            series.append(Series(folder, members, pattern))
     return series
+
+
+def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The stems of pictures by the suffix in small letters, each with its own suffix.
+
+    Where two pictures differ in nothing else, large and small letters are two kinds.
+    """
+    stems = defaultdict[str, list[str]](list)
+    for name in sorted(names):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in PICTURE_SUFFIXES:
+            stems[suffix].append(stem)
+    kinds = dict[str, dict[str, str]]()
+    for suffix in sorted(stems, reverse=True):  # small letters before large ones
+        own = dict.fromkeys(stems[suffix], suffix)
+        kind = suffix if own.keys() & kinds.get(suffix.lower(), {}).keys() else suffix.lower()
+        kinds.setdefault(kind, {}).update(own)
+    return kinds

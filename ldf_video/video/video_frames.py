@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
 from ldf_video.video.geometry import SQUARE
-from ldf_video.video.pictures import PicturesMedia
+from ldf_video.video.pictures import PictureMedia
 from ldf_video.video.timing import resample
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _open_by(
         except NotForDecordError as error:
             why_pyav = str(error)
     media = stack.enter_context(open_media(path, threads=how.threads))
-    return media, "" if isinstance(media, PicturesMedia) else why_pyav
+    return media, "" if isinstance(media, PictureMedia) else why_pyav
 
 
 def begun(items: Iterator[_T]) -> Iterator[_T]:

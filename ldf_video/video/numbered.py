@@ -1,0 +1,260 @@
+"""Which of many names of one folder count the frames of one clip, and in which order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from statistics import median
+from typing import TypeAlias
+
+Key: TypeAlias = tuple[Decimal | int, ...]
+
+# A decimal may have an exponent, as in 1e-05; a minus counts where no other sign can be meant.
+_NUMBER = re.compile(r"((?:(?<![^_= (])-)?[0-9]+(?:\.[0-9]+)?(?:[eE][+-][0-9]+)?)")
+_VIEW = re.compile(r"(?i)(cam|camera|view)[-_ ]?")
+_YEAR = r"(19|20)[0-9]{2}"
+_MONTH, _DAY = r"(0[1-9]|1[0-2])", r"(0[1-9]|[12][0-9]|3[01])"
+_HOUR, _MINUTE, _SECOND = r"([01][0-9]|2[0-3])", r"[0-5][0-9]", r"([0-5][0-9]|60)"
+_TO_THE_SECOND = [
+    [_YEAR, _MONTH, _DAY, _HOUR, _MINUTE, _SECOND],
+    [_YEAR + _MONTH + _DAY, _HOUR, _MINUTE, _SECOND],
+    [_YEAR + _MONTH + _DAY, _HOUR + _MINUTE + _SECOND],
+    [_YEAR + _MONTH + _DAY + _HOUR + _MINUTE + _SECOND],
+    [_HOUR, _MINUTE, _SECOND],
+    [r"1[0-9]{9}"],  # seconds since 1970
+]
+_COARSER = [
+    [_YEAR + _MONTH + _DAY, _HOUR + _MINUTE + _SECOND + r"[0-9]{3}"],  # to the millisecond
+    [_YEAR, _MONTH, _DAY, _HOUR, _MINUTE],
+    [_YEAR + _MONTH + _DAY, _HOUR, _MINUTE],
+    [_YEAR, _MONTH, _DAY],
+]
+_SAME_RECORDING_SECONDS = 10
+_COUNTER_SHARE = 0.9
+_EVEN_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Names that make one clip.
+
+    Attributes:
+        names: in order.
+        pattern: what they share, with a star for what differs.
+    """
+
+    names: tuple[str, ...]
+    pattern: str
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One number of every name of a group: its texts, what they count as, what stands before."""
+
+    before: str
+    texts: tuple[str, ...]
+    values: tuple[Key, ...]
+
+    def differs(self, rows: Sequence[int]) -> bool:
+        return any(self.values[row] != self.values[rows[0]] for row in rows)
+
+    def is_counter(self, rows: Sequence[int]) -> bool:
+        """Whether hardly two of the names have the same number."""
+        return len({self.values[row] for row in rows}) >= _COUNTER_SHARE * len(rows)
+
+    @property
+    def is_view(self) -> bool:
+        return re.search(_VIEW.pattern + "$", self.before) is not None
+
+
+def find_numbered(names: Sequence[str]) -> list[Numbered]:
+    """Groups names that are alike but for their numbers; one alone is no group.
+
+    What counts as one number: a decimal, a date, a time, and a part of a second behind it. Where
+    one number differs it counts. Where several do, the first counts if it is another in (nearly)
+    every name; else each of its values is a clip of its own, within which the next decides. A
+    number behind "cam" or "view" comes first.
+
+    Args:
+        names: of files, without their suffixes, each once.
+
+    Returns:
+        The groups; the numbers in a name count by value, then the names by code points.
+    """
+    alike = dict[tuple[str, ...], list[list[str]]]()
+    for name in names:
+        parts = _NUMBER.split(name)
+        if len(parts) > 1:
+            alike.setdefault(tuple(parts[::2]), []).append(parts)
+    return [
+        group
+        for texts, members in alike.items()
+        if len(members) > 1
+        for group in _split(_columns(texts, members), texts[-1])
+    ]
+
+
+def _split(columns: list[_Column], end: str) -> list[Numbered]:
+    found, waiting = list[Numbered](), [list(range(len(columns[0].texts)))]
+    while waiting:
+        rows = waiting.pop()
+        differing = [column for column in columns if column.differs(rows)]
+        differing.sort(key=lambda column: not column.is_view)
+        if len(differing) < 2 or differing[0].is_counter(rows):
+            if len(rows) > 1:
+                found.append(_numbered(columns, rows, end))
+            continue
+        clips = dict[Key, list[int]]()
+        for row in rows:
+            clips.setdefault(differing[0].values[row], []).append(row)
+        waiting += clips.values()
+    return found
+
+
+def _numbered(columns: list[_Column], rows: list[int], end: str) -> Numbered:
+    def name_of(row: int) -> str:
+        return "".join(column.before + column.texts[row] for column in columns) + end
+
+    rows = sorted(rows, key=lambda row: ([c.values[row] for c in columns], name_of(row)))
+    pattern = ""
+    for column in columns:
+        same = len({column.texts[row] for row in rows}) == 1
+        pattern += column.before + (column.texts[rows[0]] if same else "*")
+    return Numbered(tuple(map(name_of, rows)), pattern + end)
+
+
+def _columns(texts: Sequence[str], members: Sequence[Sequence[str]]) -> list[_Column]:
+    """The numbers of names whose other parts are the same, those that belong together as one."""
+    columns = []
+    for place, before in enumerate(texts[:-1]):
+        columns += _numbers(before, tuple(parts[2 * place + 1] for parts in members))
+    return _with_decimals(_with_times(columns))
+
+
+def _numbers(before: str, texts: tuple[str, ...]) -> list[_Column]:
+    """One column of decimals, or integers; two where each has a dot, which may only separate."""
+    if all(text[0] == "-" for text in texts):
+        before, texts = before + "-", tuple(text[1:] for text in texts)
+    if all(text.isdigit() for text in texts):
+        return [_integers(before, texts)]
+    halves = [text.partition(".") for text in texts]
+    if all(whole.isdigit() and part.isdigit() for whole, _, part in halves):
+        whole, part = (tuple(half[place] for half in halves) for place in (0, 2))
+        return [_integers(before, whole), _integers(".", part)]
+    return [_Column(before, texts, tuple((Decimal(text),) for text in texts))]
+
+
+def _integers(before: str, texts: tuple[str, ...]) -> _Column:
+    return _Column(before, texts, tuple((int(text),) for text in texts))
+
+
+def _joined(columns: Sequence[_Column]) -> _Column:
+    """Several numbers as one, the first of the greatest weight."""
+    first, *others = columns
+    texts = tuple(
+        first.texts[row] + "".join(other.before + other.texts[row] for other in others)
+        for row in range(len(first.texts))
+    )
+    values = tuple(
+        tuple(value for column in columns for value in column.values[row])
+        for row in range(len(texts))
+    )
+    return _Column(first.before, texts, values)
+
+
+def _with_times(columns: list[_Column]) -> list[_Column]:
+    found = list[_Column]()
+    while columns:
+        length = _length_of(_TO_THE_SECOND, columns)
+        if length and len(columns) > length and _is_within_a_second(columns[: length + 1]):
+            length += 1
+        length = max(length, _length_of(_COARSER, columns), 1)
+        found.append(_joined(columns[:length]))
+        columns = columns[length:]
+    return found
+
+
+def _length_of(shapes: Sequence[Sequence[str]], columns: Sequence[_Column]) -> int:
+    """How many columns the longest date or time takes that they begin with; 0 for none."""
+
+    def fits(shape: Sequence[str]) -> bool:
+        own = columns[: len(shape)]
+        return (
+            len(own) == len(shape)
+            and all(
+                re.fullmatch(pattern, text)
+                for pattern, column in zip(shape, own, strict=True)
+                for text in set(column.texts)
+            )
+            and (shape[0] != _HOUR or _is_even(_stamps(own)))  # else scene, shot and frame
+        )
+
+    return max((len(shape) for shape in shapes if fits(shape)), default=0)
+
+
+def _is_within_a_second(columns: Sequence[_Column]) -> bool:
+    """Whether the last number goes on where a time to the second leaves off.
+
+    A clip of that time it counts instead if the times lie far apart and it begins anew.
+    """
+    *time, part = columns
+    if not re.fullmatch(r"[-_., s]+", part.before):
+        return False
+    steps = _steps(_stamps(time))
+    if not steps or part.is_counter(range(len(part.texts))):
+        return True
+    return median(steps) <= _SAME_RECORDING_SECONDS
+
+
+def _stamps(time: Sequence[_Column]) -> set[Decimal]:
+    return set(map(_seconds, zip(*(column.texts for column in time), strict=True)))
+
+
+def _steps(values: set[Decimal]) -> list[Decimal]:
+    return [b - a for a, b in pairwise(sorted(values))]
+
+
+def _is_even(values: set[Decimal]) -> bool:
+    steps = _steps(values)
+    return not steps or max(steps) <= _EVEN_STEPS * median(steps)
+
+
+def _seconds(texts: Sequence[str]) -> Decimal:
+    """A time to the second as a number of seconds, right within a month."""
+    digits = "".join(texts)
+    if len(digits) == 10:
+        return Decimal(digits)
+    hour, minute, second = int(digits[-6:-4]), int(digits[-4:-2]), int(digits[-2:])
+    return Decimal(int(digits[:-6] or 0) * 86400 + hour * 3600 + minute * 60 + second)
+
+
+def _with_decimals(columns: list[_Column]) -> list[_Column]:
+    found = list[_Column]()
+    for column in columns:
+        if found and column.before == "." and _is_fraction(found[-1], column):
+            whole = found.pop()
+            texts = [f"{a}.{b}" for a, b in zip(whole.texts, column.texts, strict=True)]
+            values = tuple((Decimal(text),) for text in texts)
+            found.append(_Column(whole.before, tuple(texts), values))
+        else:
+            found.append(column)
+    return found
+
+
+def _is_fraction(whole: _Column, part: _Column) -> bool:
+    """Whether what follows a dot is a part of the number before, not a counter of its own.
+
+    1.9 and 1.10 are no decimals. Nor are 1.0001, 1.0002, ... and then 2.0001: they count.
+    """
+    if not all(text.isdigit() for text in whole.texts):
+        return False
+    widths = {len(text) for text in part.texts}
+    if len(widths) > 1:
+        return not any(len(text) > 1 and text[-1] == "0" for text in part.texts)
+    if not whole.differs(range(len(whole.texts))):
+        return False  # either way their order is the same
+    values = {Decimal(f"{a}.{b}") for a, b in zip(whole.texts, part.texts, strict=True)}
+    return _is_even(values) or median(_steps(values)) != Decimal(1).scaleb(-widths.pop())
