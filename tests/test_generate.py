@@ -351,6 +351,14 @@ def test_a_frame_model_is_no_top_model(root: Path) -> None:
         make(top_model="checkpoints/frame")
 
 
+@pytest.mark.parametrize(("fps", "shown"), [("1000", 25), ("120", 120)])
+def test_a_time_base_is_no_rate_to_watch_a_video_at(root: Path, fps: str, shown: int) -> None:
+    path = root / "checkpoints" / "top"
+    checkpoints.save_config(path, checkpoints.load_config(path) | {"fps": fps})
+    make(num_frames=4)
+    assert probe(root / "out.mp4").fps == shown
+
+
 @pytest.mark.parametrize("fps", [None, "fast", "0", "1/0", []])
 def test_a_top_model_that_does_not_know_its_rate(root: Path, fps: Any) -> None:
     path = root / "checkpoints" / "top"

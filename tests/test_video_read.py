@@ -347,7 +347,8 @@ def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
         ([100] * 5, Fraction(10)),
         ([100, 40, 40, 20, 50], Fraction(20)),
         ([33, 33, 34, 33, 33], Fraction(5000, 166)),
-        ([0] * 5, Fraction(25)),  # unsaid
+        ([0] * 5, Fraction(10)),  # as in browsers
+        ([19, 19, 40, 40, 40], Fraction(500, 32)),
     ],
 )
 def test_animated_webp_says_its_rate_by_its_frames(

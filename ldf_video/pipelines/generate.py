@@ -29,6 +29,7 @@ from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
 from ldf_video.video.sources import Source, find_sources, folder_series
@@ -37,6 +38,7 @@ from ldf_video.video.write import VideoWriter, check_output, tile
 Frames = npt.NDArray[np.uint8]
 
 DEFAULT_FRAMES = 16
+_MAX_SHOWN_FPS = 120  # some stores hold a time base of 1/1000 s for a rate
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
 DECODED_AT_ONCE = 16
@@ -233,7 +235,7 @@ def _check_counts(*, num_frames: int | None, num_videos: int, upscale: int | Non
 
 
 def _checked_fps(top: Loaded[TopModel]) -> Fraction:
-    """The rate of the clips that a top model learned."""
+    """The rate of the clips that a top model learned, if a video can be watched at it."""
     try:
         fps = Fraction(top.config["fps"])
     except (KeyError, TypeError, ValueError, ArithmeticError):
@@ -244,7 +246,7 @@ def _checked_fps(top: Loaded[TopModel]) -> Fraction:
             f"{top.directory / checkpoints.CONFIG} is damaged: fps is {found}, expected a positive "
             "rate; restore it from a copy, or give --fps"
         )
-    return fps
+    return fps if fps <= _MAX_SHOWN_FPS else DEFAULT_FPS
 
 
 def checked_geometry(model: Loaded[Any]) -> Geometry:

@@ -7,17 +7,14 @@ without a name FFmpeg can guess no format from it, expand no pattern in it, and 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from fractions import Fraction
-from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
-from av.codec.codec import UnknownCodecError
-from av.codec.context import CodecContext
 from av.error import FFmpegError
-from av.stream import Disposition
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -34,6 +31,15 @@ from ldf_video.video.pictures import (
     over_white,
     picture_kind,
 )
+from ldf_video.video.streams import (
+    ANIMATIONS,
+    decoder_of,
+    first_packets,
+    frame_rate,
+    picture_stream,
+    sample_aspect_ratio,
+    shown_delay,
+)
 from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
@@ -41,18 +47,10 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
     from av.packet import Packet
-    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
     from ldf_video.video.files import Location
     from ldf_video.video.margins import Margins
-
-_MAX_FPS = 1000
-_LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
-_LARGE_THREADS = 4
-_MAX_SAMPLE_ASPECT = 8
-_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 class Media(Protocol):
@@ -151,7 +149,9 @@ def open_container(file: BinaryIO) -> InputContainer:
     """
     try:
         # No protocol is called "none": playlists and the like cannot open what they name.
-        return av.open(_Bytes(file), mode="r", options={"protocol_whitelist": "none"})
+        # Titles may be in any encoding, or none: they are not looked at.
+        options = {"protocol_whitelist": "none", "default_fps": "10"}  # of APNG without delays
+        return av.open(_Bytes(file), mode="r", options=options, metadata_errors="replace")
     except RemoteError as error:
         raise _unreachable(error) from error
     except (FFmpegError, OSError, ValueError) as error:
@@ -175,9 +175,14 @@ class _AvMedia:
         self._crop = _cropper(container, self._stream, margins)
         self._damage = "the file ends early" if cut_short else ""
         self._last_dts: int | None = None
+        self._shown = 0
+        self._failure: ReadError | None = None
+        self._packets: Iterator[Packet[VideoStream]] = self._whole_packets()
+        head, is_whole = first_packets(self._packets)
+        self._packets = itertools.chain(head, self._packets)
         self.container_name = container.format.name
         self.codec_name = self._stream.codec_context.name
-        self.fps = nominal_fps(self._stream)
+        self.fps = frame_rate(container, self._stream, head, is_whole=is_whole)
         self.sample_aspect_ratio = sample_aspect_ratio(self._stream)
 
     def position(self) -> float:
@@ -186,7 +191,8 @@ class _AvMedia:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         num_frames, first_error = 0, ""
-        for packet in self._whole_packets():
+        for packet in self._packets:
+            self._note(packet)
             frames, error = self._decode(packet)
             yield from frames
             num_frames += len(frames)
@@ -195,6 +201,8 @@ class _AvMedia:
             if error and num_frames:
                 # What the decoder still holds may lean on the broken picture: leave it.
                 raise TruncatedError(f"damaged after {num_frames} frames: {error}")
+        if self._failure is not None:
+            raise self._failure
         frames, error = self._decode(None)
         damage = self._damage or error
         if damage:
@@ -214,24 +222,24 @@ class _AvMedia:
             for packet in self._container.demux(self._stream):
                 if packet.size == 0:  # the end, or nothing to decode
                     continue
-                # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
-                if packet.pos is not None:
-                    self._num_read = max(self._num_read, packet.pos + packet.size)
                 if previous is not None:
-                    yield self._noted(previous)
+                    yield previous
                 previous = packet
         except RemoteError as error:  # the frames before it may be there, the clip is not cut short
-            raise _unreachable(error) from error
+            self._failure = _unreachable(error)
+            return
         except (FFmpegError, OSError) as error:
             self._damage = self._damage or _reason(error)
         if previous is not None and previous.is_corrupt:
             self._damage = self._damage or "the file ends early"
         if previous is not None and not self._damage:
-            yield self._noted(previous)
+            yield previous
 
-    def _noted(self, packet: Packet[VideoStream]) -> Packet[VideoStream]:
+    def _note(self, packet: Packet[VideoStream]) -> None:
         self._last_dts = self._last_dts if packet.dts is None else packet.dts
-        return packet
+        # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
+        if packet.pos is not None:
+            self._num_read = max(self._num_read, packet.pos + packet.size)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[av.VideoFrame], str]:
         try:
@@ -243,7 +251,14 @@ class _AvMedia:
             # PyAV takes it from the packet, and the last call has none.
             if frame.time_base is None:
                 frame.time_base = cast("Fraction", self._stream.time_base)
+            if self.container_name in ANIMATIONS:
+                self._set_shown(frame, frame.time_base)
         return frames if self._crop is None else list(map(self._crop, frames)), ""
+
+    def _set_shown(self, frame: av.VideoFrame, time_base: Fraction) -> None:
+        """Lets a frame of an animation follow the one before, as long as browsers show it."""
+        frame.duration = round(shown_delay(frame.duration * time_base) / time_base)
+        frame.pts, self._shown = self._shown, self._shown + frame.duration
 
     def _before_losses(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
         """Drops what a cut file may hold of the frames behind a lost one.
@@ -254,7 +269,9 @@ class _AvMedia:
         last_dts = self._last_dts
         if last_dts is None:
             return frames
-        return list(takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, frames))
+        return list(
+            itertools.takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, frames)
+        )
 
 
 class _WebpMedia:
@@ -292,55 +309,11 @@ class _WebpMedia:
                 raise kind(f"damaged after {index} frames: {error}") from error
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = start_ms, Fraction(1, 1000)
-            frame.duration = round(self._image.info.get("duration", 40))
+            delay = Fraction(round(self._image.info.get("duration", 0)), 1000)
+            frame.duration = int(1000 * shown_delay(delay))
             start_ms += frame.duration
             self._num_read = index + 1
             yield frame
-
-
-def picture_stream(container: InputContainer) -> VideoStream:
-    """Returns the first stream of pictures that is no cover.
-
-    Raises:
-        ReadError: if there is none, or its frames are too large.
-    """
-    for stream in container.streams.video:
-        if not stream.disposition & _COVER:
-            check_size(stream.codec_context.width, stream.codec_context.height)
-            return stream
-    kinds = {stream.type for stream in container.streams}
-    others = " and ".join(sorted(kinds - {"video"}))
-    raise ReadError(f"no video stream ({others} only)" if others else "no video stream")
-
-
-def sample_aspect_ratio(stream: VideoStream) -> Fraction:
-    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely."""
-    ratio = stream.sample_aspect_ratio
-    believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
-    return Fraction(ratio) if ratio is not None and believed else SQUARE
-
-
-def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
-    """Returns what decodes a stream.
-
-    How a damaged picture is concealed depends on the number of threads: it must not be the
-    machine's, nor that of the readers that happen to be busy.
-
-    Args:
-        stream: not decoded from yet.
-        threads: their number, 0 for what the size of the pictures is worth.
-    """
-    context = stream.codec_context
-    if stream.metadata.get("alpha_mode") == "1" and context.name in _WITH_ALPHA:
-        # FFmpeg's own decoder leaves out the transparency that lies beside the pictures.
-        with contextlib.suppress(UnknownCodecError):
-            size = context.width, context.height
-            context = cast("VideoCodecContext", CodecContext.create(_WITH_ALPHA[context.name], "r"))
-            context.width, context.height = size
-    is_large = context.width * context.height >= _LARGE_PIXELS
-    context.thread_type = "AUTO"
-    context.thread_count = threads or (_LARGE_THREADS if is_large else 1)
-    return context
 
 
 def _cropper(
@@ -351,14 +324,6 @@ def _cropper(
         return None
     own = margins[streams.index(stream)]
     return Cropper(own) if any(own) else None
-
-
-def nominal_fps(stream: VideoStream) -> Fraction:
-    """Returns the rate that a stream claims, in frames a second, else 25."""
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate is not None and 0 < rate <= _MAX_FPS:
-            return Fraction(rate)
-    return DEFAULT_FPS
 
 
 def _is_picture(path: Location, head: bytes) -> bool:
@@ -373,21 +338,20 @@ def _webp_fps(file: BinaryIO) -> Fraction:
     WebP container specification, "Animation": a frame is a chunk ANMF, whose bytes 12 to 14 are how
     long it shows, in milliseconds.
     """
-    num_frames = total_ms = 0
+    num_frames, seconds = 0, Fraction(0)
     position = 12  # after "RIFF", a size and "WEBP"
     file.seek(position)
     while len(header := file.read(23)) == 23:  # a chunk's name and size, then its first 15 bytes
         if header[:4] == b"ANMF":
             num_frames += 1
-            total_ms += int.from_bytes(header[20:23], "little")
+            seconds += shown_delay(Fraction(int.from_bytes(header[20:23], "little"), 1000))
         size = int.from_bytes(header[4:8], "little")
         if size == 0:  # nothing but damage has no content
             break
         position += 8 + size + size % 2
         file.seek(position)
     file.seek(0)
-    fps = Fraction(1000 * num_frames, total_ms) if total_ms else DEFAULT_FPS
-    return fps if fps <= _MAX_FPS else DEFAULT_FPS
+    return num_frames / seconds if num_frames else DEFAULT_FPS
 
 
 def _unreachable(error: RemoteError) -> ReadError:

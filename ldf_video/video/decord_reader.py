@@ -20,25 +20,24 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.decode import (
-    nominal_fps,
-    open_container,
-    open_media,
-    picture_stream,
-    sample_aspect_ratio,
-)
+from ldf_video.video.decode import open_container, open_media
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.hdr import HDR_TRANSFERS
 from ldf_video.video.orientation import UPRIGHT, frame_orientation
 from ldf_video.video.resize import is_untagged_hd, whole_size
+from ldf_video.video.streams import (
+    first_packets,
+    frame_rate,
+    picture_stream,
+    sample_aspect_ratio,
+)
 from ldf_video.video.tail import is_cut_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from fractions import Fraction
     from typing import BinaryIO
 
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -81,7 +80,7 @@ class Facts:
         codec_name: FFmpeg's name of the codec.
         height: rows of every frame.
         width: columns of every frame.
-        fps: nominal frames a second.
+        fps: frames a second.
         pts: when each frame shows, in units of `time_base`, increasing, int64 (num_frames,).
         time_base: in seconds.
         last_duration: how long the last frame shows, in units of `time_base`; 0 if unsaid.
@@ -197,14 +196,18 @@ def _examined(file: BinaryIO) -> Facts:
         assert time_base is not None
         _require(codec.name in _CODECS, f"the codec {codec.name}")
         _require(sample_aspect_ratio(stream) == SQUARE, "pixels that are not square")
-        pts, last_duration, first = _read_times(container, stream)
+        packets = (packet for packet in container.demux(stream) if packet.size)
+        head, is_whole = first_packets(packets)
+        _require(bool(head), "no frame could be decoded")
+        fps = frame_rate(container, stream, head, is_whole=is_whole)
+        pts, last_duration, first = _read_times(stream, itertools.chain(head, packets))
         _check_frame(first, full_range=codec.color_range == ColorRange.JPEG)
         return Facts(
             container_name=name,
             codec_name=codec.name,
             height=first.height,
             width=first.width,
-            fps=nominal_fps(stream),
+            fps=fps,
             pts=pts,
             time_base=time_base,
             last_duration=last_duration,
@@ -212,9 +215,9 @@ def _examined(file: BinaryIO) -> Facts:
 
 
 def _read_times(
-    container: InputContainer, stream: VideoStream
+    stream: VideoStream, packets: Iterable[Packet[VideoStream]]
 ) -> tuple[NDArray[np.int64], int, av.VideoFrame]:
-    """Demuxes all packets and decodes the first of them, to see that they tell the truth.
+    """Looks at all packets and decodes the first of them, to see that they tell the truth.
 
     Returns:
         When each frame shows, how long the last does, and the first frame.
@@ -223,13 +226,14 @@ def _read_times(
     head: list[av.VideoFrame] = []
     last = (0, 0)
     check_units = _UnitCheck(stream)
-    for number, packet in enumerate(container.demux(stream)):
-        if packet.size:
-            pts.append(_packet_time(packet, is_first=not pts))
-            last = max(last, (pts[-1], packet.duration or 0))
-            check_units(bytes(packet))
-        if number < _HEAD_PACKETS:
+    for packet in packets:
+        pts.append(_packet_time(packet, is_first=not pts))
+        last = max(last, (pts[-1], packet.duration or 0))
+        check_units(bytes(packet))
+        if len(pts) <= _HEAD_PACKETS:
             head += stream.decode(packet)
+    if len(pts) <= _HEAD_PACKETS:
+        head += stream.decode(None)
     _require(bool(head), "no frame could be decoded")
     ordered = _in_display_order(np.frombuffer(pts, np.int64))
     head_pts = [frame.pts for frame in head]

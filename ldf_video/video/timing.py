@@ -46,9 +46,13 @@ class Clock:
         return start
 
     def length(self, frame: av.VideoFrame) -> Fraction:
-        """Returns how long a last frame shows, in seconds: as its file says, else a step."""
+        """Returns how long a last frame shows, in seconds: as its file says, else a step.
+
+        Less than half a step is FFmpeg's guess where a file says nothing.
+        """
         if frame.duration and frame.time_base is not None:
-            return min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
+            seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
+            return seconds if seconds >= self._step / 2 else self._step
         return self._step
 
 

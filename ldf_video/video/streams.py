@@ -1,0 +1,215 @@
+"""Which stream of a container is the film, who decodes it, and at what rate it plays."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import statistics
+from fractions import Fraction
+from typing import TYPE_CHECKING, cast
+
+import av.logging
+from av.codec.codec import UnknownCodecError
+from av.codec.context import CodecContext
+from av.stream import Disposition
+
+from ldf_video.errors import ReadError
+from ldf_video.video.geometry import SQUARE
+from ldf_video.video.pictures import DEFAULT_FPS, check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+_MAX_FPS = 1000
+# FFmpeg's names of animations, each frame of which says how long it shows.
+ANIMATIONS = ("gif", "apng")
+
+_LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
+_LARGE_THREADS = 4
+_MAX_SAMPLE_ASPECT = 8
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Covers, thumbnails, and the tiles of a picture.
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
+_UNDECODED = {"drmi": "protected video", "encv": "protected video"} | dict.fromkeys(
+    ("brhq", "brlt", "brst", "brvn", "brxq"), "Blackmagic RAW"
+)
+_USUAL_FPS = [Fraction(n) for n in (5, 6, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120)] + [
+    Fraction(n, 1001) for n in (24_000, 30_000, 60_000, 120_000)
+]
+_MIN_DELAY, _SHORT_DELAY, _TICK = Fraction(2, 100), Fraction(1, 10), Fraction(1, 100)
+_HEAD_PACKETS, _HEAD_BYTES = 256, 2**23
+_REGULAR_SHARE = 0.9  # of the steps between frames, in a film of a constant rate
+
+
+def picture_stream(container: InputContainer) -> VideoStream:
+    """Returns the stream that is the film: the default one, else the largest and longest.
+
+    Covers are none, nor is a poster of one frame beside a film, nor what nobody here decodes.
+
+    Raises:
+        ReadError: if there is none, or its frames are too large.
+    """
+    films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
+    decoded = [stream for stream in films if stream.codec_context is not None]
+    if decoded:
+        stream = max(decoded, key=_preference)
+        check_size(stream.codec_context.width, stream.codec_context.height)
+        return stream
+    if films:
+        raise ReadError(f"no decoder for {_codec_names(container)}")
+    kinds = {stream.type for stream in container.streams}
+    others = " and ".join(sorted(kinds - {"video"}))
+    raise ReadError(f"no video stream ({others} only)" if others else "no video stream")
+
+
+def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
+    is_still = stream.frames == 1 or bool(stream.disposition & Disposition.still_image)
+    is_default = bool(stream.disposition & Disposition.default)
+    pixels = stream.codec_context.width * stream.codec_context.height
+    # Whole seconds: of two programmes of one length the first is the film.
+    seconds = round((stream.duration or 0) * (stream.time_base or 0))
+    return not is_still, is_default, pixels, seconds
+
+
+def _codec_names(container: InputContainer) -> str:
+    """What FFmpeg says of the codecs that it cannot decode: a name, a four-character code."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)  # the description is printed into the log
+    try:
+        text = container.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's types
+    finally:
+        av.logging.set_level(level)
+    names = []
+    for codec, tag in re.findall(r"Video: (\w+).*?(?: \((\S{4}) / 0x|,|\n)", text):
+        known = _UNDECODED.get(tag, "an unknown codec" if codec == "none" else codec)
+        names.append(f"{known} ({tag})" if tag else known)
+    return " and ".join(dict.fromkeys(names)) or "an unknown codec"
+
+
+def sample_aspect_ratio(stream: VideoStream) -> Fraction:
+    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely."""
+    ratio = stream.sample_aspect_ratio
+    believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
+    return Fraction(ratio) if ratio is not None and believed else SQUARE
+
+
+def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
+    """Returns what decodes a stream.
+
+    How a damaged picture is concealed depends on the number of threads: it must not be the
+    machine's, nor that of the readers that happen to be busy.
+
+    Args:
+        stream: not decoded from yet.
+        threads: their number, 0 for what the size of the pictures is worth.
+    """
+    context = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and context.name in _WITH_ALPHA:
+        # FFmpeg's own decoder leaves out the transparency that lies beside the pictures.
+        with contextlib.suppress(UnknownCodecError):
+            size = context.width, context.height
+            context = cast("VideoCodecContext", CodecContext.create(_WITH_ALPHA[context.name], "r"))
+            context.width, context.height = size
+    is_large = context.width * context.height >= _LARGE_PIXELS
+    context.thread_type = "AUTO"
+    context.thread_count = threads or (_LARGE_THREADS if is_large else 1)
+    return context
+
+
+def first_packets(
+    packets: Iterator[Packet[VideoStream]],
+) -> tuple[list[Packet[VideoStream]], bool]:
+    """Takes packets for `frame_rate`, a few seconds of them, and says whether these were all."""
+    head: list[Packet[VideoStream]] = []
+    num_bytes = 0
+    while len(head) < _HEAD_PACKETS and num_bytes < _HEAD_BYTES:
+        packet = next(packets, None)
+        if packet is None:
+            return head, True
+        head.append(packet)
+        num_bytes += packet.size
+    return head, False
+
+
+def frame_rate(
+    container: InputContainer,
+    stream: VideoStream,
+    head: Sequence[Packet[VideoStream]],
+    *,
+    is_whole: bool,
+) -> Fraction:
+    """Returns at what rate a stream plays, in frames a second.
+
+    What the headers say is checked against the times of the first packets: FFmpeg guesses where a
+    file says nothing, and then takes a time base, or two frames, for a rate.
+
+    Args:
+        container: of the stream.
+        stream: of pictures.
+        head: its first packets, of some seconds.
+        is_whole: whether these are all.
+    """
+    time_base = Fraction(stream.time_base or 0)
+    seconds = Fraction(stream.duration or 0) * time_base
+    whole = _believed(stream.frames / seconds if seconds else None)
+    if container.format.name in ANIMATIONS:
+        delays = [(packet.duration or 0) * time_base for packet in head]
+        if not is_whole and whole and min(delays) >= _MIN_DELAY:
+            return nearest_rate(stream.frames, seconds, tick=time_base)
+        return nearest_rate(
+            len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
+        )
+    said = [_believed(stream.average_rate), _believed(stream.guessed_rate)]
+    times = sorted(packet.pts for packet in head if packet.pts is not None)
+    if not is_whole and head[-1].dts is not None:  # what shows later is not all here
+        times = [time for time in times if time <= head[-1].dts]
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    if not any(steps) or not time_base:
+        # A bare stream has no times, and its first rate is FFmpeg's own.
+        return (said[0] if times else said[1]) or said[1] or said[0] or DEFAULT_FPS
+    middle = statistics.median(steps)
+    # Times are rounded to ticks, so that a step may be one more or less.
+    regular = [step for step in steps if step and abs(step - middle) <= 1 + middle / 50]
+    if len(regular) >= _REGULAR_SHARE * len(steps):
+        rate = nearest_rate(len(regular), sum(regular) * time_base, tick=2 * time_base, said=said)
+        if whole is None or whole > rate * Fraction(4, 5):
+            return rate
+    mean = len(steps) / ((times[-1] - times[0]) * time_base)
+    return whole if whole and not is_whole else min(mean, Fraction(_MAX_FPS))
+
+
+def shown_delay(seconds: Fraction) -> Fraction:
+    """Returns how long a frame of an animation shows: browsers believe in no short delays."""
+    return seconds if seconds >= _MIN_DELAY else _SHORT_DELAY
+
+
+def nearest_rate(
+    num_frames: int, seconds: Fraction, *, tick: Fraction, said: Sequence[Fraction | None] = ()
+) -> Fraction:
+    """Returns the rate of so many frames in so long, a usual one if rounding may have moved it.
+
+    Args:
+        num_frames: at least 1.
+        seconds: how long they show, more than 0.
+        tick: what that is rounded to, in seconds.
+        said: rates to be preferred.
+    """
+    exact = num_frames / seconds
+    low, high = num_frames / (seconds + tick / 2), num_frames / max(seconds - tick / 2, tick / 2)
+    usual = sorted(
+        _USUAL_FPS, key=lambda rate: (rate not in said, rate % 1 != 0, abs(rate - exact))
+    )
+    for rate in (*usual, *said, Fraction(round(exact))):
+        if rate is not None and low <= rate <= high:
+            return rate
+    return min(exact, Fraction(_MAX_FPS))
+
+
+def _believed(rate: Fraction | None) -> Fraction | None:
+    return Fraction(rate) if rate is not None and 0 < rate <= _MAX_FPS else None

@@ -1,0 +1,282 @@
+"""Which stream is the film, and at what rate it plays."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from clip_files import barcode, read_barcode, usual_priority, write_clip
+from PIL import Image
+
+from ldf_video.errors import ReadError
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.probe import probe
+from ldf_video.video.read import open_clips
+from ldf_video.video.streams import nearest_rate
+from ldf_video.video.write import VideoWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MS = Fraction(1, 1000)
+
+
+def _images(count: int, first: int = 0, **size: int) -> list[NDArray[np.uint8]]:
+    return [barcode(k, **size) for k in range(first, first + count)]
+
+
+def _read(path: Path, fps: int | None = None) -> tuple[list[int], Fraction]:
+    geometry = Geometry(48, 64, fps=None if fps is None else Fraction(fps))
+    (clip,) = open_clips(path, geometry)
+    return [read_barcode(image) for image in clip.frames], clip.fps
+
+
+# Metadata
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "title"),
+    [
+        ("a.avi", "mpeg4", b"caf\xe9 2009"),
+        ("a.mp4", "libx264", "\u52d5\u753b01".encode("shift_jis")),
+        ("a.mov", "libx264", "\u89c6\u9891 1".encode("gbk")),
+        ("a.mkv", "libx264", b"AVI-Mux \xff"),
+        ("a.webm", "libvpx", b"AVI-Mux \xff"),
+        ("a.flv", "flv", b"caf\xe9"),
+        ("a.ts", "libx264", b"caf\xe9"),
+        ("a.nut", "mpeg4", b"caf\xe9"),
+    ],
+)
+def test_no_title_costs_a_clip(tmp_path: Path, name: str, codec: str, title: bytes) -> None:
+    path, key = tmp_path / name, b"TITLEHERE"
+    with av.open(str(path), "w") as container:
+        container.metadata.update({"title": key.decode(), "service_name": key.decode()})
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.metadata["title"] = key.decode()
+        container.set_chapters(
+            [
+                {
+                    "id": 1,
+                    "start": 0,
+                    "end": 9,
+                    "time_base": Fraction(1),
+                    "metadata": {"title": "TITLEHERE"},
+                }
+            ]
+        )
+        for image in _images(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    path.write_bytes(content.replace(key, title.ljust(len(key))[: len(key)]))
+    assert key in content
+    assert _read(path) == (list(range(30)), 25)
+
+
+# Which stream
+
+
+def _tracks(
+    path: Path, tracks: Sequence[tuple[int, int, int, Disposition]], *, codec: str = "libx264"
+) -> Path:
+    """Writes tracks of (first number, number of frames, size factor, disposition)."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for _, _, factor, disposition in tracks:
+            stream = container.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48 * factor, 64 * factor, "yuv420p"
+            stream.disposition = disposition
+            streams.append(stream)
+        for stream, (first, count, factor, _) in zip(streams, tracks, strict=True):
+            for image in _images(count, first, height=48 * factor, width=64 * factor):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    return path
+
+
+NONE, DEFAULT = Disposition(0), Disposition.default
+
+
+@pytest.mark.parametrize(
+    ("name", "tracks", "film"),
+    [
+        ("a.mkv", [(0, 30, 1, NONE), (40, 30, 1, DEFAULT)], 1),
+        ("a.mp4", [(0, 30, 1, NONE), (40, 30, 1, DEFAULT)], 1),
+        ("a.mkv", [(0, 30, 1, DEFAULT), (40, 30, 2, NONE)], 0),
+        ("a.mp4", [(0, 30, 1, DEFAULT), (40, 30, 2, NONE)], 0),
+        ("a.mp4", [(0, 30, 1, DEFAULT), (40, 30, 2, DEFAULT)], 1),
+        ("a.mkv", [(0, 30, 1, NONE), (40, 30, 2, NONE)], 1),
+        ("a.mkv", [(0, 30, 2, NONE), (40, 30, 1, NONE)], 0),
+        ("a.mkv", [(0, 30, 1, NONE), (40, 30, 1, NONE)], 0),
+    ],
+)
+def test_the_default_track_is_the_film_else_the_largest(
+    tmp_path: Path, name: str, tracks: list[tuple[int, int, int, Disposition]], film: int
+) -> None:
+    first, count, *_ = tracks[film]
+    assert _read(_tracks(tmp_path / name, tracks))[0] == list(range(first, first + count))
+
+
+def test_the_longer_of_two_tracks_is_the_film(tmp_path: Path) -> None:
+    tracks = [(0, 10, 1, DEFAULT), (40, 90, 1, DEFAULT)]
+    assert _read(_tracks(tmp_path / "a.mp4", tracks))[0] == list(range(40, 130))
+
+
+def test_a_poster_of_one_frame_is_no_film(tmp_path: Path) -> None:
+    tracks = [(0, 1, 2, DEFAULT), (40, 30, 1, DEFAULT)]
+    assert _read(_tracks(tmp_path / "a.mp4", tracks))[0] == list(range(40, 70))
+
+
+def _without_decoder(path: Path, *, tag: bytes = b"brhq") -> Path:
+    path.write_bytes(write_clip(path, _images(30)).read_bytes().replace(b"avc1", tag))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        (b"brhq", "no decoder for Blackmagic RAW (brhq)"),
+        (b"drmi", "no decoder for protected video (drmi)"),
+        (b"abcd", "no decoder for an unknown codec (abcd)"),
+    ],
+)
+def test_a_codec_that_nobody_decodes_is_named(tmp_path: Path, tag: bytes, reason: str) -> None:
+    path = _without_decoder(tmp_path / "a.mov", tag=tag)
+    for what in (_read, probe):
+        with pytest.raises(ReadError) as caught:
+            what(path)
+        assert str(caught.value) == reason
+
+
+def test_a_drawing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    with pytest.raises(ReadError, match=r"^no decoder for svg$"):
+        _read(path)
+
+
+def test_a_track_behind_one_without_a_decoder_is_read(tmp_path: Path) -> None:
+    path = _tracks(tmp_path / "a.mkv", [(0, 30, 2, DEFAULT), (40, 30, 1, NONE)])
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_UNKNOWN/CODEC", 1))
+    assert _read(path) == (list(range(40, 70)), 25)
+
+
+# The rate
+
+
+@pytest.mark.parametrize("fps", [7, 12, 15, 24, 25, 30, 50])
+@pytest.mark.parametrize("count", [4, 60])
+def test_our_own_gif_is_read_at_its_rate(tmp_path: Path, fps: int, count: int) -> None:
+    with VideoWriter(tmp_path / "a.gif", fps=fps, upscale=1) as writer:
+        writer.write(np.stack(_images(count)))
+    assert _read(tmp_path / "a.gif") == (list(range(count)), fps)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize(
+    ("delays", "fps", "at_10_fps"),
+    [
+        ([100, 40, 40, 20, 500, 100, 100, 100], 8, [0, 1, 4, 4, 4, 4, 4, 5, 6, 7]),
+        ([100] * 7 + [900], 5, [*range(7), *[7] * 9]),
+        ([10] * 8, 10, list(range(8))),
+        ([0] * 8, 10, list(range(8))),
+        ([10, 100] * 4, 10, list(range(8))),
+        ([20] * 8, 50, [0, 5]),
+    ],
+)
+def test_animations_show_each_frame_as_browsers_do(
+    tmp_path: Path, name: str, delays: list[int], fps: int, at_10_fps: list[int]
+) -> None:
+    first, *others = [Image.fromarray(image) for image in _images(8)]
+    options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
+    first.save(tmp_path / name, save_all=True, append_images=others, duration=delays, **options)
+    assert _read(tmp_path / name) == (list(range(8)), fps)
+    assert _read(tmp_path / name, 10) == (at_10_fps, 10)
+
+
+def _by_a_browser(path: Path, times_ms: Sequence[int]) -> Path:
+    """A WebM as browsers record it: no duration of a frame, nor of the whole."""
+    with usual_priority(), av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("libvpx", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = MS
+        for image, time_ms in zip(_images(len(times_ms)), times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, MS
+            packets = stream.encode(frame)
+            for packet in packets:
+                packet.duration = 0
+            container.mux(packets)
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    at = content.index(bytes.fromhex("23e38384"))  # the default duration, of 4 bytes: make it void
+    content[at : at + 8] = bytes.fromhex("ec86000000000000")
+    path.write_bytes(content)
+    return path
+
+
+def test_a_browser_s_recording_plays_at_the_rate_of_its_times(tmp_path: Path) -> None:
+    path = _by_a_browser(tmp_path / "even.webm", range(0, 2400, 40))
+    assert _read(path) == (list(range(60)), 25)
+    assert _read(path, 25)[0] == list(range(60))
+    times = [33 * k + 7 * k % 5 for k in range(60)]
+    path = _by_a_browser(tmp_path / "uneven.webm", times)
+    numbers, fps = _read(path)
+    assert numbers == list(range(60))
+    assert fps == Fraction(59_000, times[-1])
+    assert len(_read(path, 30)[0]) == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize("gap", [-2, -1, 0, 1])
+def test_a_joined_film_keeps_the_rate_of_its_parts(tmp_path: Path, gap: int) -> None:
+    """Two parts with B-frames one behind the other; the join is some frames too short or long."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream, shift, last = None, 0, -(10**9)
+        for part in range(2):
+            path = tmp_path / f"{part}.mp4"
+            write_clip(path, _images(20, 20 * part), codec_options={"bf": "2"})
+            with av.open(str(path)) as source:
+                given = source.streams.video[0]
+                stream = stream or container.add_stream_from_template(given)
+                for packet in source.demux(given):
+                    if packet.pts is not None and packet.dts is not None:
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        last = packet.dts = max(packet.dts, last + 1)
+                        packet.stream = stream
+                        container.mux(packet)
+                shift = (20 + gap) * 512
+    numbers, fps = _read(tmp_path / "a.mp4")
+    assert (numbers, fps) == (list(range(40)), 25)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(25)])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "a.mov", "a.avi", "a.h264"])
+def test_a_rate_that_is_right_is_left_as_it_is(tmp_path: Path, name: str, fps: Fraction) -> None:
+    codec = "mpeg4" if name == "a.avi" else "libx264"
+    path = write_clip(tmp_path / name, _images(60), fps=fps, codec=codec)
+    assert _read(path) == (list(range(60)), fps)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_uneven_times_play_at_their_mean(tmp_path: Path, name: str) -> None:
+    times = [k * (k + 3) // 2 for k in range(60)]
+    path = write_clip(tmp_path / name, _images(60), fps=100, pts=times)
+    assert _read(path) == (list(range(60)), Fraction(59 * 100, times[-1]))
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "hundredths", "fps"),
+    [(4, 27, 15), (4, 13, 30), (60, 400, 15), (8, 100, 8), (7, 100, 7), (3, 47, Fraction(300, 47))],
+)
+def test_rounded_times_mean_a_usual_rate(num_frames: int, hundredths: int, fps: Fraction) -> None:
+    tick = Fraction(1, 100)
+    assert nearest_rate(num_frames, hundredths * tick, tick=tick) == fps
