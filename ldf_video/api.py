@@ -150,6 +150,7 @@ def encode(
     retry: bool = False,
     overwrite: bool = False,
     verify: bool = False,
+    adapt_minutes: float | None = None,
     device: Device = "auto",
     quiet: bool = False,
 ) -> Encoded:
@@ -162,7 +163,8 @@ def encode(
         clips: as in `train_frame`.
         out: directory of the store.
         frame_model: a directory or a shipped model's name; checkpoints/frame by default, and
-            without that the shipped pacman-32.
+            without that the shipped model that brings a sample of the clips back best. Where that
+            is under 20 dB, the model is first adapted to the clips in checkpoints/frame.
         fps: frames a second to read; as the frame model was trained by default.
         crop: as in `train_frame`; as the frame model was trained by default.
         batch_size: frames a batch.
@@ -178,6 +180,8 @@ def encode(
         verify: read every row of the store, compare it with its checksum, say what the store lacks
             of the clips, and encode nothing. With `retry` damaged rows are let go, so that the next
             call makes them anew.
+        adapt_minutes: to adapt a model for, where that is needed; 10 on a CPU and 5 on a GPU by
+            default, 0 for none.
 
     Returns:
         The store, what became of each source, and the PSNR of a sample of the frames.
@@ -204,6 +208,7 @@ def encode(
         retry=retry,
         overwrite=overwrite,
         verify=verify,
+        adapt_minutes=adapt_minutes,
         device=device,
         quiet=quiet,
     )

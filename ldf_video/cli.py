@@ -216,6 +216,14 @@ def encode(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every row of the store; encode nothing.")
     ] = False,
+    adapt_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="For clips that no shipped model knows: training time of one that does; "
+            "10 on a CPU, 5 on a GPU by default.",
+        ),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -236,6 +244,7 @@ def encode(
             retry=retry,
             overwrite=overwrite,
             verify=verify,
+            adapt_minutes=adapt_minutes,
             device=device,
             quiet=quiet,
         )

@@ -108,6 +108,10 @@ def test_the_three_lines_in_a_directory_that_holds_nothing_but_clips(
 
     assert count_decoded(root / "out.mp4") == 5
     assert {path.name for path in root.iterdir()} == {"clips", "latents", "checkpoints", "out.mp4"}
+    adapted = checkpoints.fingerprint_of(root / "checkpoints" / "frame")
+    assert checkpoints.fingerprint_of(pair / "frame") != adapted
+    top = checkpoints.load_config(root / "checkpoints" / "top")
+    assert top["frame_model"]["fingerprint"] == adapted
 
 
 def test_without_any_own_model_the_shipped_pair_generates(

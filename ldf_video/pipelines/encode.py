@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.pipelines.adaptation import POOR_FIT_DB, Asked, check_minutes, own_or_adapted
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
@@ -23,9 +24,6 @@ from ldf_video.video.read import Reader, check_reader
 from ldf_video.video.sources import Source
 
 Engine = Literal["local", "ray"]
-
-POOR_FIT_DB = 20.0
-"""Below this a frame model plainly does not know such frames."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,28 @@ def encode(
     retry: bool = False,
     overwrite: bool = False,
     verify: bool = False,
+    adapt_minutes: float | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
     _check_options(reader, workers, engine)
+    check_minutes(adapt_minutes, frame_model=frame_model)
     if verify:
         return _verify(clips, Path(out), retry=retry, quiet=quiet)
     device = choose_device(device)
     ranks = join_ranks(device)
     sources = list_sources(clips, ranks)
-    directory, shipped = ranks.of_first(lambda: find_frame_model(frame_model))
-    ranks.of_first(lambda: check_folders([("--out", Path(out))], inputs=[clips, directory]))
+    place = [("--out", Path(out))]
+    ranks.of_first(lambda: check_folders(place, inputs=[clips]))
+    with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
+        if frame_model is None:
+            read = {k: v for k, v in (("fps", fps), ("crop", crop)) if v is not None}
+            asked = Asked(clips, sources, Path(out), overwrite, adapt_minutes, read, device)
+            directory = own_or_adapted(asked, ranks, say=progress.say, quiet=quiet)
+        else:
+            directory, _ = ranks.of_first(lambda: find_frame_model(frame_model))
+    ranks.of_first(lambda: check_folders(place, inputs=[directory]))
     job = plan_job(
         directory,
         out=Path(out),
@@ -85,8 +93,6 @@ def encode(
         retry=retry,
     )
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
-        if frame_model is None and shipped:
-            progress.say(f"encode: no checkpoints/frame, using the shipped {directory.parent.name}")
         progress.say(job.announce(sources))
         if mixing := ranks.of_first(job.mixing):
             progress.say(mixing)
