@@ -9,7 +9,7 @@ from typing import Literal
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.pipelines.adaptation import POOR_FIT_DB, Asked, check_minutes, own_or_adapted
-from ldf_video.pipelines.devices import choose_device, out_of_memory
+from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
@@ -68,6 +68,7 @@ def encode(
     if verify:
         return _verify(clips, Path(out), retry=retry, quiet=quiet)
     device = choose_device(device)
+    choose_precision(mixed_precision, device=device)  # before hours of adapting
     ranks = join_ranks(device)
     sources = list_sources(clips, ranks)
     place = [("--out", Path(out))]
@@ -130,7 +131,10 @@ def _check_options(reader: str, workers: int | None, engine: str) -> None:
     if engine not in ("local", "ray"):
         raise UsageError(f"--engine {engine}: expected local or ray")
     if engine == "ray":
+        from ldf_video.pipelines.ray_engine import check_ray
+
         check_alone("encode --engine ray")
+        check_ray()
 
 
 def _encode_here(

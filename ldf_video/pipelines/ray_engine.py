@@ -71,6 +71,18 @@ class EncodeActor:
         return self._encoder.fit()
 
 
+def check_ray() -> None:
+    """See that Ray is there.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "--engine ray: the package ray is not installed; pip install 'ldf-video[ray]'"
+        )
+
+
 def encode_on_ray(
     job: EncodeJob,
     sources: Sequence[Source],
@@ -95,10 +107,7 @@ def encode_on_ray(
         UsageError: Ray is not installed.
         LdfError: an actor failed for a reason that starting it anew does not mend.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError(
-            "--engine ray: the package ray is not installed; pip install 'ldf-video[ray]'"
-        )
+    check_ray()
     import ray
     from ray.exceptions import RayError, RayTaskError
 
