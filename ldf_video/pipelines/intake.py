@@ -159,6 +159,8 @@ class _Intake:
             case ClipEnded():
                 if event.damage:
                     self.report.salvaged.append((source.name, event.damage))
+                if event.note:
+                    self.report.noted.append((source.name, event.note))
                 finish = self._clips.pop(source.name).finish
                 self._batcher.then(partial(finish, event.damage))
             case SourceEnded():

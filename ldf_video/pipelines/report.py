@@ -19,6 +19,7 @@ class Report:
         num_frames: added to the store now.
         salvaged: names and reasons of sources of which the readable beginning was kept.
         quarantined: names and reasons of sources of which nothing could be read.
+        noted: names of sources, and what a user must know of what was read of them.
         not_by_decord: names and reasons of videos that PyAV read where decord was asked for.
     """
 
@@ -27,6 +28,7 @@ class Report:
     num_frames: int = 0
     salvaged: list[tuple[str, str]] = field(default_factory=list)
     quarantined: list[tuple[str, str]] = field(default_factory=list)
+    noted: list[tuple[str, str]] = field(default_factory=list)
     not_by_decord: list[tuple[str, str]] = field(default_factory=list)
 
     def first_reason(self) -> str:
@@ -37,9 +39,13 @@ class Report:
         return f"{name}: {reason}"
 
     def lines(self) -> list[str]:
-        """A line for every source that did not come whole, one on the reader, then the sum."""
+        """A line for every source that did not come whole, one on notes, on the reader, the sum."""
         listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
         listed += [f"  unreadable {name}: {reason}" for name, reason in self.quarantined]
+        if self.noted:
+            others = f" (and {len(self.noted) - 1:,} more)" if len(self.noted) > 1 else ""
+            name, note = self.noted[0]
+            listed.append(f"  {name}{others}: {note}")
         if self.not_by_decord:
             counts = Counter(reason for _, reason in self.not_by_decord)
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
@@ -67,6 +73,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         num_frames=sum(report.num_frames for report in reports),
         salvaged=in_order([item for report in reports for item in report.salvaged]),
         quarantined=in_order([item for report in reports for item in report.quarantined]),
+        noted=in_order([item for report in reports for item in report.noted]),
         not_by_decord=in_order([item for report in reports for item in report.not_by_decord]),
     )
 

@@ -67,11 +67,13 @@ class ClipEnded:
         source: that holds the clip.
         index: of the clip in an array of clips, None where the source is one clip.
         damage: why it is not whole, empty if it is.
+        note: what a user must know of its frames, empty if nothing.
     """
 
     source: Source
     index: int | None
     damage: str
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,8 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
         except TruncatedError as error:
             damage = str(error)
         check()
-        outbox.put({"is": "clip_end", "damage": damage})
+        note = clip.note()
+        outbox.put({"is": "clip_end", "damage": damage} | ({"note": note} if note else {}))
     outbox.put({"is": "source_end"})
 
 

@@ -108,7 +108,8 @@ class Reading:
             if kind == "frames" and self._begun is not None:
                 return [self._frames(header, message.payload)]
             if kind == "clip_end" and self._begun is not None:
-                return [self._clip_end(_text(header["damage"]))]
+                note = _text(header.get("note", ""))
+                return [self._clip_end(_text(header["damage"]), note)]
             if kind == "source_end" and self._first_frames is not None and self._begun is None:
                 return [self.end()]
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -214,12 +215,12 @@ class Reading:
             position if 0 <= position <= 1 else 1.0,
         )
 
-    def _clip_end(self, damage: str) -> ClipEnded:
+    def _clip_end(self, damage: str, note: str = "") -> ClipEnded:
         assert self._begun is not None
         assert self._first_frames is not None
         place, self._begun = self._begun, None
         self._first_frames[place] = SKIP
-        return ClipEnded(self.source, self._index(place), damage)
+        return ClipEnded(self.source, self._index(place), damage, note)
 
 
 def _count(value: Any) -> int:

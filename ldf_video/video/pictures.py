@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, told
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.orientation import exif_orientation, upright
@@ -59,12 +60,16 @@ class PictureMedia:
     def __init__(self, path: Location) -> None:
         """Reads nothing yet."""
         self._path = path
-        self._num_read, self._num_pages = 0, 1
+        self._num_read, self._num_pages, self._used = 0, 1, 0.0
         self.codec_name = path.suffix.lower().lstrip(".")
 
     def position(self) -> float:
         """Returns the share of the pages that were read."""
         return min(self._num_read / self._num_pages, 1.0)
+
+    def note(self) -> str:
+        """Returns what a user must know of the pages that were read, else ''."""
+        return told(self._used)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields the pages, one in memory at a time; those that show another one smaller are none.
@@ -77,10 +82,11 @@ class PictureMedia:
             with _opened(self._path) as image:
                 self._num_pages = _num_pages(image)
                 for page in range(self._num_pages):
-                    pixels = _page_pixels(image, page)
-                    if pixels is not None:
+                    levels = _page_levels(image, page)
+                    if levels is not None:
                         self._num_read += 1
-                        yield av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                        self._used = max(self._used, levels.used)
+                        yield av.VideoFrame.from_ndarray(levels.pixels, format="rgb24")
         except ReadError as error:
             # Where it is the network that failed, nothing is known to be wrong with the clip.
             if self._num_read == 0 or is_remote_failure(error):
@@ -139,21 +145,21 @@ def is_animated_webp(head: bytes) -> bool:
     )
 
 
-def read_picture(path: Location) -> NDArray[np.uint8]:
+def read_picture(path: Location) -> Levels:
     """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page), WebP or TGA.
 
-    EXIF's orientation is applied. Grey is repeated, 16 bits are brought to 8, and what is
-    transparent is laid over white. A picture of more than 2**24 pixels comes smaller by a whole
-    factor.
+    EXIF's orientation is applied. Grey is repeated, 16 bits and floats are rounded to 8 bits, and
+    what is transparent is laid over white. A picture of more than 2**24 pixels comes smaller by a
+    whole factor.
 
     Returns:
-        uint8 (H, W, 3), RGB.
+        RGB (H, W, 3).
 
     Raises:
         ReadError: if it is no such picture, damaged, or larger than 2**26 pixels (JPEG: 2**28).
     """
     with _opened(path) as image, _quietly():
-        return _pixels(image)
+        return _levels(image)
 
 
 def check_size(width: int, height: int) -> None:
@@ -222,12 +228,12 @@ def _is_full_page(image: Any, page: int) -> bool:
     return page == 0 or not image.tag_v2.get(254, 0) & 5
 
 
-def _page_pixels(image: Image.Image, page: int) -> NDArray[np.uint8] | None:
+def _page_levels(image: Image.Image, page: int) -> Levels | None:
     """Returns the pixels of a page, None for one that shows another page smaller."""
     if page and not _is_full_page(image, page):
         return None
     with _quietly():
-        return _pixels(image)
+        return _levels(image)
 
 
 def _reason(error: Exception) -> str:
@@ -240,23 +246,27 @@ def _reason(error: Exception) -> str:
     return reason.splitlines()[0]
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Returns the current page of a picture, upright; uint8 (H, W, 3).
+def _levels(image: Image.Image) -> Levels:
+    """Returns the current page of a picture, upright, RGB (H, W, 3).
 
     Pillow holds the decoded picture; all else is done in bands of some rows.
     """
-    orientation = exif_orientation(image.getexif().get(274))  # gone once the pixels are decoded
     _check_picture_size(image)
+    full, low = full_range(image), low_bytes(image)
+    orientation = exif_orientation(image.getexif().get(274))  # gone once the pixels are decoded
     if image.format == "JPEG":
         _draft(image)
     width, height = image.size
     factor = _whole_factor(width * height)
     rows = max(_BAND_PIXELS // width // factor, 1) * factor
-    bands = []
+    bands, used = [], 0.0
     for top in range(0, height, rows):
-        band = _rgb(image.crop((0, top, width, min(top + rows, height))))
-        bands.append(band if factor == 1 else np.asarray(Image.fromarray(band).reduce(factor)))
-    return np.ascontiguousarray(upright(np.concatenate(bands), orientation))
+        box = (0, top, width, min(top + rows, height))
+        band = _rgb(image.crop(box), None if low is None else low.crop(box), full)
+        used = max(used, band.used)
+        pixels = band.pixels
+        bands.append(pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor)))
+    return Levels(np.ascontiguousarray(upright(np.concatenate(bands), orientation)), used)
 
 
 def _check_picture_size(image: Image.Image) -> None:
@@ -286,23 +296,26 @@ def _whole_factor(num_pixels: int) -> int:
     return math.ceil(math.sqrt(num_pixels / FULL_PIXELS))
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Returns decoded pixels as uint8 (H, W, 3)."""
-    mode = image.mode
-    if mode.startswith("I;16"):
-        return _grey_to_rgb(np.asarray(image))
-    if mode in ("I", "F"):
-        raise ReadError("pixels of 32 bits; 8 or 16 bits a channel are read")
-    if mode in ("CMYK", "YCbCr", "LAB", "HSV") or (
-        mode in ("RGB", "L") and "transparency" not in image.info
+def _rgb(image: Image.Image, low: Image.Image | None, full: int | None) -> Levels:
+    """Returns decoded pixels as (H, W, 3).
+
+    Args:
+        image: decoded.
+        low: the low bytes of its 16 bits a channel, None for 8 bits.
+        full: of one channel of more than 8 bits the number that means white, else None.
+    """
+    if full is not None:
+        grey = from_grey(np.asarray(image), full)
+        return grey._replace(pixels=np.repeat(grey.pixels[..., None], 3, axis=2))
+    if low is not None:
+        levels = from_16_bits(np.asarray(image), np.asarray(low))
+        is_opaque = levels.pixels.shape[2] == 3
+        return levels if is_opaque else levels._replace(pixels=over_white(levels.pixels))
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (
+        image.mode in ("RGB", "L") and "transparency" not in image.info
     ):
-        return np.asarray(image.convert("RGB"))
-    return over_white(np.asarray(image.convert("RGBA")))
-
-
-def _grey_to_rgb(image: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    grey = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+        return Levels(np.asarray(image.convert("RGB")))
+    return Levels(over_white(np.asarray(image.convert("RGBA"))))
 
 
 def _is_apng(file: BinaryIO) -> bool:

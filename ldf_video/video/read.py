@@ -47,6 +47,7 @@ class ClipStream:
         why_pyav: why a video was not read by decord as asked, else empty.
         first_frame: number of the first frame that `frames` gives, as asked. Where the clip has no
             such frame, `frames` gives none and ends.
+        note: returns what a user must know of the frames that were given, empty if nothing.
     """
 
     index: int | None
@@ -55,6 +56,7 @@ class ClipStream:
     position: Callable[[], float]
     why_pyav: str = ""
     first_frame: int = 0
+    note: Callable[[], str] = str
 
 
 def check_reader(reader: str) -> None:
@@ -167,7 +169,7 @@ def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
     media = SeriesMedia(series, first=first)
     frames = _resized(begun(media.frames()), Resizer(geometry))
     fps = geometry.fps or media.fps
-    return ClipStream(None, fps, frames, media.position, first_frame=first)
+    return ClipStream(None, fps, frames, media.position, first_frame=first, note=media.note)
 
 
 def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
@@ -178,7 +180,7 @@ def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) 
         sample_aspect_ratio=video.sample_aspect_ratio,
     )
     frames = _resized(video.frames, resize)
-    return ClipStream(None, video.fps, frames, video.position, video.why_pyav, first)
+    return ClipStream(None, video.fps, frames, video.position, video.why_pyav, first, video.note)
 
 
 def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArray[np.uint8]]:

@@ -8,6 +8,7 @@ import av
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.decode import open_media
+from ldf_video.video.deep import told
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.pictures import DEFAULT_FPS, is_picture, read_picture
@@ -33,12 +34,16 @@ class SeriesMedia:
             series: the pictures.
             first: number of the first picture to give.
         """
-        self._series, self._num_read = series, first
+        self._series, self._num_read, self._used = series, first, 0.0
         self.codec_name = series.names[0].rpartition(".")[2].lower()
 
     def position(self) -> float:
         """Returns the share of the pictures that were read."""
         return min(self._num_read / len(self._series.names), 1.0)
+
+    def note(self) -> str:
+        """Returns what a user must know of the pictures that were read, else ''."""
+        return told(self._used)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields the pictures, one in memory at a time.
@@ -49,7 +54,7 @@ class SeriesMedia:
         """
         for name in self._series.names[self._num_read :]:
             try:
-                frame = _read(self._series.folder / name)
+                frame = self._read(self._series.folder / name)
             except ReadError as error:
                 reason = f"{name}: {error}"
                 # Where it is the network that failed, nothing is known to be wrong with the clip.
@@ -59,10 +64,10 @@ class SeriesMedia:
             self._num_read += 1
             yield frame
 
-
-def _read(path: Location) -> av.VideoFrame:
-    """Reads one picture of any kind."""
-    if is_picture(path):
-        return av.VideoFrame.from_ndarray(read_picture(path), format="rgb24")
-    with open_media(path) as media:
-        return next(media.frames())
+    def _read(self, path: Location) -> av.VideoFrame:
+        if is_picture(path):
+            levels = read_picture(path)
+            self._used = max(self._used, levels.used)
+            return av.VideoFrame.from_ndarray(levels.pixels, format="rgb24")
+        with open_media(path) as media:
+            return next(media.frames())

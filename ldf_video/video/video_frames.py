@@ -51,6 +51,7 @@ class VideoFrames:
             TruncatedError after the last good frame where the file is damaged.
         position: returns how much of the file has been read, in [0, 1]; it never goes back.
         why_pyav: why decord was not the reader although asked for, else empty.
+        note: returns what a user must know of the frames that were given, empty if nothing.
         source_size: rows and columns of the file's frames where these come smaller, else None.
         sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
     """
@@ -59,6 +60,7 @@ class VideoFrames:
     frames: Iterator[av.VideoFrame]
     position: Callable[[], float]
     why_pyav: str = ""
+    note: Callable[[], str] = str
     source_size: tuple[int, int] | None = None
     sample_aspect_ratio: Fraction = SQUARE
 
@@ -88,6 +90,7 @@ def open_video(path: Location, geometry: Geometry, first: int, how: HowToRead) -
         frames=itertools.islice(decoded, first, None),
         position=media.position,
         why_pyav=why_pyav,
+        note=media.note if isinstance(media, PictureMedia) else str,
         source_size=media.source_size if isinstance(media, DecordMedia) else None,
         sample_aspect_ratio=media.sample_aspect_ratio,
     )
