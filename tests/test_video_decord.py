@@ -269,6 +269,7 @@ def test_odd_sizes_are_not_for_decord() -> None:
         ([2, 0, 1], "frames before the first key frame"),
         ([0, 2, 1, 2], "two frames at one time"),
         ([*range(0, 200, 2), *range(1, 200, 2)], "times that jump back"),
+        ([0, 1, 2, 3, 5000, 5, 6, 7], "times that leap"),
     ],
 )
 def test_times_out_of_order_are_not_for_decord(pts: list[int], reason: str) -> None:

@@ -49,8 +49,8 @@ _CODECS = ("h264", "hevc")
 # FFmpeg's names of the formats whose packets all carry times.
 _CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _HEAD_PACKETS = 64
-# In no codec does a picture wait for as many others to be shown.
-_MAX_REORDERED = 64
+# In no codec does a picture wait for more others to be shown.
+_MAX_REORDERED = 16
 # ITU-T H.264, table 7-1, and H.265, table 7-1.
 _H264_SEQUENCE_SET, _H264_SETS = 7, (7, 8)
 _HEVC_SEQUENCE_SET, _HEVC_SETS = 33, (32, 33, 34)
@@ -258,7 +258,12 @@ def _in_display_order(pts: NDArray[np.int64]) -> NDArray[np.int64]:
     moved = np.abs(order - np.arange(len(pts)))
     _require(bool(moved.max() <= _MAX_REORDERED), "times that jump back")
     ordered: NDArray[np.int64] = pts[order]
-    _require(bool((np.diff(ordered) > 0).all()), "two frames at one time")
+    steps = np.diff(ordered)
+    _require(bool((steps > 0).all()), "two frames at one time")
+    # One wild time is sorted behind others, where its frame is not.
+    leaps = steps > _MAX_REORDERED * np.median(steps) if len(steps) else steps > 0
+    waits = np.maximum.accumulate(order)[:-1] > np.arange(len(steps))
+    _require(not bool((leaps & waits).any()), "times that leap")
     return ordered
 
 

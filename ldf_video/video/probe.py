@@ -13,7 +13,7 @@ from ldf_video.video.orientation import frame_orientation
 from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.sources import folder_series
-from ldf_video.video.timing import Clock
+from ldf_video.video.timing import shown_seconds, timed
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -84,14 +84,14 @@ def frame_size(source: Source) -> tuple[int, int]:
 
 
 def _probe_media(media: Media) -> VideoInfo:
-    frames, clock = media.frames(), Clock(media.fps)
-    first = next(frames)
+    frames = timed(media.frames(), native_fps=media.fps)
+    first, _ = next(frames)
     num_frames, truncated = 1, False
-    end = clock.start(first) + clock.length(first)
+    end = shown_seconds(first, native_fps=media.fps)
     try:
-        for frame in frames:
+        for frame, start in frames:
             num_frames += 1
-            end = clock.start(frame) + clock.length(frame)
+            end = start + shown_seconds(frame, native_fps=media.fps)
     except TruncatedError:
         truncated = True
     return VideoInfo(

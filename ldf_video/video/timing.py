@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from ldf_video.errors import TruncatedError
+from ldf_video.errors import ReadError, TruncatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import av
 
@@ -17,43 +20,45 @@ TOLERANCE_SECONDS = Fraction(1, 2000)
 # A longer gap is a broken clock, not a still picture; following it would repeat one frame for
 # hours.
 MAX_GAP_SECONDS = Fraction(600)
+# Frames that are decoded ahead, but only where a time is not what it should be.
+_AHEAD = 8
+_LONG_STEP = Fraction(3, 2)
 
 
-class Clock:
-    """Start times of successive frames in seconds, the first at 0, always increasing.
+def timed(
+    frames: Iterable[av.VideoFrame], *, native_fps: Fraction
+) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Yields frames with their start times in seconds, the first at 0, always increasing.
 
-    Times are the container's (pts). Where one is missing, does not advance, or leaps ahead by more
-    than ten minutes, the frame comes one nominal step after its predecessor, and later times move
-    with it.
+    Times are the container's (pts). One that is missing, repeated, behind its predecessor or far
+    ahead of its successors is replaced by one between its neighbours. Times in the order of
+    decoding, as AVI has them for pictures that wait for others, are replaced by those at which
+    frames come out of the decoder. Where times start again, or leap ahead by more than ten minutes,
+    the frame comes one nominal step after its predecessor, and later times move with it.
+
+    Args:
+        frames: decoded frames in order of display.
+        native_fps: nominal rate.
+
+    Raises:
+        ReadError: passed on from `frames`, after those before it.
     """
+    upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps)
+    while (frame := upcoming.next()) is not None:
+        yield frame, clock.start(frame, upcoming)
+    if upcoming.error is not None:
+        raise upcoming.error
 
-    def __init__(self, native_fps: Fraction) -> None:
-        self._step = 1 / native_fps
-        self._offset = Fraction(0)
-        self._last: Fraction | None = None
 
-    def start(self, frame: av.VideoFrame) -> Fraction:
-        """Returns when `frame` starts, in seconds; call once a frame, in order."""
-        expected = Fraction(0) if self._last is None else self._last + self._step
-        start = expected
-        if frame.pts is not None and frame.time_base is not None:
-            raw = frame.pts * frame.time_base
-            start = raw + self._offset
-            advances = self._last is not None and 0 < start - self._last <= MAX_GAP_SECONDS
-            if not advances:
-                self._offset, start = expected - raw, expected
-        self._last = start
-        return start
+def shown_seconds(frame: av.VideoFrame, *, native_fps: Fraction) -> Fraction:
+    """Returns how long a last frame shows: as its file says, else a step.
 
-    def length(self, frame: av.VideoFrame) -> Fraction:
-        """Returns how long a last frame shows, in seconds: as its file says, else a step.
-
-        Less than half a step is FFmpeg's guess where a file says nothing.
-        """
-        if frame.duration and frame.time_base is not None:
-            seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
-            return seconds if seconds >= self._step / 2 else self._step
-        return self._step
+    Less than half a step is FFmpeg's guess where a file says nothing.
+    """
+    if frame.duration and frame.time_base is not None:
+        seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
+        return max(seconds, 1 / native_fps) if 2 * seconds * native_fps < 1 else seconds
+    return 1 / native_fps
 
 
 def resample(
@@ -72,24 +77,23 @@ def resample(
     Raises:
         TruncatedError: passed on from `frames`, after what was held has been given.
     """
-    clock = Clock(native_fps)
     held: av.VideoFrame | None = None
     num_inputs = num_outputs = 0
     damage: TruncatedError | None = None
     end = Fraction(0)
-    source = iter(frames)
+    source = timed(frames, native_fps=native_fps)
     while True:
         try:
-            frame = next(source, None)
-        except TruncatedError as error:
-            damage, frame = error, None
-        if frame is None:
+            frame, start = next(source)
+        except StopIteration:
             break
-        start = clock.start(frame)
+        except TruncatedError as error:
+            damage = error
+            break
         while held is not None and num_outputs / fps < start - TOLERANCE_SECONDS:
             yield held
             num_outputs += 1
-        held, end = frame, start + clock.length(frame)
+        held, end = frame, start + shown_seconds(frame, native_fps=native_fps)
         num_inputs += 1
     if held is not None and num_inputs == 1:
         yield held
@@ -98,3 +102,127 @@ def resample(
         num_outputs += 1
     if damage is not None:
         raise damage
+
+
+class _Upcoming:
+    """Frames, some of which may be looked at before it is their turn.
+
+    Attributes:
+        error: that ended the frames, if one did.
+    """
+
+    def __init__(self, frames: Iterable[av.VideoFrame]) -> None:
+        self._frames = iter(frames)
+        self._ahead: deque[av.VideoFrame] = deque()
+        self.error: ReadError | None = None
+
+    def next(self) -> av.VideoFrame | None:
+        return self._ahead.popleft() if self._ahead else self._decoded()
+
+    def peek(self) -> Sequence[av.VideoFrame]:
+        """Returns the next frames, fewer than `_AHEAD` at the end."""
+        while len(self._ahead) < _AHEAD and (frame := self._decoded()) is not None:
+            self._ahead.append(frame)
+        return self._ahead
+
+    def _decoded(self) -> av.VideoFrame | None:
+        if self.error is None:
+            try:
+                return next(self._frames, None)
+            except ReadError as error:
+                self.error = error
+        return None
+
+
+@dataclass
+class _Clock:
+    """Gives each frame in turn its time.
+
+    Attributes:
+        step: nominal, between two frames, in seconds.
+        offset: what is added to the container's times.
+        last: when the last frame starts, None before the first.
+        last_dts: when it came out of the decoder.
+        by_dts: whether frames are timed by that.
+    """
+
+    step: Fraction
+    offset: Fraction = Fraction(0)
+    last: Fraction | None = None
+    last_dts: Fraction | None = None
+    by_dts: bool = False
+
+    def start(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
+        """Returns when `frame` starts, in seconds."""
+        time = self._time(frame)
+        if self.last is None:
+            start = Fraction(0)
+            self.offset -= time or 0
+        elif time is None:
+            start = self.last + self.step
+        elif 0 < time - self.last <= _LONG_STEP * self.step:
+            start = time
+        else:
+            start = self._mended(self.last, time, frame, upcoming)
+        self.last, self.last_dts = start, _seconds(frame, frame.dts)
+        return start
+
+    def _time(self, frame: av.VideoFrame) -> Fraction | None:
+        seconds = _seconds(frame, frame.dts if self.by_dts else frame.pts)
+        return None if seconds is None else seconds + self.offset
+
+    def _mended(
+        self, last: Fraction, time: Fraction, frame: av.VideoFrame, upcoming: _Upcoming
+    ) -> Fraction:
+        """Returns the start of a frame whose time leaps ahead, or does not advance."""
+        following = [then for one in upcoming.peek() if (then := self._time(one)) is not None]
+        times = [time, *following]
+        odd = next((k for k in range(1, len(times)) if times[k] <= times[k - 1]), 0)
+        rise_without_this = bool(following) and _rise([last, *following])
+        if time > last:
+            if odd == 0:
+                return self._accepted(last, time)
+            # One of the two is wrong: this one, if it is far from all others.
+            if _rise(times[:odd] + times[odd + 1 :]) and not (
+                rise_without_this and time - times[odd] > _LONG_STEP * self.step
+            ):
+                return self._accepted(last, time)
+        if rise_without_this:
+            return last + min(self.step, (following[0] - last) / 2)
+        if odd and self._switch_to_dts(last, [frame, *upcoming.peek()]):
+            switched = self._time(frame)
+            assert switched is not None
+            return switched
+        # Several are wrong, if as many fit before the first that is right; else times start again.
+        right = (
+            k for k, then in enumerate(following, 2) if last < then and not last < time <= then
+        )
+        count = next(right, 0)
+        if count and 2 * (following[count - 2] - last) >= count * self.step:
+            return last + min(self.step, (following[count - 2] - last) / count)
+        return self._accepted(last, time)
+
+    def _accepted(self, last: Fraction, time: Fraction) -> Fraction:
+        """Returns a time, or where it cannot be, the next step, with which later times move."""
+        if 0 < time - last <= MAX_GAP_SECONDS:
+            return time
+        self.offset += last + self.step - time
+        return last + self.step
+
+    def _switch_to_dts(self, last: Fraction, frames: Sequence[av.VideoFrame]) -> bool:
+        """Goes by when frames come out of the decoder from here on, if these times rise."""
+        dts = [_seconds(frame, frame.dts) for frame in frames]
+        known = [self.last_dts, *itertools.takewhile(lambda time: time is not None, dts)]
+        rising = [time for time in known if time is not None]
+        if self.by_dts or len(rising) < max(len(known), 3) or not _rise(rising):
+            return False
+        self.by_dts, self.offset = True, last - rising[0]
+        return True
+
+
+def _seconds(frame: av.VideoFrame, ticks: int | None) -> Fraction | None:
+    return None if ticks is None or frame.time_base is None else ticks * frame.time_base
+
+
+def _rise(times: Sequence[Fraction]) -> bool:
+    return all(before < after for before, after in itertools.pairwise(times))
