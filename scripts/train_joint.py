@@ -63,6 +63,11 @@ class JointLevel:
         """Nothing: there is no loss on held-out data."""
         return {}
 
+    def describe(self, model: JointModel, values: Mapping[str, float]) -> str:
+        """Nothing, likewise."""
+        del model, values
+        return ""
+
     def draw(self, model: JointModel, path: Path) -> npt.NDArray[np.uint8]:
         """Generated clips, a row each."""
         videos = generate_clips(model, SHOWN, seed=0)

@@ -147,6 +147,9 @@ class BreakingLevel(Level):
 
     def calibration(self, device: torch.device) -> None: ...
 
+    def describe(self, model: Any, values: Any) -> str:
+        return ""
+
     def draw(self, model: Any, path: Path) -> None: ...
 
     def evaluate(self, model: Any) -> dict[str, float]:

@@ -48,6 +48,9 @@ class Level:
     def evaluate(self, model: Any) -> dict[str, float]:
         return {}
 
+    def describe(self, model: Any, values: Any) -> str:
+        return ""
+
     def draw(self, model: Any, path: Path) -> None:
         pass
 

@@ -283,6 +283,9 @@ class Level:
     def evaluate(self, model: Any) -> dict[str, float]:
         return {}
 
+    def describe(self, model: Any, values: Any) -> str:
+        return ""
+
     def draw(self, model: Any, path: Path) -> None: ...
 
 

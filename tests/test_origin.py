@@ -226,7 +226,7 @@ def test_a_run_goes_on_from_its_own_state_with_and_without_the_option(
 
 
 def _raise_at(step: int) -> Callable[..., str]:
-    def note(trainer: Trainer, logs: Any) -> str:
+    def note(trainer: Trainer) -> str:
         if trainer.step == step:
             raise LdfError("cut")
         return ""

@@ -51,6 +51,9 @@ class SmallLevel:
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return {"error": self.errors.pop(0)} if self.errors else {}
 
+    def describe(self, model: nn.Module, values: Mapping[str, float]) -> str:
+        return "".join(f"error {value:.1f} dB" for value in values.values())
+
     def draw(self, model: nn.Module, path: Path) -> np.ndarray | None:
         self.drawn.append(path)
         return None

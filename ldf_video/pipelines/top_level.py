@@ -102,6 +102,15 @@ class TopLevel:
         distance = frechet_distance(real.double().cpu().numpy(), fake.double().cpu().numpy())
         return {"latent_frechet": distance}
 
+    def describe(self, model: TopModel, values: Mapping[str, float]) -> str:
+        """How far it is from held-out windows; of standardised latents and noise, 2 at first."""
+        del model
+        if "velocity" in values:
+            return f"held-out windows: velocity off by {values['velocity']:.3f} (2 at the start)"
+        if "latent_frechet" in values:
+            return f"held-out windows: Frechet distance {values['latent_frechet']:.1f} (0 is best)"
+        return ""
+
     @torch.inference_mode()
     def draw(self, model: TopModel, path: Path) -> npt.NDArray[np.uint8] | None:
         """Generated clips: a sheet with a row each, and an mp4 of them side by side.

@@ -98,17 +98,25 @@ class FrameLevel:
     @torch.inference_mode()
     def evaluate(self, model: FrameModel) -> Mapping[str, float]:
         """How well held-out frames come back: as `pixels` in the game, and in dB."""
-        if self._held_out is None:
-            return {}
+        return {} if self._held_out is None else self._measured(model, self._held_out)
+
+    def _measured(self, model: FrameModel, known: npt.NDArray[Any]) -> dict[str, float]:
         losses, squares, device = [], [], next(model.parameters()).device
-        for frames in np.array_split(self._held_out, max(1, len(self._held_out) // 16)):
+        for frames in np.array_split(known, max(1, len(known) // 16)):
             x = to_model(frames, device=device)
             y = model.generator(model.encoder(x))
             losses.append(len(x) * self.game.pixel_loss(y, x).item())
             error = from_model(y).astype(np.float64) - frames
             squares.append(len(x) * float(np.square(error).mean()))
-        count = len(self._held_out)
-        return {"pixels": sum(losses) / count, "psnr_db": psnr_db(sum(squares) / count)}
+        return {"pixels": sum(losses) / len(known), "psnr_db": psnr_db(sum(squares) / len(known))}
+
+    @torch.inference_mode()
+    def describe(self, model: FrameModel, values: Mapping[str, float]) -> str:
+        """The PSNR of held-out frames, or of some that are learned from."""
+        if "psnr_db" in values:
+            return f"held-out frames come back at {values['psnr_db']:.1f} dB"
+        seen = self._measured(model, self._calibration)
+        return f"frames that it learns from come back at {seen['psnr_db']:.1f} dB"
 
     @torch.inference_mode()
     def draw(self, model: FrameModel, path: Path) -> npt.NDArray[np.uint8]:

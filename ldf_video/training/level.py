@@ -38,6 +38,9 @@ class Level(Protocol):
     def evaluate(self, model: Any) -> Mapping[str, float]:
         """Losses on data that is never trained on; nothing where there is none."""
 
+    def describe(self, model: Any, values: Mapping[str, float]) -> str:
+        """How good a model is, in a few words with units, from what `evaluate` gave."""
+
     def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
         """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
 

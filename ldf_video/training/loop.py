@@ -86,6 +86,7 @@ class Trainer:
         self.clock = Clock()
         self.best: float | None = None
         self._recent = Recent()
+        self._quality = ""
         self._midway = False  # an update has moved some weights and not yet all
         self._resume()
         self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
@@ -133,7 +134,7 @@ class Trainer:
         """Train to the end; False where it broke down on the way and stands at a saved state."""
         try:
             self._train(progress, interrupts)
-            self.look()
+            self.look(progress)
             self.save(done=True)
         except BreakdownError as breakdown:
             self._go_back(breakdown, progress)
@@ -149,13 +150,13 @@ class Trainer:
             self._log(logs, share)
             if self._recordings and (news := self._recordings.news()):
                 progress.say(f"{progress.name}: {news}")
-            progress.update(self.step, share=share, note=self._note(logs))
+            progress.update(self.step, share=share, note=self._note())
             now, c = time.monotonic(), self.cadence
             share, look_is_due, save_is_due = self._agree(
                 interrupts, now - drawn > c.sheet_seconds, now - saved > c.save_seconds
             )
             if look_is_due:
-                self.look()
+                self.look(progress)
                 drawn = time.monotonic()
             if save_is_due and self._is_well():
                 self.save()
@@ -257,11 +258,9 @@ class Trainer:
         """Whether this is a state to go back to, should the training break down later."""
         return not self.guard.in_trouble and self.guard.is_well(self._recent.means())
 
-    def _note(self, logs: Logs) -> str:
-        if self.step % self.cadence.log_steps:
-            return ""
-        shown = [(n, v) for n, v in logs.items() if not n.startswith("gradient_norm")]
-        return " ".join(f"{name} {value.item():.3f}" for name, value in shown)
+    def _note(self) -> str:
+        """How good the model was when it was last looked at."""
+        return self._quality
 
     def save(self, *, done: bool = False) -> None:
         """Write the averaged weights and the state to go on from.
@@ -287,8 +286,8 @@ class Trainer:
         checkpoints.save_weights(self.directory, self.average.module.state_dict())
         checkpoints.save_state(self.directory, state)
 
-    def look(self) -> None:
-        """See how the averaged model does: losses on held-out data, a picture in samples/.
+    def look(self, progress: Progress | None = None) -> None:
+        """See how the averaged model does, and say it: on held-out data, a picture in samples/.
 
         The best so far by the level's score is kept in best/, a checkpoint of its own.
 
@@ -308,9 +307,14 @@ class Trainer:
             self.best = score
             known = {"step": self.step, self.level.score: score}
             checkpoints.save_best(self.directory, model.state_dict(), known=known)
-        picture = self.level.draw(model, self.directory / "samples" / f"step-{self.step:07d}")
+        self._quality = self.level.describe(model, values)
+        path = self.directory / "samples" / f"step-{self.step:07d}"
+        picture = self.level.draw(model, path)
         if picture is not None:
             self.tracker.show("samples", picture, step=self.step)
+        seen = [self._quality, "" if picture is None else f"picture in {path}.png"]
+        if progress is not None and any(seen):
+            progress.say(f"{progress.name}: {self.step:,} steps: {', '.join(filter(None, seen))}")
 
     def _calibrate(self) -> None:
         batch = self.level.calibration(self.accelerator.device)
