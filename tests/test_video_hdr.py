@@ -59,11 +59,17 @@ def _signal(nits: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
 
 
 def _write(
-    path: Path, signals: Sequence[NDArray[np.float64]], transfer: int, *, pix_fmt: str
+    path: Path,
+    signals: Sequence[NDArray[np.float64]],
+    transfer: int,
+    *,
+    pix_fmt: str,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
 ) -> Path:
     """A frame a signal (3,), flat, limited range, 10 bits, BT.2020 non-constant luminance."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"qp": "0"})
+        stream = container.add_stream(codec, rate=25, options=options or {"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
@@ -98,6 +104,22 @@ def test_films_come_out_as_graded(
     (clip,) = open_clips(path, Geometry(*size))
     for patch, frame in zip(patches, clip.frames, strict=True):
         assert np.abs(frame.astype(int) - patch).max() <= 6
+
+
+@TRANSFERS
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_what_the_container_alone_says_counts(tmp_path: Path, name: str, transfer: int) -> None:
+    said_nothing = "log-level=none:lossless=1:colorprim=2:transfer=2:colormatrix=2"
+    path = _write(
+        tmp_path / name,
+        [_signal(_nits((200, 140, 110)), transfer)] * 3,
+        transfer,
+        pix_fmt="yuv420p10le",
+        codec="libx265",
+        options={"x265-params": said_nothing},
+    )
+    (clip,) = open_clips(path, Geometry(12, 16))
+    assert np.abs(np.stack(list(clip.frames)).astype(int) - (200, 140, 110)).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from ldf_video.video.pictures import (
     over_white,
     picture_kind,
 )
+from ldf_video.video.resize import UNSPECIFIED
 from ldf_video.video.streams import (
     ANIMATIONS,
     decoder_of,
@@ -173,6 +174,9 @@ class _AvMedia:
         self._stream = picture_stream(container)
         self._decoder = decoder_of(self._stream, threads)
         self._crop = _cropper(container, self._stream, margins)
+        # What the container says of colours: HEVC's decoder forgets it where the stream says none.
+        context = self._stream.codec_context
+        self._matrix, self._transfer = context.colorspace, context.color_trc
         self._damage = "the file ends early" if cut_short else ""
         self._last_dts: int | None = None
         self._shown = 0
@@ -251,6 +255,10 @@ class _AvMedia:
             # PyAV takes it from the packet, and the last call has none.
             if frame.time_base is None:
                 frame.time_base = cast("Fraction", self._stream.time_base)
+            if frame.colorspace == UNSPECIFIED:
+                frame.colorspace = self._matrix
+            if frame.color_trc == UNSPECIFIED:
+                frame.color_trc = self._transfer
             if self.container_name in ANIMATIONS:
                 self._set_shown(frame, frame.time_base)
         return frames if self._crop is None else list(map(self._crop, frames)), ""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from ldf_video.video.geometry import Box, Geometry
 
+UNSPECIFIED = 2
+"""FFmpeg's number of a matrix or a transfer that nobody named."""
+
 # Area averages; the other flags stop libswscale from sharing chroma between neighbours when
 # scaling.
 _SCALE = (
@@ -42,7 +45,6 @@ _CONVERT = (
 # fast, it repeats chroma and has greys right to a level.
 _DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 _CONVERT_DIRECT = Interpolation.AREA
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _LIMITED_WHITE = 65283  # what libswscale makes of it in 16 bits
 _HD_ROWS = 720  # from here on browsers and players take BT.709 where a file does not say
 
@@ -123,7 +125,7 @@ class Resizer:
 
 def is_untagged_hd(frame: av.VideoFrame) -> bool:
     """Returns whether a frame does not say its matrix and is so large that players take BT.709."""
-    return frame.colorspace == _UNSPECIFIED and frame.height >= _HD_ROWS
+    return frame.colorspace == UNSPECIFIED and frame.height >= _HD_ROWS
 
 
 @cache
