@@ -1,7 +1,8 @@
 """A reader process with a fault: `bad_reader.py FOLDER FAULT NAME FRAME DESCRIPTOR`.
 
 It notes its process id in FOLDER. At frame FRAME of the source NAME (or of any, "*") it does what
-FAULT says; with "once-" before it, only the first time.
+FAULT says; with "once-" before it, only the first time. Where it is asked what a file is, it does
+so at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import process
-from ldf_video.video import read
+from ldf_video.video import probe, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,6 +93,12 @@ def main() -> None:
                 object.__setattr__(clip, "frames", frames)
             yield clip
 
+    def answer(*arguments: Any, alive: Callable[[], None] = lambda: None) -> Any:
+        misbehave(fault, alive)
+        return right_probe(*arguments)
+
+    right_probe, probe.probe = probe.probe, answer
+    probe.frame_size = answer
     read.open_clips = open_clips
     process.main()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ldf_video.pipelines import intake
+from ldf_video.readers import clips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,3 +53,4 @@ def _read_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0 if asked is None else kept(asked, num_sources=num_sources)
 
     monkeypatch.setattr(intake, "choose_workers", choose)
+    monkeypatch.setattr(clips, "NUM_READERS", 0)

@@ -1,25 +1,26 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, write_clip
 
-from ldf_video.readers.process import serve
+from ldf_video.readers.process import MEMORY_MIB, OOM_SCORE, serve
 from ldf_video.readers.wire import Channel, geometry_to_json
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources, source_digest, source_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ldf_video.video.sources import Source
 
@@ -170,5 +171,9 @@ def test_as_a_process_it_loads_no_torch_and_minds_no_ctrl_c(source: Source) -> N
     looked = channel.receive()
     assert looked is not None
     assert looked.header["digest"] == source_digest(source)
+    if sys.platform == "linux":  # which ends it before its parent where memory runs out
+        score = Path(f"/proc/{process.pid}/oom_score_adj").read_text()
+        assert int(score) == int(OOM_SCORE)
+        assert resource.prlimit(process.pid, resource.RLIMIT_DATA)[0] == MEMORY_MIB * 2**20
     channel.close()
     assert process.wait(20) == 0

@@ -26,12 +26,12 @@ from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.outputs import check_files, check_folders
 from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
+from ldf_video.readers.clips import ClipReader
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import open_clips
 from ldf_video.video.sources import Source, find_sources, folder_series
 from ldf_video.video.write import VideoWriter, check_output, tile
 
@@ -287,9 +287,10 @@ def _last_latents(
     path = clip.path
     last: deque[Frames] = deque(maxlen=count)
     try:
-        for stream in open_clips(clip, geometry):
-            last.extend(stream.frames)
-            break
+        with ClipReader(geometry) as reader:
+            for stream in reader.open_clips(clip):
+                last.extend(stream.frames)
+                break
     except TruncatedError:
         pass  # its readable beginning is what there is to go on from
     except ReadError as error:

@@ -11,9 +11,9 @@ from typing import Any
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines.curve import CURVE, SHEET
 from ldf_video.pipelines.zoo import shipped_models
+from ldf_video.readers.clips import probe
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.video.probe import probe
 from ldf_video.video.sources import folder_series
 
 

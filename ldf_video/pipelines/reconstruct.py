@@ -20,11 +20,12 @@ from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.report import Reach
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
 from ldf_video.progress import Progress
+from ldf_video.readers.clips import ClipReader
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import locate
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import ClipStream, open_clips
+from ldf_video.video.read import ClipStream
 from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import VideoWriter, check_output
 
@@ -119,12 +120,13 @@ class _Work:
         self.on_batch: Callable[[], None] = lambda: None
         self._writer: VideoWriter | None = None
         self._stack = ExitStack()
+        self._reader: ClipReader
 
     def take(self, source: Source, reach: Reach) -> str:
         """Measure a source; returns a line about it where it did not come whole."""
         before = self.num_frames
         try:
-            for stream in open_clips(source, self.geometry):
+            for stream in self._reader.open_clips(source):
                 for _ in self._through_clip(stream):
                     reach.at(source, stream.position())
                     self.on_batch()
@@ -155,6 +157,7 @@ class _Work:
         return reason if len(sources) == 1 else f"none of {len(sources):,} sources: {reason}"
 
     def __enter__(self) -> _Work:
+        self._reader = self._stack.enter_context(ClipReader(self.geometry))
         return self
 
     def __exit__(self, *error: object) -> None:

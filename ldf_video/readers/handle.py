@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # -P: a file av.py in the current directory is none of ours.
 COMMAND = (sys.executable, "-P", "-m", "ldf_video.readers.process")
+STALL_SECONDS = 60.0
+"""After so long without a word a reader hangs."""
+START_SECONDS = 120.0
 _SEND_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 

@@ -17,7 +17,7 @@ from ldf_video.readers.events import (
     SourceEnded,
     SourceFailed,
 )
-from ldf_video.readers.handle import COMMAND, ReaderHandle
+from ldf_video.readers.handle import COMMAND, STALL_SECONDS, START_SECONDS, ReaderHandle
 from ldf_video.readers.reading import Reading
 from ldf_video.readers.wire import WireError
 from ldf_video.video.read import Reader, check_reader
@@ -44,7 +44,6 @@ __all__ = [
 _LISTEN_SECONDS = 0.25
 _MAX_SECONDS_A_WAIT = 1.0  # what exceeds it this process did not run, and may not blame readers for
 _MAX_MESSAGES_A_TURN = 8
-_START_SECONDS = 120.0
 _MAX_FAILED_STARTS = 3
 
 
@@ -62,8 +61,9 @@ class ReaderPool:
         *,
         reader: Reader = "auto",
         num_workers: int,
-        stall_seconds: float = 60.0,
+        stall_seconds: float = STALL_SECONDS,
         command: Sequence[str] = COMMAND,
+        hashes: bool = True,
     ) -> None:
         """Starts nothing yet.
 
@@ -74,12 +74,13 @@ class ReaderPool:
                 isolated: for file systems that live in it, and to look for faults.
             stall_seconds: after so long without a word a reader hangs.
             command: that starts a reader; tests have others.
+            hashes: whether sources are hashed before they are read; else every digest is zeros.
 
         Raises:
             UsageError: if the reader of videos does not exist here.
         """
         check_reader(reader)
-        self._geometry, self._reader_name = geometry, reader
+        self._geometry, self._reader_name, self._hashes = geometry, reader, hashes
         self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
         self._command = command if num_workers else None
         self._again: deque[Reading] = deque()  # second tries; they go first
@@ -107,6 +108,7 @@ class ReaderPool:
         for reader in list(self._readers):
             if reader.reading is not None:  # of a call that was not listened to until its end
                 self._end(reader)
+        self._again.clear()
         self._sources, self._num_begun = sources, 0
         while self._num_waiting() or self._num_busy():
             num_events = 0
@@ -144,7 +146,8 @@ class ReaderPool:
         if self._again:
             return self._again.popleft()
         self._num_begun += 1
-        return Reading(self._sources[self._num_begun - 1], self._geometry)
+        source = self._sources[self._num_begun - 1]
+        return Reading(source, self._geometry, hashes=self._hashes)
 
     def _turn(self, plan: Plan) -> Iterator[Event]:
         """Gives readers work, listens to them once, and ends those that hang."""
@@ -262,8 +265,8 @@ class ReaderPool:
             return
         reading = reader.reading
         if reading is None:
-            if not reader.is_ready and reader.silent_seconds >= _START_SECONDS:
-                yield from self._lost(reader, why=f"no word for {_START_SECONDS:g} s")
+            if not reader.is_ready and reader.silent_seconds >= START_SECONDS:
+                yield from self._lost(reader, why=f"no word for {START_SECONDS:g} s")
             return
         if reader.silent_seconds < self._stall_seconds:
             return

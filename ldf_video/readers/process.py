@@ -5,6 +5,8 @@ Run as `python -m ldf_video.readers.process DESCRIPTOR` by `ReaderHandle` alone.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import queue
 import resource
@@ -12,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
 
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.read import Reader
+
+MEMORY_VARIABLE = "LDF_READER_MIB"
+MEMORY_MIB = 4096
+"""What a reader may take: over twice of what 8K video was seen to need."""
+OOM_SCORE = "800"
 
 _Commands = queue.SimpleQueue[Header | None]
 
@@ -82,10 +90,23 @@ def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
 def main() -> None:
     """Serves the socket whose descriptor is the last argument; returns never."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard_limit))  # a crash is no news here
+    _lower(resource.RLIMIT_CORE, 0)  # a crash is no news here
+    asked = os.environ.get(MEMORY_VARIABLE, "")
+    if limit := int(asked) if asked.isdecimal() else MEMORY_MIB:
+        # Not the address space: threads and mapped libraries take much of it and use little.
+        _lower(resource.RLIMIT_DATA, limit * 2**20)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(OOM_SCORE)  # where memory runs out all the same, a reader ends, not its parent
     serve(socket.socket(fileno=int(sys.argv[-1])), on_gone=lambda: os._exit(0))
     os._exit(0)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Sets a limit of this process, unless it is lower already; does nothing where it cannot be."""
+    soft, hard = resource.getrlimit(kind)
+    if soft == resource.RLIM_INFINITY or soft > limit:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (limit, hard))
 
 
 def _next_command(channel: Channel) -> Header | None:
@@ -101,18 +122,23 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
         _import_all(outbox)
         while (command := commands.get()) is not None:
             try:
-                if command["do"] == "look":
-                    _look(command, outbox)
-                else:
-                    _open(command, outbox, geometry, reader)
+                match command["do"]:
+                    case "look":
+                        _look(command, outbox)
+                    case "open":
+                        _open(command, outbox, geometry, reader)
+                    case "probe":
+                        _probe(command, outbox)
+                    case "measure":
+                        _measure(command, outbox)
             except ReadError as error:
-                outbox.put({"is": "failed", "reason": str(error), "fault": _fault(error)})
+                reason = _reason(error)
+                outbox.put({"is": "failed", "reason": reason, "fault": _fault(error)})
             except Exception as error:
                 if isinstance(error, GoneError):
                     raise
                 # The isolation boundary: whatever a clip provokes is this clip's fault alone.
-                reason = f"the reader failed: {_told(error)}"
-                outbox.put({"is": "failed", "reason": reason, "fault": "content"})
+                outbox.put({"is": "failed", "reason": _reason(error), "fault": "content"})
     except GoneError:
         pass
 
@@ -133,7 +159,7 @@ def _look(command: Header, outbox: Outbox) -> None:
 
     source = Source.from_json(command["source"])
     stamp = source_stamp(source, alive=outbox.alive)
-    digest = source_digest(source, alive=outbox.alive)
+    digest = source_digest(source, alive=outbox.alive) if command.get("hash", True) else "0" * 64
     outbox.put(
         {"is": "digested", "digest": digest, "num_clips": count_clips(source), "stamp": stamp}
     )
@@ -176,11 +202,45 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
                 if command["careful"]:
                     outbox.drain()  # so that a crash takes no good frame with it
         except TruncatedError as error:
-            damage = str(error)
+            damage = _reason(error)
         check()
         note = clip.note()
         outbox.put({"is": "clip_end", "damage": damage} | ({"note": note} if note else {}))
     outbox.put({"is": "source_end"})
+
+
+def _probe(command: Header, outbox: Outbox) -> None:
+    from ldf_video.video.files import locate
+    from ldf_video.video.probe import probe
+
+    found = probe(locate(command["path"]), alive=outbox.alive)
+    info = {**asdict(found), "fps": fraction_to_json(found.fps)}
+    outbox.put({"is": "answer", "info": info})
+
+
+def _measure(command: Header, outbox: Outbox) -> None:
+    from ldf_video.video.probe import frame_size
+    from ldf_video.video.sources import Source
+
+    outbox.put({"is": "answer", "size": frame_size(Source.from_json(command["source"]))})
+
+
+def _reason(error: Exception) -> str:
+    """Why a source, or the rest of it, cannot be read, in a few words."""
+    if _lacked_memory(error):
+        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        if limit == resource.RLIM_INFINITY:
+            return "out of memory"
+        return f"it needs more than {limit // 2**20:,} MiB of memory, see {MEMORY_VARIABLE}"
+    return str(error) if isinstance(error, ReadError) else f"the reader failed: {_told(error)}"
+
+
+def _lacked_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fault(error: ReadError) -> str:

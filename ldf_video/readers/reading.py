@@ -39,13 +39,19 @@ class Reading:
         is_over: whether its last event has been given.
     """
 
-    def __init__(self, source: Source, geometry: Geometry) -> None:
-        """Knows nothing of the source yet."""
+    def __init__(self, source: Source, geometry: Geometry, *, hashes: bool = True) -> None:
+        """Knows nothing of the source yet.
+
+        Args:
+            source: to be read.
+            geometry: what frames are brought to.
+            hashes: whether its content is hashed; else its digest is zeros.
+        """
         self.source = source
         self.is_over = False
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
-        self._geometry = geometry
+        self._geometry, self._hashes = geometry, hashes
         self._digest: str | None = None
         self._stamp = ""
         self._num_clips: int | None = None
@@ -70,7 +76,7 @@ class Reading:
         """Returns what a reader is to do next for this source, None if that is nothing."""
         source = self.source.to_json()
         if self._digest is None:
-            return {"do": "look", "source": source}
+            return {"do": "look", "source": source} | ({} if self._hashes else {"hash": False})
         if self._first_frames is None:
             self._first_frames = list(plan(self.source, self._digest, self._num_clips))
             if len(self._first_frames) != self._num_places():

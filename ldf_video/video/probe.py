@@ -16,6 +16,7 @@ from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import shown_seconds, timed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from fractions import Fraction
 
     from ldf_video.video.files import Location
@@ -49,20 +50,22 @@ class VideoInfo:
     truncated: bool = False
 
 
-def probe(path: Location) -> VideoInfo:
+def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
     """Decodes `path` once and says what it is; headers are not believed.
 
-    A directory is the one series of numbered pictures in it.
+    Args:
+        path: of a file, or of a directory with one series of numbered pictures.
+        alive: called after every frame.
 
     Raises:
         ReadError: if not one frame can be read.
     """
     if path.is_dir():
-        return _probe_media(SeriesMedia(folder_series(path)))
+        return _probe_media(SeriesMedia(folder_series(path)), alive)
     if path.suffix.lower() == ARRAY_SUFFIX:
         return _probe_array(path)
     with open_media(path) as media:
-        return _probe_media(media)
+        return _probe_media(media, alive)
 
 
 def frame_size(source: Source) -> tuple[int, int]:
@@ -83,7 +86,7 @@ def frame_size(source: Source) -> tuple[int, int]:
     return (width, height) if frame_orientation(first).transposed else (height, width)
 
 
-def _probe_media(media: Media) -> VideoInfo:
+def _probe_media(media: Media, alive: Callable[[], None]) -> VideoInfo:
     frames = timed(media.frames(), native_fps=media.fps)
     first, _ = next(frames)
     num_frames, truncated = 1, False
@@ -91,6 +94,7 @@ def _probe_media(media: Media) -> VideoInfo:
     try:
         for frame, start in frames:
             num_frames += 1
+            alive()
             end = start + shown_seconds(frame, native_fps=media.fps)
     except TruncatedError:
         truncated = True

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import ReadError
+from ldf_video.readers.clips import ClipReader
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
 from ldf_video.video.sources import Source
 
 Clips = npt.NDArray[np.uint8]
@@ -68,19 +68,19 @@ def draw_clips(
     rng = np.random.default_rng([seed, 5])
     kept: list[tuple[int, int, Clips]] = []
     seen, unread = 0, []
-    for number, source in enumerate(sources):
-        try:
-            for stream in open_clips(source, geometry):
-                for window in _apart(islice(stream.frames, skip, None), rng):
+    with ClipReader(geometry) as reader:
+        for number, source in enumerate(sources):
+            try:
+                for window in _windows(reader, source, rng, skip=skip):
                     place = seen if seen < count else int(rng.integers(seen + 1))
                     if seen < count:
                         kept.append((seen, number, np.stack(window)))
                     elif place < count:
                         kept[place] = (seen, number, np.stack(window))
                     seen += 1
-        except ReadError as error:
-            unread.append(f"{source.name}: {error}")
-        on_source(number + 1)
+            except ReadError as error:
+                unread.append(f"{source.name}: {error}")
+            on_source(number + 1)
     if not kept:
         after = f" after the first {skip}" if skip else ""
         reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames{after}"
@@ -109,16 +109,24 @@ def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
 
     What cannot be read is passed over: it was not trained on either.
     """
-    for source in sources:
-        try:
-            for stream in open_clips(source, geometry):
-                last: deque[npt.NDArray[np.uint8]] = deque(maxlen=CLIP_FRAMES)
-                for frame in stream.frames:
-                    last.append(frame)
-                    if len(last) == CLIP_FRAMES:
-                        yield np.stack(last)
-        except ReadError:
-            continue
+    with ClipReader(geometry) as reader:
+        for source in sources:
+            try:
+                for stream in reader.open_clips(source):
+                    last: deque[npt.NDArray[np.uint8]] = deque(maxlen=CLIP_FRAMES)
+                    for frame in stream.frames:
+                        last.append(frame)
+                        if len(last) == CLIP_FRAMES:
+                            yield np.stack(last)
+            except ReadError:
+                continue
+
+
+def _windows(
+    reader: ClipReader, source: Source, rng: np.random.Generator, *, skip: int
+) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    for stream in reader.open_clips(source):
+        yield from _apart(islice(stream.frames, skip, None), rng)
 
 
 def _apart(frames: Frames, rng: np.random.Generator) -> Iterator[list[npt.NDArray[np.uint8]]]:

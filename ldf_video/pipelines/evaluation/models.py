@@ -19,9 +19,9 @@ from ldf_video.pipelines.zoo import (
     load_frame_model,
     load_top_model,
 )
+from ldf_video.readers.clips import frame_size
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import frame_size
 from ldf_video.video.sources import Source
 
 
