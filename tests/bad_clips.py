@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
-from clip_files import LOSSLESS, barcode, write_clip, write_sound
+from clip_files import LOSSLESS, barcode, write_clip, write_margins, write_sound
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -110,7 +110,12 @@ def _codecs() -> Iterator[BadClip]:
     yield stored("interlaced.ts", "mpeg2video", flags="+ildct+ilme")
     open_gop = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0"}
     yield stored("open-gop.mp4", "libx264", **open_gop)
-    yield BadClip("alpha.mov", _holes, "stored", ALL)
+    yield stored("ten-bit-4-2-2.mkv", "ffv1", "yuv422p10le")
+    yield stored("packed.avi", "rawvideo", "yuyv422")
+    yield BadClip("alpha.mov", partial(_holes, "png", "rgba"), "stored", ALL)
+    yield BadClip("alpha-prores.mov", partial(_holes, "prores_ks", "yuva444p10le"), "stored", ALL)
+    for codec in ("libvpx", "libvpx-vp9"):
+        yield BadClip(f"alpha-{codec}.webm", partial(_holes, codec, "yuva420p"), "stored", ALL)
 
 
 def _shapes() -> Iterator[BadClip]:
@@ -123,6 +128,9 @@ def _shapes() -> Iterator[BadClip]:
     yield BadClip("one-frame.mp4", plain_clip([77]), "stored", [77])
     for degrees in (0, 90, 180, 270):
         yield BadClip(f"turned-{degrees}.mp4", partial(_turned, degrees), "stored", ALL)
+    yield BadClip("mirrored.mp4", partial(_mirrored, hflip=True), "stored", ALL)
+    yield BadClip("upside-down.mp4", partial(_mirrored, vflip=True), "stored", ALL)
+    yield BadClip("margins.mkv", _margins, "stored", ALL)
     tall = {"x264-params": "sar=1/2"}  # shown at half its width: the crop must leave all of it
     yield BadClip("narrow-pixels.mp4", plain_clip(ALL, 48, 128, codec_options=tall), "stored", ALL)
     yield BadClip("size-changes.h264", _two_sizes, "stored", [*range(20), *range(20)])
@@ -340,15 +348,39 @@ def plain_clip(
     return lambda path: write_clip(path, _images(numbers, height, width), **options)
 
 
-def _holes(path: Path) -> None:
+def _holes(codec: str, pix_fmt: str, path: Path) -> None:
     """Bars that are nothing at all, so that white shows, in black."""
+    options = {"auto-alt-ref": "0", "b": "1M"} if codec.startswith("libvpx") else {}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("png", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "rgba"
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
         for k in ALL:
             image = np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - barcode(k)[..., 0]])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pix_fmt)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _mirrored(path: Path, *, hflip: bool = False, vflip: bool = False) -> None:
+    """Frames that players show mirrored: as the bars are drawn."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.set_display_rotation(0, hflip=hflip, vflip=vflip)
+        for image in _images(ALL, 48, 64):
+            stored = image[:: -1 if vflip else 1, :: -1 if hflip else 1]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _margins(path: Path) -> None:
+    """Bars between margins that Matroska cuts off, white, as wide as the bars."""
+    images = [np.full((64, 192, 3), 255, np.uint8) for _ in ALL]
+    for image, shown in zip(images, _images(ALL, 48, 64), strict=True):
+        image[6:54, 64:128] = shown
+    write_clip(path, images, **LOSSLESS, says_colours=True)
+    write_margins(path, top=6, bottom=10, left=64, right=64)
 
 
 def _turned(degrees: int, path: Path) -> None:

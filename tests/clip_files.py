@@ -65,6 +65,7 @@ def write_clip(
     sample_aspect_ratio: Fraction | None = None,
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    says_colours: bool = False,
 ) -> Path:
     """Encodes `images`; `pts` are in units of 1 / fps seconds, by default 0, 1, 2, ..."""
     height, width, _ = images[0].shape
@@ -73,6 +74,10 @@ def write_clip(
         stream = container.add_stream(codec, rate=fps, options=codec_options or {})
         stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
         stream.codec_context.time_base = 1 / Fraction(fps)
+        if says_colours:
+            context = stream.codec_context
+            context.colorspace, context.color_range = 1, 2
+            context.color_primaries, context.color_trc = 1, 1
         if sample_aspect_ratio is not None:
             stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:
@@ -83,6 +88,23 @@ def write_clip(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_margins(path: Path, **margins: int) -> None:
+    """Has a Matroska file that says its colours say its margins instead (RFC 9559, PixelCrop...).
+
+    Args:
+        path: of the file.
+        margins: some of top, bottom, left, right; in pixels, at most 255.
+    """
+    ids = {"top": b"\x54\xbb", "bottom": b"\x54\xaa", "left": b"\x54\xcc", "right": b"\x54\xdd"}
+    content = path.read_bytes()
+    begin = content.index(b"\x55\xb0")  # Colour, and its size in one byte
+    size = 3 + (content[begin + 2] & 0x7F)
+    crops = b"".join(ids[side] + bytes([0x81, value]) for side, value in margins.items())
+    void = size - len(crops) - 2
+    fields = crops + b"\xec" + bytes([0x80 | void]) + bytes(void)
+    path.write_bytes(content[:begin] + fields + content[begin + size :])
 
 
 def write_sound(path: Path) -> Path:

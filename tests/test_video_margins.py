@@ -6,9 +6,9 @@ import io
 import random
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pytest
+from clip_files import LOSSLESS, write_clip, write_margins
 
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.margins import Margins, matroska_margins
@@ -21,29 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MARGINS = Margins(top=6, bottom=2, left=8, right=4)
-IDS = {"top": b"\x54\xbb", "bottom": b"\x54\xaa", "left": b"\x54\xcc", "right": b"\x54\xdd"}
 
 
 def _write(path: Path, images: list[NDArray[np.uint8]], margins: Margins) -> Path:
-    """Bit for bit; the margins take the place of what Matroska says of the colours."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "bgr0"
-        context = stream.codec_context
-        context.color_primaries, context.color_trc, context.color_range = 1, 1, 2
-        context.colorspace = 1
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    content = path.read_bytes()
-    begin = content.index(b"\x55\xb0")  # Colour, and its size in one byte
-    size = 3 + (content[begin + 2] & 0x7F)
-    crops = b"".join(
-        IDS[side] + bytes([0x81, value]) for side, value in margins._asdict().items() if value
-    )
-    void = size - len(crops) - 2
-    fields = crops + b"\xec" + bytes([0x80 | void]) + bytes(void)
-    path.write_bytes(content[:begin] + fields + content[begin + size :])
+    write_clip(path, images, **LOSSLESS, says_colours=True)
+    write_margins(path, **margins._asdict())
     return path
 
 
