@@ -455,7 +455,7 @@ def evaluate(
 
 
 def info(path: str | Path) -> dict[str, Any]:
-    """Say what a video, a store, a checkpoint or a shipped model is.
+    """Say what a video, a store, a checkpoint or a shipped model is; its "summary" comes first.
 
     Raises:
         UsageError: it is none of these.

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ldf_video import api
+from ldf_video import api, hints
 from ldf_video.errors import LdfError, OutputError, UsageError
 
 app = typer.Typer(
@@ -101,6 +101,12 @@ def _echo_once(said: object, *, err: bool = False) -> None:
         typer.echo(said, err=err)
 
 
+def _say_last(line: str, *, quiet: bool) -> None:
+    """Print where to look and what to type next, after the results and beside them."""
+    if not quiet:
+        _echo_once(line, err=True)
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -184,6 +190,7 @@ def train_frame(
             quiet=quiet,
         )
         _echo_once(path)
+        _say_last(hints.after_train_frame(clips, out), quiet=quiet)
 
 
 @app.command()
@@ -249,6 +256,7 @@ def encode(
             quiet=quiet,
         )
         _echo_once(encoded.store)
+        _say_last(hints.after_encode(out), quiet=quiet)
 
 
 @app.command("train-top")
@@ -295,6 +303,7 @@ def train_top(
             quiet=quiet,
         )
         _echo_once(path)
+        _say_last(hints.after_train_top(out), quiet=quiet)
 
 
 @app.command()
@@ -337,6 +346,8 @@ def generate(
         )
         for path in generated.paths:
             typer.echo(path)
+        last = hints.after_generate(generated.paths, generated.seed, top_model)
+        _say_last(last, quiet=quiet)
 
 
 @app.command()
@@ -363,6 +374,8 @@ def reconstruct(
         typer.echo(f"{result.psnr_db:.2f} dB PSNR over {result.num_frames:,} frames")
         if result.path is not None:
             typer.echo(result.path)
+        last = hints.after_reconstruct(result.psnr_db, clips, result.path, frame_model)
+        _say_last(last, quiet=quiet)
 
 
 @app.command()
@@ -431,6 +444,7 @@ def evaluate(
             typer.echo(error.result.table())
             raise
         typer.echo(evaluated.table())
+        _say_last(hints.after_evaluate(output, real), quiet=quiet)
 
 
 @app.command()
@@ -443,7 +457,11 @@ def info(
     del quiet  # all that it prints is the result
     with _errors():
         described = api.info(path)
-        typer.echo(jsonlib.dumps(described, indent=2) if json else _lines(described))
+        if json:
+            typer.echo(jsonlib.dumps(described, indent=2))
+        else:
+            summary = described.pop("summary")
+            typer.echo("\n".join([*summary, "", _lines(described)]))
 
 
 def _lines(described: dict[str, Any], *, indent: str = "") -> str:

@@ -15,7 +15,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"output", "progress"},
+    {"hints", "output", "progress"},
     {"video"},
     {"readers"},
     {"store"},
@@ -103,6 +103,7 @@ def test_the_command_line_knows_the_api_and_nothing_else_of_the_package() -> Non
     assert {".".join(name.split(".")[:2]) for name in ours} == {
         "ldf_video.api",
         "ldf_video.errors",
+        "ldf_video.hints",
     }
 
 

@@ -257,13 +257,15 @@ def test_generate_prints_its_files(root: Path) -> None:
 
 
 def test_info_as_lines_and_as_json(root: Path) -> None:
-    pair = save_pair(root / "pair")
+    save_pair(root / "pair")
     described = json.loads(run("info", "pair", "--json").stdout)
-    assert described == json.loads(json.dumps(api.info(pair))) | {
+    assert described == json.loads(json.dumps(api.info("pair"))) | {
         part: described[part] for part in ("frame", "top")
     }
     lines = run("info", "pair").stdout.splitlines()
-    assert lines[:3] == ["what: models", "frame:", "  what: frame model"]
+    assert lines[: len(described["summary"])] == described["summary"]
+    rest = lines[len(described["summary"]) :]
+    assert rest[:4] == ["", "what: models", "frame:", "  what: frame model"]
     assert "    height: 32" in lines
 
 

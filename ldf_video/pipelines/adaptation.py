@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -217,15 +218,32 @@ def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> 
     return _Choice(own, f"{line}; at {size.width}x{size.height} it is {own} from now on")
 
 
+def some_of(sources: Sequence[Source]) -> list[Source]:
+    """At most `SOURCES` of them, spread over all."""
+    places = {int(place) for place in np.linspace(0, len(sources) - 1, SOURCES)}
+    return [sources[place] for place in sorted(places)]
+
+
+def own_rates(sources: Sequence[Source]) -> list[Fraction]:
+    """Frames a second of some videos, each once; frames of arrays and of pictures have none."""
+    rates = set()
+    for source in some_of(sources):
+        if source.series is None and source.path.suffix.lower() != ".npy":
+            with contextlib.suppress(ReadError):
+                for clip in open_clips(source, Geometry(8, 8)):
+                    rates |= {clip.fps} if len([*islice(clip.frames, 2)]) == 2 else set()
+    return sorted(rates)
+
+
 def _sample(sources: Sequence[Source], geometry: Geometry) -> Frames:
-    """Frames (N, H, W, 3) of sources spread over all; none where none of those can be read."""
-    places = sorted({int(place) for place in np.linspace(0, len(sources) - 1, SOURCES)})
+    """Frames (N, H, W, 3) of some sources; none where none of those can be read."""
+    some = some_of(sources)
     taken: list[Frames] = []
-    for place in places:
+    for source in some:
         with contextlib.suppress(ReadError):
-            clips = open_clips(sources[place], geometry)
+            clips = open_clips(source, geometry)
             each = chain.from_iterable(clip.frames for clip in clips)
-            taken.extend(islice(each, 0, READ_FRAMES // len(places), STEP))
+            taken.extend(islice(each, 0, READ_FRAMES // len(some), STEP))
     if not taken:
         return np.zeros((0, geometry.height, geometry.width, 3), np.uint8)
     frames = np.stack(taken)

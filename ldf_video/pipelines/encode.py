@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.pipelines.adaptation import POOR_FIT_DB, Asked, check_minutes, own_or_adapted
+from ldf_video.pipelines.adaptation import (
+    POOR_FIT_DB,
+    Asked,
+    check_minutes,
+    own_or_adapted,
+    own_rates,
+)
 from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
@@ -95,6 +101,8 @@ def encode(
     )
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         progress.say(job.announce(sources))
+        if fps is None and (said := ranks.of_first(lambda: _rates(job, sources))):
+            progress.say(said)
         if mixing := ranks.of_first(job.mixing):
             progress.say(mixing)
         if engine == "ray":
@@ -107,13 +115,32 @@ def encode(
         _report_whole_store(report, store)
         for line in report.lines():
             progress.say(line)
-        if fit_db is not None and fit_db < POOR_FIT_DB:
-            progress.say(
-                f"encode: warning: the frame model reaches {fit_db:.1f} dB on these "
-                "clips: run ldf-video train-frame on them, or for longer"
-            )
+        if fit_db is not None:
+            progress.say(_fit(fit_db, job.frame_model))
     ranks.of_first(lambda: _check_outcome(clips, report, store, strict=strict))
     return Encoded(job.out, report, fit_db)
+
+
+def _rates(job: EncodeJob, sources: Sequence[Source]) -> str:
+    """That some clips are read at another rate than they have, if they are."""
+    rate = job.geometry.fps
+    others = [own for own in own_rates(sources) if own != rate] if rate is not None else []
+    if rate is None or not others:
+        return ""
+    listed = ", ".join(f"{float(own):.4g}" for own in others)
+    return (
+        f"encode: {float(rate):.4g} frames a second are read, as {job.frame_model} was trained, of "
+        f"clips that have {listed}: --fps {others[-1]} takes as many"
+    )
+
+
+def _fit(fit_db: float, frame_model: Path) -> str:
+    if fit_db >= POOR_FIT_DB:
+        return f"encode: frames come back from {frame_model} at {fit_db:.1f} dB"
+    return (
+        f"encode: warning: the frame model reaches {fit_db:.1f} dB on these clips: "
+        "run ldf-video train-frame on them, or for longer"
+    )
 
 
 def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encoded:

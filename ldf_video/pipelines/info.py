@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.pipelines import verdict
 from ldf_video.pipelines.curve import CURVE, SHEET
 from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.readers.clips import probe
@@ -19,7 +20,7 @@ from ldf_video.video.sources import folder_series
 
 def info(path: str | Path) -> dict[str, Any]:
     """Describe a video, a store, a checkpoint or a shipped model; see `ldf_video.api.info`."""
-    path = Path(path)
+    asked, path = str(path), Path(path)
     if not path.exists() and str(path) in shipped_models():
         path = shipped_models()[str(path)]
     if not path.exists():
@@ -27,11 +28,16 @@ def info(path: str | Path) -> dict[str, Any]:
     if (path / "store.json").is_file():
         return _store(path)
     if (path / checkpoints.CONFIG).is_file():
-        return _checkpoint(path)
+        found = _checkpoint(path)
+        kind = found["what"].partition(" ")[0]
+        return {"summary": verdict.of_model(found, kind=kind, asked=asked), **found}
     parts = [part for part in ("frame", "top") if (path / part / checkpoints.CONFIG).is_file()]
     if parts:
         described = {part: _checkpoint(path / part) for part in parts}
-        return {"what": "models", **_card(path), **described}
+        card = _card(path)
+        pair = (described.get("frame"), described.get("top"))
+        summary = verdict.of_models(*pair, asked=asked, card=card.get("card", []))
+        return {"summary": summary, "what": "models", **card, **described}
     if path.is_dir():
         _check_series(path)
     return _video(path)
@@ -51,7 +57,7 @@ def _video(path: Path) -> dict[str, Any]:
         found = probe(path)
     except ReadError as error:
         raise ReadError(f"{path}: {error}") from None
-    return {
+    described = {
         "what": "video",
         "path": str(path),
         "container": found.container,
@@ -64,12 +70,13 @@ def _video(path: Path) -> dict[str, Any]:
         "rotation": found.rotation,
         "truncated": found.truncated,
     }
+    return {"summary": verdict.of_video(described), **described}
 
 
 def _store(path: Path) -> dict[str, Any]:
     reader = StoreReader(path)
     quarantined = reader.quarantined()
-    return {
+    described = {
         "what": f"store of {reader.spec.kind}",
         "path": str(path),
         "clips": reader.num_clips,
@@ -89,6 +96,8 @@ def _store(path: Path) -> dict[str, Any]:
         "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
         "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
     }
+    made_by = reader.info.get("frame_model")
+    return {"summary": verdict.of_store(described, made_by=made_by), **described}
 
 
 def _causes(reasons: Iterable[str]) -> dict[str, int]:

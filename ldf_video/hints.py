@@ -1,0 +1,81 @@
+"""The last line of each command: where to look, and what to type next. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
+"""Where commands look and write by themselves."""
+
+
+def after_train_frame(clips: str | Path, out: str | Path) -> str:
+    """What follows on a frame model."""
+    return f"{_pictures(Path(out))}next: {encode_line(clips, out)}"
+
+
+def after_encode(out: str | Path) -> str:
+    """What follows on a store of latents."""
+    return f"to look at it: {_line('info', out)}; next: {train_top_line(out)}"
+
+
+def after_train_top(out: str | Path) -> str:
+    """What follows on a top model."""
+    return f"{_pictures(Path(out))}next: {generate_line(out)}"
+
+
+def after_generate(paths: Sequence[Path], seed: int, top_model: str | None) -> str:
+    """What follows on generated videos."""
+    files = " to ".join(dict.fromkeys(map(str, (paths[0], paths[-1]))))
+    chosen = _option("--top-model", top_model, TOP_MODEL)
+    return (
+        f"look at {files}, --seed {seed} makes the same again; "
+        f"next: {_line('evaluate', '--real', 'CLIPS', *chosen)}"
+    )
+
+
+def after_reconstruct(
+    psnr_db: float, clips: str | Path, output: Path | None, frame_model: str | None
+) -> str:
+    """What follows on reconstructions, by how good they are."""
+    follows = encode_line(clips, frame_model)
+    if psnr_db < 20:
+        follows = _line("train-frame", clips)
+    return f"{'' if output is None else f'look at {output}; '}next: {follows}"
+
+
+def after_evaluate(output: Path | None, real: str | Path) -> str:
+    """What follows on figures."""
+    if output is not None:
+        return f"look at {output}; next: train for longer what is far from the row 'floor'"
+    return f"next: {_line('evaluate', '--real', real, '-o', 'sheet.png')} shows such clips"
+
+
+def encode_line(clips: str | Path, frame_model: str | Path | None) -> str:
+    """The command that encodes clips by a frame model."""
+    return _line("encode", clips, *_option("--frame-model", frame_model, FRAME_MODEL))
+
+
+def train_top_line(latents: str | Path) -> str:
+    """The command that trains on latents."""
+    return _line("train-top", *_option("--latents", latents, LATENTS))
+
+
+def generate_line(top_model: str | Path) -> str:
+    """The command that generates by a top model."""
+    return _line("generate", *_option("--top-model", top_model, TOP_MODEL))
+
+
+def _option(flag: str, value: str | Path | None, usual: str) -> list[str]:
+    return [] if value is None or Path(value) == Path(usual) else [flag, str(value)]
+
+
+def _line(command: str, *words: str | Path) -> str:
+    return shlex.join(["ldf-video", command, *map(str, words)])
+
+
+def _pictures(out: Path) -> str:
+    """Those that a training left, in words."""
+    names = [name for name in ("sheet.png", "sheet.mp4", "curve.png") if (out / name).is_file()]
+    return f"look at {', '.join(str(out / name) for name in names)}; " if names else ""
