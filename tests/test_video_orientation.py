@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import av
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.orientation import Orientation, exif_orientation, matrix_orientation, upright
+from ldf_video.video.orientation import (
+    Orientation,
+    exif_orientation,
+    frame_orientation,
+    matrix_orientation,
+    upright,
+)
 from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
@@ -84,3 +91,10 @@ def test_other_angles_count_as_the_nearest_quarter_turn(degrees: int, turns: int
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     orientation = matrix_orientation([cos, -sin, 0, sin, cos, 0, 0, 0, 1])
     assert np.array_equal(upright(IMAGE, orientation), np.rot90(IMAGE, turns))
+
+
+def test_looking_keeps_no_frame_alive() -> None:
+    frame = av.VideoFrame(64, 48, "yuv420p")
+    holders = sys.getrefcount(frame)
+    assert frame_orientation(frame) == Orientation()
+    assert sys.getrefcount(frame) == holders

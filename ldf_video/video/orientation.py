@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import av
-    from av.sidedata.sidedata import SideData
     from numpy.typing import NDArray
 
 
@@ -42,7 +41,8 @@ def exif_orientation(tag: object) -> Orientation:
 
 def frame_orientation(frame: av.VideoFrame) -> Orientation:
     """Returns what a decoded frame's display matrix says, upright where it has none."""
-    for data in cast("Iterable[SideData]", frame.side_data):  # its type hints are those of a dict
+    # Not frame.side_data: that holds the frame that holds it, and memory waits for a collection.
+    for data in SideDataContainer(frame):  # type: ignore[call-arg]
         if data.type == Type.DISPLAYMATRIX:
             return matrix_orientation(np.frombuffer(bytes(data), np.int32).tolist())
     return UPRIGHT
