@@ -519,6 +519,31 @@ def test_a_cut_file_gives_its_good_prefix(
     assert np.array_equal(good, whole[: len(good)])
 
 
+@pytest.mark.parametrize("by", ["FFmpeg", "Pillow"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:-1],
+        lambda content: content[:-1] + bytes(10),
+        lambda content: content + bytes(1000),
+        lambda content: content + np.random.default_rng(0).bytes(5000),
+        lambda content: content + b"<!-- served -->;",
+        lambda content: content + content,
+    ],
+)
+def test_a_gif_is_whole_wherever_its_last_byte_is(
+    tmp_path: Path, by: str, change: Callable[[bytes], bytes]
+) -> None:
+    path, images = tmp_path / "a.gif", [barcode(k) for k in range(20)]
+    if by == "FFmpeg":
+        write_clip(path, images, codec="gif", pix_fmt="rgb8")
+    else:
+        first, *others = [Image.fromarray(image) for image in images]
+        first.save(path, save_all=True, append_images=others, duration=40)
+    path.write_bytes(change(path.read_bytes()))
+    assert _numbers(path) == list(range(20))
+
+
 def test_what_was_held_at_the_damage_is_still_given(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(20)], fps=10, **LOSSLESS)
     content = path.read_bytes()

@@ -41,7 +41,7 @@ from ldf_video.video.streams import (
     sample_aspect_ratio,
     shown_delay,
 )
-from ldf_video.video.tail import is_cut_short
+from ldf_video.video.tail import WholeGif, is_cut_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,12 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
     with file:
         try:
             head = file.read(HEAD_BYTES)
-            cut_short = is_cut_short(file)
+            cut_short, whole_gif = is_cut_short(file), None
+            if head.startswith(b"GIF8"):
+                try:
+                    whole_gif = WholeGif(file)
+                except ValueError:
+                    cut_short = True
             margins = matroska_margins(file)
             num_bytes = file.seek(0, os.SEEK_END)
             file.seek(0)
@@ -108,7 +113,7 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
         if _is_picture(path, head):
             yield PictureMedia(path)
             return
-        with open_container(file) as container:
+        with open_container(whole_gif or file) as container:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PictureMedia(path)
                 return
@@ -122,13 +127,21 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
             yield media
 
 
+class _Readable(Protocol):
+    """What FFmpeg reads."""
+
+    def read(self, num_bytes: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
 class _Bytes:
     """The part of a file that FFmpeg gets to see: no name, no descriptor.
 
     FFmpeg tries again after an error. PyAV raises the first and prints the others, so there is one.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: _Readable) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
         self._has_failed = False
 
@@ -142,7 +155,7 @@ class _Bytes:
             raise
 
 
-def open_container(file: BinaryIO) -> InputContainer:
+def open_container(file: _Readable) -> InputContainer:
     """Opens a file for PyAV as bytes without a name.
 
     Raises:

@@ -155,6 +155,8 @@ def frame_rate(
         head: its first packets, of some seconds.
         is_whole: whether these are all.
     """
+    if not head:
+        return DEFAULT_FPS
     time_base = Fraction(stream.time_base or 0)
     seconds = Fraction(stream.duration or 0) * time_base
     whole = _believed(stream.frames / seconds if seconds else None)

@@ -1,6 +1,7 @@
 """Whether a file stops before its own end, for containers whose demuxer would not tell.
 
-FFmpeg reports a cut Matroska or GIF file as an ordinary end, and decodes the half picture there.
+FFmpeg reports a cut Matroska or GIF file as an ordinary end, and decodes the half picture there. Of
+a GIF it loses the last picture where its last byte is missing, or where others are behind that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+_GIF_TRAILER = b"\x3b"
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _MAX_BOXES = 100_000
@@ -22,7 +24,7 @@ _TOP_BOXES = frozenset(
 
 
 def is_cut_short(file: BinaryIO) -> bool:
-    """Returns whether a Matroska, GIF or MP4 file lacks bytes at its end; False for other formats.
+    """Returns whether a Matroska or MP4 file lacks bytes at its end; False for other formats.
 
     Reads a few headers and leaves `file` at its beginning.
     """
@@ -32,17 +34,67 @@ def is_cut_short(file: BinaryIO) -> bool:
     cut = False
     if head.startswith(_EBML):
         cut = _matroska_end(file) > size
-    elif head.startswith(b"GIF8"):
-        cut = not _ends_with(file, b"\x3b", size=size)
     elif head[4:8] == b"ftyp":
         cut = _mp4_end(file, size=size) > size
     file.seek(0)
     return cut
 
 
-def _ends_with(file: BinaryIO, trailer: bytes, *, size: int) -> bool:
-    file.seek(max(0, size - 64))
-    return file.read(64).rstrip(b"\0").endswith(trailer)
+class WholeGif:
+    """A GIF up to its last picture, with a trailer behind that, to be read as a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Looks at all blocks of the file.
+
+        Raises:
+            ValueError: if it ends within one, or goes on with what is none.
+        """
+        self._file, self._end, self._position = file, _gif_end(file), 0
+
+    def read(self, num_bytes: int) -> bytes:
+        self._file.seek(min(self._position, self._end))
+        data = self._file.read(min(num_bytes, max(self._end - self._position, 0)))
+        if self._position + len(data) == self._end and len(data) < num_bytes:
+            data += _GIF_TRAILER
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begins = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end + 1}
+        self._position = begins[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _gif_end(file: BinaryIO) -> int:
+    """Returns where the trailer of a GIF is, or should be (GIF89a, 18 to 27)."""
+    file.seek(10)
+    _skip_colours(file, file.read(3))
+    announced = False  # a picture, by the block that says how long it shows
+    while (kind := file.read(1)) not in (_GIF_TRAILER, b""):
+        if kind == b"\x2c":
+            _skip_colours(file, file.read(9)[-1:])
+            file.seek(1, os.SEEK_CUR)  # bits of a code
+            announced = False
+        elif kind == b"\x21":
+            announced |= file.read(1) == b"\xf9"
+        elif kind != b"\0":  # some write more ends of blocks than blocks
+            raise ValueError("no block of a GIF")
+        while kind != b"\0" and (size := file.read(1)) != b"\0":
+            if not size:
+                raise ValueError("the file ends early")
+            file.seek(size[0], os.SEEK_CUR)
+    if announced:
+        raise ValueError("the file ends early")
+    return file.tell() - len(kind)
+
+
+def _skip_colours(file: BinaryIO, packed: bytes) -> None:
+    """Bit 7 says that there are colours, bits 0 to 2 how many."""
+    if packed and packed[0] & 0x80:
+        file.seek(3 << (packed[0] & 7) + 1, os.SEEK_CUR)
 
 
 def _matroska_end(file: BinaryIO) -> int:
