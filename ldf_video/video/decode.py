@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import RemoteError
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.losses import Losses
 from ldf_video.video.margins import Cropper, matroska_margins
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from ldf_video.video.files import Location
-    from ldf_video.video.margins import Margins
+    from ldf_video.video.losses import Losses
+from ldf_video.video.margins import Margins
 
 
 class Media(Protocol):
@@ -194,6 +196,7 @@ class _AvMedia:
         self._last_dts: int | None = None
         self._shown = 0
         self._failure: ReadError | None = None
+        self._losses = Losses(self._stream, in_matroska="matroska" in container.format.name)
         self._packets: Iterator[Packet[VideoStream]] = self._whole_packets()
         head, is_whole = first_packets(self._packets)
         self._packets = itertools.chain(head, self._packets)
@@ -207,41 +210,47 @@ class _AvMedia:
         return min(self._num_read / self._num_bytes, 1.0)
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        num_frames, first_error = 0, ""
+        num_frames, first_error, error = 0, "", ""
+        step = 1 / (self.fps * cast("Fraction", self._stream.time_base))
         for packet in self._packets:
-            self._note(packet)
             frames, error = self._decode(packet)
-            yield from frames
-            num_frames += len(frames)
+            self._losses.fed(packet, is_decoded=not error)
+            self._note(packet, is_decoded=not error)
             first_error = first_error or error
-            # Before the first frame errors are usual: a recording may start between key frames.
-            if error and num_frames:
-                # What the decoder still holds may lean on the broken picture: leave it.
-                raise TruncatedError(f"damaged after {num_frames} frames: {error}")
+            for frame in frames:
+                self._losses.shown(frame, step=step)
+                num_frames += 1
+                yield frame
         if self._failure is not None:
             raise self._failure
-        frames, error = self._decode(None)
-        damage = self._damage or error
-        if damage:
-            frames = self._before_losses(frames)
-        yield from frames
-        num_frames += len(frames)
+        rest, last_error = self._decode(None)
+        # What the decoder still holds may lean on a picture that is broken, or not there.
+        damage = self._damage or error or last_error
+        for frame in self._before_losses(rest) if damage else rest:
+            self._losses.shown(frame, step=step)
+            num_frames += 1
+            yield frame
         if num_frames == 0:
             reason = damage or first_error or "the stream is empty"
             raise ReadError(f"no frame could be decoded: {reason}")
-        if damage:
+        losses = str(self._losses)
+        if damage and not losses:
             raise TruncatedError(f"damaged after {num_frames} frames: {damage}")
+        if losses:
+            raise TruncatedError(losses + (f", until {self._damage}" if self._damage else ""))
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
         """Yields the packets in order, without a last one that the end of the file cuts in half."""
         previous: Packet[VideoStream] | None = None
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size == 0:  # the end, or nothing to decode
+            for packet in self._all_packets():
+                self._losses.demuxed(packet)
+                # Another stream's, the end, or nothing to decode.
+                if packet.stream_index != self._stream.index or packet.size == 0:
                     continue
                 if previous is not None:
                     yield previous
-                previous = packet
+                previous = cast("Packet[VideoStream]", packet)
         except RemoteError as error:  # the frames before it may be there, the clip is not cut short
             self._failure = _unreachable(error)
             return
@@ -252,8 +261,24 @@ class _AvMedia:
         if previous is not None and not self._damage:
             yield previous
 
-    def _note(self, packet: Packet[VideoStream]) -> None:
-        self._last_dts = self._last_dts if packet.dts is None else packet.dts
+    def _all_packets(self) -> Iterator[Packet[Any]]:
+        """Yields the packets of all streams, also those behind what cannot be understood."""
+        goes_on = True
+        while goes_on:
+            goes_on = False
+            try:
+                for packet in self._container.demux():
+                    goes_on = packet.size > 0 and not self._damage
+                    yield packet
+                return
+            except FFmpegError:
+                if not goes_on:
+                    raise
+                self._losses.broken()
+
+    def _note(self, packet: Packet[VideoStream], *, is_decoded: bool) -> None:
+        if packet.dts is not None and is_decoded:
+            self._last_dts = packet.dts
         # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
         if packet.pos is not None:
             self._num_read = max(self._num_read, packet.pos + packet.size)

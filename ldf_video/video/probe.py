@@ -36,7 +36,7 @@ class VideoInfo:
         num_frames: frames that decode, over all clips of an array.
         duration_seconds: from the first frame's start to the last one's end.
         rotation: counter-clockwise degrees that set the frames upright.
-        truncated: whether the file is damaged after `num_frames` frames.
+        truncated: whether the file is damaged, so that frames are missing or concealed.
     """
 
     container: str

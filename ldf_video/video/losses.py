@@ -1,0 +1,107 @@
+"""What is missing or concealed of a film that is damaged in its middle, counted on the way."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import av
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# Between two blocks of Matroska there are at most some headers.
+_MAX_HEADER_BYTES = 96
+_LONG_STEP = Fraction(3, 2)
+_NEAR = 4  # frames
+
+
+class Losses:
+    """Counts frames that do not come, and those that the decoder made up.
+
+    A film may be uneven, so a gap in its times counts only where bytes of the file were passed
+    over, the container says that a packet is not whole, or a frame beside it was concealed. What
+    cannot be decoded before the first sound frame is no loss: a recording may start between key
+    frames.
+    """
+
+    def __init__(self, stream: VideoStream, *, in_matroska: bool) -> None:
+        """Has seen nothing yet."""
+        self._stream, self._in_matroska = stream, in_matroska
+        self._holes: list[tuple[int, int]] = []  # between two times, in the stream's units
+        self._end_bytes = 0  # of the last packet of any stream
+        self._is_hole = False
+        self._last_packet: Packet[VideoStream] | None = None
+        self._last_pts: int | None = None
+        self._num_packets = self._num_frames = self._num_before = 0
+        self._num_failed = self._num_in_holes = self._num_near = self._num_concealed = 0
+        self._num_since = _NEAR  # frames, since one was concealed
+        self._has_key = self._has_sound = False
+
+    def demuxed(self, packet: Packet[Any]) -> None:
+        """Takes note of a packet of any stream, in the order of the file."""
+        if self._in_matroska and packet.pos is not None:
+            self._is_hole |= 0 < self._end_bytes < packet.pos - _MAX_HEADER_BYTES
+            self._end_bytes = packet.pos + packet.size
+        if packet.stream_index != self._stream.index:
+            return
+        last, self._last_packet = self._last_packet, packet
+        if last is not None and (self._is_hole or last.is_corrupt):
+            low, high = last.pts if last.dts is None else last.dts, packet.pts
+            if low is not None and high is not None:
+                self._holes.append((low, high))
+        self._is_hole = False
+
+    def broken(self) -> None:
+        """Takes note that something in the file was not understood."""
+        self._is_hole = True
+
+    def fed(self, packet: Packet[VideoStream], *, is_decoded: bool) -> None:
+        """Takes note of what the decoder was given, and whether it took it."""
+        self._has_key |= packet.is_keyframe
+        if not is_decoded and self._has_sound:
+            self._note()
+            self._num_failed += 1
+        if self._has_key and not packet.is_discard and (is_decoded or self._has_sound):
+            self._num_packets += 1
+
+    def shown(self, frame: av.VideoFrame, *, step: Fraction) -> None:
+        """Takes note of a frame, in order of display; `step` to the next, in the stream's units."""
+        if self._last_pts is not None and frame.pts is not None:
+            steps = (frame.pts - self._last_pts) / step
+            if steps > _LONG_STEP and self._is_in_hole(self._last_pts, frame.pts):
+                self._note()
+                self._num_in_holes += round(steps) - 1
+            elif steps > _LONG_STEP and (frame.is_corrupt or self._num_since < _NEAR):
+                self._note()
+                self._num_near += round(steps) - 1
+        if frame.is_corrupt and self._has_sound:
+            self._note()
+            self._num_concealed += 1
+            self._num_since = 0
+        self._num_since += 1
+        self._has_sound |= not frame.is_corrupt
+        self._last_pts = frame.pts
+        self._num_frames += 1
+
+    def __str__(self) -> str:
+        """What was lost, and how much was read behind it; empty if nothing was."""
+        if not self._is_damaged():
+            return ""
+        # What was fed and did not come is missing in the times too, unless these are made up.
+        lost = max(self._num_failed, self._num_near, self._num_packets - self._num_frames)
+        lost += self._num_in_holes
+        counts = {"missing": lost, "concealed": self._num_concealed}
+        said = " and ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
+        rest = self._num_frames - self._num_before - self._num_concealed
+        return f"damaged after {self._num_before} frames: {said}, {max(rest, 0)} more read"
+
+    def _is_damaged(self) -> bool:
+        return bool(self._num_failed or self._num_in_holes or self._num_near or self._num_concealed)
+
+    def _note(self) -> None:
+        if not self._is_damaged():
+            self._num_before = self._num_frames
+
+    def _is_in_hole(self, first: int, then: int) -> bool:
+        return any(low < then and first < high for low, high in self._holes)
