@@ -258,6 +258,12 @@ def test_a_joined_film_keeps_the_rate_of_its_parts(tmp_path: Path, gap: int) -> 
     assert (numbers, fps) == (list(range(40)), 25)
 
 
+def test_a_clock_that_starts_again_is_no_higher_rate(tmp_path: Path) -> None:
+    parts = [write_clip(tmp_path / f"{k}.ts", _images(20, 20 * k)).read_bytes() for k in (0, 1)]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    assert _read(tmp_path / "a.ts") == (list(range(40)), 25)
+
+
 @pytest.mark.parametrize("fps", [Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(25)])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "a.mov", "a.avi", "a.h264"])
 def test_a_rate_that_is_right_is_left_as_it_is(tmp_path: Path, name: str, fps: Fraction) -> None:

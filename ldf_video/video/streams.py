@@ -168,13 +168,11 @@ def frame_rate(
             len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
         )
     said = [_believed(stream.average_rate), _believed(stream.guessed_rate)]
-    times = sorted(packet.pts for packet in head if packet.pts is not None)
-    if not is_whole and head[-1].dts is not None:  # what shows later is not all here
-        times = [time for time in times if time <= head[-1].dts]
-    steps = [after - before for before, after in itertools.pairwise(times)]
+    steps = _steps(head, is_whole=is_whole)
     if not any(steps) or not time_base:
         # A bare stream has no times, and its first rate is FFmpeg's own.
-        return (said[0] if times else said[1]) or said[1] or said[0] or DEFAULT_FPS
+        has_times = any(packet.pts is not None for packet in head)
+        return (said[0] if has_times else said[1]) or said[1] or said[0] or DEFAULT_FPS
     middle = statistics.median(steps)
     # Times are rounded to ticks, so that a step may be one more or less.
     regular = [step for step in steps if step and abs(step - middle) <= 1 + middle / 50]
@@ -182,8 +180,24 @@ def frame_rate(
         rate = nearest_rate(len(regular), sum(regular) * time_base, tick=2 * time_base, said=said)
         if whole is None or whole > rate * Fraction(4, 5):
             return rate
-    mean = len(steps) / ((times[-1] - times[0]) * time_base)
+    mean = len(steps) / (sum(steps) * time_base)
     return whole if whole and not is_whole else min(mean, Fraction(_MAX_FPS))
+
+
+def _steps(head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> list[int]:
+    """The times between frames as they show; of joined recordings, within each."""
+    runs: list[list[int]] = [[]]
+    last_dts: int | None = None
+    for packet in head:
+        if packet.dts is not None:
+            if last_dts is not None and packet.dts < last_dts:
+                runs.append([])
+            last_dts = packet.dts
+        if packet.pts is not None:
+            runs[-1].append(packet.pts)
+    if not is_whole and last_dts is not None:  # what shows later is not all here
+        runs[-1] = [pts for pts in runs[-1] if pts <= last_dts]
+    return [after - before for run in runs for before, after in itertools.pairwise(sorted(run))]
 
 
 def shown_delay(seconds: Fraction) -> Fraction:
