@@ -44,6 +44,27 @@ def test_8_bit_steps_follow_those_of_32_bits() -> None:
     torch.testing.assert_close(other, one, rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("share", "least", "most"), [(1e-2, 0.9, 1.1), (1e-3, 0.2, 0.4), (1e-4, 0.05, 0.1)]
+)
+def test_8_bit_states_on_a_cpu_hold_small_gradients_back(
+    share: float, least: float, most: float
+) -> None:
+    """What docs/training.md says of weights beside one with a larger gradient, 20 updates."""
+    grad = torch.full((8192,), share)
+    grad[::256] = 1.0
+    moved = {}
+    for name in ("adam", "adam8bit"):
+        weight = nn.Parameter(torch.zeros(8192))
+        optimizer = make_optimizer(name, [weight], **SETTINGS)
+        for _ in range(20):
+            weight.grad = grad.clone()
+            optimizer.step()
+        assert weight[0].item() == pytest.approx(-0.2, rel=0.01)
+        moved[name] = weight[1:256].mean().item()
+    assert least < moved["adam8bit"] / moved["adam"] < most
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_state_that_was_saved_goes_on_bit_for_bit(name: str) -> None:
     _, expected = stepped(name, steps=4)

@@ -45,7 +45,8 @@ def make_optimizer(
 
     "muon" is for hidden layers, with Adam for the rest (`ldf_video.training.muon`). The state of
     "adam8bit" takes some 2 bytes a parameter instead of 8 (Dettmers et al. 2022,
-    arXiv:2110.02861); tensors of fewer than 4,096 numbers keep a 32-bit state.
+    arXiv:2110.02861); tensors of fewer than 4,096 numbers keep a 32-bit state. On a CPU an 8-bit
+    state has no zero: weights with a ten-thousandth of their block's largest gradient hardly move.
 
     Args:
         name: one of OPTIMIZERS.
