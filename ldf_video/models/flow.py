@@ -178,7 +178,7 @@ class FlowTop(TopModel):
         In equal parts: one level for the whole window; a nearly clean past of random length with
         one level after it; an independent level a frame.
         """
-        shared = torch.sigmoid(noise.normal(b, 1)).expand(b, t)  # logit-normal, Esser et al. 2024
+        shared = self._shared_level(b, noise).expand(b, t)
         blocks = t // self.config.block
         prefix = self.config.block * (1 + (noise.uniform(b, 1) * (blocks - 1)).floor())
         past = torch.arange(t) < prefix  # (B, T)
@@ -189,6 +189,10 @@ class FlowTop(TopModel):
             part < 1, shared, torch.where(part < 2, continued, noise.uniform(b, t))
         )
         return levels, ~(past & (part >= 1) & (part < 2))
+
+    def _shared_level(self, b: int, noise: Noise) -> Tensor:
+        """A noise level a window (B, 1), logit-normal (Esser et al. 2024)."""
+        return torch.sigmoid(noise.normal(b, 1))
 
     def _velocity(self, frames: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
         """The network on whole windows (B, T, size), T at most `window`, blocks seeing the past."""

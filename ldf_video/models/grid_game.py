@@ -1,7 +1,7 @@
 """The game of `--preset default`: what D wants, and what E and G want.
 
-ALI's game in its relativistic form, reconstruction by pixels and by D's own features, and Roth's
-regularizer on D.
+ALI's game in its relativistic form, reconstruction by pixels and by D's own features, and a
+regularizer on D like Roth's.
 
 The prior of a grid of latents is not N(0, I): neighbouring cells depend on each other, the top
 model learns how, and G of independent cells is no frame, whatever its weights. A D that sees it
@@ -48,7 +48,9 @@ class GridGameConfig:
         game_share: share of the batch that D sees.
         rest: D's loss in nats under which it sits the next update out.
         critic_rate: learning rate of D, as a share of that of E and G.
-        roth: of the regularizer on D; its target is in nats, ln 2 being a D that cannot tell.
+        roth: of the regularizer on D; its target is in nats, ln 2 being a D that cannot tell. It is
+            weighted by the pair's error: the game leaves D's common offset free, and weights by
+            D's own error may switch one side off.
     """
 
     reconstruction: float = 50.0
@@ -61,7 +63,7 @@ class GridGameConfig:
     game_share: float = 0.25
     rest: float = 0.3
     critic_rate: float = 0.3
-    roth: RothConfig = field(default_factory=RothConfig)
+    roth: RothConfig = field(default_factory=lambda: RothConfig(penalty="pair"))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roth", as_roth(self.roth))
@@ -133,7 +135,7 @@ class GridGame(FrameGame):
         return relativistic_loss(*logits.chunk(2)), torch.stack(distances).mean()
 
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """D scores the inferred pair above the generated one, within Roth's bound on its slope.
+        """D scores the inferred pair above the generated one, within a bound on its slope.
 
         It sits out until E and G leave pairs for it.
         """
