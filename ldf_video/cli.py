@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from ldf_video import api, hints
 from ldf_video.errors import LdfError, OutputError, UsageError
+from ldf_video.interrupts import Stopped, stops_raised
+from ldf_video.launch import launched
 
 app = typer.Typer(
     name="ldf-video",
@@ -70,35 +73,62 @@ Upscale = Annotated[
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Turn the package's errors into one line and an exit code."""
+def _errors(*, goes_on: str = "") -> Iterator[None]:
+    """Turn the package's errors into one line and an exit code.
+
+    Args:
+        goes_on: what goes on with work that was interrupted, if anything does.
+    """
+    kept = f": what was done is kept, {goes_on} goes on" if goes_on else ""
     try:
-        yield
+        with stops_raised():
+            yield
     except UsageError as error:
         _fail(error, code=2)
     except LdfError as error:
         _fail(error, code=1)
+    except Stopped as stop:
+        _echo_once(f"stopped by {signal.Signals(stop.number).name}{kept}", err=True)
+        raise typer.Exit(128 + stop.number) from None
     except KeyboardInterrupt:
-        _echo_once("interrupted: what was done is kept, the same command goes on", err=True)
+        _echo_once(f"interrupted{kept}", err=True)
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         raise typer.Exit(1) from None
     except OSError as error:  # a disk that fails, a name that may not be written
+        _silence(sys.stdout)
         _fail(error, code=1)
+
+
+def _same_command(resume: bool = True) -> str:
+    return "the same command" + ("" if resume else " without --no-resume")
 
 
 def _fail(error: Exception, *, code: int) -> None:
     if not getattr(error, "told", False):
-        line = " ".join(str(error).split())
-        typer.echo(f"error: {line}", err=True)
+        _echo("error: " + " ".join(str(error).split()), err=True)
     raise typer.Exit(code) from None
 
 
 def _echo_once(said: object, *, err: bool = False) -> None:
     """Print from the first of the processes that were launched together, or the only one."""
-    if os.environ.get("RANK", "0") == "0":
+    if launched()[0] == 0:
+        _echo(said, err=err)
+
+
+def _echo(said: object, *, err: bool = False) -> None:
+    """Print; where nobody can hear it, the work is done all the same."""
+    try:
         typer.echo(said, err=err)
+    except (OSError, ValueError):
+        _silence(sys.stderr if err else sys.stdout)
+
+
+def _silence(stream: TextIO | None) -> None:
+    """Let what a stream still holds go nowhere: Python would try again at its end, and fail."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
 
 
 def _say_last(line: str, *, quiet: bool) -> None:
@@ -162,7 +192,7 @@ def train_frame(
     quiet: Quiet = False,
 ) -> None:
     """Learn single frames: encoder, generator and discriminator."""
-    with _errors():
+    with _errors(goes_on=_same_command(resume)):
         path = api.train_frame(
             clips,
             out=out,
@@ -235,7 +265,7 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Stream clips through the encoder into memory-mapped latents."""
-    with _errors():
+    with _errors(goes_on="" if verify else _same_command()):
         encoded = api.encode(
             clips,
             out=out,
@@ -283,7 +313,7 @@ def train_top(
     quiet: Quiet = False,
 ) -> None:
     """Learn how latents follow each other."""
-    with _errors():
+    with _errors(goes_on=_same_command(resume)):
         path = api.train_top(
             latents=latents,
             out=out,
@@ -345,7 +375,7 @@ def generate(
             quiet=quiet,
         )
         for path in generated.paths:
-            typer.echo(path)
+            _echo(path)
         last = hints.after_generate(generated.paths, generated.seed, top_model)
         _say_last(last, quiet=quiet)
 
@@ -441,7 +471,7 @@ def evaluate(
                 quiet=quiet,
             )
         except OutputError as error:  # hours of work, of which the table is the result
-            typer.echo(error.result.table())
+            _echo(error.result.table())
             raise
         typer.echo(evaluated.table())
         _say_last(hints.after_evaluate(output, real), quiet=quiet)
@@ -478,6 +508,7 @@ def _lines(described: dict[str, Any], *, indent: str = "") -> str:
 
 def main() -> None:
     """Entry point."""
+    _open_standard_streams()
     try:
         app()
     except SystemExit as end:
@@ -490,8 +521,18 @@ def leave(code: int) -> NoReturn:
     An interpreter that takes down the threads of a process group is aborted now and then, and the
     launcher then takes finished work for failed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if launched()[1] > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Where a standard stream is closed, keep its number from a file, which would get its lines."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free

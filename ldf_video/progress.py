@@ -1,15 +1,57 @@
-"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere.
+
+What cannot be said (a closed pipe, a dead terminal, a full disk under the log, no stream at all) is
+left unsaid: reporting never fails the work.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TextIO
 
 from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 5.0
+USUAL_WIDTH = 80
+"""Of a terminal that does not know its own."""
+
+
+class _Stream:
+    """A stream that never fails."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None)  # which tqdm draws by
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # ValueError: it is closed
+            self._stream.write(text)  # type: ignore[union-attr]
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()  # type: ignore[union-attr]
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return self._stream.isatty()  # type: ignore[union-attr]
+        return False
+
+    def width(self) -> int:
+        """Columns of the terminal."""
+        with suppress(OSError, ValueError, AttributeError):
+            return os.get_terminal_size(self._stream.fileno()).columns or USUAL_WIDTH  # type: ignore[union-attr]
+        return USUAL_WIDTH
+
+    def __eq__(self, other: object) -> bool:
+        """Two of one stream are one: a line of inner work must not disturb the bar of the outer."""
+        return isinstance(other, _Stream) and other._stream is self._stream
+
+    def __hash__(self) -> int:
+        return id(self._stream)
 
 
 class Progress:
@@ -33,14 +75,14 @@ class Progress:
         stream: TextIO | None = None,
     ) -> None:
         self.name, self.unit, self.total, self.quiet = name, unit, total, quiet
-        self.stream = stream or sys.stderr
+        self._stream = _Stream(stream or sys.stderr)
         self._started = self._spoke = time.monotonic()
         self._first: int | None = None
         self._first_share = 0.0
         self._count = 0
         self._note = ""
         self._bar: tqdm | None = None
-        self._draws_bar = not quiet and self.stream.isatty()
+        self._draws_bar = not quiet and self._stream.isatty()
 
     def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
         """Say that `count` are done, `share` in [0, 1] of all."""
@@ -53,18 +95,23 @@ class Progress:
         if self.quiet:
             return
         now = time.monotonic()
-        if (
-            self._draws_bar and self._bar is None
-        ):  # only now: work within this work may draw its own
-            self._bar = tqdm(total=1.0, file=self.stream, bar_format="{desc} {bar} {postfix}")
+        if self._draws_bar and self._bar is None:
+            # Only now: work within this work may draw its own.
+            self._bar = tqdm(
+                total=1.0,
+                file=self._stream,
+                ncols=self._stream.width(),
+                bar_format="{desc} {bar} {postfix}",
+            )
         if self._bar is not None:
             if now - self._spoke > 0.1:
+                self._bar.ncols = self._stream.width()
                 self._bar.n = min(share, 1.0)
                 self._bar.set_description_str(self.name, refresh=False)
                 self._bar.set_postfix_str(self._line(share), refresh=True)
                 self._spoke = now
         elif now - self._spoke > PLAIN_LINE_SECONDS:
-            print(f"{self.name}: {self._line(share)}", file=self.stream, flush=True)
+            self._print(f"{self.name}: {self._line(share)}")
             self._spoke = now
 
     def say(self, text: str) -> None:
@@ -72,9 +119,13 @@ class Progress:
         if self.quiet:
             return
         if self._bar is not None:
-            self._bar.write(text, file=self.stream)
+            self._bar.write(text, file=self._stream)
         else:
-            print(text, file=self.stream, flush=True)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
     def _line(self, share: float) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

@@ -15,7 +15,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"hints", "output", "progress"},
+    {"hints", "interrupts", "launch", "output", "progress"},
     {"video"},
     {"readers"},
     {"store"},
@@ -104,6 +104,8 @@ def test_the_command_line_knows_the_api_and_nothing_else_of_the_package() -> Non
         "ldf_video.api",
         "ldf_video.errors",
         "ldf_video.hints",
+        "ldf_video.interrupts",
+        "ldf_video.launch",
     }
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -269,22 +270,76 @@ def test_info_as_lines_and_as_json(root: Path) -> None:
     assert "    height: 32" in lines
 
 
+# -- nobody listens ------------------------------------------------------------------------------
+
+REPORTS = """
+import os, sys
+from ldf_video import api, cli
+from ldf_video.progress import Progress
+
+def work(*arguments, **options):
+    with Progress("work", unit="steps") as progress:
+        for _ in range(3):
+            progress.say("a line " * 2000)
+    return "done"
+
+setattr(api, "train_top", work)
+sys.argv = ["ldf-video", "train-top"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", ">/dev/full", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_that_nobody_hears_does_its_work_and_exits_0(streams: str) -> None:
+    line = f'"$0" -c "$1" {streams}'
+    done = subprocess.run(["sh", "-c", line, sys.executable, REPORTS], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("numbers", [(1,), (2,), (1, 2)])
+def test_a_command_whose_reader_has_gone_does_its_work_and_exits_0(numbers: tuple[int]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {{1: "stdout", 2: "stderr"}[number]: writing for number in numbers}
+    done = subprocess.run([sys.executable, "-c", REPORTS], check=False, **streams)  # type: ignore[call-overload]
+    os.close(writing)
+    assert done.returncode == 0
+
+
+def test_an_error_that_nobody_hears_keeps_its_exit_code() -> None:
+    line = '"$0" -m ldf_video info nothing 2>/dev/full'
+    done = subprocess.run(["sh", "-c", line, sys.executable], check=False)
+    assert done.returncode == 2
+
+
 # -- Ctrl-C --------------------------------------------------------------------------------------
 
 
-def interrupted(*arguments: str, after: int) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"TINY_SIGNAL": f"SIGINT:{after}"}
+def interrupted(
+    *arguments: str, after: int, by: str = "SIGINT"
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TINY_SIGNAL": f"{by}:{after}"}
     return subprocess.run(
         [*DRIVER, *arguments], env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_ctrl_c_while_encoding_exits_130_and_keeps_what_was_done(root: Path) -> None:
-    done = interrupted("encode", "clips", "--batch-size", "4", after=1)
-    assert done.returncode == 130, done.stderr
+STOPS = [
+    ("SIGINT", 130, "interrupted"),
+    ("SIGTERM", 143, "stopped by SIGTERM"),
+    ("SIGHUP", 129, "stopped by SIGHUP"),
+]
+
+
+@pytest.mark.parametrize(("by", "code", "said"), STOPS)
+def test_stopped_while_encoding_it_says_by_what_and_keeps_what_was_done(
+    root: Path, by: str, code: int, said: str
+) -> None:
+    done = interrupted("encode", "clips", "--batch-size", "4", after=1, by=by)
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "interrupted: what was done is kept, the same command goes on"
+        f"{said}: what was done is kept, the same command goes on"
     )
     result = run("encode", "clips", "--batch-size", "4")
     (new,) = re.findall(r": (\d) new frames", result.stderr)
@@ -294,22 +349,42 @@ def test_ctrl_c_while_encoding_exits_130_and_keeps_what_was_done(root: Path) -> 
     assert StoreReader(root / "latents").num_frames == 9
 
 
-def test_of_several_processes_the_first_says_that_it_was_interrupted(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "line", "goes_on"),
+    [
+        ("train_frame", "clips", "the same command"),
+        ("train_frame", "clips --no-resume", "the same command without --no-resume"),
+        ("train_top", "", "the same command"),
+        ("encode", "clips", "the same command"),
+        ("encode", "clips --verify", ""),
+        ("generate", "", ""),
+        ("reconstruct", "clips", ""),
+        ("evaluate", "--real clips", ""),
+        ("info", "clips", ""),
+    ],
+)
+def test_only_what_goes_on_is_said_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, line: str, goes_on: str
 ) -> None:
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("TINY_RANK", "1")
-    done = interrupted("encode", "clips", "--batch-size", "4", after=1)
-    assert done.returncode == 130, done.stderr
-    assert "interrupted" not in done.stderr
+    def stopped(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(api, name, stopped)
+    result = run(name.replace("_", "-"), *line.split())
+    assert result.exit_code == 143
+    kept = f": what was done is kept, {goes_on} goes on" if goes_on else ""
+    assert result.stderr == f"stopped by SIGTERM{kept}\n"
 
 
-def test_ctrl_c_while_training_exits_130_and_keeps_what_was_done(root: Path) -> None:
+@pytest.mark.parametrize(("by", "code", "said"), STOPS)
+def test_stopped_while_training_it_ends_the_update_and_saves(
+    root: Path, by: str, code: int, said: str
+) -> None:
     line = "train-frame clips --steps 50 --batch-size 4 --out run"
-    done = interrupted(*line.split(), after=2)
-    assert done.returncode == 130, done.stderr
+    done = interrupted(*line.split(), after=2, by=by)
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert "the same command goes on" in done.stderr
+    assert f"{said}: what was done is kept, the same command goes on" in done.stderr
     described = api.info("run")
     assert described["steps_done"] == 3  # the update that it came in is whole
     assert described["finished"] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clip_files import LOSSLESS, barcode, write_clip, write_sound
+from launch_variables import as_launched
 from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
@@ -240,15 +242,16 @@ def test_a_clip_is_read_as_the_latents_were(root: Path) -> None:
     assert (root / "fast.mp4").read_bytes() == (root / "slow.mp4").read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_interrupted_leaves_files_that_play(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     whole = room.decode
 
     def interrupted(model: Any, blocks: Any) -> Any:
-        for number, frames in enumerate(whole(model, blocks)):
-            if number == 2:
-                raise KeyboardInterrupt
+        for place, frames in enumerate(whole(model, blocks)):
+            if place == 2:
+                signal.raise_signal(number)
             yield frames
 
     monkeypatch.setattr(room, "decode", interrupted)
@@ -439,8 +442,7 @@ def test_an_mlp_makes_no_other_number_and_goes_on_from_nothing(mlp_root: Path) -
 def test_several_processes_are_refused_and_one_of_them_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", rank)
+    as_launched(monkeypatch, rank=int(rank))
     with pytest.raises(UsageError, match="generate takes one process") as caught:
         generate(tmp_path / "a.mp4", num_frames=2)
     assert caught.value.told == (rank == "1")

@@ -27,6 +27,7 @@ from tiny_trainings import (
 from torch import nn
 
 from ldf_video.errors import CheckpointError, LdfError, UsageError
+from ldf_video.interrupts import Stopped
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, TrainConfig, Trainer
@@ -207,6 +208,61 @@ def test_ctrl_c_waits_for_the_end_of_its_update(tmp_path: Path, straight: Path) 
     assert second.step == 3  # the update whose middle it came in is whole
     run(second)
     assert_same_state(tmp_path, straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_training_that_is_told_to_end_saves_though_it_is_told_again(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """While it saves, too: launchers and shells send several signals."""
+    before = signal.signal(number, signal.SIG_DFL)
+    first = trainer_in(tmp_path)
+    first.level.on_second_player = lambda step: signal.raise_signal(number) if step == 2 else None
+    save = checkpoints.save_weights
+
+    def told_again(*arguments: Any) -> None:
+        signal.raise_signal(number)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoints, "save_weights", told_again)
+    with pytest.raises(Stopped):
+        run(first)
+    assert signal.signal(number, before) is signal.SIG_DFL
+    second = trainer_in(tmp_path)
+    assert second.step == 3
+    monkeypatch.undo()
+    run(second)
+    assert_same_state(tmp_path, straight)
+
+
+# -- what is written for people ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["metrics", "curves", "pictures", "shown", "close"])
+def test_a_report_that_cannot_be_written_is_told_once_and_ends_no_training(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = trainer_in(tmp_path, cadence=Cadence(log_steps=2, sheet_seconds=-1))
+    trainer.level.draw = lambda model, path: np.zeros((1, 1, 3), np.uint8)  # type: ignore[method-assign]
+    if place == "metrics":
+        monkeypatch.setattr(checkpoints.Path, "open", full)
+    elif place == "pictures":
+        trainer.level.draw = full  # type: ignore[method-assign,assignment]
+    else:
+        name = {"curves": "log", "shown": "show", "close": "close"}[place]
+        monkeypatch.setattr(trainer.tracker, name, full)
+    monkeypatch.setattr(checkpoints, "save_weights", lambda *arguments: None)
+    monkeypatch.setattr(checkpoints, "save_state", lambda *arguments: None)
+    stream = io.StringIO()
+    with Progress("test", unit="steps", stream=stream) as progress:
+        trainer.run(progress)
+    assert trainer.step == STEPS
+    (line,) = [line for line in stream.getvalue().splitlines() if "warning" in line]
+    assert "No space left on device" in line
+    assert line.endswith("; the training goes on without it")
 
 
 def test_an_interrupt_that_cuts_an_update_saves_no_half_of_it(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import sys
+import termios
+from contextlib import suppress
 
 import pytest
 
@@ -70,6 +77,111 @@ def test_a_terminal_gets_a_bar_and_whole_lines(clock: list[float]) -> None:
     assert "5/10 frames, 5.0/s, 0:01 left" in shown
     assert "hello\n" in shown
     assert "\r" in shown
+
+
+class Broken(io.StringIO):
+    """A stream whose other end is gone."""
+
+    def __init__(self, error: Exception, *, is_terminal: bool) -> None:
+        super().__init__()
+        self.error, self.is_terminal = error, is_terminal
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+ERRORS = [
+    BrokenPipeError(32, "Broken pipe"),
+    OSError(5, "Input/output error"),
+    OSError(28, "No space left on device"),
+    ValueError("I/O operation on closed file"),
+]
+
+
+def report(clock: list[float]) -> None:
+    """All that work says, and what works within it."""
+    with Progress("encode", unit="frames", total=10) as progress:
+        progress.say("begins")
+        for second in range(20):
+            clock[0] = float(second)
+            progress.update(second)
+            progress.say("goes on")
+        with Progress("inner", unit="frames") as inner:
+            inner.update(1)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_cannot_be_said_ends_no_work(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, error: Exception, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Broken(error, is_terminal=is_terminal))
+    report(clock)
+
+
+def test_no_stream_or_a_closed_one_ends_no_work(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        report(clock)
+
+
+def test_a_log_is_gone_on_with_once_there_is_room_again(clock: list[float]) -> None:
+    class Full(io.StringIO):
+        is_full = False
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise ERRORS[2]
+            return super().write(text)
+
+    stream = Full()
+    progress = Progress("encode", unit="frames", stream=stream)
+    for line in ("one", "two", "three"):
+        stream.is_full = line == "two"
+        progress.say(line)
+    assert stream.getvalue() == "one\nthree\n"
+
+
+@pytest.mark.parametrize("columns", [0, 1, 30, 200])
+def test_a_terminal_of_any_width_or_none_shows_how_far_it_is(
+    clock: list[float], columns: int
+) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 0, columns, 0, 0))
+    with os.fdopen(theirs, "w") as stream:
+        with Progress("encode", unit="frames", total=10, stream=stream) as progress:
+            progress.update(0)
+            clock[0] = 1.0
+            progress.update(5)
+            progress.say("hello")
+        shown = ""
+        while not shown.endswith("\r\n") or "hello" not in shown:
+            shown += os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert ("5/10 frames, 5.0/s" in shown) is (columns != 1)
+
+
+def test_a_terminal_that_dies_ends_no_work(clock: list[float]) -> None:
+    ours, theirs = pty.openpty()
+    stream = os.fdopen(theirs, "w")
+    with Progress("encode", unit="frames", total=10, stream=stream) as progress:
+        progress.update(0)
+        os.close(ours)
+        clock[0] = 1.0
+        progress.update(5)
+        progress.say("hello")
+    with suppress(OSError):  # which is what it has to say itself
+        stream.close()
 
 
 def test_work_that_has_not_begun_draws_no_bar() -> None:

@@ -149,7 +149,7 @@ def test_it_ends_without_a_word(served: Served) -> None:
     assert not served.thread.is_alive()
 
 
-def test_as_a_process_it_loads_no_torch_and_minds_no_ctrl_c(source: Source) -> None:
+def test_as_a_process_it_loads_no_torch_and_leaves_signals_to_its_parent(source: Source) -> None:
     ours, theirs = socket.socketpair()
     script = (
         "import sys; from ldf_video.readers import process; "
@@ -166,7 +166,8 @@ def test_as_a_process_it_loads_no_torch_and_minds_no_ctrl_c(source: Source) -> N
     ready = channel.receive()
     assert ready is not None
     assert ready.header == {"is": "ready", "torch": False}
-    os.kill(process.pid, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as to a whole job
+        os.kill(process.pid, number)
     channel.send({"do": "look", "source": source.to_json()}, seconds=0)
     looked = channel.receive()
     assert looked is not None

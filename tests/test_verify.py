@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from launch_variables import as_launched
 from tiny_models import save_frame, write_array
 
 from ldf_video.errors import StoreError, UsageError
@@ -104,6 +105,6 @@ def test_no_store_is_an_error(root: Path) -> None:
 
 
 def test_it_is_the_work_of_one_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    as_launched(monkeypatch, rank=0)
     with pytest.raises(UsageError, match="encode --verify takes one process"):
         verify(root)

@@ -200,7 +200,7 @@ class Batcher:
         if self._lanes is not None:
             self._lanes.shutdown(wait=True, cancel_futures=True)
         # After Ctrl-C what the lanes have done is kept, unless it broke into the middle of a batch.
-        if kind is KeyboardInterrupt and not self._is_handing_on:
+        if isinstance(error, KeyboardInterrupt) and not self._is_handing_on:
             with suppress(LdfError):  # of a store that it broke into while it was written
                 while self._on_their_way and self._is_whole(self._on_their_way[0]):
                     self._deliver()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.launch import launched
 
 
 def choose_device(asked: str) -> str:
@@ -52,7 +53,8 @@ def num_cores() -> int:
     """Cores for this process: its share, where several were launched together on this machine."""
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    here = os.environ.get("LOCAL_WORLD_SIZE", "") if launched()[1] > 1 else ""
+    return max(1, cores // (int(here) if here.isdecimal() and int(here) else 1))
 
 
 @contextmanager

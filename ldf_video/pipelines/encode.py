@@ -20,6 +20,7 @@ from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.pipelines.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.pipelines.outputs import check_folders
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.report import Report
 from ldf_video.pipelines.verify import verify_clips
 from ldf_video.pipelines.zoo import find_frame_model
@@ -47,6 +48,7 @@ class Encoded:
     psnr_db: float | None
 
 
+@own_state()
 @out_of_memory("a smaller --batch-size")
 def encode(
     clips: str | Path,

@@ -32,6 +32,7 @@ from ldf_video.pipelines.evaluation.reference import Reference, reference_sha256
 from ldf_video.pipelines.evaluation.table import table, table_of_differences
 from ldf_video.pipelines.judge import Judge, load_judge
 from ldf_video.pipelines.outputs import check_files
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
 from ldf_video.training.ranks import check_alone
@@ -104,6 +105,7 @@ class Evaluated:
         return {**asdict(self), "output": None if self.output is None else str(self.output)}
 
 
+@own_state()
 def evaluate(
     real: str | Path,
     *,

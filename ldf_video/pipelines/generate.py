@@ -24,6 +24,7 @@ from ldf_video.models.top import TopModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.outputs import check_files, check_folders
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
@@ -60,6 +61,7 @@ class Generated:
     num_frames: int
 
 
+@own_state()
 def generate(
     output: str | Path,
     *,

@@ -16,6 +16,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.pipelines.devices import choose_device
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.outputs import check_files
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.report import Reach
 from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
@@ -51,6 +52,7 @@ class Reconstructed:
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
+@own_state()
 def reconstruct(
     clips: str | Path,
     *,

@@ -32,6 +32,7 @@ from ldf_video.pipelines.origin import (
     start_from_origin,
 )
 from ldf_video.pipelines.outputs import check_folders
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
 from ldf_video.pipelines.zoo import Loaded
@@ -150,6 +151,7 @@ def _some_frames(store: Frames, count: int) -> npt.NDArray[Any]:
     return store.frames_at(frame_indices(0, 0, num_frames=store.num_frames, batch_size=count))
 
 
+@own_state()
 @out_of_memory("a smaller --batch-size or --size")
 def train_frame(
     clips: str | Path,
@@ -275,9 +277,9 @@ def train_frame(
         )
         trainer.run(progress)
         if ranks.is_first:
-            averaged: Any = trainer.average.module
-            level.draw_sheet(averaged, run.directory / SHEET)
-            write_curve(run.directory)
+            with trainer.reporting():
+                level.draw_sheet(trainer.averaged, run.directory / SHEET)
+                write_curve(run.directory)
     return Path(out)
 
 

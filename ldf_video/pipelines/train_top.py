@@ -30,6 +30,7 @@ from ldf_video.pipelines.origin import (
     start_from_origin,
 )
 from ldf_video.pipelines.outputs import check_folders
+from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.runs import Options, Run, announce, check_data, open_run, training_config
 from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.pipelines.zoo import (
@@ -51,6 +52,7 @@ DEFAULT_WINDOW = {"flow": 16, "mlp": 5}
 DEFAULT_BLOCK = 4
 
 
+@own_state()
 @out_of_memory("a smaller --batch-size or --window")
 def train_top(
     *,
@@ -145,9 +147,9 @@ def train_top(
         )
         trainer.run(progress)
         if ranks.is_first:
-            averaged: Any = trainer.average.module
-            level.draw(averaged, run.directory / SHEET)
-            write_curve(run.directory)
+            with trainer.reporting():
+                level.draw(trainer.averaged, run.directory / SHEET)
+                write_curve(run.directory)
     return Path(out)
 
 

@@ -89,7 +89,8 @@ def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
 
 def main() -> None:
     """Serves the socket whose descriptor is the last argument; returns never."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to end
     _lower(resource.RLIMIT_CORE, 0)  # a crash is no news here
     asked = os.environ.get(MEMORY_VARIABLE, "")
     if limit := int(asked) if asked.isdecimal() else MEMORY_MIB:

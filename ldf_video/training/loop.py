@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ldf_video.errors import CheckpointError
+from ldf_video.errors import CheckpointError, WriteError
+from ldf_video.interrupts import Interrupts, interrupts_held
 from ldf_video.models.game import Logs
 from ldf_video.models.layers import set_checkpointing
+from ldf_video.output import reason
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig, check_parts, own_parts
@@ -24,13 +28,15 @@ from ldf_video.training.ema import Average
 from ldf_video.training.gradient_step import GradientStep
 from ldf_video.training.graphs import Recorder, Recordings
 from ldf_video.training.guard import BreakdownError, Guard, check_finite, pressure_limit
-from ldf_video.training.interrupts import Interrupts, interrupts_held
 from ldf_video.training.level import Clock, Level
 from ldf_video.training.ranks import Ranks, make_accelerator
 from ldf_video.training.recent import Recent
 from ldf_video.training.state import Learned
 from ldf_video.training.tracking import Tracker
 from ldf_video.training.update import Players, Update
+
+LAST_SAVE = timedelta(minutes=5)
+"""How long the other processes wait for the first one's save before all of them stop."""
 
 
 class Trainer:
@@ -88,6 +94,9 @@ class Trainer:
         self._recent = Recent()
         self._quality = ""
         self._midway = False  # an update has moved some weights and not yet all
+        self._all_stop = False  # all processes know that one of them was asked to stop
+        self._has_complained = False
+        self._say: Callable[[str], None] = lambda line: None
         self._resume()
         self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
 
@@ -111,6 +120,11 @@ class Trainer:
         """One a player."""
         return [step.optimizer for step in self.players.steps]
 
+    @property
+    def averaged(self) -> Any:
+        """The model, of averaged weights."""
+        return self.average.module
+
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again.
 
@@ -118,16 +132,20 @@ class Trainer:
             BreakdownError: it broke down, and there is nothing to go back to or it did so before.
         """
         self.clock = Clock(before=self.clock.before)
-        try:
-            with interrupts_held() as interrupts:
+        self._say = progress.say
+        with interrupts_held() as interrupts:
+            try:
                 while not self._finish(progress, interrupts):
                     pass
-        except KeyboardInterrupt:
-            if not self._midway and self._is_well():
-                self.save()  # else what was saved last is what can be gone on from
-            raise
-        finally:
-            self.tracker.close()
+            except KeyboardInterrupt:
+                if self._all_stop:
+                    self.ranks.end_after_first(self._save_if_well, patience=LAST_SAVE)
+                elif not self._midway:
+                    self._save_if_well()
+                raise
+            finally:
+                with self.reporting():
+                    self.tracker.close()
         self.ranks.wait()
 
     def _finish(self, progress: Progress, interrupts: Interrupts) -> bool:
@@ -177,7 +195,8 @@ class Trainer:
             said[0] = share if self.config.steps is not None else said[0]
             waiting = number_waiting > 0
         if waiting:
-            raise KeyboardInterrupt
+            self._all_stop = True
+            raise interrupts.as_error()
         return tuple(said)
 
     def _go_back(self, breakdown: BreakdownError, progress: Progress) -> None:
@@ -201,7 +220,8 @@ class Trainer:
         if self.ranks.is_first:
             seconds = round(self.clock.elapsed, 1)
             line = {"step": self.step, "seconds": seconds, "restart": count}
-            checkpoints.append_metrics(self.directory, [line | {"reason": breakdown.reason}])
+            with self.reporting():
+                checkpoints.append_metrics(self.directory, [line | {"reason": breakdown.reason}])
         progress.say(
             f"{progress.name}: {breakdown.reason} at step {broke:,}: restart {count}, from step "
             f"{self.step:,} with other batches and half the learning rate"
@@ -251,8 +271,20 @@ class Trainer:
         if not self.ranks.is_first:
             return
         line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), **more, **values}
-        checkpoints.append_metrics(self.directory, [line])
-        self.tracker.log(dict(values), step=self.step)
+        with self.reporting():
+            checkpoints.append_metrics(self.directory, [line])
+        with self.reporting():
+            self.tracker.log(dict(values), step=self.step)
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """What is written for people alone does not end a training: a failure is said once."""
+        try:
+            yield
+        except (OSError, WriteError) as error:
+            if not self._has_complained:
+                self._has_complained = True
+                self._say(f"warning: {reason(error)}; the training goes on without it")
 
     def _is_well(self) -> bool:
         """Whether this is a state to go back to, should the training break down later."""
@@ -272,8 +304,14 @@ class Trainer:
             BreakdownError: the weights are not finite; what was saved before is kept.
         """
         check_finite(self._recent.means(), step=self.step)
-        if not self.ranks.is_first:
-            return
+        self.ranks.of_first(lambda: self._write(done=done))
+
+    def _save_if_well(self) -> None:
+        """Save from the first process; else what was saved last is what can be gone on from."""
+        if self.ranks.is_first and self._is_well():
+            self._write(done=False)
+
+    def _write(self, *, done: bool) -> None:
         self._calibrate()
         state = {
             "step": self.step,
@@ -295,8 +333,9 @@ class Trainer:
             BreakdownError: the weights are not finite.
         """
         check_finite(self._recent.means(), step=self.step)
-        if not self.ranks.is_first:
-            return
+        self.ranks.of_first(lambda: self._look(progress))
+
+    def _look(self, progress: Progress | None) -> None:
         self._calibrate()
         model = self.average.module
         values = dict(self.level.evaluate(model))
@@ -308,10 +347,11 @@ class Trainer:
             known = {"step": self.step, self.level.score: score}
             checkpoints.save_best(self.directory, model.state_dict(), known=known)
         self._quality = self.level.describe(model, values)
-        path = self.directory / "samples" / f"step-{self.step:07d}"
-        picture = self.level.draw(model, path)
-        if picture is not None:
-            self.tracker.show("samples", picture, step=self.step)
+        path, picture = self.directory / "samples" / f"step-{self.step:07d}", None
+        with self.reporting():
+            picture = self.level.draw(model, path)
+            if picture is not None:
+                self.tracker.show("samples", picture, step=self.step)
         seen = [self._quality, "" if picture is None else f"picture in {path}.png"]
         if progress is not None and any(seen):
             progress.say(f"{progress.name}: {self.step:,} steps: {', '.join(filter(None, seen))}")

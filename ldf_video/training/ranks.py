@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -16,25 +16,67 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.launch import VARIABLES, launched
 
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(hours=24)
 """How long a process waits for another: one may be reading clips while the rest have none left."""
+_STATES = (AcceleratorState, PartialState, GradientState)
+_LAST_WORK = "ldf-video/last-work"
 
 
 def make_accelerator(device: str, *, mixed_precision: str = "no") -> Accelerator:
-    """An accelerator for one training on one device; Accelerate keeps one such state a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=mixed_precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
+    """An accelerator for one training on one device, by what is said here alone.
+
+    Accelerate keeps one state a process, and takes what is not said from the environment: there
+    stand what its launcher was told for other programs, and variables of a cluster long gone.
+    """
+    for state in _STATES:
+        state._shared_state.clear()
+    with _hidden(_is_foreign):
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=mixed_precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
+
+
+@contextmanager
+def accelerate_kept() -> Iterator[None]:
+    """Put Accelerate's state back as a caller has it, who may use it for something else."""
+    kept = [(state._shared_state, dict(state._shared_state)) for state in _STATES]
+    try:
+        yield
+    finally:
+        for shared, before in kept:
+            shared.clear()
+            shared.update(before)
+
+
+def _is_foreign(variable: str) -> bool:
+    """Whether a variable of the environment is not for this program."""
+    if variable.startswith(("ACCELERATE_", "PARALLELISM_CONFIG")):
+        return True
+    ours = (*VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    return launched()[1] == 1 and variable in ours
+
+
+@contextmanager
+def _hidden(is_foreign: Callable[[str], bool]) -> Iterator[None]:
+    """Take variables out of the environment for a while."""
+    hidden = {name: value for name, value in os.environ.items() if is_foreign(name)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @dataclass(frozen=True)
@@ -76,21 +118,49 @@ class Ranks:
 
         Raises:
             LdfError: what `make` raised in the first process, in every process; `told` in all but
-                the first, so that the user reads it once.
+                the first, so that the user reads it once. Of another error, which the first
+                process raises as it is, the others have an LdfError.
         """
         if self.count == 1:
             return make()
-        outcome: Value | LdfError | None = None
+        if not self.is_first:
+            outcome = self.gather(None)[0]
+            if isinstance(outcome, LdfError):
+                outcome.told = True
+            if isinstance(outcome, LdfError | KeyboardInterrupt):
+                raise outcome
+            return outcome  # type: ignore[return-value]
+        try:
+            made = make()
+        except BaseException as error:  # else the others wait for it as long as for work
+            told = isinstance(error, LdfError | KeyboardInterrupt)
+            with suppress(LdfError):  # they have ended: the first error is what is to be told
+                self.gather(error if told else LdfError(f"the first process failed: {error!r}"))
+            raise
+        self.gather(made)
+        return made
+
+    def end_after_first(self, work: Callable[[], None], *, patience: timedelta) -> None:
+        """Have the first do a last piece of work, the others wait: who ends early ends them all.
+
+        Args:
+            work: that the first does.
+            patience: after which the others do not wait any more. They neither do so once the first
+                has ended.
+        """
+        if self.count == 1:
+            work()
+            return
+        # Not by a collective: that knows no bound of its own.
+        store = dist.distributed_c10d._get_default_store()
         if self.is_first:
             try:
-                outcome = make()
-            except LdfError as error:
-                outcome = error
-        outcome = self.gather(outcome)[0]
-        if isinstance(outcome, LdfError):
-            outcome.told = not self.is_first
-            raise outcome
-        return outcome  # type: ignore[return-value]
+                work()
+            finally:
+                store.set(_LAST_WORK, "done")
+        else:
+            with suppress(RuntimeError):
+                store.wait([_LAST_WORK], patience)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
@@ -128,7 +198,7 @@ def join_ranks(device: str) -> Ranks:
     Args:
         device: "cpu", "cuda" or "mps".
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if launched()[1] == 1:
         return Ranks()
     accelerator = make_accelerator(device)
     return Ranks(accelerator.process_index, accelerator.num_processes)
@@ -140,7 +210,8 @@ def check_alone(work: str) -> None:
     Raises:
         UsageError: it was.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    rank, count = launched()
+    if count > 1:
         error = UsageError(f"{work} takes one process: start it without a launcher")
-        error.told = os.environ.get("RANK", "0") != "0"
+        error.told = rank != 0
         raise error

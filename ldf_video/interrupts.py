@@ -1,0 +1,111 @@
+"""What asks a program to stop: Ctrl-C, SIGTERM (docker stop, Slurm), SIGHUP (a closed terminal).
+
+SIGTERM and SIGHUP are raised as Ctrl-C is, so that whatever handles that finishes and keeps its
+work. Nothing is changed outside the main thread, nor where a signal is ignored or has a handler of
+the caller's.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+STOPS = (signal.SIGTERM, signal.SIGHUP)
+TOGETHER_SECONDS = 10.0
+"""Signals that come so soon after the first are the same wish: shells and systemd send several."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Args: the number of the signal."""
+        super().__init__(number)
+        self.number = number
+
+
+class _Raise:
+    """Raises the first of several signals that come together."""
+
+    def __init__(self) -> None:
+        self._last = -TOGETHER_SECONDS
+
+    def __call__(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if now - self._last >= TOGETHER_SECONDS:
+            self._last = now
+            raise Stopped(number)
+
+
+@dataclass
+class Interrupts:
+    """Which signal waits, if one does."""
+
+    number: int | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one does."""
+        return self.number is not None
+
+    def as_error(self) -> KeyboardInterrupt:
+        """What is to be raised for it."""
+        plain = self.number in (None, signal.SIGINT)
+        return KeyboardInterrupt() if self.number is None or plain else Stopped(self.number)
+
+
+@contextmanager
+def stops_raised() -> Iterator[None]:
+    """Raise SIGTERM and SIGHUP as `Stopped`; inside another such block nothing is to be done."""
+    stop = _Raise()
+    with _handled({number: stop for number in STOPS if _is_free(number, signal.SIG_DFL)}):
+        yield
+
+
+@contextmanager
+def interrupts_held() -> Iterator[Interrupts]:
+    """Hold all three back, to be asked for between updates, so that they cut none.
+
+    The second Ctrl-C comes through at once.
+    """
+    interrupts = Interrupts()
+
+    def hold(number: int, frame: Any) -> None:
+        if interrupts.waiting and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        interrupts.number = interrupts.number or number
+
+    free = [number for number in STOPS if _is_free(number, signal.SIG_DFL, of_ours=True)]
+    free += [signal.SIGINT] * _is_free(signal.SIGINT, signal.default_int_handler)
+    with _handled(dict.fromkeys(free, hold)):
+        yield interrupts
+        if interrupts.waiting:
+            raise interrupts.as_error()
+
+
+def _is_free(number: int, usual: Any, *, of_ours: bool = False) -> bool:
+    """Whether a signal is handled as usual, or by a block of this module."""
+    handler = signal.getsignal(number)
+    return handler is usual or (of_ours and isinstance(handler, _Raise))
+
+
+@contextmanager
+def _handled(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

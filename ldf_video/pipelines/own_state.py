@@ -1,0 +1,60 @@
+"""A command runs as in a process of its own, and leaves what its caller has set as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from ldf_video.interrupts import stops_raised
+from ldf_video.training.ranks import accelerate_kept
+
+
+@contextmanager
+def own_state() -> Iterator[None]:
+    """Set aside what a caller has set in torch and in Accelerate, and put it back; a decorator too.
+
+    Set aside are disabled gradients and inference mode, another default dtype or device, and an
+    autocast around the call. The global generators and the number of threads are put back. SIGTERM
+    and SIGHUP are raised as Ctrl-C is, where the caller does not handle them.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(stops_raised())
+        stack.enter_context(accelerate_kept())
+        stack.enter_context(_settings_kept())
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(_no_autocast(device))
+        yield
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+
+@contextmanager
+def _no_autocast(device: str) -> Iterator[None]:
+    """Nor any cache of it: inside a caller's autocast, cast weights would outlive their updates."""
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    torch.set_autocast_enabled(device, False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device, True)
+        torch.set_autocast_cache_enabled(cached)

@@ -1,0 +1,107 @@
+"""SIGTERM and SIGHUP are as Ctrl-C; between updates all wait; a caller's handlers stay."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ldf_video.interrupts import Stopped, interrupts_held, stops_raised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOTH = [signal.SIGTERM, signal.SIGHUP]
+ALL = [signal.SIGINT, *BOTH]
+
+
+@pytest.fixture(autouse=True)
+def _usual_handlers() -> Iterator[None]:
+    """As in a fresh process, whatever the tests were started by."""
+    before = {number: signal.getsignal(number) for number in ALL}
+    for number in BOTH:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in ALL]
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_is_raised_once_and_what_was_set_is_put_back(number: int) -> None:
+    def stopped() -> None:
+        with stops_raised():
+            try:
+                signal.raise_signal(number)
+            finally:  # a shell and the kernel both say that the terminal is gone
+                for other in BOTH:
+                    signal.raise_signal(other)
+
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt) as stop:
+        stopped()
+    assert isinstance(stop.value, Stopped)
+    assert stop.value.number == number
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_what_waits_is_raised_at_the_end(number: int) -> None:
+    def held() -> None:
+        with stops_raised(), interrupts_held() as interrupts:
+            seen.append(interrupts.waiting)
+            signal.raise_signal(number)
+            for other in BOTH:  # of a launcher that ends all, say
+                signal.raise_signal(other)
+            seen.append(interrupts.waiting)
+
+    seen: list[bool] = []
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt) as stop:
+        held()
+    assert seen == [False, True]
+    assert getattr(stop.value, "number", signal.SIGINT) == number
+    assert handlers() == before
+
+
+def test_the_second_ctrl_c_comes_through_at_once() -> None:
+    def held() -> None:
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            seen.append(1)
+            signal.raise_signal(signal.SIGINT)
+            seen.append(2)
+
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        held()
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])
+def test_what_a_caller_ignores_or_handles_stays(own: object) -> None:
+    for number in ALL:
+        signal.signal(number, own)  # type: ignore[arg-type]
+    with stops_raised(), interrupts_held() as interrupts:
+        assert handlers() == [own] * 3
+        for number in ALL:
+            signal.raise_signal(number)
+        assert not interrupts.waiting
+
+
+def test_another_thread_sets_none() -> None:
+    seen, before = [], handlers()
+
+    def work() -> None:
+        with stops_raised(), interrupts_held():
+            seen.append(handlers())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
