@@ -7,7 +7,11 @@ Launched with two processes, or run alone. Each writes `DIRECTORY/COUNT-RANK.pt`
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +21,15 @@ from tiny_models import ali_game, flow, frame_game, mlp_game
 from torch import Tensor, nn
 
 from ldf_video.cli import leave
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.interrupts import Stopped
 from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
 from ldf_video.models.flow import FlowGame
 from ldf_video.models.layers import BatchNorm, recompute_statistics
 from ldf_video.models.losses import moment_penalty
 from ldf_video.models.noise import Part
 from ldf_video.progress import Progress
+from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
@@ -173,12 +180,74 @@ def recovered(ranks: Ranks, directory: Path) -> dict[str, Any]:
     return {"weights": weights, "restarts": trainer.guard.restarts, "step": trainer.step}
 
 
+def failures_of_the_first(ranks: Ranks) -> list[str]:
+    """What each process sees of an error in the first one, whatever its kind."""
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    seen = []
+    for error in (UsageError("no such thing"), ZeroDivisionError("a bug"), Stopped(15)):
+        try:
+            ranks.of_first(partial(fail, error))
+        except (LdfError, ZeroDivisionError, Stopped) as raised:
+            seen.append(f"{type(raised).__name__} {raised} {getattr(raised, 'told', '')}".strip())
+    return seen
+
+
+def last_works(ranks: Ranks, directory: Path) -> list[bool]:
+    """Whether the last work of the first was done as this process ended."""
+    seen = []
+    for name, seconds, patience in (("short", 0.3, 60), ("long", 3.0, 0.1)):
+
+        def work(name: str = name, seconds: float = seconds) -> None:
+            time.sleep(seconds)
+            (directory / name).touch()
+
+        ranks.wait()
+        ranks.end_after_first(work, patience=timedelta(seconds=patience))
+        seen.append((directory / name).exists())
+    return seen
+
+
+def stopped(ranks: Ranks, directory: Path) -> dict[str, Any]:
+    """The state that is there as a process ends, where the last one was told to."""
+    directory.mkdir(exist_ok=True)
+    level = BreakingLevel(frame_game())
+    config = TrainConfig(steps=4, batch_size=COUNT, seed=3, warmup_steps=1)
+    trainer = Trainer(level, directory, config=config, ranks=ranks)
+    update, save_state = trainer._update, checkpoints.save_state
+
+    def signalled(share: float) -> Any:
+        if trainer.step == 1 and ranks.index == ranks.count - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return update(share)
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(0.5)
+        save_state(*arguments)
+
+    trainer._update, checkpoints.save_state = signalled, slow  # type: ignore[method-assign]
+    try:
+        with Progress("test", unit="steps", quiet=True) as progress:
+            trainer.run(progress)
+    except KeyboardInterrupt as stop:
+        state = checkpoints.load_state(directory)
+        return {"by": type(stop).__name__, "step": state and state["step"]}
+    finally:
+        checkpoints.save_state = save_state
+    return {}
+
+
 if __name__ == "__main__":
     directory, ranks = Path(sys.argv[1]), join_ranks("cpu")
     found: dict[str, Any] = statistics(ranks)
     for name in GAMES:
         found[name] = updates(name, ranks, directory)
     found["recovered"] = recovered(ranks, directory / "recovered")
+    found["failures"] = failures_of_the_first(ranks)
+    found["last works"] = last_works(ranks, directory)
+    found["stopped"] = stopped(ranks, directory / "stopped")
     torch.save(found, directory / f"{ranks.count}-{ranks.index}.pt")
     ranks.wait()
     leave(0)

@@ -122,6 +122,32 @@ def test_all_processes_go_back_where_one_breaks_down(found: list[dict[str, Any]]
     assert all(weight.isfinite().all() for weight in first["weights"].values())
 
 
+def test_whatever_fails_in_the_first_process_fails_in_all(found: list[dict[str, Any]]) -> None:
+    """Else the others would wait for it for a day; it alone tells the user."""
+    _, first, second = (one.get("failures") for one in found)
+    assert first == ["UsageError no such thing False", "ZeroDivisionError a bug", "Stopped 15"]
+    assert second == [
+        "UsageError no such thing True",
+        "LdfError the first process failed: ZeroDivisionError('a bug') True",
+        "Stopped 15",
+    ]
+
+
+def test_the_others_wait_for_the_last_save_of_the_first_but_not_for_ever(
+    found: list[dict[str, Any]],
+) -> None:
+    assert [one.get("last works") for one in found[1:]] == [[True, True], [True, False]]
+
+
+def test_all_processes_stop_where_one_is_told_to_and_the_state_is_saved(
+    found: list[dict[str, Any]],
+) -> None:
+    assert [one.get("stopped") for one in found[1:]] == [
+        {"by": "KeyboardInterrupt", "step": 2},
+        {"by": "Stopped", "step": 2},
+    ]
+
+
 # -- whole runs ----------------------------------------------------------------------------------
 
 

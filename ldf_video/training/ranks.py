@@ -6,6 +6,7 @@ one process, and everything here costs nothing.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ Value = TypeVar("Value")
 PATIENCE = timedelta(hours=24)
 """How long a process waits for another: one may be reading clips while the rest have none left."""
 _STATES = (AcceleratorState, PartialState, GradientState)
-_LAST_WORK = "ldf-video/last-work"
+_numbers = itertools.count()
 
 
 def make_accelerator(device: str, *, mixed_precision: str = "no") -> Accelerator:
@@ -153,14 +154,15 @@ class Ranks:
             return
         # Not by a collective: that knows no bound of its own.
         store = dist.distributed_c10d._get_default_store()
+        name = f"ldf-video/last-work-{next(_numbers)}"
         if self.is_first:
             try:
                 work()
             finally:
-                store.set(_LAST_WORK, "done")
+                store.set(name, "done")
         else:
             with suppress(RuntimeError):
-                store.wait([_LAST_WORK], patience)
+                store.wait([name], patience)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
