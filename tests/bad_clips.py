@@ -256,7 +256,7 @@ def _no_videos() -> Iterator[BadClip]:
     yield quarantined("zeros.mp4", lambda path: path.write_bytes(bytes(1 << 20)), "^not a video: ")
     text = "these are the notes on my clips\n" * 20
     yield quarantined("text.mp4", lambda path: path.write_text(text), NO_VIDEO)
-    yield quarantined("notes.txt", lambda path: path.write_text("# " + text), NO_VIDEO)
+    yield quarantined("notes.mov", lambda path: path.write_text("# " + text), NO_VIDEO)
     for seed in range(3):
         noise = random.Random(seed).randbytes(100_000)
         yield quarantined(
@@ -264,7 +264,7 @@ def _no_videos() -> Iterator[BadClip]:
             partial(_write, noise),
             "^(not a video|no video stream|no frame could be decoded)",
         )
-    yield quarantined("sound.m4a", write_sound, r"^no video stream \(audio only\)$")
+    yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
     yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
     yield quarantined("list.m3u8", _playlist, "^not a video: ")
     yield quarantined("list.ffconcat", _concat_script, "^not a video: ")

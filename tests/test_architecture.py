@@ -41,7 +41,6 @@ ALLOWED = {
     "sqlite3": {"store"},
     "av": {"video"},
     "decord": {"video"},
-    "imageio": {"video"},
     "fsspec": {"video/files.py"},
     "PIL": {"video"},
     "typer": {"cli.py"},

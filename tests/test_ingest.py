@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from clip_files import barcode, read_barcode, write_clip
 from PIL import Image
 from tiny_models import make_frames, write_array
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import StoreError, UsageError
 from ldf_video.pipelines.batches import Plain
 from ldf_video.pipelines.ingest import ALONE, ingest, list_sources
 from ldf_video.pipelines.report import Report
@@ -21,7 +22,8 @@ from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources, source_digest
+from ldf_video.video.sources import Found, Source, find_sources, source_digest
+from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -322,3 +324,112 @@ def test_the_report_counts_and_lists() -> None:
         "5 sources: 1,234 new frames, 1 sources unchanged, 1 salvaged, 1 unreadable",
     ]
     assert report.first_reason() == "bad.mp4: no video"
+
+
+# Clips of several places
+
+
+def test_clips_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    before = frames_of(tmp_path / "store")
+    for seed, name in enumerate(LENGTHS, start=20):  # of the same names
+        write_array(tmp_path / "others" / name, 3, seed=seed)
+    write_array(tmp_path / "only" / "z.npy", 3, seed=30)
+    for place in ("others", "only", "only/z.npy"):
+        with pytest.raises(StoreError, match=r"holds 4 sources of .*clips, and .* another place"):
+            bring(tmp_path / place, tmp_path / "store")
+    found = frames_of(tmp_path / "store")
+    assert found.keys() == before.keys()
+    assert all(np.array_equal(found[name], before[name]) for name in before)
+
+
+def test_one_file_of_a_place_leaves_the_others(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    report = bring(clips / "b.npy", tmp_path / "store")
+    assert (report.num_kept, report.num_gone, report.num_unchanged) == (3, 0, 1)
+    assert "  3 other sources of the store are kept as they are" in report.lines()
+    write_array(clips / "new.npy", 2, seed=9)
+    assert bring(clips / "new.npy", tmp_path / "store").num_frames == 2
+    assert frames_of(tmp_path / "store").keys() == {*LENGTHS, "new.npy"}
+
+
+def test_clips_that_are_gone_are_said_and_come_back(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    for name in ("b.npy", "d.npy"):
+        (clips / name).rename(tmp_path / name)
+    report = bring(clips, tmp_path / "store")
+    assert (report.num_gone, report.gone) == (2, "b.npy")
+    assert report.lines()[-2] == (
+        "  2 sources that the store had are not there any more, such as b.npy: it uses their clips "
+        "no more; put back, they cost no encoding"
+    )
+    assert bring(clips, tmp_path / "store").num_gone == 0
+    for name in ("b.npy", "d.npy"):
+        (tmp_path / name).rename(clips / name)
+    assert bring(clips, tmp_path / "store").num_frames == 0
+    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+
+
+def test_clips_that_were_moved_are_known(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    clips.rename(tmp_path / "moved")
+    clips.mkdir()  # the old place may still be there
+    report = bring(tmp_path / "moved", tmp_path / "store")
+    assert (report.num_unchanged, report.num_gone) == (4, 0)
+
+
+def test_a_store_that_knows_no_place_goes_by_names(clips: Path, tmp_path: Path) -> None:
+    bring(clips, tmp_path / "store")
+    path = tmp_path / "store" / "store.json"
+    document = json.loads(path.read_text())
+    assert document["info"].pop("clips") == str(clips.resolve())
+    path.write_text(json.dumps(document))
+    write_array(tmp_path / "others" / "z.npy", 3, seed=30)
+    with pytest.raises(StoreError, match="holds 4 sources of other clips, and "):
+        bring(tmp_path / "others", tmp_path / "store")
+    assert bring(clips, tmp_path / "store").num_unchanged == 4
+    assert json.loads(path.read_text())["info"]["clips"] == str(clips.resolve())
+
+
+def test_stills_that_are_a_series_now_are_the_same_clips_place(tmp_path: Path) -> None:
+    _write_walk(tmp_path / "clips", range(3))
+    stills = [
+        Source(tmp_path / "clips", f"frame_{k:03}.png", 1, 1) for k in range(3)
+    ]  # as an older version found them
+    with StoreWriter(tmp_path / "store", SPEC) as writer:
+        ingest(Found(stills), writer, GEOMETRY, quiet=True, workers=0)
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert (report.num_frames, report.num_gone) == (3, 3)
+    assert _numbers_of(tmp_path / "store") == {"frame_*.png": [0, 1, 2]}
+
+
+# What is not read
+
+
+def test_what_lies_beside_clips_is_one_line(clips: Path, tmp_path: Path) -> None:
+    for k in range(20):
+        (clips / f"clip_{k}.txt").write_text("a dog runs")
+    (clips / "meta.jsonl").write_text("{}")
+    with VideoWriter(clips / "made.mp4", fps=25) as writer:
+        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    bring(clips / "a.npy", clips / "latents")  # a store
+    for num_frames in (35, 0):
+        report = bring(clips, tmp_path / "store")
+        assert report.lines() == [
+            "  left out: 21 files beside clips (20 .txt, 1 .jsonl); 2 that ldf-video wrote itself",
+            f"4 sources: {num_frames} new frames, {4 if not num_frames else 0} sources unchanged, "
+            "0 salvaged, 0 unreadable",
+        ]
+    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+    assert bring(clips / "made.mp4", tmp_path / "store").num_frames == 3  # named
+
+
+def test_pictures_that_did_not_group_are_said(tmp_path: Path) -> None:
+    _write_walk(tmp_path / "clips" / "walk", range(3))
+    for number, name in enumerate(("dog.png", "cat.png", "owl.ppm")):
+        Image.fromarray(barcode(number)).save(tmp_path / "clips" / name)
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert report.num_stills == 3
+    assert report.lines()[0].startswith("  3 pictures are clips of one frame, such as ")
+    (tmp_path / "clips" / "bat.png").write_bytes((tmp_path / "clips" / "dog.png").read_bytes())
+    assert len(bring(tmp_path / "clips", tmp_path / "store").lines()) == 1

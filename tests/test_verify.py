@@ -24,7 +24,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_frame(tmp_path / "checkpoints" / "frame")
     for seed, length in enumerate((3, 10, 6)):
         write_array(tmp_path / "clips" / f"{seed}.npy", length, seed=seed)
-    (tmp_path / "clips" / "notes.txt").write_text("no video")
+    (tmp_path / "clips" / "notes.mp4").write_text("no video")
     encode("clips", quiet=True)
     return tmp_path
 

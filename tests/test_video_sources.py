@@ -5,12 +5,26 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from clip_files import barcode, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.sources import find_sources, natural_key, source_digest, source_stamp
+from ldf_video.video.encoders import write_png
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.own import is_own_file
+from ldf_video.video.read import open_clips
+from ldf_video.video.sources import (
+    find_sources,
+    natural_key,
+    search,
+    source_digest,
+    source_stamp,
+)
+from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,3 +153,72 @@ def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(UsageError, match="neither a file nor a directory"):
         find_sources(tmp_path / "pipe.mp4")
+
+
+# What is left out
+
+
+def test_texts_tables_and_sound_beside_clips_are_counted(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.txt", "b/c.TXT", "meta.jsonl", "desktop.ini", "README", "a.wav"):
+        _touch(tmp_path / name)
+    _touch(tmp_path / "unknown.bin")
+    found = search(tmp_path)
+    assert [source.name for source in found.sources] == ["a.mp4", "unknown.bin"]
+    kinds = {".txt": 2, ".jsonl": 1, ".ini": 1, "README": 1, ".wav": 1}
+    assert (found.sidecars, found.num_own) == (kinds, 0)
+    assert [source.name for source in search(tmp_path / "a.txt").sources] == ["a.txt"]
+    with pytest.raises(UsageError, match=r"holds no clip, 1 other files \(1 \.txt\) only"):
+        search(tmp_path / "b")
+
+
+def test_stores_and_checkpoints_are_left_out_whole(tmp_path: Path) -> None:
+    _touch(tmp_path / "a.mp4")
+    _touch(tmp_path / "config.json", b"{}")
+    _touch(tmp_path / "others" / "config.json", b'{"kind": "frame"}')  # not of ours
+    _touch(tmp_path / "others" / "b.mp4")
+    for name in ("store.json", "manifest.sqlite", "data-00000.npy", "part-0001/data-00000.npy"):
+        _touch(tmp_path / "latents" / name)
+    run = tmp_path / "checkpoints" / "frame"
+    _touch(run / "config.json", b'{"format_version": 1, "kind": "frame"}')
+    for name in ("samples/000010.png", "sheet.png", "frames/data-00000.npy", "curve.png"):
+        _touch(run / name)
+    found = search(tmp_path)
+    assert [source.name for source in found.sources] == ["a.mp4", "others/b.mp4"]
+    assert found.num_own == 2
+    assert _names(run / "samples") == ["000010.png"]  # asked for by name
+    with pytest.raises(UsageError, match="is a store that ldf-video wrote; expected clips"):
+        search(tmp_path / "latents")
+    with pytest.raises(UsageError, match="holds nothing but stores and checkpoints"):
+        search(tmp_path / "checkpoints")
+
+
+def test_what_was_generated_is_left_out_unless_named(tmp_path: Path) -> None:
+    names = ["out.gif", "out.mp4", "out.png"]
+    for name in names:
+        with VideoWriter(tmp_path / "made" / name, fps=25) as writer:
+            writer.write(np.stack([barcode(k) for k in range(3)]))
+        (source,) = find_sources(tmp_path / "made" / name)
+        (clip,) = open_clips(source, Geometry(48, 64))
+        assert len(list(clip.frames)) == (1 if name == "out.png" else 3)
+    write_png(tmp_path / "made" / "curve.png", barcode(1))
+    write_clip(tmp_path / "clip.mp4", [barcode(5)])
+    Image.fromarray(barcode(6)).save(tmp_path / "clip.gif")
+    assert _names(tmp_path) == ["clip.gif", "clip.mp4"]
+    assert len(search(tmp_path).sources) == 6  # opens no file
+    with pytest.raises(UsageError, match="holds nothing but what ldf-video wrote itself, 4 files"):
+        find_sources(tmp_path / "made")
+    made = find_sources(tmp_path / "made", own=True)
+    assert [source.name for source in made] == ["curve.png", *names]
+    assert not is_own_file(tmp_path / "gone.mp4")
+
+
+def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
+    for name in ("a.zarr/0.0.0", "a.zarr/deep/0.0", "b/zarr.json", "b/c/0/0"):
+        _touch(tmp_path / name)
+    sources = find_sources(tmp_path)
+    assert [source.name for source in sources] == ["a.zarr", "b"]
+    for source in sources:
+        with pytest.raises(ReadError, match=r"^a zarr store: save its frames by "):
+            source_digest(source)
+    with pytest.raises(UsageError, match="is a zarr store"):
+        find_sources(tmp_path / "b")

@@ -31,7 +31,7 @@ from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import open_clips
-from ldf_video.video.sources import Source
+from ldf_video.video.sources import Source, is_own
 
 Frames = npt.NDArray[np.uint8]
 
@@ -219,9 +219,10 @@ def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> 
 
 
 def some_of(sources: Sequence[Source]) -> list[Source]:
-    """At most `SOURCES` of them, spread over all."""
+    """At most `SOURCES` of them, spread over all, none that ldf-video wrote itself."""
     places = {int(place) for place in np.linspace(0, len(sources) - 1, SOURCES)}
-    return [sources[place] for place in sorted(places)]
+    some = (sources[place] for place in sorted(places))
+    return [source for source in some if not is_own(source)]
 
 
 def own_rates(sources: Sequence[Source]) -> list[Fraction]:

@@ -28,7 +28,7 @@ from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
 from ldf_video.video.read import Reader, check_reader
-from ldf_video.video.sources import Source
+from ldf_video.video.sources import Found, Source
 
 Engine = Literal["local", "ray"]
 
@@ -78,13 +78,13 @@ def encode(
     device = choose_device(device)
     choose_precision(mixed_precision, device=device)  # before hours of adapting
     ranks = join_ranks(device)
-    sources = list_sources(clips, ranks)
+    found = list_sources(clips, ranks)
     place = [("--out", Path(out))]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         if frame_model is None:
             read = {k: v for k, v in (("fps", fps), ("crop", crop)) if v is not None}
-            asked = Asked(clips, sources, Path(out), overwrite, adapt_minutes, read, device)
+            asked = Asked(clips, found.sources, Path(out), overwrite, adapt_minutes, read, device)
             directory = own_or_adapted(asked, ranks, say=progress.say, quiet=quiet)
         else:
             directory, _ = ranks.of_first(lambda: find_frame_model(frame_model))
@@ -102,17 +102,17 @@ def encode(
         retry=retry,
     )
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
-        progress.say(job.announce(sources))
-        if fps is None and (said := ranks.of_first(lambda: _rates(job, sources))):
+        progress.say(job.announce(found.sources))
+        if fps is None and (said := ranks.of_first(lambda: _rates(job, found.sources))):
             progress.say(said)
         if mixing := ranks.of_first(job.mixing):
             progress.say(mixing)
         if engine == "ray":
             from ldf_video.pipelines.ray_engine import encode_on_ray
 
-            report, fit_db = encode_on_ray(job, sources, progress, overwrite=overwrite)
+            report, fit_db = encode_on_ray(job, found, progress, overwrite=overwrite)
         else:
-            report, fit_db = _encode_here(job, sources, progress, ranks, overwrite=overwrite)
+            report, fit_db = _encode_here(job, found, progress, ranks, overwrite=overwrite)
         store = StoreReader(job.out)
         _report_whole_store(report, store)
         for line in report.lines():
@@ -149,8 +149,8 @@ def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encode
     """Look at the store that is there, and encode nothing."""
     check_alone("encode --verify")
     with Progress("verify", unit="clips", quiet=quiet) as progress:
-        sources = list_sources(clips, ALONE)
-        return Encoded(out, verify_clips(out, sources, progress, drop=retry), None)
+        found = list_sources(clips, ALONE)
+        return Encoded(out, verify_clips(out, found.sources, progress, drop=retry), None)
 
 
 def _check_options(reader: str, workers: int | None, engine: str) -> None:
@@ -167,7 +167,7 @@ def _check_options(reader: str, workers: int | None, engine: str) -> None:
 
 
 def _encode_here(
-    job: EncodeJob, sources: Sequence[Source], progress: Progress, ranks: Ranks, *, overwrite: bool
+    job: EncodeJob, found: Found, progress: Progress, ranks: Ranks, *, overwrite: bool
 ) -> tuple[Report, float | None]:
     """Encode in this process, which may be one of several that were launched together."""
     encoder = job.make_encoder()
@@ -183,7 +183,7 @@ def _encode_here(
             progress.say(f"encode: {line}")
         with threads_kept():
             report = ingest(
-                sources,
+                found,
                 writer,
                 job.geometry,
                 transform=encoder,

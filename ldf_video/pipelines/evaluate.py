@@ -134,7 +134,7 @@ def evaluate(
     _check_options(num_clips=num_clips, skip=skip, output=output)
     device = choose_device(device)
     sources = find_sources(real)
-    others = None if generated is None else find_sources(generated)
+    others = None if generated is None else find_sources(generated, own=True)
     trained_on = None if train is None else find_sources(train)
     earlier = None if compare is None else Earlier.load(compare)
     models = load_models(

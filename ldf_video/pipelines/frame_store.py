@@ -53,10 +53,10 @@ def store_frames(
     """
     spec = frames_spec(geometry)
     ranks.of_first(lambda: check_frames_store(path, spec))
-    sources = list_sources(clips, ranks)
+    found = list_sources(clips, ranks)
     with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
         report = ingest(
-            sources,
+            found,
             writer,
             geometry,
             name="read",

@@ -7,13 +7,14 @@ go to the store in the order of its frames. What the store already has is not as
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ldf_video.pipelines.batches import Plain, Transform
+from ldf_video.pipelines.claim import claim
 from ldf_video.pipelines.intake import take_in
 from ldf_video.pipelines.report import Report, merge_reports
 from ldf_video.progress import Progress
@@ -22,7 +23,7 @@ from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import Reader
-from ldf_video.video.sources import Source, find_sources
+from ldf_video.video.sources import Found, search
 
 ALONE = Ranks()
 NO_INFO: Mapping[str, Any] = MappingProxyType({})
@@ -82,32 +83,32 @@ def lines_on_opening(writer: StoreWriter) -> list[str]:
     return lines
 
 
-def list_sources(clips: str | Path, ranks: Ranks) -> list[Source]:
-    """The same list in all processes, though files may come and go between their looks.
+def list_sources(clips: str | Path, ranks: Ranks) -> Found:
+    """The same search in all processes, though files may come and go between their looks.
 
     Raises:
         UsageError: there is nothing at `clips`.
     """
-    sources: list[Source] = []
+    found: list[Found] = []
 
     def look() -> None:
-        sources.extend(find_sources(clips))
+        found.append(search(clips))
 
     ranks.of_first(look)  # what is wrong with the path is told once
     if ranks.count == 1:
-        return sources
+        return found[0]
     if not ranks.is_first:
         look()
     digest = hashlib.sha256()
-    for source in sources:
+    for source in found[0].sources:
         digest.update(repr(source).encode("utf-8", "surrogateescape"))
     if len(set(ranks.gather(digest.digest()))) == 1:
-        return sources
-    return ranks.of_first(lambda: sources)
+        return found[0]
+    return ranks.of_first(lambda: found[0])
 
 
 def ingest(
-    sources: Sequence[Source],
+    found: Found,
     writer: StoreWriter,
     geometry: Geometry,
     *,
@@ -122,7 +123,7 @@ def ingest(
     """Bring a store up to date with the clips; goes on where a killed run stopped.
 
     Args:
-        sources: all that there are, the same in all processes; see `list_sources`.
+        found: all that there is, the same in all processes; see `list_sources`.
         writer: of the store; what it holds of unchanged sources is not read again.
         geometry: what frames are brought to.
         transform: uint8 frames (batch_size, H, W, 3), the first so many of them real, to rows
@@ -139,8 +140,10 @@ def ingest(
         What became of each source, of all processes, in each of them.
 
     Raises:
-        StoreError: the store cannot be written.
+        StoreError: the store is of clips of another place, or cannot be written.
     """
+    sources = found.sources
+    missing = ranks.of_first(lambda: claim(writer.path, sources))
     names = [source.name for source in sources]
     owners = writer.owners(names, [max(source.size, 0) for source in sources])
     mine = [source for source, owner in zip(sources, owners, strict=True) if owner == ranks.index]
@@ -157,8 +160,11 @@ def ingest(
             reader=reader,
             workers=workers,
         )
-        writer.forget_missing(names)
+        if not missing.is_kept:
+            writer.forget_missing(names)
         writer.commit()
         if ranks.count > 1:
             progress.say(f"{title}: done, waiting for the others")
-    return merge_reports(ranks.gather(report))
+    merged = merge_reports(ranks.gather(report))
+    merged.add_search(found, ranks.of_first(lambda: missing.lost(writer.path)))
+    return merged

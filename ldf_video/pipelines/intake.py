@@ -25,7 +25,8 @@ from ldf_video.readers.pool import ReaderPool
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP, Reader
-from ldf_video.video.sources import Source
+from ldf_video.video.series import PICTURE_SUFFIXES
+from ldf_video.video.sources import Source, is_own
 
 MAX_WORKERS = 16
 
@@ -102,6 +103,7 @@ class _Intake:
         self._reach = Reach(sources)
         self._digests: dict[str, str] = {}  # of sources that were opened, by name
         self._clips: dict[str, _Clip] = {}  # the clip that a source is at, by the source's name
+        self._lengths: dict[str, int] = {}  # of these, as far as they were read
         self._owners: dict[str, str] = {}  # the source that gives a clip, by the clip's id
         self._copies: dict[str, list[Source]] = {}  # the other sources of the same bytes, by digest
         self._next_round: list[Source] = []  # copies of what could not be reached
@@ -110,6 +112,7 @@ class _Intake:
     def run(self, geometry: Geometry, *, reader: Reader, workers: int | None) -> None:
         """Read what the store lacks, the largest sources first."""
         new = [source for source in self._sources if not self._is_current(source)]
+        new = [source for source in new if not self._is_own(source)]
         new.sort(key=lambda source: source.size, reverse=True)
         num_workers = choose_workers(workers, num_sources=len(new))
         with ReaderPool(geometry, reader=reader, num_workers=num_workers) as pool:
@@ -128,6 +131,14 @@ class _Intake:
             self.report.num_unchanged += 1
             self._reach.end(source)
         return current
+
+    def _is_own(self, source: Source) -> bool:
+        own = is_own(source)
+        if own:
+            self.report.num_own += 1
+            self.report.num_sources -= 1
+            self._reach.end(source)
+        return own
 
     def _plan(self, source: Source, digest: str, num_clips: int | None) -> list[int]:
         """With which frame each clip of a source is to be begun."""
@@ -154,6 +165,7 @@ class _Intake:
                 self._begin_clip(event)
             case FramesRead():
                 self._batcher.add(event.frames, to=self._clips[source.name].take)
+                self._lengths[source.name] += len(event.frames)
                 self._reach.at(source, event.position)
                 self._progress.update(self.report.num_frames, share=self._reach.share)
             case ClipEnded():
@@ -161,6 +173,8 @@ class _Intake:
                     self.report.salvaged.append((source.name, event.damage))
                 if event.note:
                     self.report.noted.append((source.name, event.note))
+                if self._lengths[source.name] == 1:
+                    self._note_still(source)
                 finish = self._clips.pop(source.name).finish
                 self._batcher.then(partial(finish, event.damage))
             case SourceEnded():
@@ -172,12 +186,18 @@ class _Intake:
         source = event.source
         if event.why_pyav:
             self.report.not_by_decord.append((source.name, event.why_pyav))
+        self._lengths[source.name] = event.first_frame
         self._clips[source.name] = _Clip(
             self._writer,
             id_of(self._digests[source.name], event.index),
             event,
             on_new=self._count,
         )
+
+    def _note_still(self, source: Source) -> None:
+        if source.series is None and source.path.suffix.lower() in PICTURE_SUFFIXES:
+            self.report.num_stills += 1
+            self.report.still = self.report.still or source.name
 
     def _count(self, num_frames: int) -> None:
         self.report.num_frames += num_frames

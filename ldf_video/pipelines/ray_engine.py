@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.pipelines.claim import Missing, claim
 from ldf_video.pipelines.encode_job import EncodeJob
 from ldf_video.pipelines.frame_encoder import Fit, pooled_psnr_db
 from ldf_video.pipelines.ingest import lines_on_opening
@@ -21,7 +22,7 @@ from ldf_video.pipelines.report import Report, merge_reports
 from ldf_video.progress import Progress
 from ldf_video.store.shares import NOBODY, known_owners
 from ldf_video.store.writer import StoreWriter
-from ldf_video.video.sources import Source
+from ldf_video.video.sources import Found, Source
 
 GROUPS_AN_ACTOR = 8
 """Into how many groups an actor's share of the sources falls: what is left is spread at the end."""
@@ -64,9 +65,10 @@ class EncodeActor:
         self._writer.commit()
         return report
 
-    def end(self, present: Sequence[str]) -> Fit:
-        """Forget sources that are gone, and close the part."""
-        self._writer.forget_missing(present)
+    def end(self, present: Sequence[str] | None) -> Fit:
+        """Forget sources that are gone, none if `present` is None, and close the part."""
+        if present is not None:
+            self._writer.forget_missing(present)
         self._writer.close()
         return self._encoder.fit()
 
@@ -85,7 +87,7 @@ def check_ray() -> None:
 
 def encode_on_ray(
     job: EncodeJob,
-    sources: Sequence[Source],
+    found: Found,
     progress: Progress,
     *,
     overwrite: bool = False,
@@ -95,7 +97,7 @@ def encode_on_ray(
 
     Args:
         job: what to do; its store is a folder that all nodes share.
-        sources: all that there are, found alike on all nodes.
+        found: all that there is, found alike on all nodes.
         progress: told of each group that is done.
         overwrite: move a store that differs aside.
         num_actors: as many; an actor a GPU or node by default.
@@ -116,7 +118,7 @@ def encode_on_ray(
     if started_here:
         ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
     try:
-        return _Cluster(job, progress, num_actors=num_actors).run(sources, overwrite=overwrite)
+        return _Cluster(job, progress, num_actors=num_actors).run(found, overwrite=overwrite)
     except RayTaskError as error:
         if isinstance(error.cause, LdfError):
             raise error.cause from None
@@ -144,12 +146,13 @@ class _Cluster:
         if job.workers is None:
             self._job = replace(job, workers=max(1, int(cores)))
 
-    def run(self, sources: Sequence[Source], *, overwrite: bool) -> tuple[Report, float | None]:
+    def run(self, found: Found, *, overwrite: bool) -> tuple[Report, float | None]:
         import ray
         from ray.util import ActorPool
 
+        sources = found.sources
         names = [source.name for source in sources]
-        affine, free = self._open_store(sources, names, overwrite=overwrite)
+        missing, affine, free = self._open_store(sources, names, overwrite=overwrite)
         actors = self._start()
         ray.get([actor.is_ready.remote() for actor in actors])
         own = [
@@ -163,25 +166,29 @@ class _Cluster:
             reports.append(report)
             self._say(reports, len(sources))
         reports += ray.get(own)
-        fits = ray.get([actor.end.remote(names) for actor in actors])
-        return merge_reports(reports), pooled_psnr_db(fits)
+        present = None if missing.is_kept else names
+        fits = ray.get([actor.end.remote(present) for actor in actors])
+        report = merge_reports(reports)
+        report.add_search(found, missing.lost(self._job.out))
+        return report, pooled_psnr_db(fits)
 
     def _open_store(
         self, sources: Sequence[Source], names: Sequence[str], *, overwrite: bool
-    ) -> tuple[list[list[Source]], list[Source]]:
-        """Make the store; the sources that each actor has in its part already, and the others."""
+    ) -> tuple[Missing, list[list[Source]], list[Source]]:
+        """Make the store; what it has beside, the sources of each actor's part, and the others."""
         job = self._job
         with StoreWriter(
             job.out, job.spec, info=job.info(), overwrite=overwrite, num_ranks=self._count
         ) as writer:
             for line in lines_on_opening(writer):
                 self._progress.say(f"encode: {line}")
+            missing = claim(job.out, sources)
             known = known_owners(job.out, names, num_ranks=self._count)
         affine: list[list[Source]] = [[] for _ in range(self._count)]
         free: list[Source] = []
         for source, owner in zip(sources, known, strict=True):
             (free if owner == NOBODY else affine[owner]).append(source)
-        return affine, free
+        return missing, affine, free
 
     def _start(self) -> list[Any]:
         import ray

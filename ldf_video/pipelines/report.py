@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ldf_video.video.sources import Source, natural_key
+from ldf_video.pipelines.claim import Missing
+from ldf_video.video.sources import Found, Source, natural_key
 
 
 @dataclass
@@ -21,6 +22,13 @@ class Report:
         quarantined: names and reasons of sources of which nothing could be read.
         noted: names of sources, and what a user must know of what was read of them.
         not_by_decord: names and reasons of videos that PyAV read where decord was asked for.
+        num_stills: pictures that came in as clips of one frame.
+        still: the first of them.
+        sidecars: how many files were left out as none that hold pictures, by suffix.
+        num_own: files, stores and checkpoints that ldf-video wrote and that were left out.
+        num_gone: sources that the store had before and uses no more: they are not there.
+        gone: one of them.
+        num_kept: sources of the store that this call was not asked about.
     """
 
     num_sources: int = 0
@@ -30,16 +38,34 @@ class Report:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     noted: list[tuple[str, str]] = field(default_factory=list)
     not_by_decord: list[tuple[str, str]] = field(default_factory=list)
+    num_stills: int = 0
+    still: str = ""
+    sidecars: Counter[str] = field(default_factory=Counter)
+    num_own: int = 0
+    num_gone: int = 0
+    gone: str = ""
+    num_kept: int = 0
 
     def first_reason(self) -> str:
         """Why nothing could be read, from the first source that could not."""
+        if self.num_own and not self.quarantined:
+            return "ldf-video wrote all of it itself; name one file to read it all the same"
         if not self.quarantined:
             return "no source gave a frame"
         name, reason = self.quarantined[0]
         return f"{name}: {reason}"
 
+    def add_search(self, found: Found, missing: Missing) -> None:
+        """Take note of what the search left out, and what the store has beside it."""
+        self.sidecars = found.sidecars
+        self.num_own += found.num_own
+        if missing.is_kept:
+            self.num_kept = len(missing.clips)
+        else:
+            self.num_gone, self.gone = len(missing.clips), min(missing.clips, default="")
+
     def lines(self) -> list[str]:
-        """A line for every source that did not come whole, one on notes, on the reader, the sum."""
+        """A line for every source that did not come whole, one for each thing to know, the sum."""
         listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
         listed += [f"  unreadable {name}: {reason}" for name, reason in self.quarantined]
         if self.noted:
@@ -53,12 +79,38 @@ class Report:
                 f"  decord was not right for {len(self.not_by_decord):,} of "
                 f"{self.num_sources:,} sources ({reasons}): read by PyAV"
             )
+        listed += self._beside()
         total = (
             f"{self.num_sources:,} sources: {self.num_frames:,} new frames, "
             f"{self.num_unchanged:,} sources unchanged, {len(self.salvaged):,} salvaged, "
             f"{len(self.quarantined):,} unreadable"
         )
         return [*listed, total]
+
+    def _beside(self) -> list[str]:
+        """What was not read, and why; pictures that may be meant otherwise."""
+        lines, left_out = list[str](), list[str]()
+        if self.num_stills > 1:
+            lines.append(
+                f"  {self.num_stills:,} pictures are clips of one frame, such as {self.still}: "
+                "name those of one clip alike but for a number: walk_0001.png, walk_0002.png"
+            )
+        if self.sidecars:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.sidecars.most_common(4))
+            count = self.sidecars.total()
+            left_out.append(f"{count:,} {'files' if count > 1 else 'file'} beside clips ({kinds})")
+        if self.num_own:
+            left_out.append(f"{self.num_own:,} that ldf-video wrote itself")
+        if left_out:
+            lines.append(f"  left out: {'; '.join(left_out)}")
+        if self.num_gone:
+            lines.append(
+                f"  {self.num_gone:,} sources that the store had are not there any more, such as "
+                f"{self.gone}: it uses their clips no more; put back, they cost no encoding"
+            )
+        if self.num_kept:
+            lines.append(f"  {self.num_kept:,} other sources of the store are kept as they are")
+        return lines
 
 
 def merge_reports(reports: Sequence[Report]) -> Report:
@@ -75,6 +127,9 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         quarantined=in_order([item for report in reports for item in report.quarantined]),
         noted=in_order([item for report in reports for item in report.noted]),
         not_by_decord=in_order([item for report in reports for item in report.not_by_decord]),
+        num_stills=sum(report.num_stills for report in reports),
+        still=next((report.still for report in reports if report.still), ""),
+        num_own=sum(report.num_own for report in reports),
     )
 
 

@@ -45,7 +45,7 @@ from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
 from ldf_video.training.tracking import check_tracker
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.sources import find_sources
+from ldf_video.video.sources import search
 from ldf_video.video.write import write_sheet
 
 FEWEST_FRAMES = 4
@@ -204,7 +204,7 @@ def train_frame(
     ranks = join_ranks(device)
 
     def check_input() -> None:  # a mistyped path fails before anything is written
-        find_sources(clips)
+        search(clips)
         _check_folders(clips, out=out, frames_store=frames_store)
         check_tracker(tracker)
         if max_memory is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ldf_video.errors import StoreError
@@ -10,7 +10,7 @@ from ldf_video.pipelines.report import Report
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.verify import Verified, drop_damaged, verify_store
-from ldf_video.video.sources import Source
+from ldf_video.video.sources import Source, is_own
 
 
 def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, drop: bool) -> Report:
@@ -36,8 +36,11 @@ def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, dr
             f"{out} has {_counted(found.num_problems, 'problem')}: encode --verify --retry lets go"
             " of what is damaged, and the next encode makes it anew"
         )
-    report = Report(num_sources=len(sources), num_unchanged=_count_current(out, sources))
-    missing = report.num_sources - report.num_unchanged
+    is_current = _current_in(out)
+    lacking = [source for source in sources if not is_current(source)]
+    own = [source for source in lacking if is_own(source)]
+    report = Report(len(sources) - len(own), len(sources) - len(lacking), num_own=len(own))
+    missing = len(lacking) - len(own)
     state = (
         f"{missing:,} new or changed: encode brings them in" if missing else "none new or changed"
     )
@@ -72,8 +75,8 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _count_current(out: Path, sources: Sequence[Source]) -> int:
-    """Sources that are there as the store knows them, whole or in quarantine."""
+def _current_in(out: Path) -> Callable[[Source], bool]:
+    """Whether a source is there as the store knows it, whole or in quarantine."""
     store = StoreReader(out)
     finished = set(store.clip_ids)
     stamps = {bad.source: (bad.size, bad.mtime_ns) for bad in store.quarantined()}
@@ -82,7 +85,9 @@ def _count_current(out: Path, sources: Sequence[Source]) -> int:
         stamps[known.source] = (known.size, known.mtime_ns)
         if known.clip_id not in finished:
             unfinished.add(known.source)
-    return sum(
-        source.name not in unfinished and stamps.get(source.name) == (source.size, source.mtime_ns)
-        for source in sources
-    )
+
+    def is_current(source: Source) -> bool:
+        stamp = source.size, source.mtime_ns
+        return source.name not in unfinished and stamps.get(source.name) == stamp
+
+    return is_current

@@ -319,6 +319,16 @@ def source_names(root: Path) -> Iterator[str]:
         yield from (source for (source,) in connection.execute(query))
 
 
+def clips_of_sources(root: Path) -> Iterator[tuple[str, str]]:
+    """The sources of a part, each with each id of its clips.
+
+    Raises:
+        StoreError: the manifest is damaged.
+    """
+    with reading(root) as connection:
+        yield from connection.execute("SELECT source, clip_id FROM sources")
+
+
 def count_quarantined(root: Path) -> int:
     """Count the sources of a part that are in quarantine.
 

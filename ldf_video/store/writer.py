@@ -120,6 +120,11 @@ class StoreWriter:
 
     # What is there
 
+    @property
+    def path(self) -> Path:
+        """The store's directory."""
+        return self._path
+
     def owners(self, sources: Sequence[str], sizes: Sequence[int]) -> list[int]:
         """Which process is to bring each source in, the same answer in every process.
 

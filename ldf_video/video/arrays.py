@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
 import numpy as np
 
 from ldf_video.errors import ReadError
 from ldf_video.video.files import reason_of
+from ldf_video.video.foreign import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location, RemotePath
 
 ARRAY_SUFFIX = ".npy"
+_MAGIC = b"\x93NUMPY"
+_CHANNELS = (1, 3, 4)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -48,6 +51,10 @@ def open_array(path: Location) -> ClipArray:
         ReadError: if it is no uint8 array (T, H, W, 3) or (N, T, H, W, 3) with at least one frame.
     """
     try:
+        with path.open("rb") as file:
+            head = file.read(FOREIGN_BYTES)
+        if not head.startswith(_MAGIC) and (what := describe_foreign(head)):
+            raise ReadError(what)
         return _MappedArray(path) if isinstance(path, Path) else _StreamedArray(path)
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
@@ -94,8 +101,8 @@ class _MappedArray:
     """A file of this machine, mapped into memory, read-only."""
 
     def __init__(self, path: Path) -> None:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-        _check(array.dtype, array.shape)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check(array.dtype, array.shape, array)
         self.shape: tuple[int, ...] = array.shape
         self._clips = array[None] if array.ndim == 4 else array
 
@@ -133,9 +140,59 @@ class _StreamedArray:
         return np.frombuffer(data, np.uint8).reshape(frame_shape)
 
 
-def _check(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+def _check(
+    dtype: np.dtype[np.generic], shape: tuple[int, ...], array: NDArray[Any] | None = None
+) -> None:
+    """Refuses another array, with what to write instead, as far as its values, if given, tell."""
     expected = "expected uint8 (T, H, W, 3) or (N, T, H, W, 3)"
-    if dtype != np.uint8 or len(shape) not in (4, 5) or shape[-1] != 3:
-        raise ReadError(f"an array of {dtype} {shape}; {expected}")
     if math.prod(shape) == 0:
         raise ReadError(f"an array of shape {shape} holds no frame; {expected}")
+    if dtype != np.uint8 or len(shape) not in (4, 5) or shape[-1] != 3:
+        frame = array
+        while frame is not None and frame.ndim > 2:  # from the middle: the first is often black
+            frame = frame[len(frame) // 2]
+        raise ReadError(f"an array of {dtype} {shape}; {expected}{_advice(dtype, shape, frame)}")
+
+
+def _advice(dtype: np.dtype[np.generic], shape: tuple[int, ...], frame: NDArray[Any] | None) -> str:
+    """What to write instead of an array, in NumPy's words; "" where that is not clear."""
+    levels, layout = _as_levels(dtype, frame), _with_channels(shape)
+    if not levels or not layout:
+        return ""
+    note = ""
+    if len(shape) < 4 and layout.endswith("[None]"):
+        note = "; a clip's frames belong in one file, put together by numpy.stack"
+    elif len(shape) == 4 and "[..., None]" in layout:
+        note = "; if time comes first, a = a.swapaxes(0, 1) before"
+    return f'; for a, the array: numpy.save("x.npy", {layout.format(levels)}){note}'
+
+
+def _as_levels(dtype: np.dtype[np.generic], frame: NDArray[Any] | None) -> str:
+    """NumPy's words for bringing an array `a` to uint8, told by one of its frames; "" if none."""
+    low, high = (0.0, 255.0) if frame is None else (float(frame.min()), float(frame.max()))
+    if dtype == np.uint8:
+        return "a"
+    if dtype.kind == "b":
+        return "(a * numpy.uint8(255))"
+    if dtype.kind == "f" and high <= 1:
+        scaled = "a * 255" if low >= 0 else "(a + 1) * 127.5"
+        return f'({scaled}).round().astype("uint8")'
+    if dtype.kind == "f":
+        return 'a.round().clip(0, 255).astype("uint8")'
+    if dtype.kind in "iu":
+        return 'a.clip(0, 255).astype("uint8")' if high <= 255 else '(a // 257).astype("uint8")'
+    return ""
+
+
+def _with_channels(shape: tuple[int, ...]) -> str:
+    """NumPy's words for bringing "{}" to (..., T, H, W, 3); "" where that is not clear."""
+    words = "{}"
+    if len(shape) > 3 and shape[-1] not in _CHANNELS and shape[-3] in _CHANNELS:
+        words, shape = "numpy.moveaxis({}, -3, -1)", (*shape[:-3], *shape[-2:], shape[-3])
+    if shape[-1] not in _CHANNELS:
+        words, shape = f"numpy.repeat({words}[..., None], 3, -1)", (*shape, 3)
+    elif shape[-1] == 1:
+        words = f"numpy.repeat({words}, 3, -1)"
+    elif shape[-1] == 4:
+        words = f"{words}[..., :3]"
+    return {3: f"{words}[None]", 4: words, 5: words}.get(len(shape), "")

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import RemoteError
+from ldf_video.video.foreign import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.losses import Losses
 from ldf_video.video.margins import Cropper, matroska_margins
@@ -95,7 +96,7 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
         raise ReadError(f"cannot be read: {error.strerror or error}") from error
     with file:
         try:
-            head = file.read(HEAD_BYTES)
+            head = file.read(FOREIGN_BYTES + HEAD_BYTES)
             cut_short, whole_gif = is_cut_short(file), None
             if head.startswith(b"GIF8"):
                 try:
@@ -115,6 +116,8 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
         if _is_picture(path, head):
             yield PictureMedia(path)
             return
+        if what := describe_foreign(head):
+            raise ReadError(what)
         with open_container(whole_gif or file) as container:
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PictureMedia(path)

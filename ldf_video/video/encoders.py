@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
 import av
-import imageio.v3 as iio
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldf_video.video.colour import yuv420_planes
+from ldf_video.video.own import MARK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,7 @@ class Mp4Encoder:
         self._upscale = upscale
         self.num_frames = 0
         self._container = _output(path, {"fflags": "+bitexact"})
+        self._container.metadata["comment"] = MARK.decode()
         self._stream = self._container.add_stream("libx264", rate=fps, options=_X264)
         self._stream.height, self._stream.width = even
         self._stream.pix_fmt = "yuv420p"
@@ -86,6 +88,7 @@ class GifEncoder:
 
     def __init__(self, path: Path, *, fps: Fraction, upscale: int, size: tuple[int, int]) -> None:
         self.note = None if fps <= _GIF_MAX_FPS else f"gif plays at {_GIF_MAX_FPS} frames a second"
+        self._path = path
         self._fps = min(fps, Fraction(_GIF_MAX_FPS))
         self._upscale = upscale
         self.num_frames = 0
@@ -110,6 +113,8 @@ class GifEncoder:
 
     def close(self) -> None:
         _finish(self._container, self._stream)
+        if self.num_frames:
+            _mark_gif(self._path)
 
     def _tick(self, index: int) -> int:
         # Rounding start times, not delays, keeps the mean rate: 30 a second is 3, 4, 3, ... ticks.
@@ -197,7 +202,16 @@ def sheet(
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Writes uint8 (H, W, 3) as a PNG."""
-    iio.imwrite(path, image, extension=".png", plugin="pillow")
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", MARK.decode())
+    Image.fromarray(image).save(path, format="PNG", pnginfo=info)
+
+
+def _mark_gif(path: Path) -> None:
+    """Puts a comment before the last byte (GIF89a, 24 and 27); FFmpeg writes none."""
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x21\xfe" + bytes([len(MARK)]) + MARK + b"\0\x3b")
 
 
 def _output(path: Path, options: dict[str, str]) -> OutputContainer:

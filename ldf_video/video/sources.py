@@ -8,7 +8,8 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,15 @@ from ldf_video.video.files import (
     locate,
     reason_of,
 )
+from ldf_video.video.foreign import ZARR
+from ldf_video.video.own import STORE_JSON, is_own_file, is_own_folder
 from ldf_video.video.series import Series, find_series
+from ldf_video.video.sidecars import sidecar_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_ZARR_SUFFIX, _ZARR_JSON = ".zarr", "zarr.json"
 _BLOCK_BYTES = 2**18
 _GONE_OR_CLOSED = (errno.ENOENT, errno.EACCES)
 _DIGITS = re.compile(r"([0-9]+)")
@@ -47,6 +52,7 @@ class Source:
             -1 if the file could not be looked at. A series has a number there that changes with any
             picture's name, size or time.
         series: the pictures, None for a file.
+        is_named: whether it is the file that the user named.
     """
 
     root: Location
@@ -54,6 +60,7 @@ class Source:
     size: int
     mtime_ns: int
     series: Series | None = None
+    is_named: bool = False
 
     @property
     def path(self) -> Location:
@@ -71,6 +78,7 @@ class Source:
             "size": self.size,
             "mtime_ns": self.mtime_ns,
             "series": series,
+            "is_named": self.is_named,
         }
 
     @classmethod
@@ -81,17 +89,60 @@ class Source:
             names, pattern = fields["series"]["names"], fields["series"]["pattern"]
             folder = root / name.removesuffix(pattern).rstrip("/")
             series = Series(folder, tuple(names), pattern)
-        return cls(root, name, fields["size"], fields["mtime_ns"], series)
+        size, mtime_ns = fields["size"], fields["mtime_ns"]
+        return cls(root, name, size, mtime_ns, series, fields["is_named"])
 
 
-def find_sources(clips: str | Location) -> list[Source]:
-    """Lists all that may be read under `clips` (or `clips` itself) in natural order of names.
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        sources: that may hold clips, in natural order of names.
+        sidecars: how many files were left out as none, by their suffix or name.
+        num_own: stores and checkpoints of ldf-video, left out with all that is below.
+    """
+
+    sources: list[Source]
+    sidecars: Counter[str] = field(default_factory=Counter)
+    num_own: int = 0
+
+
+def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
+    """Lists what `search` finds, without the files that ldf-video wrote, or with them if `own`.
+
+    Raises:
+        UsageError: as `search` does, and if there is nothing else.
+        ReadError: as `search` does.
+    """
+    found = search(clips)
+    sources = [source for source in found.sources if own or not is_own(source)]
+    if not sources:
+        raise UsageError(only_own(clips, len(found.sources)))
+    return sources
+
+
+def is_own(source: Source) -> bool:
+    """Returns whether a source, not named by the user, is a file that ldf-video wrote itself."""
+    return not source.is_named and source.series is None and is_own_file(source.path)
+
+
+def only_own(clips: object, num_files: int) -> str:
+    """Returns what a user is told where there is nothing else."""
+    return (
+        f"{clips} holds nothing but what ldf-video wrote itself, {num_files:,} files; expected "
+        "clips; name one of these files to read it all the same"
+    )
+
+
+def search(clips: str | Location) -> Found:
+    """Finds all that may be read under `clips` (or `clips` itself); opens no video.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, and so is all below a hidden directory. Links are
     followed, each real directory once, so loops end; behind a URL links to directories are not. A
     file that cannot be looked at is listed all the same (size and time -1): reading it will say
-    why.
+    why. Below `clips` texts, tables and sound are left out, and so are stores and checkpoints.
 
     Args:
         clips: a file or a directory: a path, or a URL that fsspec knows.
@@ -105,8 +156,9 @@ def find_sources(clips: str | Location) -> list[Source]:
     try:
         entry = _look(clips)
         if entry is not None and not entry.is_folder:
-            return [Source(clips.parent, entry.name, entry.size, entry.mtime_ns)]
-        found = [] if entry is None else list(_sources_under(clips))
+            named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
+            return Found([named])
+        found = Found([]) if entry is None else _search_under(clips)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -118,11 +170,18 @@ def find_sources(clips: str | Location) -> list[Source]:
         raise UsageError(
             f"{clips} {state}; expected a video or a directory of videos; check the path"
         )
-    if not found:
-        raise UsageError(
-            f"{clips} holds no file; expected at least one video; put your clips there"
-        )
-    return sorted(found, key=lambda source: natural_key(source.name))
+    if not found.sources:
+        holds = "holds no file" if not found.sidecars else f"holds no clip, {_counted(found)} only"
+        if found.num_own:
+            holds = "holds nothing but stores and checkpoints of ldf-video"
+        raise UsageError(f"{clips} {holds}; expected at least one video; put your clips there")
+    found.sources.sort(key=lambda source: natural_key(source.name))
+    return found
+
+
+def _counted(found: Found) -> str:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.sidecars.most_common(3))
+    return f"{sum(found.sidecars.values()):,} other files ({kinds})"
 
 
 def folder_series(folder: Location) -> Series:
@@ -205,24 +264,34 @@ def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
             while num_bytes := file.readinto(block):
                 digest.update(block[:num_bytes])
                 alive()
+    except IsADirectoryError as error:
+        raise ReadError(ZARR) from error
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
     return digest.digest()
 
 
-def _sources_under(clips: Location) -> Iterator[Source]:
+def _search_under(clips: Location) -> Found:
+    found = Found([])
+    num_own = 0
     for place, files in _walk(clips):
+        if files is None:
+            num_own += 1
+            continue
         prefix = f"{place}/" if place else ""
-        all_series = find_series(clips / place, [entry.name for entry in files])
-        in_series = {name for series in all_series for name in series.names}
-        if all_series:
-            by_name = {entry.name: entry for entry in files if entry.name in in_series}
-            for series in all_series:
-                size, stamp = _series_stamp([by_name[name] for name in series.names])
-                yield Source(clips, prefix + series.pattern, size, stamp, series)
+        by_name = {entry.name: entry for entry in files}
+        in_series = set[str]()
+        for series in find_series(clips / place, by_name):
+            in_series.update(series.names)
+            size, stamp = _series_stamp([by_name[name] for name in series.names])
+            found.sources.append(Source(clips, prefix + series.pattern, size, stamp, series))
         for entry in files:
-            if entry.name not in in_series:
-                yield Source(clips, prefix + entry.name, entry.size, entry.mtime_ns)
+            if kind := sidecar_kind(entry.name):
+                found.sidecars[kind] += 1
+            elif entry.name not in in_series:
+                source = Source(clips, prefix + entry.name, entry.size, entry.mtime_ns)
+                found.sources.append(source)
+    return replace(found, num_own=num_own)
 
 
 def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
@@ -236,8 +305,15 @@ def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
     return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
-def _walk(root: Location) -> Iterator[tuple[str, list[Entry]]]:
-    """Yields each directory, once, by its path relative to `root`, with its regular files."""
+def _walk(root: Location) -> Iterator[tuple[str, list[Entry] | None]]:
+    """Yields each directory, once, by its path relative to `root`, with its regular files.
+
+    Instead of these it yields None for a store or a checkpoint, and goes no deeper there. A zarr
+    store, whose files are pieces of arrays, is a file of the directory above.
+
+    Raises:
+        UsageError: if `root` itself is a store, of whichever kind.
+    """
     start = _look(root)
     waiting = [] if start is None else [("", start.identity)]
     seen = set[tuple[int, int]]()
@@ -253,6 +329,20 @@ def _walk(root: Location) -> Iterator[tuple[str, list[Entry]]]:
             if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
                 raise
             continue  # vanished, or closed to us: it holds nothing that could be reported
+        names = {entry.name for entry in entries}
+        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
+            if not place:
+                raise UsageError(
+                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
+                )
+            yield place, None
+            continue
+        if (place or root.name).endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
+            if not place:
+                raise UsageError(f"{root} is {ZARR}")
+            above, _, name = place.rpartition("/")
+            yield above, [Entry(name, 0, 0, is_folder=False)]
+            continue
         folders = [entry for entry in entries if entry.is_folder]
         # Reversed, as the last in is the first out: of two ways to a directory the first counts.
         folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)

@@ -1,0 +1,107 @@
+"""Whose clips a store holds: those of one place, so that none is let go for another's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+from ldf_video.errors import StoreError
+from ldf_video.store.format import read_store_json, write_store_json
+from ldf_video.store.manifest import clips_of_sources
+from ldf_video.store.parts import find_parts
+from ldf_video.video.files import local_path
+from ldf_video.video.sources import Source
+
+PLACE = "clips"
+"""What store.json calls it, under `info`."""
+
+LOOKED_UP = 100
+"""Sources of a store that are looked for where they were."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Sources with clips in a store that a call does not name.
+
+    Attributes:
+        clips: of each its ids.
+        is_kept: whether they stay: the call named one file, and says nothing about others.
+    """
+
+    clips: Mapping[str, Collection[str]]
+    is_kept: bool
+
+    def lost(self, store: Path) -> Missing:
+        """Those whose clips no other source of the store points at, as one that was renamed does.
+
+        Raises:
+            StoreError: a manifest is damaged.
+        """
+        if self.is_kept or not self.clips:
+            return self
+        held = {clip_id for name, clip_id in _clips_of(store) if name not in self.clips}
+        left = {name: ids for name, ids in self.clips.items() if not held.issuperset(ids)}
+        return replace(self, clips=left)
+
+
+def claim(store: Path, sources: Sequence[Source]) -> Missing:
+    """Make a store the one of these clips, if it holds none of another place.
+
+    The place is CLIPS, or the directory of a file. A store whose place is gone goes on with another
+    where that has a source of the same name: it was moved. So does one that knows no place.
+
+    Args:
+        store: its directory; nobody else claims it at the same time.
+        sources: found in one search, at least one.
+
+    Raises:
+        StoreError: the store holds clips of another place.
+    """
+    spec, info = read_store_json(store)
+    root = sources[0].root
+    place = str(root.resolve()) if isinstance(root, Path) else str(root)
+    known = {name for name, _ in _clips_of(store)}
+    before = info.get(PLACE)
+    names = {source.name for source in sources}
+    is_moved = not _are_there(before, known) and known & (names | _pictures(sources))
+    if known and before != place and not is_moved:
+        option = "--out" if spec.kind == "latents" else "--out or --frames-store"
+        raise StoreError(
+            f"{store} holds {len(known):,} sources of {before or 'other clips'}, and {place} is "
+            f"another place: name another {option}, or bring all clips under one directory and "
+            "name it"
+        )
+    if before != place:
+        write_store_json(store, spec, info={**info, PLACE: place})
+    gone = dict[str, list[str]]()
+    if not known <= names:
+        for name, clip_id in _clips_of(store):
+            if name not in names:
+                gone.setdefault(name, []).append(clip_id)
+    return Missing(gone, is_kept=sources[0].is_named)
+
+
+def _clips_of(store: Path) -> Iterator[tuple[str, str]]:
+    """Sources and the clips that they point at."""
+    return chain.from_iterable(map(clips_of_sources, find_parts(store).values()))
+
+
+def _are_there(place: str | None, names: set[str]) -> bool:
+    """Whether some of the sources may still be at a place; of a URL that is not asked."""
+    path = None if place is None else local_path(place)
+    if place is None or path is None:
+        return place is not None
+    some = (path / name for name in islice(names, LOOKED_UP))
+    return any(one.exists() or ("*" in one.name and one.parent.exists()) for one in some)
+
+
+def _pictures(sources: Sequence[Source]) -> set[str]:
+    """The pictures of all series by the names that they had as stills."""
+    return {
+        source.name.removesuffix(source.series.pattern) + name
+        for source in sources
+        if source.series is not None
+        for name in source.series.names
+    }
