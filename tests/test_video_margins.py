@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import random
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, write_clip, write_margins
 
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.margins import Margins, matroska_margins
+from ldf_video.video.margins import Cropper, Margins, matroska_margins
 from ldf_video.video.probe import probe
 from ldf_video.video.read import open_clips
 
@@ -39,6 +41,19 @@ def test_what_is_cut_off_is_not_shown(tmp_path: Path, margins: Margins, fps: int
     (clip,) = open_clips(path, Geometry(*shown[0].shape[:2], fps=fps))
     assert np.array_equal(list(clip.frames), np.repeat(shown, 2 if fps else 1, axis=0))
     assert (probe(path).height, probe(path).width) == shown[0].shape[:2]
+
+
+def _frame(height: int) -> av.VideoFrame:
+    frame = av.VideoFrame(64, height, "yuv420p")
+    frame.time_base = Fraction(1, 25)
+    return frame
+
+
+def test_rows_that_are_cut_off_count_for_the_matrix() -> None:
+    cut = Cropper(Margins(top=92, bottom=92))(_frame(720))
+    assert (cut.height, cut.colorspace) == (536, 1)  # BT.709
+    cut = Cropper(Margins(top=92, bottom=92))(_frame(718))
+    assert (cut.height, cut.colorspace) == (534, 2)  # not said
 
 
 def test_broken_headers_end_the_search(tmp_path: Path) -> None:

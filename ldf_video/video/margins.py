@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from av.filter import Graph
+from av.video.reformatter import Colorspace
+
+from ldf_video.video.resize import is_untagged_hd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +65,8 @@ class Cropper:
         width, height = frame.width - left - right, frame.height - top - bottom
         if width <= 0 or height <= 0:
             return frame
+        if is_untagged_hd(frame):  # by all of its rows
+            frame.colorspace = Colorspace.ITU709
         shape = (
             f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
             f":time_base={frame.time_base}:colorspace={frame.colorspace}:range={frame.color_range}"
