@@ -2,13 +2,28 @@
 
 Every function but `info` takes `device` ("auto", "cpu", "cuda" or "mps") and `quiet`. All raise
 `ldf_video.errors.LdfError`, whose message says what was got, what was expected and what to do.
-Paths may be strings. Options left at None have the command line's defaults.
+Paths may be strings, with `~` for the home directory. Options left at None have the command line's
+defaults; values that mean nothing raise `UsageError` before anything is made. `output` and `frames`
+are taken for `out` and `num_frames`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from ldf_video.options import (
+    Crop,
+    Device,
+    Engine,
+    Kind,
+    Optimizer,
+    Precision,
+    Preset,
+    Reader,
+    TrackerName,
+    checked,
+)
 
 if TYPE_CHECKING:
     from ldf_video.pipelines.encode import Encoded
@@ -16,22 +31,13 @@ if TYPE_CHECKING:
     from ldf_video.pipelines.generate import Generated
     from ldf_video.pipelines.reconstruct import Reconstructed
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "no", "bf16", "fp16"]
-Preset = Literal["default", "paper"]
-Kind = Literal["flow", "mlp"]
-Optimizer = Literal["muon", "adam", "adam8bit"]
-TrackerName = Literal["tensorboard"]
-Crop = Literal["centre", "none"]
-Reader = Literal["auto", "pyav", "decord"]
-Engine = Literal["local", "ray"]
 
-
+@checked
 def train_frame(
     clips: str | Path,
     *,
     out: str | Path = "checkpoints/frame",
-    size: str | None = None,
+    size: str | int | None = None,
     preset: Preset | None = None,
     width: int | None = None,
     latent_noise: float | None = None,
@@ -43,7 +49,7 @@ def train_frame(
     mixed_precision: Precision | None = None,
     gradient_checkpointing: bool | None = None,
     accumulate: int | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     crop: Crop | None = None,
     seed: int | None = None,
     resume: bool = True,
@@ -134,12 +140,13 @@ def train_frame(
     )
 
 
+@checked
 def encode(
     clips: str | Path,
     *,
     out: str | Path = "latents",
     frame_model: str | Path | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     crop: Crop | None = None,
     batch_size: int = 64,
     mixed_precision: Precision = "auto",
@@ -214,6 +221,7 @@ def encode(
     )
 
 
+@checked
 def train_top(
     *,
     latents: str | Path = "latents",
@@ -285,13 +293,14 @@ def train_top(
     )
 
 
+@checked
 def generate(
-    output: str | Path,
+    out: str | Path,
     *,
     num_frames: int | None = None,
     num_videos: int = 1,
     seed: int | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     upscale: int | None = None,
     start_from: str | Path | None = None,
     top_model: str | Path | None = None,
@@ -302,7 +311,7 @@ def generate(
     """Generate videos of any length; memory does not grow with it.
 
     Args:
-        output: .mp4, .gif or .png (a sheet); without a suffix a directory with an mp4 a video.
+        out: .mp4, .gif or .png (a sheet); without a suffix a directory with an mp4 a video.
             Several videos in one file stand side by side.
         num_frames: of each video, at least 1; 16 by default, or what a top model of the kind "mlp"
             makes.
@@ -320,13 +329,13 @@ def generate(
         The files and the seed.
 
     Raises:
-        UsageError: an option means nothing, or the output is the clip to go on from.
+        UsageError: an option means nothing, or `out` is the clip to go on from.
         CheckpointError: a model is missing or damaged.
     """
     from ldf_video.pipelines.generate import generate as run
 
     return run(
-        output,
+        out,
         num_frames=num_frames,
         num_videos=num_videos,
         seed=seed,
@@ -340,10 +349,11 @@ def generate(
     )
 
 
+@checked
 def reconstruct(
     clips: str | Path,
     *,
-    output: str | Path | None = None,
+    out: str | Path | None = None,
     frame_model: str | Path | None = None,
     upscale: int | None = None,
     device: Device = "auto",
@@ -353,7 +363,7 @@ def reconstruct(
 
     Args:
         clips: as in `train_frame`; a directory can only be measured.
-        output: .mp4, .gif or .png with the reconstructions; none by default.
+        out: .mp4, .gif or .png with the reconstructions; none by default.
         frame_model: as in `encode`.
         upscale: as in `generate`.
 
@@ -362,14 +372,14 @@ def reconstruct(
         read whole, with the reasons.
 
     Raises:
-        UsageError: an option means nothing, or the output is the input.
+        UsageError: an option means nothing, or `out` is the input.
         ReadError: nothing could be read.
     """
     from ldf_video.pipelines.reconstruct import reconstruct as run
 
     return run(
         clips,
-        output=output,
+        out=out,
         frame_model=frame_model,
         upscale=upscale,
         device=device,
@@ -377,6 +387,7 @@ def reconstruct(
     )
 
 
+@checked
 def evaluate(
     real: str | Path,
     *,
@@ -385,10 +396,10 @@ def evaluate(
     frame_model: str | Path | None = None,
     train: str | Path | None = None,
     num_clips: int = 5000,
-    size: str | None = None,
+    size: str | int | None = None,
     judge: str | Path | None = None,
     reference: str | Path | None = None,
-    output: str | Path | None = None,
+    out: str | Path | None = None,
     json_file: str | Path | None = None,
     compare: str | Path | None = None,
     skip: int = 0,
@@ -415,7 +426,7 @@ def evaluate(
         judge: a TorchScript file in place of EfficientNet-Lite0. Loading it runs the code in it.
         reference: an .npz file that keeps the judged reference: written where it is not there, else
             read in place of judging the real clips again.
-        output: .png, a sheet of real and judged clips.
+        out: .png, a sheet of real and judged clips.
         json_file: where all that was found is written as JSON.
         compare: what `json_file` kept of another model against the same real clips: how much
             farther this one's clips are, with the interval of the paired difference.
@@ -444,7 +455,7 @@ def evaluate(
         size=size,
         judge=judge,
         reference=reference,
-        output=output,
+        out=out,
         json_file=json_file,
         compare=compare,
         skip=skip,
@@ -454,6 +465,7 @@ def evaluate(
     )
 
 
+@checked
 def info(path: str | Path) -> dict[str, Any]:
     """Say what a video, a store, a checkpoint or a shipped model is; its "summary" comes first.
 

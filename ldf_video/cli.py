@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from ldf_video import api, hints
+from ldf_video import api, hints, options
 from ldf_video.errors import LdfError, OutputError, UsageError
 from ldf_video.interrupts import Stopped, stops_raised
 from ldf_video.launch import launched
@@ -28,31 +27,31 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+OUT = ("--out", "-o", "--output")
+"""Where a command writes to, by all its names."""
 
-Device = Annotated[api.Device, typer.Option(help="Where to compute.")]
+Device = Annotated[options.Device, typer.Option(help="Where to compute.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but results and errors.")]
 Clips = Annotated[
     str,  # a Path would take the second slash out of s3://
     typer.Argument(help="A video, or a directory searched recursively; a path or a URL."),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Updates in all.")]
+Steps = Annotated[int | None, typer.Option(help="Updates in all.")]
 Minutes = Annotated[
     float | None, typer.Option(help="Training time in all; 10 on a CPU, 5 on a GPU by default.")
 ]
 Rate = Annotated[float | None, typer.Option(help="Learning rate of Adam; muon's is in proportion.")]
 Precision = Annotated[
-    api.Precision | None, typer.Option(help="auto: bf16 on a GPU that has it, none elsewhere.")
+    options.Precision | None, typer.Option(help="auto: bf16 on a GPU that has it, none elsewhere.")
 ]
 Optimizer = Annotated[
-    api.Optimizer | None,
+    options.Optimizer | None,
     typer.Option(help="muon learns fastest; the state of adam8bit takes a quarter of adam's."),
 ]
 Tracker = Annotated[
-    api.TrackerName | None, typer.Option(help="Curves and pictures in OUT/tensorboard.")
+    options.TrackerName | None, typer.Option(help="Curves and pictures in OUT/tensorboard.")
 ]
-Seed = Annotated[
-    int | None, typer.Option(min=0, max=2**63 - 1, help="Drawn and printed when absent.")
-]
+Seed = Annotated[int | None, typer.Option(help="Drawn and printed when absent.")]
 Resume = Annotated[
     bool, typer.Option(help="Go on with the run in OUT, or move it aside and start anew.")
 ]
@@ -61,14 +60,14 @@ Init = Annotated[
 ]
 Fps = Annotated[str | None, typer.Option(help="Frames a second, such as 15 or 30000/1001.")]
 Crop = Annotated[
-    api.Crop | None, typer.Option(help="centre: the largest centred part; none: squeeze.")
+    options.Crop | None, typer.Option(help="centre: the largest centred part; none: squeeze.")
 ]
 FrameModel = Annotated[
     str | None,
     typer.Option(help="Directory or shipped name; checkpoints/frame, else pacman-32."),
 ]
 Upscale = Annotated[
-    int | None, typer.Option(min=1, help="Integer factor; at least 128 pixels by default.")
+    int | None, typer.Option(help="Integer factor; at least 128 pixels by default.")
 ]
 
 
@@ -149,24 +148,22 @@ def _version(
 @app.command("train-frame")
 def train_frame(
     clips: Clips,
-    out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/frame"),
+    out: Annotated[str, typer.Option(*OUT, help="Checkpoint directory.")] = "checkpoints/frame",
     size: Annotated[str | None, typer.Option(help="32 or WIDTHxHEIGHT, in pixels.")] = None,
     preset: Annotated[
-        api.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
+        options.Preset | None, typer.Option(help="paper: the paper's networks, a vector a frame.")
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(min=8, help="Channels of encoder and generator; 32 by default."),
+        typer.Option(help="Channels of encoder and generator; 32 by default."),
     ] = None,
     latent_noise: Annotated[
         float | None,
-        typer.Option(
-            min=0, help="On the latents that the generator learns from; 0.6, less is sharper."
-        ),
+        typer.Option(help="On the latents that the generator learns from; 0.6, less is sharper."),
     ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch_size: Annotated[int | None, typer.Option(min=4, help="Frames an update.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Frames an update.")] = None,
     learning_rate: Rate = None,
     optimizer: Optimizer = None,
     mixed_precision: Precision = None,
@@ -174,7 +171,7 @@ def train_frame(
         bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
     ] = False,
     accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Take a batch in so many parts: less memory.")
+        int | None, typer.Option(help="Take a batch in so many parts: less memory.")
     ] = None,
     fps: Fps = None,
     crop: Crop = None,
@@ -182,7 +179,7 @@ def train_frame(
     resume: Resume = True,
     tracker: Tracker = None,
     frames_store: Annotated[
-        Path | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
+        str | None, typer.Option(help="Where frames are kept; OUT/frames by default.")
     ] = None,
     init: Init = None,
     max_memory: Annotated[
@@ -226,20 +223,20 @@ def train_frame(
 @app.command()
 def encode(
     clips: Clips,
-    out: Annotated[Path, typer.Option(help="Directory of the latents.")] = Path("latents"),
+    out: Annotated[str, typer.Option(*OUT, help="Directory of the latents.")] = "latents",
     frame_model: FrameModel = None,
     fps: Fps = None,
     crop: Crop = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames a batch.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Frames a batch.")] = 64,
     mixed_precision: Precision = None,
     reader: Annotated[
-        api.Reader, typer.Option(help="Of videos; auto: PyAV, which is the faster.")
+        options.Reader, typer.Option(help="Of videos; auto: PyAV, which is the faster.")
     ] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that read; one a core by default.")
+        int | None, typer.Option(help="Processes that read; one a core by default.")
     ] = None,
     engine: Annotated[
-        api.Engine, typer.Option(help="ray: on a Ray cluster, an actor a GPU or node.")
+        options.Engine, typer.Option(help="ray: on a Ray cluster, an actor a GPU or node.")
     ] = "local",
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 where a source was not read whole.")
@@ -291,17 +288,17 @@ def encode(
 
 @app.command("train-top")
 def train_top(
-    latents: Annotated[Path, typer.Option(help="What encode made.")] = Path("latents"),
-    out: Annotated[Path, typer.Option(help="Checkpoint directory.")] = Path("checkpoints/top"),
+    latents: Annotated[str, typer.Option(help="What encode made.")] = "latents",
+    out: Annotated[str, typer.Option(*OUT, help="Checkpoint directory.")] = "checkpoints/top",
     kind: Annotated[
-        api.Kind | None, typer.Option(help="flow: any length; mlp: the paper's, WINDOW frames.")
+        options.Kind | None, typer.Option(help="flow: any length; mlp: the paper's, WINDOW frames.")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(min=2, help="Frames seen at once; 16 (flow), 5 (mlp).")
+        int | None, typer.Option(help="Frames seen at once; 16 (flow), 5 (mlp).")
     ] = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows an update.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows an update.")] = None,
     learning_rate: Rate = None,
     optimizer: Optimizer = None,
     mixed_precision: Precision = None,
@@ -338,16 +335,17 @@ def train_top(
 
 @app.command()
 def generate(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help=".mp4, .gif, .png, or a directory.")
-    ] = Path("out.mp4"),
-    frames: Annotated[int | None, typer.Option(help="Frames a video; 16.")] = None,
+    out: Annotated[str, typer.Option(*OUT, help=".mp4, .gif, .png, or a directory.")] = "out.mp4",
+    num_frames: Annotated[
+        int | None, typer.Option("--frames", "--num-frames", help="Frames a video; 16.")
+    ] = None,
     num_videos: Annotated[int, typer.Option(help="Videos, side by side in one file.")] = 1,
     seed: Seed = None,
     fps: Fps = None,
     upscale: Upscale = None,
     start_from: Annotated[
-        Path | None, typer.Option("--from", metavar="CLIP", help="A video to go on from.")
+        str | None,
+        typer.Option("--from", "--start-from", metavar="CLIP", help="A video to go on from."),
     ] = None,
     top_model: Annotated[
         str | None, typer.Option(help="Directory or shipped name; checkpoints/top, else pacman-32.")
@@ -362,8 +360,8 @@ def generate(
     """Generate videos of any length."""
     with _errors():
         generated = api.generate(
-            output,
-            num_frames=frames,
+            out,
+            num_frames=num_frames,
             num_videos=num_videos,
             seed=seed,
             fps=fps,
@@ -383,9 +381,7 @@ def generate(
 @app.command()
 def reconstruct(
     clips: Clips,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".mp4, .gif or .png of G(E(x)).")
-    ] = None,
+    out: Annotated[str | None, typer.Option(*OUT, help=".mp4, .gif or .png of G(E(x)).")] = None,
     frame_model: FrameModel = None,
     upscale: Upscale = None,
     device: Device = "auto",
@@ -395,7 +391,7 @@ def reconstruct(
     with _errors():
         result = api.reconstruct(
             clips,
-            output=output,
+            out=out,
             frame_model=frame_model,
             upscale=upscale,
             device=device,
@@ -428,22 +424,20 @@ def evaluate(
         str | None, typer.Option(help="32 or WIDTHxHEIGHT, where no model says it.")
     ] = None,
     judge: Annotated[
-        Path | None, typer.Option(help="TorchScript that judges; a program, which is run.")
+        str | None, typer.Option(help="TorchScript that judges; a program, which is run.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Keep the judged real clips in this .npz, or take them.")
+        str | None, typer.Option(help="Keep the judged real clips in this .npz, or take them.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Sheet of pictures, .png.")
-    ] = None,
+    out: Annotated[str | None, typer.Option(*OUT, help="Sheet of pictures, .png.")] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
+        str | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Another model's --json, to compare with.")
+        str | None, typer.Option(metavar="FILE", help="Another model's --json, to compare with.")
     ] = None,
     skip: Annotated[
-        int, typer.Option(min=0, help="Leave out so many first frames of generated videos.")
+        int, typer.Option(help="Leave out so many first frames of generated videos.")
     ] = 0,
     seed: Seed = None,
     device: Device = "auto",
@@ -462,7 +456,7 @@ def evaluate(
                 size=size,
                 judge=judge,
                 reference=reference,
-                output=output,
+                out=out,
                 json_file=json_file,
                 compare=compare,
                 skip=skip,
@@ -474,12 +468,12 @@ def evaluate(
             _echo(error.result.table())
             raise
         typer.echo(evaluated.table())
-        _say_last(hints.after_evaluate(output, real), quiet=quiet)
+        _say_last(hints.after_evaluate(out, real), quiet=quiet)
 
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A video, store, checkpoint or shipped name.")],
+    path: Annotated[str, typer.Argument(help="A video, store, checkpoint or shipped name.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:

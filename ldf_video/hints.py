@@ -45,7 +45,7 @@ def after_reconstruct(
     return f"{'' if output is None else f'look at {output}; '}next: {follows}"
 
 
-def after_evaluate(output: Path | None, real: str | Path) -> str:
+def after_evaluate(output: str | Path | None, real: str | Path) -> str:
     """What follows on figures."""
     if output is not None:
         return f"look at {output}; next: train for longer what is far from the row 'floor'"

@@ -120,7 +120,7 @@ def main(arguments: argparse.Namespace) -> None:
         }
 
     with (
-        open_run(arguments.out, "joint", given=given, resume=arguments.resume, build=build) as run,
+        open_run(arguments.out, "joint", given=given, resume=arguments.resume, make=build) as run,
         Progress("train-joint", unit="steps") as progress,
     ):
         if run.done:

@@ -15,7 +15,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"hints", "interrupts", "launch", "output", "progress"},
+    {"hints", "interrupts", "launch", "options", "output", "progress"},
     {"video"},
     {"readers"},
     {"store"},
@@ -97,7 +97,7 @@ def test_packages_stay_in_their_rooms(module: Path) -> None:
         assert rooms & {room_of(module), module.as_posix()}, f"{module} imports {top}"
 
 
-def test_the_command_line_knows_the_api_and_nothing_else_of_the_package() -> None:
+def test_the_command_line_knows_the_api_options_and_nothing_else_of_the_package() -> None:
     ours = {name for name in imports_of(Path("cli.py")) if name.startswith("ldf_video")}
     assert {".".join(name.split(".")[:2]) for name in ours} == {
         "ldf_video.api",
@@ -105,6 +105,7 @@ def test_the_command_line_knows_the_api_and_nothing_else_of_the_package() -> Non
         "ldf_video.hints",
         "ldf_video.interrupts",
         "ldf_video.launch",
+        "ldf_video.options",
     }
 
 

@@ -11,8 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from tiny_models import save_frame, write_array
 
+from ldf_video.api import reconstruct
 from ldf_video.pipelines.encode import Encoded, encode
-from ldf_video.pipelines.reconstruct import reconstruct
 from ldf_video.store.reader import StoreReader
 from ldf_video.video import sources
 

@@ -13,10 +13,11 @@ from tiny_models import frame_model, save_frame, save_pair, save_top
 from typer.testing import CliRunner
 
 import ldf_video
+from ldf_video.api import evaluate
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
 from ldf_video.pipelines import evaluate as room
-from ldf_video.pipelines.evaluate import Evaluated, evaluate
+from ldf_video.pipelines.evaluate import Evaluated
 from ldf_video.pipelines.evaluation import judged
 from ldf_video.pipelines.evaluation.clouds import difference
 from ldf_video.pipelines.generate import generate
@@ -355,7 +356,7 @@ def test_wrong_usage(root: Path) -> None:
         run(num_clips=19)
     with pytest.raises(UsageError, match=r"-o sheet\.mp4: expected a sheet of pictures, \.png"):
         run(output="sheet.mp4")
-    with pytest.raises(UsageError, match="--size 16: the model makes 32x32; leave it out"):
+    with pytest.raises(UsageError, match="--size 16x16: the model makes 32x32; leave it out"):
         run(size="16")
     with pytest.raises(UsageError, match="nothing does not exist"):
         run(generated="nothing")

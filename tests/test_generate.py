@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import signal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,9 +17,10 @@ from launch_variables import as_launched
 from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
+from ldf_video.api import generate
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.pipelines import generate as room
-from ldf_video.pipelines.generate import Generated, generate, video_generator
+from ldf_video.pipelines.generate import Generated, video_generator
 from ldf_video.pipelines.reconstruct import reconstruct
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
 from ldf_video.progress import Progress
@@ -26,9 +28,6 @@ from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model
 from ldf_video.video.probe import probe
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -311,8 +310,16 @@ def test_options_that_mean_nothing(root: Path, options: dict[str, Any], said: st
 
 @pytest.mark.parametrize("name", ["out.avi", "out.mp4.txt"])
 def test_another_suffix_is_wrong_usage(root: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"expected one of \.mp4, \.gif, \.png"):
+    with pytest.raises(UsageError, match=r"expected \.mp4, \.gif, \.png or a directory; .* in /"):
         make(name)
+
+
+def test_a_directory_with_a_dot_in_its_name(root: Path) -> None:
+    assert make("out.v2/", num_videos=2).paths == (Path("out.v2/0000.mp4"), Path("out.v2/0001.mp4"))
+    assert make("out.v2", num_videos=2).paths[1] == Path("out.v2/0001.mp4")  # it is there
+    assert make("made.mp4/").paths == (Path("made.mp4/0000.mp4"),)
+    with pytest.raises(UsageError, match="is a directory"):
+        make("made.mp4")
 
 
 # -- which models --------------------------------------------------------------------------------

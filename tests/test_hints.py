@@ -64,7 +64,7 @@ def test_encode_and_train_top(root: Path) -> None:
     assert last("encode 'my clips'") == (
         "to look at it: ldf-video info latents; next: ldf-video train-top"
     )
-    assert last("encode 'my clips' --out b/").endswith("next: ldf-video train-top --latents b")
+    assert last("encode 'my clips' --out b/").endswith("next: ldf-video train-top --latents b/")
     assert last(f"train-top --out new {TRAIN}") == (
         "look at new/sheet.png, new/sheet.mp4, new/curve.png; "
         "next: ldf-video generate --top-model new"

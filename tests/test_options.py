@@ -1,12 +1,18 @@
-"""Options that become values: devices, precisions, sizes, rates."""
+"""Options that become values: numbers, paths, devices, precisions, sizes, rates."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from ldf_video import api, options
+from ldf_video.cli import app
 from ldf_video.errors import UsageError
 from ldf_video.pipelines.devices import choose_device, choose_precision
 from ldf_video.pipelines.geometry import (
@@ -71,7 +77,10 @@ def test_rates(text: str, expected: Fraction) -> None:
     assert parse_fps(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "fast", "1/0", "nan", "inf", "0.0000001"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-1", "fast", "1/0", "1.2.3", "nan", "inf", "0.0000001", "1e9", "9" * 30, "9" * 6000],
+)
 def test_rates_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match=f"--fps {text}: expected a positive number"):
         parse_fps(text)
@@ -87,3 +96,133 @@ def test_geometry_goes_to_a_config_and_back() -> None:
         with_options(geometry, fps=None, crop="middle")
     with pytest.raises(UsageError, match="99999"):
         make_geometry(size="99999", fps=None, crop=None)
+
+
+# -- values, as the API and the command line take them -------------------------------------------
+
+
+def taken(name: str, value: Any) -> Any:
+    """What a command would get."""
+    return options.CHECKS[name](options.flag(name), value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("size", 32, "32x32"),
+        ("size", np.int16(32), "32x32"),
+        ("size", "064X36", "64x36"),
+        ("fps", 15, "15/1"),
+        ("fps", 29.97, "2997/100"),
+        ("fps", np.float64(12.5), "25/2"),
+        ("fps", Fraction(30000, 1001), "30000/1001"),
+        ("steps", np.int64(7), 7),
+        ("steps", 1e4, 10_000),
+        ("steps", np.float32(8), 8),
+        ("seed", 0, 0),
+        ("seed", np.uint64(2**63 - 1), 2**63 - 1),
+        ("minutes", 1, 1.0),
+        ("minutes", np.float16(0.5), 0.5),
+        ("latent_noise", 0, 0.0),
+        ("workers", 0, 0),
+        ("resume", np.False_, False),
+        ("out", b"run", "run"),
+        ("out", Path("~/run"), Path.home() / "run"),
+        ("out", "~/run.v2/", str(Path.home() / "run.v2") + "/"),
+        ("clips", "s3://bucket/clips", "s3://bucket/clips"),
+        ("optimizer", "adam", "adam"),
+    ],
+)
+def test_values_that_mean_something_are_taken(name: str, value: Any, expected: Any) -> None:
+    got = taken(name, value)
+    assert got == expected
+    assert type(got) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("size", True, "--size True: expected a number or WIDTHxHEIGHT"),
+        ("size", 32.5, "--size 32.5: expected"),
+        ("size", (32, 32), "--size (32, 32): expected"),
+        ("size", "9" * 5000, "--size 9"),
+        ("fps", 0, "--fps 0: expected a positive number"),
+        ("fps", float("nan"), "--fps nan: expected"),
+        ("fps", True, "--fps True: expected"),
+        ("steps", 2.5, "--steps 2.5: expected 1 or more"),
+        ("steps", True, "--steps True: expected 1 or more"),
+        ("steps", "9", "--steps 9: expected 1 or more"),
+        ("steps", float("inf"), "--steps inf: expected"),
+        ("steps", float("nan"), "--steps nan: expected"),
+        ("batch_size", 0, "--batch-size 0: expected 1 or more"),
+        ("seed", -1, "--seed -1: expected 0 or more"),
+        ("seed", 2**64, "--seed 18446744073709551616: expected 0 or more, under 2**63"),
+        ("minutes", float("nan"), "--minutes nan: expected more than 0"),
+        ("minutes", float("inf"), "--minutes inf: expected more than 0"),
+        ("minutes", True, "--minutes True: expected more than 0"),
+        ("minutes", "1", "--minutes 1: expected more than 0"),
+        ("learning_rate", 0, "--learning-rate 0: expected more than 0"),
+        ("latent_noise", float("nan"), "--latent-noise nan: expected 0 to 10"),
+        ("num_frames", 0, "--frames 0: expected 1 or more"),
+        ("workers", -1, "--workers -1: expected 0 or more"),
+        ("resume", "no", "--resume no: expected True or False"),
+        ("quiet", 1, "--quiet 1: expected True or False"),
+        ("out", "", "--out '': expected a path"),
+        ("out", 3, "--out 3: expected a path"),
+        ("out", "a\0b", "--out 'a\\x00b': expected a path"),
+        ("clips", None, "CLIPS None: expected a path"),
+        ("device", "abacus", "--device abacus: expected auto, cpu, cuda or mps"),
+        ("tracker", "wandb", "--tracker wandb: expected tensorboard"),
+        ("kind", 1, "--kind 1: expected flow or mlp"),
+        ("max_memory", 2**30, "--max-memory 1073741824: expected text"),
+    ],
+)
+def test_values_that_mean_nothing_name_the_option(name: str, value: Any, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        taken(name, value)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("train-frame clips", "--seed", "-1"),
+        ("train-frame clips", "--batch-size", "0"),
+        ("train-frame clips", "--minutes", "nan"),
+        ("train-frame clips", "--out", ""),
+        ("train-top", "--seed", str(2**64)),
+        ("train-top", "--window", "1"),
+        ("encode clips", "--fps", "0"),
+        ("encode clips", "--workers", "-1"),
+        ("generate", "--num-videos", "0"),
+        ("generate", "--upscale", "0"),
+    ],
+)
+def test_the_command_line_and_the_api_say_the_same_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*command.split(), option, value])
+    assert result.exit_code == 2
+    numbers: dict[str, Any] = {"--minutes": float, "--out": str, "--fps": str}
+    given = {option[2:].replace("-", "_"): numbers.get(option, int)(value)}
+    name, *arguments = command.split()
+    arguments += ["out.mp4"] if name == "generate" else []
+    with pytest.raises(UsageError) as error:
+        getattr(api, name.replace("-", "_"))(*arguments, **given)
+    assert result.stderr == f"error: {error.value}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_names_are_taken_and_none_is_the_default() -> None:
+    @options.checked
+    def command(out: str | Path = "here", *, num_frames: int | None = None) -> Any:
+        return out, num_frames
+
+    assert command(None, num_frames=np.int8(3)) == ("here", 3)
+    old: Any = command
+    assert old(output="there", frames=4) == ("there", 4)
+    with pytest.raises(UsageError, match="got out and output: give one name"):
+        old(out="here", output="there")
+    with pytest.raises(TypeError):
+        old(frobnicate=1)

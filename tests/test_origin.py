@@ -244,10 +244,11 @@ def test_another_model_is_a_changed_option(root: Path) -> None:
     train(root, init=root / "pair")
     for given, said in (
         ({"init": "tiny-32"}, f"has --init {root / 'pair'}, asked for --init tiny-32"),
-        ({"init": str(root / "pair" / "frame")}, "asked for --init"),
+        ({"init": "nowhere"}, "no frame model nowhere"),
     ):
         with pytest.raises(CheckpointError, match=said):
             train(root, **given)
+    assert train(root, init=root / "pair" / "frame") == root / "run"  # the same model
     train(root, "plain", steps=1)
     with pytest.raises(CheckpointError, match="has no --init, asked for --init"):
         train(root, "plain", steps=1, init=root / "pair")

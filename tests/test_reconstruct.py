@@ -10,9 +10,10 @@ from clip_files import barcode, write_clip
 from PIL import Image
 from tiny_models import make_frames, save_frame, write_array
 
+from ldf_video.api import reconstruct
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines import reconstruct as room
-from ldf_video.pipelines.reconstruct import Reconstructed, reconstruct
+from ldf_video.pipelines.reconstruct import Reconstructed
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.progress import Progress
 from ldf_video.video.pixels import from_model, to_model

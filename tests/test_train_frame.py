@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tape import Tape
 from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
 
+from ldf_video.api import train_frame
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.ali_game import AliGame
@@ -22,7 +24,7 @@ from ldf_video.models.frame import every, pixel_loss
 from ldf_video.models.noise import Part
 from ldf_video.pipelines import train_frame as pipeline
 from ldf_video.pipelines.held_out import split
-from ldf_video.pipelines.train_frame import FrameLevel, train_frame
+from ldf_video.pipelines.train_frame import FrameLevel
 from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
@@ -224,7 +226,7 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
         ({"preset": "cubist"}, "--preset cubist: expected default or paper"),
         ({"preset": "paper", "size": "16"}, "--size: frame size 16x16: the paper's networks"),
         ({"width": 20}, "--width 20: expected a multiple of 8"),
-        ({"width": 0}, "--width 0: expected a multiple of 8"),
+        ({"width": 0}, "--width 0: expected 8 or more"),
         ({"latent_noise": -0.1}, "--latent-noise -0.1: expected 0 to 10"),
         ({"latent_noise": float("nan")}, "--latent-noise nan: expected 0 to 10"),
         ({"preset": "paper", "width": 32}, "--width 32: --preset paper has no such thing"),
@@ -362,3 +364,90 @@ def test_of_several_processes_the_first_looks_at_the_input_for_all(
     monkeypatch.setattr(pipeline, "join_ranks", lambda device: Second(1, 2))
     with pytest.raises(UsageError, match=r"^what the first process says$"):
         pipeline.train_frame(tmp_path / "nowhere", out=tmp_path / "run")
+
+
+# -- going on ------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_to_more_steps(root: Path) -> None:
+    run = train(root)
+    before = checkpoints.load_weights(run)
+    train(root, steps=4)
+    state = checkpoints.load_state(run)
+    assert state is not None
+    assert (state["step"], state["done"]) == (4, True)
+    config = checkpoints.load_config(run)
+    assert (config["training"]["steps"], config["options"]["steps"]) == (4, 4)
+    now = checkpoints.load_weights(run)
+    assert any(not torch.equal(now[name], before[name]) for name in now)
+    assert [line["step"] for line in held_out_lines(run)] == [2, 4]
+
+
+def test_a_finished_run_says_how_to_go_on(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(root)
+    train(root, quiet=False)
+    said = "run is finished (2 steps); more --steps or --minutes go on with it, --no-resume starts"
+    assert said in capfd.readouterr().err
+
+
+def test_a_finished_run_whose_clips_changed_names_both_and_the_way_on(root: Path) -> None:
+    run = train(root)
+    np.save(root / "clips" / "new.npy", make_frames(5, seed=99))
+    said = r"began with 42 frames of 21 clips, .*clips now gives 47 of 22, .*--init .*run --out NEW"
+    for longer in ({}, {"steps": 9}):
+        with pytest.raises(CheckpointError, match=said):
+            train(root, **longer)
+    assert checkpoints.load_config(run)["training"]["steps"] == 2
+    config = checkpoints.load_config(train(root, out="new", init=run))
+    assert config["data"]["clips"] == 22
+
+
+def test_a_finished_run_needs_its_frames_no_more(root: Path) -> None:
+    run = train(root)
+    shutil.rmtree(run / "frames")
+    train(root)
+    assert not (run / "frames").exists()
+
+
+def test_a_run_remembers_where_its_frames_lie(root: Path) -> None:
+    run = train(root, frames_store=root / "deep" / "big")
+    state = checkpoints.load_state(run)
+    assert state is not None
+    checkpoints.save_state(run, state | {"step": 1, "done": False})
+    assert train(root) == run
+    assert not (run / "frames").exists()
+    assert checkpoints.load_config(run)["options"]["frames_store"] == "../deep/big"
+    checkpoints.save_state(run, state | {"step": 1, "done": False})
+    (root / "deep").rename(root / "moved")
+    train(root, frames_store=root / "moved" / "big")  # it may be named anew
+    assert checkpoints.load_config(run)["options"]["frames_store"] == "../moved/big"
+
+
+@pytest.mark.parametrize("store", [None, "big"])
+def test_frames_that_do_not_depend_on_what_changed_are_not_read_again(
+    root: Path, store: str | None
+) -> None:
+    run = train(root, frames_store=store)
+    place = root / store if store else run / "frames"
+    made = (place / "manifest.sqlite").stat()
+    train(root, resume=False, learning_rate=2e-3)
+    assert (place / "manifest.sqlite").stat().st_ino == made.st_ino
+    assert run.with_name("run.old-1").exists()
+    train(root, resume=False, size=16)
+    assert StoreReader(run / "frames").spec.item_shape == (16, 16, 3)
+    kept = root / store if store else root / "run.old-2" / "frames"
+    assert (kept / "manifest.sqlite").stat().st_ino == made.st_ino
+
+
+def test_a_run_remembers_its_tracker(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    whole = pipeline.Trainer
+
+    def noted(*arguments: Any, tracker: str | None, **options: Any) -> Any:
+        asked.append(tracker)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "Trainer", noted)
+    train(root, tracker="tensorboard")
+    train(root, steps=3)
+    assert asked == ["tensorboard", "tensorboard"]

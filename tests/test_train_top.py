@@ -12,6 +12,7 @@ from latent_data import write_latents
 from tiny_cli import shrink
 from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
+from ldf_video.api import train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.models.mlp import MlpTop
 from ldf_video.pipelines import train_top as room
@@ -56,7 +57,7 @@ def test_a_window_is_whole_blocks_that_clips_fill(
 
 def train(root: Path, latents: str = "latents", **options: Any) -> Path:
     asked = {"steps": 2, "batch_size": 4, "seed": 1, "quiet": True} | options
-    return room.train_top(latents=root / latents, out=root / "top", **asked)
+    return train_top(latents=root / latents, out=root / "top", **asked)
 
 
 @pytest.fixture
@@ -148,16 +149,51 @@ def test_what_is_no_store_of_latents(root: Path) -> None:
         open_latents(root / "empty")
 
 
-def test_other_clips_than_the_runs_are_refused_and_both_counted(root: Path) -> None:
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_clips_than_the_runs_are_refused_and_both_counted(root: Path, finished: bool) -> None:
     write_latents(root / "latents", [20])
     write_latents(root / "other", [20, 30])  # the same frame model's
     train(root)
-    (root / "top" / checkpoints.STATE).unlink()  # not finished
-    train(root)  # the same clips: it goes on
-    (root / "top" / checkpoints.STATE).unlink()
-    expected = r"began with 20 frames of 1 clips, .*other now gives 50 of 2.*--no-resume"
+    if not finished:
+        (root / "top" / checkpoints.STATE).unlink()
+        train(root)  # the same clips: it goes on
+        (root / "top" / checkpoints.STATE).unlink()
+    expected = r"began with 20 frames of 1 clips, .*other now gives 50 of 2.*--init .*--no-resume"
     with pytest.raises(CheckpointError, match=expected):
         train(root, "other")
+
+
+@pytest.mark.parametrize("first", [{}, {"optimizer": "adam"}, {"kind": "mlp"}], ids=str)
+@pytest.mark.parametrize("more", [{"steps": 4}, {"minutes": 1 / 600, "steps": None}], ids=str)
+def test_a_finished_run_goes_on_for_longer(root: Path, first: Any, more: Any) -> None:
+    write_latents(root / "latents", [20])
+    train(root, **first)
+    path = root / "top" / checkpoints.CONFIG
+    state = checkpoints.load_state(root / "top")
+    assert state is not None
+    if "minutes" in more:
+        checkpoints.save_state(root / "top", state | {"elapsed_seconds": 0.01})
+    train(root, **more)
+    state = checkpoints.load_state(root / "top")
+    assert state is not None
+    assert state["done"]
+    assert state["step"] == 4 if "minutes" not in more else state["step"] > 2
+    weights = checkpoints.load_weights(root / "top")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    before = path.read_text()
+    train(root, **more)  # finished again
+    assert path.read_text() == before
+
+
+def test_options_that_the_run_has_anyway_go_on(root: Path) -> None:
+    write_latents(root / "latents", [13] * 3)
+    train(root)
+    rate = {"learning_rate": 1e-3, "optimizer": "muon"}
+    for given in ({"window": 16}, {"window": 12}, {"kind": "flow"}, rate, {"fps": None}):
+        given.pop("fps", None)
+        train(root, **given)
+    with pytest.raises(CheckpointError, match="has --window 12, asked for --window 8"):
+        train(root, window=8)
 
 
 def test_memory_that_runs_out_is_told_in_one_line(

@@ -55,7 +55,7 @@ def encode(
     *,
     out: str | Path = "latents",
     frame_model: str | Path | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     crop: str | None = None,
     batch_size: int = 64,
     mixed_precision: str = "auto",

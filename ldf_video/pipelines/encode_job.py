@@ -94,7 +94,7 @@ def plan_job(
     frame_model: Path,
     *,
     out: Path,
-    fps: str | None,
+    fps: str | float | None,
     crop: str | None,
     device: str,
     mixed_precision: str,

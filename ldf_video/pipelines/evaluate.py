@@ -114,10 +114,10 @@ def evaluate(
     frame_model: str | Path | None = None,
     train: str | Path | None = None,
     num_clips: int = DEFAULT_CLIPS,
-    size: str | None = None,
+    size: str | int | None = None,
     judge: str | Path | None = None,
     reference: str | Path | None = None,
-    output: str | Path | None = None,
+    out: str | Path | None = None,
     json_file: str | Path | None = None,
     compare: str | Path | None = None,
     skip: int = 0,
@@ -128,8 +128,7 @@ def evaluate(
     """Compare clips with real ones; see `ldf_video.api.evaluate`."""
     check_alone("evaluate")
     output, json_file, reference, compare, judge = (
-        None if path is None else Path(path)
-        for path in (output, json_file, reference, compare, judge)
+        None if path is None else Path(path) for path in (out, json_file, reference, compare, judge)
     )
     _check_options(num_clips=num_clips, skip=skip, output=output)
     device = choose_device(device)

@@ -30,6 +30,7 @@ from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
+from ldf_video.video.encoders import ENCODERS
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.pixels import from_model, to_model
@@ -63,12 +64,12 @@ class Generated:
 
 @own_state()
 def generate(
-    output: str | Path,
+    out: str | Path,
     *,
     num_frames: int | None = None,
     num_videos: int = 1,
     seed: int | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     upscale: int | None = None,
     start_from: str | Path | None = None,
     top_model: str | Path | None = None,
@@ -78,15 +79,14 @@ def generate(
 ) -> Generated:
     """Generate videos; see `ldf_video.api.generate`."""
     check_alone("generate")
-    output = Path(output)
-    _check_counts(num_frames=num_frames, num_videos=num_videos, upscale=upscale)
     rate = None if fps is None else parse_fps(fps)
-    paths = _paths(output, num_videos)
+    is_directory = _is_directory(out)
+    paths = _paths(Path(out), num_videos) if is_directory else (Path(out),)
     check_output(paths[0])
     clip = None if start_from is None else _named_clip(Path(start_from))
-    if not output.suffix:
-        _check_folder(output, paths)
-    check_files([("-o", path) for path in paths], inputs=[] if clip is None else [clip])
+    if is_directory:
+        _check_folder(Path(out), paths)
+    check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
     device = choose_device(device)
     directory, shipped = find_top_model(top_model)
     top = load_top_model(directory, device=device)
@@ -107,14 +107,14 @@ def generate(
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
         done = 0
         notes: set[str] = set()
-        size = num_videos if output.suffix else VIDEOS_AT_ONCE
+        size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
             context = None if past is None else past.expand(len(group), *past.shape)
             generators = [video_generator(seed, video) for video in group]
             blocks = top.model.sample(num_frames, generators, context=context)
-            files = paths if output.suffix else paths[group.start : group.stop]
-            with _Outputs(files, tiled=bool(output.suffix), fps=rate, upscale=upscale) as outputs:
+            files = paths[group.start : group.stop] if is_directory else paths
+            with _Outputs(files, tiled=not is_directory, fps=rate, upscale=upscale) as outputs:
                 for frames in decode(frame.model, blocks):
                     outputs.write(frames)
                     done += frames.shape[0] * frames.shape[1]
@@ -152,11 +152,28 @@ def _together(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
         yield torch.cat(held, dim=1)
 
 
-def _paths(output: Path, num_videos: int) -> tuple[Path, ...]:
-    """One file, or without a suffix a directory with a file a video."""
-    if output.suffix:
-        return (output,)
-    return tuple(output / f"{number:04d}.mp4" for number in range(num_videos))
+def _is_directory(out: str | Path) -> bool:
+    """Whether an output is a directory: it ends in a slash, has no suffix, or is there as one.
+
+    Raises:
+        UsageError: it is neither that nor a file that can be written.
+    """
+    suffix = Path(out).suffix.lower()
+    if str(out).endswith(os.sep) or not suffix:
+        return True
+    if suffix in ENCODERS:
+        return False
+    if not Path(out).is_dir():
+        raise UsageError(
+            f"--out {out}: expected {', '.join(ENCODERS)} or a directory; the name of a new one "
+            "that has a dot must end in /"
+        )
+    return True
+
+
+def _paths(directory: Path, num_videos: int) -> tuple[Path, ...]:
+    """A file a video."""
+    return tuple(directory / f"{number:04d}.mp4" for number in range(num_videos))
 
 
 def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
@@ -226,14 +243,6 @@ def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> 
             f"train-top {others} can"
         )
     return fixed
-
-
-def _check_counts(*, num_frames: int | None, num_videos: int, upscale: int | None) -> None:
-    for name, value in (("--frames", num_frames), ("--num-videos", num_videos)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} {value}: expected 1 or more")
-    if upscale is not None and upscale < 1:
-        raise UsageError(f"--upscale {upscale}: expected 1 or more")
 
 
 def _checked_fps(top: Loaded[TopModel]) -> Fraction:

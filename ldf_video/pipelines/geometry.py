@@ -6,11 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from ldf_video import options
 from ldf_video.errors import UsageError
 from ldf_video.video.geometry import Geometry
 
 
-def make_geometry(*, size: str, fps: str | None, crop: str | None) -> Geometry:
+def make_geometry(*, size: str | int, fps: str | float | None, crop: str | None) -> Geometry:
     """The geometry of `--size`, `--fps` and `--crop`.
 
     Raises:
@@ -24,7 +25,7 @@ def make_geometry(*, size: str, fps: str | None, crop: str | None) -> Geometry:
     return with_options(geometry, fps=fps, crop=crop)
 
 
-def with_options(geometry: Geometry, *, fps: str | None, crop: str | None) -> Geometry:
+def with_options(geometry: Geometry, *, fps: str | float | None, crop: str | None) -> Geometry:
     """A geometry with `--fps` and `--crop` put in where they are given."""
     if crop is not None:
         if crop not in ("centre", "none"):
@@ -45,28 +46,20 @@ def geometry_of(config: dict[str, Any]) -> Geometry:
     )
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(asked: str | int) -> tuple[int, int]:
     """`64` or `64x32` (width x height) -> (height, width).
 
     Raises:
         UsageError: it is neither.
     """
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--size {text}: expected a number or WIDTHxHEIGHT, in pixels")
-    return int(parts[-1]), int(parts[0])
+    width, height = options.size("--size", asked).split("x")
+    return int(height), int(width)
 
 
-def parse_fps(text: str) -> Fraction:
+def parse_fps(asked: str | float) -> Fraction:
     """`15`, `29.97` or `30000/1001` frames a second -> a fraction.
 
     Raises:
         UsageError: it is none of these, or not positive.
     """
-    try:
-        fps = Fraction(text).limit_denominator(100_000)
-    except (ValueError, ZeroDivisionError):
-        fps = Fraction(0)
-    if fps <= 0:
-        raise UsageError(f"--fps {text}: expected a positive number such as 15 or 30000/1001")
-    return fps
+    return Fraction(options.rate("--fps", asked))

@@ -56,7 +56,7 @@ class Reconstructed:
 def reconstruct(
     clips: str | Path,
     *,
-    output: str | Path | None = None,
+    out: str | Path | None = None,
     frame_model: str | Path | None = None,
     upscale: int | None = None,
     device: str = "auto",
@@ -64,7 +64,7 @@ def reconstruct(
 ) -> Reconstructed:
     """Encode and decode every frame; see `ldf_video.api.reconstruct`."""
     check_alone("reconstruct")
-    output = None if output is None else Path(output)
+    output = None if out is None else Path(out)
     if output is not None:
         check_output(output)
     device = choose_device(device)

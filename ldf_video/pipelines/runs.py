@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.models import build
+from ldf_video.options import CHECKS, flag, unchanged
 from ldf_video.pipelines.devices import choose_precision
 from ldf_video.pipelines.held_out import RULE
 from ldf_video.progress import Progress
@@ -19,8 +22,17 @@ from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig, check_parts
 from ldf_video.training.optimizers import check_optimizer
 from ldf_video.training.ranks import Ranks
+from ldf_video.training.tracking import check_tracker
 
 Options = dict[str, Any]
+Meaning = Callable[[str, Any, Options], Any]
+
+LENGTH = ("steps", "minutes")
+FREE = ("tracker", "frames_store")
+"""Options that change no result: they may be others when a run goes on, and are remembered."""
+TRAINING: tuple[str, ...] = ("batch_size", "learning_rate", "optimizer", "mixed_precision")
+TRAINING += ("gradient_checkpointing", "accumulate", "seed")
+BOTH = "got --steps and --minutes: give one of the two"
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,23 @@ class Run:
         config: what config.json says, defaults filled in.
         fresh: whether it was started now.
         done: whether its budget is already used.
+        aside: where the run that stood there before was moved to, if it was now.
     """
 
     directory: Path
     config: dict[str, Any]
     fresh: bool
     done: bool
+    aside: Path | None = None
+
+    @property
+    def tracker(self) -> str | None:
+        """The tracker that it has, where that is installed here."""
+        known: str | None = self.config.get("options", {}).get("tracker")
+        with contextlib.suppress(UsageError):
+            check_tracker(known)
+            return known
+        return None
 
 
 @contextmanager
@@ -47,7 +70,8 @@ def open_run(
     *,
     given: Mapping[str, Any],
     resume: bool,
-    build: Callable[[Options], dict[str, Any]],
+    make: Callable[[Options], dict[str, Any]],
+    mean: Meaning = lambda name, value, config: value,
     ranks: Ranks | None = None,
 ) -> Iterator[Run]:
     """Open a run, or start one, and hold its lock; the first of several processes does it for all.
@@ -58,21 +82,22 @@ def open_run(
         given: the options that were asked for, None where one was not: a run that goes on keeps
             its own value there.
         resume: False moves a run that is there aside.
-        build: makes a fresh run's config from the given options, a "seed" always among them; called
+        make: makes a fresh run's config from the given options, a "seed" always among them; called
             before anything is made or moved, so that what it refuses leaves no trace.
+        mean: what an option's value comes to in a run of that config, as `settings_of` has it.
         ranks: the processes that train together.
 
     Yields:
         The run.
 
     Raises:
-        CheckpointError: another process trains there, the directory holds something else, or an
-            option differs from the run's.
-        UsageError: `build` refuses the options.
+        CheckpointError: another process trains there, the directory holds something else, an
+            option means something else than the run has, or it has trained for longer already.
+        UsageError: `make` refuses the options.
     """
     asked = {name: value for name, value in given.items() if value is not None}
     with ExitStack() as stack:
-        opening = _open(directory, kind, asked=asked, resume=resume, build=build)
+        opening = _open(directory, kind, asked=asked, resume=resume, make=make, mean=mean)
         yield (ranks or Ranks()).of_first(lambda: stack.enter_context(opening))
 
 
@@ -83,24 +108,37 @@ def _open(
     *,
     asked: Options,
     resume: bool,
-    build: Callable[[Options], dict[str, Any]],
+    make: Callable[[Options], dict[str, Any]],
+    mean: Meaning,
 ) -> Iterator[Run]:
-    options = dict(asked)
-    options.setdefault("seed", secrets.randbelow(2**31))
-    # Options that mean nothing fail here, before anything is made or moved.
-    fresh = {"kind": kind, **build(options), "options": options}
+    goes_on = resume and _holds_run(directory)
+    fresh, aside = {}, None
+    if not goes_on:
+        options = {"seed": secrets.randbelow(2**31)} | asked
+        # Options that mean nothing fail here, before anything is made or moved.
+        fresh = {"kind": kind, **make(options), "options": options}
     if _holds_run(directory) and not resume:
         with checkpoints.lock(directory):
             pass  # nobody is training there
-        checkpoints.move_aside(directory)
+        aside = checkpoints.move_aside(directory)
     with checkpoints.lock(directory):
-        if _holds_run(directory):
-            config = checkpoints.load_config(directory, kind=kind)
-            _check_unchanged(directory, config.get("options", {}), asked)
-            yield Run(directory, config, fresh=False, done=checkpoints.is_done(directory))
+        if goes_on:
+            yield _resumed(directory, kind, asked=asked, mean=mean)
             return
+        if _holds_run(directory):
+            raise CheckpointError(f"another training has just begun in {directory}: go on with it")
         checkpoints.save_config(directory, fresh)
-        yield Run(directory, fresh, fresh=True, done=False)
+        yield Run(directory, fresh, fresh=True, done=False, aside=aside)
+
+
+def _resumed(directory: Path, kind: str, *, asked: Options, mean: Meaning) -> Run:
+    """The run that stands there, as it goes on."""
+    config = checkpoints.load_config(directory, kind=kind)
+    _check_unchanged(directory, config, asked, mean)
+    state = checkpoints.load_state(directory, mapped=True)
+    config = _with_length(directory, config, asked, state)
+    config["options"] = config.get("options", {}) | {k: asked[k] for k in FREE if k in asked}
+    return Run(directory, config, fresh=False, done=_is_done(config, state))
 
 
 def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
@@ -131,12 +169,26 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
         raise CheckpointError(
             f"the run in {run.directory} began with {known['frames']:,} frames of "
             f"{known['clips']:,} clips, {source} now gives {found['frames']:,} of "
-            f"{found['clips']:,}, not the same: bring those clips back, or start anew with "
-            "--no-resume"
+            f"{found['clips']:,}, not the same: --init {run.directory} --out NEW goes on from its "
+            "weights with these, --no-resume starts anew; or bring those clips back"
         )
     config = {name: value for name, value in run.config.items() if name != "format_version"}
     checkpoints.save_config(run.directory, config)
     return dict(known)
+
+
+def _is_done(config: Mapping[str, Any], state: Mapping[str, Any] | None) -> bool:
+    """Whether a run was finished and is not to be longer now."""
+    if state is None or not state["done"]:
+        return False
+    known = {name: config.get("training", {}).get(name) for name in ("steps", "minutes")}
+    return known == dict.fromkeys(known) or _share(known, state) >= 1
+
+
+def _share(length: Mapping[str, Any], state: Mapping[str, Any]) -> float:
+    """How much of a length is done."""
+    training = TrainConfig(steps=length.get("steps"), minutes=length.get("minutes"))
+    return training.progress(step=state["step"], elapsed_seconds=state["elapsed_seconds"])
 
 
 def _holds_run(directory: Path) -> bool:
@@ -160,32 +212,92 @@ def _holds_run(directory: Path) -> bool:
     return False
 
 
-def _check_unchanged(directory: Path, stored: Options, asked: Options) -> None:
+def settings_of(config: Mapping[str, Any]) -> Options:
+    """What a run has of each option that its result depends on, all filled in.
+
+    Those that it has none of are left out.
+    """
+    training, model, frames = (config.get(part, {}) for part in ("training", "model", "frames"))
+    has = {name: training.get(name) for name in TRAINING if name in training}
+    if "height" in frames:
+        has |= {"size": f"{frames['width']}x{frames['height']}"}
+    has |= {name: frames[name] for name in ("fps", "crop") if name in frames}
+    has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
+    has |= {"width": model.get("base_width"), "window": model.get("window")}
+    has["latent_noise"] = config.get("game", {}).get("latent_noise")
+    has["max_memory"] = config.get("memory", {}).get("budget_bytes")
+    has["init"] = config.get("init", {}).get("fingerprint")
+    return {name: value for name, value in has.items() if value is not None}
+
+
+def _check_unchanged(directory: Path, config: Options, asked: Options, mean: Meaning) -> None:
+    has, typed = settings_of(config), config.get("options", {})
     for name, value in asked.items():
-        if stored.get(name) != value:
+        if name in (*LENGTH, *FREE) or value in ("auto", typed.get(name)):
+            continue
+        meant = CHECKS.get(name, unchanged)(flag(name), value)
+        if mean(name, meant, config) != has.get(name):
             raise CheckpointError(
-                f"the run in {directory} has {_option(name, stored.get(name))}, "
+                f"the run in {directory} has {_option(name, typed.get(name, has.get(name)))}, "
                 f"asked for {_option(name, value)}: "
                 "drop the option to go on with the run, or start anew with --no-resume"
             )
 
 
+def _with_length(
+    directory: Path, config: Options, asked: Options, state: Mapping[str, Any] | None
+) -> Options:
+    """A run's config with the steps or minutes that are asked for now, if any are.
+
+    Raises:
+        UsageError: both are asked for.
+        CheckpointError: it has trained for so long already.
+    """
+    length = {name: asked[name] for name in LENGTH if name in asked}
+    if len(length) > 1:
+        raise UsageError(BOTH)
+    training = config.get("training", {})
+    if not length or all(training.get(name) == value for name, value in length.items()):
+        return config
+    (name,) = length
+    if state is not None and _share(length, state) >= 1:
+        done = {"steps": state["step"], "minutes": round(state["elapsed_seconds"] / 60, 2)}
+        raise CheckpointError(
+            f"the run in {directory} has trained for {done[name]:,} {name}, asked for "
+            f"{_option(name, length[name])}: ask for more to go on, or start anew with --no-resume"
+        )
+    none = dict.fromkeys(LENGTH)
+    options = {k: v for k, v in config.get("options", {}).items() if k not in LENGTH} | length
+    return config | {"training": training | none | length, "options": options}
+
+
 def _option(name: str, value: object) -> str:
-    flag = "--" + name.replace("_", "-")
-    return f"no {flag}" if value is None else f"{flag} {value}"
+    return f"no {flag(name)}" if value is None else f"{flag(name)} {value}"
+
+
+def finished_line(run: Run, progress: Progress) -> str:
+    """What to say of a run whose budget is used."""
+    return (
+        f"{progress.name}: {run.directory} is finished ({_length(run)}); more --steps or --minutes "
+        "go on with it, --no-resume starts anew and keeps it aside"
+    )
+
+
+def _length(run: Run) -> str:
+    training = run.config["training"]
+    return (
+        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
+    )
 
 
 def budget(options: Options, *, device: str) -> Options:
     """Fill in how long to train where nothing is said: 10 minutes on a CPU, 5 on a GPU.
 
     Raises:
-        UsageError: both are given, or one that is no time at all.
+        UsageError: both are given.
     """
-    for name in ("steps", "minutes", "learning_rate"):
-        if name in options and not options[name] > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {options[name]}: expected more than 0")
     if "steps" in options and "minutes" in options:
-        raise UsageError("got --steps and --minutes: give one of the two")
+        raise UsageError(BOTH)
     if "steps" in options or "minutes" in options:
         return options
     return options | {"minutes": 10.0 if device == "cpu" else 5.0}
@@ -228,11 +340,8 @@ def training_config(
 def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
     """Say what a training starts from and how long it takes."""
     training = run.config["training"]
-    length = (
-        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
-    )
     progress.say(
         f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
-        f"{data}, {held_out}, {length}, batches of {training['batch_size']}, "
+        f"{data}, {held_out}, {_length(run)}, batches of {training['batch_size']}, "
         f"seed {training['seed']}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -34,9 +35,18 @@ from ldf_video.pipelines.origin import (
 from ldf_video.pipelines.outputs import check_folders
 from ldf_video.pipelines.own_state import own_state
 from ldf_video.pipelines.quality import psnr_db
-from ldf_video.pipelines.runs import Options, announce, check_data, open_run, training_config
+from ldf_video.pipelines.runs import (
+    Options,
+    Run,
+    announce,
+    check_data,
+    finished_line,
+    open_run,
+    training_config,
+)
 from ldf_video.pipelines.zoo import Loaded
 from ldf_video.progress import Progress
+from ldf_video.store.format import STORE_JSON
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.graphs import find_recorder
@@ -157,7 +167,7 @@ def train_frame(
     clips: str | Path,
     *,
     out: str | Path = "checkpoints/frame",
-    size: str | None = None,
+    size: str | int | None = None,
     preset: str | None = None,
     width: int | None = None,
     latent_noise: float | None = None,
@@ -169,7 +179,7 @@ def train_frame(
     mixed_precision: str | None = None,
     gradient_checkpointing: bool | None = None,
     accumulate: int | None = None,
-    fps: str | None = None,
+    fps: str | float | None = None,
     crop: str | None = None,
     seed: int | None = None,
     resume: bool = True,
@@ -193,13 +203,15 @@ def train_frame(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "mixed_precision": mixed_precision,
-        "gradient_checkpointing": gradient_checkpointing or None,
+        "gradient_checkpointing": gradient_checkpointing,
         "accumulate": accumulate,
         "max_memory": max_memory,
         "fps": fps,
         "crop": crop,
         "seed": seed,
         "init": None if init is None else str(init),
+        "tracker": tracker,
+        "frames_store": None if frames_store is None else _seen_from(Path(out), frames_store),
     }
     ranks = join_ranks(device)
 
@@ -213,39 +225,53 @@ def train_frame(
     ranks.of_first(check_input)
 
     def build_config(options: Options) -> dict[str, Any]:
-        starts = not resume or not (Path(out) / checkpoints.CONFIG).exists()
         origin = None
-        if starts and "init" in options:
+        if "init" in options:
             origin = find_origin(options["init"], "frame", out=Path(out))
         config = frame_run_config(options, out=Path(out), device=device, ranks=ranks, origin=origin)
-        if starts and frames_store is not None:  # before an old run is moved aside for it
+        if frames_store is not None:  # before an old run is moved aside for it
             check_frames_store(Path(frames_store), frames_spec(geometry_of(config)))
-        if starts and "max_memory" in options:  # a run that goes on keeps what was picked
+        if "max_memory" in options:
             return _within_memory(config, options, device=device, ranks=ranks)
         return config
 
     with (
         open_run(
-            Path(out), "frame", given=given, resume=resume, build=build_config, ranks=ranks
+            Path(out),
+            "frame",
+            given=given,
+            resume=resume,
+            make=build_config,
+            mean=_meaning,
+            ranks=ranks,
         ) as run,
         Progress("train-frame", unit="steps", quiet=quiet or not ranks.is_first) as progress,
     ):
-        if run.done:
-            progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
-            return run.directory
         config = run.config
+        store = ranks.of_first(partial(_place_of_frames, run))
+        if run.done and not (store / STORE_JSON).exists():  # nothing to compare the clips with
+            progress.say(finished_line(run, progress))
+            return run.directory
         budgeted = "memory" in config
         if run.fresh and budgeted:
             progress.say(plan_line(config))
-        workers = stay_inside(config, device)
-        store = Path(frames_store) if frames_store else run.directory / "frames"
-        frames = store_frames(clips, store, geometry_of(config), progress, ranks, workers=workers)
+        frames = store_frames(
+            clips,
+            store,
+            geometry_of(config),
+            progress,
+            ranks,
+            workers=stay_inside(config, device),
+        )
         check = partial(check_data, run, frames, source=str(clips))
         parts = split(frames, rule=ranks.of_first(check).get("held_out"))
+        if run.done:
+            progress.say(finished_line(run, progress))
+            return run.directory
         training, known = TrainConfig(**config["training"]), parts.known
         del frames, check  # of a million clips the list alone takes some 200 MB
-        size = f"{config['model']['width']}x{config['model']['height']}"
-        data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, {size}"
+        data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, "
+        data += f"{config['model']['width']}x{config['model']['height']}"
         announce(progress, run, data=data, held_out=parts.said)
         torch.manual_seed(training.seed)
         try:
@@ -271,7 +297,7 @@ def train_frame(
             device=device,
             cadence=Cadence(),
             ranks=ranks,
-            tracker=tracker,
+            tracker=run.tracker,
             # what a recording takes is in no plan
             recorder=None if budgeted else find_recorder(device, training, ranks),
         )
@@ -286,6 +312,42 @@ def train_frame(
 def _check_folders(clips: str | Path, *, out: str | Path, frames_store: str | Path | None) -> None:
     store = None if frames_store is None else Path(frames_store)
     check_folders([("--out", Path(out)), ("--frames-store", store)], inputs=[clips])
+
+
+def _meaning(name: str, value: Any, config: Options) -> Any:
+    """What an option's value comes to in a run, see `open_run`."""
+    if name == "init" and "init" in config:
+        return find_origin(value, "frame").fingerprint
+    return bytes_of(value) if name == "max_memory" else value
+
+
+def _seen_from(out: Path, frames_store: str | Path) -> str:
+    """A store of frames as a run remembers it: a path from its own directory."""
+    return Path(os.path.relpath(Path(frames_store).resolve(), out.resolve())).as_posix()
+
+
+def _place_of_frames(run: Run) -> Path:
+    """Where a run's frames lie: as asked now or when it began, else in `frames/`.
+
+    A run that was started anew takes over the frames of the one that it moved aside, if they are
+    such as it needs: they are not decoded again.
+    """
+    options, own = run.config["options"], run.directory / "frames"
+    if run.aside is not None and "frames_store" not in options:
+        before = checkpoints.load_config(run.aside, kind="frame")
+        place = _frames_in(run.aside, before.get("options", {}))
+        if before["frames"] == run.config["frames"] and (place / STORE_JSON).is_file():
+            if place != run.aside / "frames":
+                options["frames_store"] = _seen_from(run.directory, place)
+            elif not own.exists():
+                place.rename(own)
+    return _frames_in(run.directory, options)
+
+
+def _frames_in(directory: Path, options: Options) -> Path:
+    if "frames_store" not in options:
+        return directory / "frames"
+    return Path(os.path.normpath(directory.resolve() / options["frames_store"]))
 
 
 def _within_memory(
@@ -319,8 +381,6 @@ def frame_run_config(
     )
     like = {} if origin is None else origin.config["model"]
     preset = options.get("preset", build.preset_of(like))
-    if preset not in build.PRESETS:
-        raise UsageError(f"--preset {preset}: expected {' or '.join(build.PRESETS)}")
     if origin is not None:
         check_frame_origin(options["init"], origin, preset=preset, geometry=geometry)
     _check_grid_options(options, preset=preset, known=known)
@@ -369,11 +429,9 @@ def _check_grid_options(options: Options, *, preset: str, known: Any) -> None:
     for flag, value in (("--width", width), ("--latent-noise", noise)):
         if value is not None and preset != "default":
             raise UsageError(f"{flag} {value}: --preset {preset} has no such thing: drop it")
-    if width is not None and (width < 8 or width % 8):
+    if width is not None and width % 8:
         raise UsageError(f"--width {width}: expected a multiple of 8")
     if width is not None and known is not None and width != known.base_width:
         raise UsageError(
             f"--width {width}: the model of --init has {known.base_width}, which stays: drop it"
         )
-    if noise is not None and not 0 <= noise <= 10:  # NaN is neither
-        raise UsageError(f"--latent-noise {noise}: expected 0 to 10")

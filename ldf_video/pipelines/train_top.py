@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
@@ -31,7 +31,15 @@ from ldf_video.pipelines.origin import (
 )
 from ldf_video.pipelines.outputs import check_folders
 from ldf_video.pipelines.own_state import own_state
-from ldf_video.pipelines.runs import Options, Run, announce, check_data, open_run, training_config
+from ldf_video.pipelines.runs import (
+    Options,
+    Run,
+    announce,
+    check_data,
+    finished_line,
+    open_run,
+    training_config,
+)
 from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.pipelines.zoo import (
     OWN_FRAME,
@@ -42,7 +50,6 @@ from ldf_video.pipelines.zoo import (
 )
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
-from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
@@ -91,11 +98,12 @@ def train_top(
         "mixed_precision": mixed_precision,
         "seed": seed,
         "init": None if init is None else str(init),
+        "tracker": tracker,
     }
 
     def build_config(options: Options) -> dict[str, Any]:
         origin = None
-        if "init" in options and (not resume or not (Path(out) / checkpoints.CONFIG).exists()):
+        if "init" in options:
             origin = find_origin(options["init"], "top", out=Path(out))
         config = top_run_config(
             options, reader, out=Path(out), device=device, ranks=ranks, origin=origin
@@ -103,18 +111,32 @@ def train_top(
         config["frame_model"] = _frame_reference(reader, latents=Path(latents), out=Path(out))
         return config
 
+    def mean(name: str, value: Any, config: Options) -> Any:
+        if name == "init" and "init" in config:
+            return find_origin(value, "top").fingerprint
+        if name == "window":
+            longest = int(reader.lengths.max())
+            return window_of(value, like=config["model"], longest=longest)[0]
+        return value
+
     with (
         open_run(
-            Path(out), "top", given=given, resume=resume, build=build_config, ranks=ranks
+            Path(out),
+            "top",
+            given=given,
+            resume=resume,
+            make=build_config,
+            mean=mean,
+            ranks=ranks,
         ) as run,
         Progress("train-top", unit="steps", quiet=quiet or not ranks.is_first) as progress,
     ):
         config = run.config
         _check_same_latents(run.directory, config, reader)
-        if run.done:
-            progress.say(f"{out} is finished; --no-resume starts anew and keeps it aside")
-            return run.directory
         began = ranks.of_first(lambda: check_data(run, reader, source=str(latents)))
+        if run.done:
+            progress.say(finished_line(run, progress))
+            return run.directory
         parts = split(reader, rule=began.get("held_out"))
         training, known = TrainConfig(**config["training"]), parts.known
         announce(
@@ -143,7 +165,7 @@ def train_top(
             fps=Fraction(config["fps"]),
         )
         trainer = Trainer(
-            level, run.directory, config=training, device=device, ranks=ranks, tracker=tracker
+            level, run.directory, config=training, device=device, ranks=ranks, tracker=run.tracker
         )
         trainer.run(progress)
         if ranks.is_first:
@@ -165,16 +187,9 @@ def top_run_config(
     """Everything that a fresh run is made by, from the options and the model of `--init`."""
     like = {} if origin is None else origin.config["model"]
     kind = options.get("kind", build.kind_of(like))
-    if kind not in build.KINDS:
-        raise UsageError(f"--kind {kind}: expected {' or '.join(build.KINDS)}")
     longest = int(reader.lengths.max())
     window = options.get("window", like.get("window", DEFAULT_WINDOW[kind]))
-    if window < 2:
-        raise UsageError(f"--window {window}: expected 2 frames or more")
-    if kind == "mlp" or (window == like.get("window") and window <= longest):
-        window, block = max(min(window, longest), 2), 1
-    else:
-        window, block = fit_window(window, longest=longest)
+    window, block = window_of(window, like={**like, "kind": kind}, longest=longest)
     if origin is not None:
         check_top_origin(
             options["init"], origin, kind=kind, latent_shape=latent_shape(reader), window=window
@@ -197,6 +212,16 @@ def top_run_config(
         "fps": str(usual_fps(reader)),
         **({} if origin is None else {"init": origin_settings(options["init"], origin, out=out)}),
     }
+
+
+def window_of(window: int, *, like: Mapping[str, Any], longest: int) -> tuple[int, int]:
+    """Window and block (frames) of a top model that may be asked for more than clips can fill.
+
+    An mlp has no blocks, and a model like another one has its window.
+    """
+    if like.get("kind") == "mlp" or (window == like.get("window") and window <= longest):
+        return max(min(window, longest), 2), 1
+    return fit_window(window, longest=longest)
 
 
 def fit_window(window: int, *, longest: int) -> tuple[int, int]:

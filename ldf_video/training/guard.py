@@ -119,6 +119,10 @@ class Guard:
         if self._runaway >= self.config.runaway_patience:
             raise BreakdownError("the discriminator has run away", step=step, player=D)
 
+    def settle(self) -> None:
+        """Judge nothing until there are lines of what comes now."""
+        self._seen.clear()
+
     def high(self, means: Mapping[str, float]) -> list[str]:
         """Names of the values that are far above the latest ones."""
         if self._lines < self.config.settle:

@@ -368,6 +368,8 @@ class Trainer:
             return
         self._load(state)
         self.clock = Clock(before=state["elapsed_seconds"])
+        if state["done"]:  # it is to be longer now: the learning rate rises, and so may the losses
+            self.guard.settle()
         self.best = checkpoints.best_score(self.directory, self.level.score, state.get("best"))
 
     def _load(self, state: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def load_models(
     return Models(top, frame_of_top, frame)
 
 
-def choose_geometry(models: Models, size: str | None, sources: list[Source]) -> Geometry:
+def choose_geometry(models: Models, size: str | int | None, sources: list[Source]) -> Geometry:
     """What all clips are brought to: as a model's were (a top model's first), SIZE, or as they are.
 
     Raises:
