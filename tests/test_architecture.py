@@ -43,6 +43,7 @@ ALLOWED = {
     "decord": {"video"},
     "fsspec": {"video/files.py"},
     "PIL": {"video"},
+    "pi_heif": {"video"},
     "typer": {"cli.py"},
     "tqdm": {"progress.py"},
 }

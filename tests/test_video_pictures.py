@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from clip_files import barcode, read_barcode
+from heif_files import write_tiles
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -157,8 +160,16 @@ def _script(path: Path) -> None:
     ("name", "make", "reason"),
     [
         ("a.png", lambda path: path.touch(), "^empty file$"),
-        ("a.png", lambda path: path.write_text("notes"), "^not a PNG, JPEG, BMP, TIFF or WebP"),
-        ("a.png", _script, "^not a PNG, JPEG, BMP, TIFF or WebP"),  # Pillow would run it
+        (
+            "a.png",
+            lambda path: path.write_text("notes"),
+            "^not a PNG, JPEG, BMP, TIFF, WebP,",
+        ),
+        (
+            "a.png",
+            _script,
+            "^not a PNG, JPEG, BMP, TIFF, WebP,",
+        ),  # Pillow would run it
         ("a.png", lambda path: None, "^cannot be read: No such file or directory$"),
         ("a.png", _cut, "^cannot be read: "),
         ("a.jpg", _cut, "^cannot be read: "),
@@ -349,4 +360,60 @@ def test_pictures_too_large_are_refused(tmp_path: Path) -> None:
     content = content.replace(b"\xff\xc2", b"\xff\xc0")
     path.write_bytes(content[:start] + b"\x40\x01\x40\x00" + content[start + 4 :])
     with pytest.raises(ReadError, match=r"^a picture of 16384x16385 pixels; at most 268,435,456 "):
+        _read(path)
+
+
+# AVIF and HEIF
+
+os.environ.setdefault("SVT_LOG", "1")  # else the encoder tells its life
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_tiles_are_put_together_upright(tmp_path: Path, suffix: str, quarter_turns: int) -> None:
+    image = barcode(0b01100101, height=256, width=512)
+    lying = np.ascontiguousarray(np.rot90(image, -quarter_turns))
+    path = write_tiles(tmp_path / f"a{suffix}", lying, quarter_turns=quarter_turns)
+    frame = _read(path)
+    assert frame.shape == image.shape
+    assert np.abs(np.subtract(frame, image, dtype=np.int16)).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+def test_what_is_transparent_in_tiles_is_laid_over_white(tmp_path: Path, suffix: str) -> None:
+    image = np.zeros((256, 512, 3), np.uint8)
+    alpha = np.full((256, 512), 255, np.uint8)
+    alpha[:128], alpha[:, 256:] = 0, 128
+    frame = _read(write_tiles(tmp_path / f"a{suffix}", image, alpha=alpha))
+    assert [frame[row, column, 0] for row, column in ((32, 64), (200, 64), (200, 400))] == [
+        pytest.approx(level, abs=3) for level in (255, 0, 127)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_animated_avif_is_no_poster(tmp_path: Path, mode: str) -> None:
+    images = [Image.fromarray(barcode(k)).convert(mode) for k in range(8)]
+    if mode == "RGBA":
+        for image in images:
+            image.putalpha(Image.fromarray(255 - barcode(0b11110000)[..., 0]))
+    delays = [100, 40, 40, 20, 500, 100, 100, 100]
+    options = {"save_all": True, "append_images": images[1:], "duration": delays, "quality": 95}
+    images[0].save(tmp_path / "a.avif", **options)
+    (clip,) = open_clips(tmp_path / "a.avif", Geometry(48, 64))
+    shown = 0b11110000 if mode == "RGBA" else 0
+    assert clip.fps == 8
+    assert [read_barcode(frame) for frame in clip.frames] == [k | shown for k in range(8)]
+    (clip,) = open_clips(tmp_path / "a.avif", Geometry(48, 64, fps=Fraction(10)))
+    expected = [k | shown for k in (0, 1, 4, 4, 4, 4, 4, 5, 6, 7)]
+    assert [read_barcode(frame) for frame in clip.frames] == expected
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.95])
+def test_a_cut_picture_of_tiles_says_so(tmp_path: Path, suffix: str, share: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (256, 512, 3), np.uint8)
+    path = write_tiles(tmp_path / f"a{suffix}", image)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ReadError):
         _read(path)

@@ -348,7 +348,8 @@ def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
         ([100, 40, 40, 20, 50], Fraction(20)),
         ([33, 33, 34, 33, 33], Fraction(5000, 166)),
         ([0] * 5, Fraction(10)),  # as in browsers
-        ([19, 19, 40, 40, 40], Fraction(500, 32)),
+        ([10, 1, 100, 100, 100], Fraction(10)),
+        ([16, 17, 17, 16, 17], Fraction(5000, 83)),
     ],
 )
 def test_animated_webp_says_its_rate_by_its_frames(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 import av
 import numpy as np
 from av.error import FFmpegError
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import RemoteError
@@ -46,7 +46,7 @@ from ldf_video.video.streams import (
 from ldf_video.video.tail import WholeGif, is_cut_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
     from ldf_video.video.losses import Losses
 from ldf_video.video.margins import Margins
+
+_STUMBLES = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow's decoders
 
 
 class Media(Protocol):
@@ -111,7 +113,10 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
         if not head:
             raise ReadError("empty file")
         if is_animated_webp(head):
-            yield _WebpMedia(file)
+            yield _AnimationMedia(file, "WEBP", fps=_webp_fps)
+            return
+        if picture_kind(head) == "avif" and is_animated(path):
+            yield _AnimationMedia(file, "AVIF", fps=_avif_fps)
             return
         if _is_picture(path, head):
             yield PictureMedia(path)
@@ -323,20 +328,21 @@ class _AvMedia:
         )
 
 
-class _WebpMedia:
-    """An animated WebP: FFmpeg reads only still ones."""
+class _AnimationMedia:
+    """An animation that Pillow puts together, of which FFmpeg reads but a poster, or nothing."""
 
-    container_name = "webp"
-    codec_name = "webp"
     sample_aspect_ratio = SQUARE
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, kind: str, *, fps: Callable[[BinaryIO], Fraction]) -> None:
+        self.container_name = self.codec_name = kind.lower()
         try:
-            self.fps = _webp_fps(file)
-            self._image = Image.open(file, formats=["WEBP"])
+            self.fps = fps(file)
+            self._image = Image.open(file, formats=[kind])
         except RemoteError as error:
             raise _unreachable(error) from error
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError as error:
+            raise ReadError("not a video: its header is broken") from error
+        except (*_STUMBLES, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {error}") from error
         check_size(*self._image.size)
         self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
@@ -353,7 +359,7 @@ class _WebpMedia:
                 pixels = over_white(np.asarray(self._image.convert("RGBA")))
             except RemoteError as error:
                 raise _unreachable(error) from error
-            except (OSError, ValueError, EOFError) as error:
+            except _STUMBLES as error:
                 kind = TruncatedError if index else ReadError
                 raise kind(f"damaged after {index} frames: {error}") from error
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -401,6 +407,16 @@ def _webp_fps(file: BinaryIO) -> Fraction:
         file.seek(position)
     file.seek(0)
     return num_frames / seconds if num_frames else DEFAULT_FPS
+
+
+def _avif_fps(file: BinaryIO) -> Fraction:
+    """The mean rate of an animation, whose poster is a film of one frame; rewinds `file`."""
+    with open_container(file) as container:
+        film = max(container.streams.video, key=lambda stream: stream.frames, default=None)
+        seconds = film.duration * film.time_base if film and film.duration and film.time_base else 0
+        fps = film.frames / seconds if film and seconds else DEFAULT_FPS
+    file.seek(0)
+    return Fraction(fps)
 
 
 def _unreachable(error: RemoteError) -> ReadError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+import pi_heif
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -42,10 +43,12 @@ _KINDS = {
     b"II+\0": "tiff",  # its large form, with 64-bit offsets
     b"MM\0+": "tiff",
 }
-_SEQUENCES = (b"avis", b"msf1", b"hevc", b"hevx")
+# ISO/IEC 23008-12, 10, and AV1 Image File Format, 6: what a file is, by what it says it is like.
+_AVIF, _HEIF = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"mif1"}
+_SEQUENCES = {b"avis", b"msf1", b"hevc", b"hevx"}
 _STUMBLES: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
-    *(struct.error, MemoryError, AttributeError),
+    *(struct.error, MemoryError, AttributeError, RuntimeError),
 )
 """What Pillow's decoders let through."""
 
@@ -95,9 +98,13 @@ class PictureMedia:
 
 
 def picture_kind(head: bytes, suffix: str = "") -> str | None:
-    """Returns png, jpeg, bmp, tiff or webp by the first 32 bytes of a file, tga by its suffix."""
+    """Returns png, jpeg, bmp, tiff, webp, avif or heif by the first 32 bytes, tga by its suffix."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
+    if _brands(head) & _AVIF:
+        return "avif"
+    if _brands(head) & _HEIF:
+        return "heif"
     kinds = (kind for magic, kind in _KINDS.items() if head.startswith(magic))
     return next(kinds, "tga" if suffix.lower() == ".tga" else None)
 
@@ -132,7 +139,15 @@ def _has_frames(file: BinaryIO, head: bytes) -> bool:
         case "tiff":
             image = _open_as("TIFF", file)
             return sum(_is_full_page(image, page) for page in range(_num_pages(image))) > 1
-    return is_animated_webp(head) or (head[4:8] == b"ftyp" and head[8:12] in _SEQUENCES)
+    return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What a file says that it is like (ISO/IEC 14496-12, 4.3); empty if it is another format."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
 
 
 def is_animated_webp(head: bytes) -> bool:
@@ -146,7 +161,7 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def read_picture(path: Location) -> Levels:
-    """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page), WebP or TGA.
+    """Reads a still picture: PNG, JPEG, BMP, TIFF (its first page), WebP, AVIF, HEIF or TGA.
 
     EXIF's orientation is applied. Grey is repeated, 16 bits and floats are rounded to 8 bits, and
     what is transparent is laid over white. A picture of more than 2**24 pixels comes smaller by a
@@ -191,7 +206,7 @@ def _opened(path: Location) -> Iterator[Image.Image]:
                 raise ReadError("empty file")
             kind = picture_kind(head, path.suffix)
             if kind is None:
-                raise ReadError("not a PNG, JPEG, BMP, TIFF or WebP picture")
+                raise ReadError("not a PNG, JPEG, BMP, TIFF, WebP, AVIF or HEIF picture")
             yield _open_as(kind.upper(), file)
     except ReadError:
         raise
@@ -202,6 +217,8 @@ def _opened(path: Location) -> Iterator[Image.Image]:
 def _open_as(kind: str, file: BinaryIO) -> Image.Image:
     """Opens a picture of a kind; unlike Image.open, of any size."""
     Image.init()
+    if kind == "HEIF":
+        pi_heif.register_heif_opener()
     file.seek(0)
     make, _ = Image.OPEN[kind]
     with _quietly():

@@ -42,7 +42,8 @@ _UNDECODED = {"drmi": "protected video", "encv": "protected video"} | dict.fromk
 _USUAL_FPS = [Fraction(n) for n in (5, 6, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120)] + [
     Fraction(n, 1001) for n in (24_000, 30_000, 60_000, 120_000)
 ]
-_MIN_DELAY, _SHORT_DELAY, _TICK = Fraction(2, 100), Fraction(1, 10), Fraction(1, 100)
+_TOO_SHORT, _SHORT_DELAY = Fraction(1, 100), Fraction(1, 10)
+_TICK = Fraction(1, 100)
 _HEAD_PACKETS, _HEAD_BYTES = 256, 2**23
 _REGULAR_SHARE = 0.9  # of the steps between frames, in a film of a constant rate
 
@@ -162,7 +163,7 @@ def frame_rate(
     whole = _believed(stream.frames / seconds if seconds else None)
     if container.format.name in ANIMATIONS:
         delays = [(packet.duration or 0) * time_base for packet in head]
-        if not is_whole and whole and min(delays) >= _MIN_DELAY:
+        if not is_whole and whole and min(delays) > _TOO_SHORT:
             return nearest_rate(stream.frames, seconds, tick=time_base)
         return nearest_rate(
             len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
@@ -202,7 +203,7 @@ def _steps(head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> list[int]:
 
 def shown_delay(seconds: Fraction) -> Fraction:
     """Returns how long a frame of an animation shows: browsers believe in no short delays."""
-    return seconds if seconds >= _MIN_DELAY else _SHORT_DELAY
+    return seconds if seconds > _TOO_SHORT else _SHORT_DELAY
 
 
 def nearest_rate(
