@@ -182,7 +182,7 @@ def open_emulator(game: str = PACMAN) -> Emulator:
     """A game without sticky actions, so that how it goes is a function of the actions alone.
 
     Raises:
-        LdfError: ale-py is not installed, or without the game.
+        LdfError: ale-py is not installed, or without the game, or cannot play it.
     """
     try:
         import ale_py
@@ -202,6 +202,11 @@ def open_emulator(game: str = PACMAN) -> Emulator:
         raise LdfError(
             f"got no game {game} from ale-py, expected the name of one that it has, such as "
             f"{PACMAN} or riverraid, and ale-py 0.11 or newer"
+        )
+    if not ale_py.ALEInterface.isSupportedROM(rom):  # loading it would end this process
+        raise LdfError(
+            f"ale-py has {game} and cannot play it, as it has no game for one player; expected "
+            f"another, such as {PACMAN} or riverraid"
         )
     emulator.loadROM(rom)
     return emulator
@@ -701,10 +706,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     try:
         settings = settings_of(args)
+        if settings.game != PACMAN:
+            open_emulator(settings.game)  # a mistyped one fails before anything is made
         args.out.mkdir(parents=True, exist_ok=True)
         codec = choose_codec(args.out)
-        if settings.game != PACMAN:
-            open_emulator(settings.game)  # a mistyped one fails before anything is noted
         keep_settings(args.out, settings, suffix=codec.suffix)
         for split in SPLITS:
             run_split(args, split, codec=codec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
 import os
@@ -17,10 +19,12 @@ import pytest
 import torch
 from tiny_models import frame_model, save_frame, save_pair
 
-from ldf_video.errors import CheckpointError, LdfError, WriteError
+from ldf_video.errors import CheckpointError, LdfError, StoreError, WriteError
 from ldf_video.pipelines.curve import write_curve
 from ldf_video.pipelines.info import info
 from ldf_video.pipelines.zoo import load_frame_model, load_top_model
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
@@ -330,6 +334,23 @@ def test_a_directory_has_one_trainer_and_a_kill_frees_it(tmp_path: Path) -> None
         pass
 
 
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(CheckpointError, match=r"No locks available; its file system has no such"),
+        checkpoints.lock(tmp_path / "run"),
+    ):
+        pass
+    spec = StoreSpec("latents", (4,), "float16", {})
+    with pytest.raises(StoreError, match=r"No locks available.* its file system has no such"):
+        StoreWriter(tmp_path / "store", spec)
+
+
 def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
@@ -358,7 +379,8 @@ def test_what_may_not_be_read_is_not_called_damaged(
         with pytest.raises(CheckpointError) as error:
             load(tmp_path)
         assert message_of(error) == (
-            f"{tmp_path / name} cannot be read: Permission denied; see to its permissions"
+            f"{tmp_path / name} cannot be read: Permission denied; "
+            "see to the permissions or restore it from a copy"
         )
 
 

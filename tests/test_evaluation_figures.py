@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ldf_video.errors import LdfError
+from ldf_video.output import json_text
 from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, measure
 from ldf_video.pipelines.evaluation.reference import Reference, blurred, noised
 from ldf_video.pipelines.evaluation.table import table
@@ -172,7 +174,13 @@ def test_what_cannot_be_compared_is_refused(
 
 
 def test_figures_go_to_json_and_back(floor: Figures) -> None:
-    assert figures_from_json(json.loads(json.dumps(asdict(floor)))) == floor
+    assert figures_from_json(json.loads(json_text(asdict(floor)))) == floor
+    assert floor.frame is not None
+    unknown = replace(floor, frame=replace(floor.frame, low=math.nan))
+    back = figures_from_json(json.loads(json_text(asdict(unknown))))
+    assert back.frame is not None
+    assert math.isnan(back.frame.low)
+    assert back.frame.value == floor.frame.value
 
 
 def test_the_table_has_a_row_a_set_and_no_empty_column(floor: Figures) -> None:

@@ -479,19 +479,27 @@ def test_another_game_is_played_by_all_that_it_knows_but_nothing() -> None:
 def test_a_game_that_the_emulator_lacks_is_said_and_nothing_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    roms = {"combat": "combat.bin"}  # of two players, which ends the process that loads it
+
     class Interface:
         setLoggerMode = staticmethod(lambda mode: None)  # noqa: N815
         setInt = setFloat = lambda self, name, value: None  # noqa: N815
+        isSupportedROM = staticmethod(lambda rom: None)  # noqa: N815
 
     fake = SimpleNamespace(
         ALEInterface=Interface,
         LoggerMode=SimpleNamespace(Error=0),
-        roms=SimpleNamespace(get_rom_path=lambda name: None),
+        roms=SimpleNamespace(get_rom_path=roms.get),
     )
     monkeypatch.setitem(sys.modules, "ale_py", fake)
-    assert recorder.main([*arguments(tmp_path), "--game", "chess"]) == 1
-    assert "got no game chess from ale-py, expected the name" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    for game, said in (
+        ("chess", "got no game chess from ale-py, expected the name"),
+        ("combat", "ale-py has combat and cannot play it"),
+    ):
+        assert recorder.main([*arguments(tmp_path / "out"), "--game", game]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_recordings_of_before_are_of_pacman(tmp_path: Path) -> None:

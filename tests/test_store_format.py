@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pathlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,3 +128,16 @@ def test_difference_names_nested_settings() -> None:
     asked = StoreSpec("frames", (3,), "uint8", {"filter": {"name": "area", "taps": 4}, "kind": "b"})
     difference = describe_difference(here, asked)
     assert difference.endswith("filter.taps 2 here, 4 asked; settings.kind a here, b asked")
+
+
+def test_a_store_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store_json(tmp_path, SPEC, info={})
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "read_text", refuse)
+    with pytest.raises(StoreError, match=r"cannot be read: Permission denied; see to the perm"):
+        read_store_json(tmp_path)

@@ -136,6 +136,24 @@ def test_a_damaged_or_missing_manifest_is_a_store_error(tmp_path) -> None:
         count()
 
 
+def test_a_manifest_that_the_disk_does_not_give_is_not_called_damaged(
+    manifest, tmp_path, monkeypatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    said = (
+        r"manifest.sqlite cannot be read \(unable to open database file\): see to its permissions"
+    )
+    with pytest.raises(StoreError, match=said):
+        count_quarantined(tmp_path)
+    with pytest.raises(StoreError, match=said):
+        look_into(tmp_path)
+
+
 @pytest.mark.parametrize(("shard", "start"), [(-1, 0), ("../x", 0), (0, -9), (1.5, 0)])
 def test_impossible_shard_numbers_are_refused(manifest, tmp_path, shard, start) -> None:
     connection = sqlite3.connect(tmp_path / "manifest.sqlite")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from ldf_video.errors import StoreError
-from ldf_video.output import reason, replacing, sync
+from ldf_video.output import reason, remedy, replacing, sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,9 +198,8 @@ def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store at {root}: expected a directory with {STORE_JSON}") from None
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {reason(error)}; see to its permissions"
-        ) from error
+        todo = remedy(error, elsewhere="restore it from a copy")
+        raise StoreError(f"{path} cannot be read: {reason(error)}; {todo}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} cannot be read ({error!r}): restore it from a copy") from error
     if version != FORMAT_VERSION:

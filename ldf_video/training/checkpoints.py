@@ -318,4 +318,5 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def _unreadable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{path} cannot be read: {reason(error)}; see to its permissions")
+    todo = remedy(error, elsewhere="restore it from a copy")
+    return CheckpointError(f"{path} cannot be read: {reason(error)}; {todo}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,9 @@ def figures_from_json(fields: dict[str, Any]) -> Figures:
 
 
 def _estimate_from_json(
-    value: float, low: float, high: float, left: Sequence[float] = ()
+    value: float | None, low: float | None, high: float | None, left: Sequence[float | None] = ()
 ) -> Estimate:
-    return Estimate(value, low, high, tuple(left))
+    """JSON has null for what is no finite number."""
+    numbers = (math.nan if number is None else number for number in (value, low, high, *left))
+    mean, least, most, *rest = numbers
+    return Estimate(mean, least, most, tuple(rest))
