@@ -57,6 +57,10 @@ def num_cores() -> int:
     return max(1, cores // (int(here) if here.isdecimal() and int(here) else 1))
 
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "status_alloc_failed")
+"""What torch says in plain RuntimeErrors: on a CPU, of drivers and Apple's GPUs, of libraries."""
+
+
 @contextmanager
 def out_of_memory(remedy: str) -> Iterator[None]:
     """Tell of memory that ran out, on any device, in one line; also a decorator.
@@ -68,7 +72,7 @@ def out_of_memory(remedy: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
-        known = (MemoryError, torch.OutOfMemoryError)
-        if not isinstance(error, known) and "can't allocate memory" not in reason:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(said in reason.lower() for said in _NO_MEMORY):
             raise
         raise LdfError(f"out of memory: {reason[:160] or 'none left'}; try {remedy}") from error

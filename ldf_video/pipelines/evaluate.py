@@ -15,7 +15,7 @@ from ldf_video.errors import LdfError, OutputError, ReadError, UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.output import json_text, write_atomically
-from ldf_video.pipelines.devices import choose_device
+from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.evaluation import judged, sheet
 from ldf_video.pipelines.evaluation.draw import (
     CLIP_FRAMES,
@@ -106,6 +106,7 @@ class Evaluated:
 
 
 @own_state()
+@out_of_memory("a smaller --num-clips or --size")
 def evaluate(
     real: str | Path,
     *,

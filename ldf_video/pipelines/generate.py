@@ -21,7 +21,7 @@ from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageEr
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
-from ldf_video.pipelines.devices import choose_device
+from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.outputs import check_files, check_folders
 from ldf_video.pipelines.own_state import own_state
@@ -63,6 +63,7 @@ class Generated:
 
 
 @own_state()
+@out_of_memory("fewer --num-videos or --frames, or -o DIRECTORY, where 16 are made at a time")
 def generate(
     out: str | Path,
     *,

@@ -11,6 +11,7 @@ from typing import Any
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.pipelines import verdict
 from ldf_video.pipelines.curve import CURVE, SHEET
+from ldf_video.pipelines.devices import out_of_memory
 from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.readers.clips import probe
 from ldf_video.store.reader import StoreReader
@@ -18,6 +19,7 @@ from ldf_video.training import checkpoints
 from ldf_video.video.sources import folder_series
 
 
+@out_of_memory("a machine that has more")
 def info(path: str | Path) -> dict[str, Any]:
     """Describe a video, a store, a checkpoint or a shipped model; see `ldf_video.api.info`."""
     asked, path = str(path), Path(path)

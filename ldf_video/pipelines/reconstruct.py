@@ -13,7 +13,7 @@ import torch
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.models.frame import FrameModel
-from ldf_video.pipelines.devices import choose_device
+from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.geometry import geometry_of
 from ldf_video.pipelines.outputs import check_files
 from ldf_video.pipelines.own_state import own_state
@@ -53,6 +53,7 @@ class Reconstructed:
 
 
 @own_state()
+@out_of_memory("--device cpu, a smaller --upscale, or .mp4 in place of .png")
 def reconstruct(
     clips: str | Path,
     *,
