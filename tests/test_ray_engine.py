@@ -64,6 +64,55 @@ class KilledActor(ray_engine.EncodeActor):
 """
 
 
+FAULTS = """
+import dataclasses, os, signal
+import ray
+from pathlib import Path
+from ldf_video.errors import LdfError
+from ldf_video.pipelines import ray_engine
+from ldf_video.pipelines.encode_job import plan_job
+from ldf_video.pipelines.ingest import ALONE, list_sources
+from ldf_video.progress import Progress
+
+class FailingActor(ray_engine.EncodeActor):
+    def __init__(self, job, index, count):
+        raise LdfError("the constructor failed")
+
+class DyingActor(ray_engine.EncodeActor):
+    def take(self, sources):
+        if any(source.name == "3.npy" for source in sources):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().take(sources)
+
+def run(actor, **changes):
+    ray_engine.EncodeActor = actor
+    with Progress("encode", unit="frames", quiet=True) as progress:
+        return ray_engine.encode_on_ray(
+            dataclasses.replace(job, **changes), list_sources("clips", ALONE), progress,
+            num_actors=1,
+        )[0]
+
+def fail(actor, **changes):
+    try:
+        run(actor, **changes)
+    except LdfError as error:
+        said.append(f"{type(error).__name__}: {error}")
+
+said = []
+job = plan_job(
+    Path("checkpoints/frame"), out=Path("latents"), fps=None, crop=None, device="cpu",
+    mixed_precision="no", batch_size=8, reader="auto", workers=0, retry=False,
+)
+ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+whole, ray_engine.MAX_RETRIES = ray_engine.EncodeActor, 0
+fail(whole, frame_model=Path("nowhere"))
+fail(FailingActor)
+report = run(DyingActor)
+said.append(f"{report.num_sources} {[name for name, _ in report.quarantined]}")
+Path("said").write_text("\\n".join(said))  # Ray speaks on stdout
+"""
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a frame model, clips and a file that is none, encoded by one process."""
@@ -109,6 +158,28 @@ def test_a_killed_actor_costs_nothing_that_it_had_committed(root: Path) -> None:
     assert num_sources == len(LENGTHS) + 1
     assert 0 < num_frames < TOTAL  # what it had done, it found done when it did it again
     assert num_unchanged > 0
+
+
+def test_what_an_actor_fails_of_is_one_line_and_what_kills_it_is_put_aside(root: Path) -> None:
+    (root / "faults.py").write_text(FAULTS)
+    path = ":".join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "faults.py"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    opening, constructor, summary = (root / "said").read_text().splitlines()
+    assert opening.startswith("CheckpointError: no checkpoint at ")
+    assert constructor == "LdfError: the constructor failed"
+    assert summary == f"{len(LENGTHS) + 1} ['3.npy', 'bad.mp4']"
+    there, whole = contents(root / "latents"), contents(root / "one")
+    assert there == {name: rows for name, rows in whole.items() if name != "3.npy"}
+    kept = {bad.source: bad.reason for bad in StoreReader(root / "latents").quarantined()}
+    assert kept["3.npy"].startswith("it killed its process ")
 
 
 def contents(store: Path) -> dict[str, bytes]:

@@ -1,13 +1,15 @@
 """encode on a Ray cluster: an actor a GPU, or a node, each the writer of its part of the store.
 
-Ray hands groups of sources to whichever actor is free, starts lost actors anew and gives them their
+Groups of sources go to whichever actor is free. Ray starts lost actors anew and gives them their
 work again. An actor commits before it answers, so what is answered is never lost, and what is begun
-anew goes on where its part stands.
+anew goes on where its part stands. Of a group that kills its actor each time the sources go one by
+one, and the one that does it is put in quarantine.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.pipelines.claim import Missing, claim
 from ldf_video.pipelines.encode_job import EncodeJob
-from ldf_video.pipelines.frame_encoder import Fit, pooled_psnr_db
+from ldf_video.pipelines.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
 from ldf_video.pipelines.ingest import lines_on_opening
 from ldf_video.pipelines.intake import take_in
 from ldf_video.pipelines.report import Report, merge_reports
@@ -26,6 +28,10 @@ from ldf_video.video.sources import Found, Source
 
 GROUPS_AN_ACTOR = 8
 """Into how many groups an actor's share of the sources falls: what is left is spread at the end."""
+MAX_RETRIES = 2
+"""Of what an actor died of: a node may be lost, but not again and again at the same work."""
+MAX_RESTARTS = 24
+"""Of an actor, after which something else than single sources is wrong."""
 
 
 class EncodeActor:
@@ -38,39 +44,63 @@ class EncodeActor:
     """
 
     def __init__(self, job: EncodeJob, index: int, count: int) -> None:
-        self._job = job
-        self._encoder = job.make_encoder()
-        self._writer = StoreWriter(
-            job.out, job.spec, info=job.info(), retry=job.retry, rank=index, num_ranks=count
-        )
+        # No more here: of what a constructor raises Ray passes on a text.
+        self._job, self._index, self._count = job, index, count
+        self._opened: tuple[FrameEncoder, StoreWriter] | None = None
 
-    def is_ready(self) -> bool:
-        """Answered once the part is open: only then may another actor look for it."""
-        return True
+    def begin(self) -> None:
+        """Open the part: only then may another actor look for it."""
+        self._open()
 
     def take(self, sources: Sequence[Source]) -> Report:
         """Bring a group of sources in."""
         job = self._job
+        encoder, writer = self._open()
         with Progress("encode", unit="frames", quiet=True) as progress:
             report = take_in(
                 sources,
-                self._writer,
+                writer,
                 job.geometry,
-                transform=self._encoder,
+                transform=encoder,
                 batch_size=job.batch_size,
                 progress=progress,
                 reader=job.reader,
                 workers=job.workers,
             )
-        self._writer.commit()
+        writer.commit()
         return report
+
+    def give_up(self, source: Source) -> Report:
+        """Put a source in quarantine that kills actors."""
+        _, writer = self._open()
+        reason = f"it killed its process {1 + MAX_RETRIES} times: see Ray's logs"
+        writer.quarantine(source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason)
+        writer.commit()
+        return Report(num_sources=1, quarantined=[(source.name, reason)])
 
     def end(self, present: Sequence[str] | None) -> Fit:
         """Forget sources that are gone, none if `present` is None, and close the part."""
+        encoder, writer = self._open()
         if present is not None:
-            self._writer.forget_missing(present)
-        self._writer.close()
-        return self._encoder.fit()
+            writer.forget_missing(present)
+        writer.close()
+        return encoder.fit()
+
+    def _open(self) -> tuple[FrameEncoder, StoreWriter]:
+        """The frame model and the part, also after Ray has started this actor anew."""
+        if self._opened is None:
+            job = self._job
+            encoder = job.make_encoder()
+            writer = StoreWriter(
+                job.out,
+                job.spec,
+                info=job.info(),
+                retry=job.retry,
+                rank=self._index,
+                num_ranks=self._count,
+            )
+            self._opened = encoder, writer
+        return self._opened
 
 
 def check_ray() -> None:
@@ -120,11 +150,11 @@ def encode_on_ray(
     try:
         return _Cluster(job, progress, num_actors=num_actors).run(found, overwrite=overwrite)
     except RayTaskError as error:
-        if isinstance(error.cause, LdfError):
+        if isinstance(error.cause, LdfError | MemoryError | RuntimeError):
             raise error.cause from None
         raise
     except RayError as error:
-        raise LdfError(f"--engine ray: {str(error).splitlines()[0]}: see Ray's logs") from error
+        raise LdfError(_line_of(error)) from error
     finally:
         if started_here:
             ray.shutdown()
@@ -148,29 +178,53 @@ class _Cluster:
 
     def run(self, found: Found, *, overwrite: bool) -> tuple[Report, float | None]:
         import ray
-        from ray.util import ActorPool
 
         sources = found.sources
         names = [source.name for source in sources]
         missing, affine, free = self._open_store(sources, names, overwrite=overwrite)
         actors = self._start()
-        ray.get([actor.is_ready.remote() for actor in actors])
-        own = [
-            actor.take.remote(group) for actor, group in zip(actors, affine, strict=True) if group
-        ]
-        pool = ActorPool(actors)
-        reports = []
-        for report in pool.map_unordered(
-            lambda actor, group: actor.take.remote(group), list(_groups(free, self._count))
-        ):
+        ray.get([actor.begin.remote() for actor in actors])
+        reports: list[Report] = []
+        for report in self._reports(actors, affine, free):
             reports.append(report)
             self._say(reports, len(sources))
-        reports += ray.get(own)
         present = None if missing.is_kept else names
         fits = ray.get([actor.end.remote(present) for actor in actors])
         report = merge_reports(reports)
         report.add_search(found, missing.lost(self._job.out))
         return report, pooled_psnr_db(fits)
+
+    def _reports(
+        self, actors: Sequence[Any], affine: Sequence[list[Source]], free: Sequence[Source]
+    ) -> Iterator[Report]:
+        """What became of each group as it is done; an actor takes what is in its part first."""
+        import ray
+        from ray.exceptions import RayActorError
+
+        own = [deque([group] if group else []) for group in affine]
+        shared = deque(_groups(free, self._count))
+        running: dict[Any, tuple[int, list[Source]]] = {}
+        idle = set(range(self._count))
+        while True:
+            for index in sorted(idle):
+                if queue := own[index] or shared:
+                    group = queue.popleft()
+                    running[actors[index].take.remote(group)] = index, group
+                    idle.remove(index)
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1)
+            index, group = running.pop(done[0])
+            idle.add(index)
+            try:
+                yield ray.get(done[0])
+            except RayActorError:
+                # Until it is there again; fails, too, where the actor is lost for good.
+                ray.get(actors[index].begin.options(max_task_retries=-1).remote())
+                if len(group) == 1:
+                    yield ray.get(actors[index].give_up.remote(group[0]))
+                else:
+                    own[index].extend([source] for source in group)
 
     def _open_store(
         self, sources: Sequence[Source], names: Sequence[str], *, overwrite: bool
@@ -197,8 +251,8 @@ class _Cluster:
             num_cpus=self._cores,
             num_gpus=self._num_gpus,
             scheduling_strategy="SPREAD",
-            max_restarts=-1,
-            max_task_retries=-1,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RETRIES,
         )
         return [actor.remote(self._job, index, self._count) for index in range(self._count)]
 
@@ -213,6 +267,15 @@ def _alive_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _line_of(error: Exception) -> str:
+    """One line of what Ray says of an actor that died; of a constructor's LdfError its own."""
+    lines = str(error).strip().splitlines()
+    name, _, said = lines[-1].partition(": ")
+    if name.startswith("ldf_video.errors."):
+        return said
+    return f"--engine ray: {lines[0]}: see Ray's logs; the same command goes on"
 
 
 def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]]:
