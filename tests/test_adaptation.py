@@ -11,11 +11,15 @@ from tiny_models import save_frame, save_pair, write_array
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.pipelines import adaptation, runs, zoo
+from ldf_video.pipelines.adaptation import Asked, own_or_adapted
 from ldf_video.pipelines.encode import Encoded, encode
+from ldf_video.pipelines.generate import generate
 from ldf_video.pipelines.runs import Options
+from ldf_video.pipelines.train_top import train_top
 from ldf_video.pipelines.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints, ema
+from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources
 
@@ -216,3 +220,31 @@ def test_a_sample_is_of_sources_all_over_and_has_no_empty_frames(tmp_path: Path)
     sample = adaptation._sample(find_sources(tmp_path), Geometry(16, 16))
     assert {(int(frame.max()) - 50) // 5 for frame in sample} == {5, 11, 16, 22, 27, 33, 39}
     assert len(sample) == 7
+
+
+def test_of_several_processes_the_first_chooses_and_all_adapt(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Second(Ranks):
+        def of_first(self, make: Any) -> Any:
+            return adaptation._Choice(OWN, "", "film-64")
+
+    adapted: list[Any] = []
+    monkeypatch.setattr(adaptation, "train_frame", lambda clips, **more: adapted.append(more))
+    asked = Asked("clips", [], root / "latents", False, None, {}, "cpu")
+    assert own_or_adapted(asked, Second(1, 2), say=lambda line: None) == OWN
+    assert [more["init"] for more in adapted] == ["film-64"]
+    assert not OWN.exists()  # the first writes
+
+
+def test_generate_says_that_the_shipped_pair_is_not_the_adapted_model(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(quiet=True)
+    generate("out.gif", num_frames=2, device="cpu")
+    said = capfd.readouterr().err
+    assert "using the shipped pacman-32 with its own frame model, not checkpoints/frame" in said
+    top = checkpoints.load_config(train_top(steps=1, batch_size=4, device="cpu", quiet=True))
+    assert top["frame_model"]["fingerprint"] == checkpoints.fingerprint_of(OWN)
+    generate("out.gif", num_frames=2, device="cpu")
+    assert "shipped" not in capfd.readouterr().err

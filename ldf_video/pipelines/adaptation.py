@@ -25,12 +25,12 @@ from ldf_video.pipelines.origin import find_origin
 from ldf_video.pipelines.quality import psnr_db
 from ldf_video.pipelines.runs import budget
 from ldf_video.pipelines.train_frame import frame_run_config, train_frame
+from ldf_video.readers.clips import ClipReader
 from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import open_clips
 from ldf_video.video.sources import Source, is_own
 
 Frames = npt.NDArray[np.uint8]
@@ -230,8 +230,8 @@ def own_rates(sources: Sequence[Source]) -> list[Fraction]:
     rates = set()
     for source in some_of(sources):
         if source.series is None and source.path.suffix.lower() != ".npy":
-            with contextlib.suppress(ReadError):
-                for clip in open_clips(source, Geometry(8, 8)):
+            with contextlib.suppress(ReadError), ClipReader(Geometry(8, 8)) as reader:
+                for clip in reader.open_clips(source):
                     rates |= {clip.fps} if len([*islice(clip.frames, 2)]) == 2 else set()
     return sorted(rates)
 
@@ -241,9 +241,8 @@ def _sample(sources: Sequence[Source], geometry: Geometry) -> Frames:
     some = some_of(sources)
     taken: list[Frames] = []
     for source in some:
-        with contextlib.suppress(ReadError):
-            clips = open_clips(source, geometry)
-            each = chain.from_iterable(clip.frames for clip in clips)
+        with contextlib.suppress(ReadError), ClipReader(geometry) as reader:
+            each = chain.from_iterable(clip.frames for clip in reader.open_clips(source))
             taken.extend(islice(each, 0, READ_FRAMES // len(some), STEP))
     if not taken:
         return np.zeros((0, geometry.height, geometry.width, 3), np.uint8)

@@ -25,7 +25,14 @@ from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.geometry import geometry_of, parse_fps
 from ldf_video.pipelines.outputs import check_files, check_folders
 from ldf_video.pipelines.own_state import own_state
-from ldf_video.pipelines.zoo import Loaded, find_top_model, frame_model_of, load_top_model
+from ldf_video.pipelines.zoo import (
+    OWN_FRAME,
+    OWN_TOP,
+    Loaded,
+    find_top_model,
+    frame_model_of,
+    load_top_model,
+)
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.training import checkpoints
@@ -104,7 +111,7 @@ def generate(
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=quiet) as progress:
         if top_model is None and shipped:
-            progress.say(f"generate: no checkpoints/top, using the shipped {directory.parent.name}")
+            progress.say(_shipped_line(directory.parent.name))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
         done = 0
         notes: set[str] = set()
@@ -124,6 +131,14 @@ def generate(
         for note in sorted(notes):
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames)
+
+
+def _shipped_line(name: str) -> str:
+    """That a shipped pair is used, which knows nothing of an own frame model."""
+    line = f"generate: no {OWN_TOP}, using the shipped {name}"
+    if not (OWN_FRAME / checkpoints.CONFIG).is_file():
+        return line
+    return f"{line} with its own frame model, not {OWN_FRAME}: train-top learns your clips"
 
 
 def video_generator(seed: int, video: int) -> torch.Generator:

@@ -103,12 +103,12 @@ class TopLevel:
         return {"latent_frechet": distance}
 
     def describe(self, model: TopModel, values: Mapping[str, float]) -> str:
-        """How far it is from held-out windows; of standardised latents and noise, 2 at first."""
+        """How far it is from held-out windows, in standardised latents."""
         del model
         if "velocity" in values:
-            return f"held-out windows: velocity off by {values['velocity']:.3f} (2 at the start)"
+            return f"held-out windows: squared error of the velocity {values['velocity']:.3f}"
         if "latent_frechet" in values:
-            return f"held-out windows: Frechet distance {values['latent_frechet']:.1f} (0 is best)"
+            return f"held-out windows: Frechet distance {values['latent_frechet']:.1f}"
         return ""
 
     @torch.inference_mode()

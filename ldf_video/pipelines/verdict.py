@@ -70,9 +70,9 @@ def _quality(found: Described) -> str:
     if "psnr_db" in held:
         said.append(f"held-out frames come back at {held['psnr_db']:.1f} dB")
     elif "velocity" in held:
-        said.append(f"held-out windows: velocity off by {held['velocity']:.3f} (2 at the start)")
+        said.append(f"held-out windows: squared error of the velocity {held['velocity']:.3f}")
     elif "latent_frechet" in held:
-        said.append(f"held-out windows: Frechet distance {held['latent_frechet']:.1f} (0 is best)")
+        said.append(f"held-out windows: Frechet distance {held['latent_frechet']:.1f}")
     else:
         said.append("not measured on held-out clips here")
     steps = found.get("steps_done", found.get("trained", {}).get("steps"))
