@@ -356,7 +356,8 @@ def _holes(codec: str, pix_fmt: str, path: Path) -> None:
         stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
         for k in ALL:
             image = np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - barcode(k)[..., 0]])
-            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pix_fmt)
+            frame = av.VideoFrame.from_ndarray(image, format="rgba")
+            frame = frame.reformat(format=pix_fmt, threads=1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 

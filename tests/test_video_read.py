@@ -432,7 +432,8 @@ def test_half_transparent_videos_are_laid_over_white(
         stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
         for alpha in (255, 51, 0):
             image[..., 3] = alpha
-            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pix_fmt)
+            frame = av.VideoFrame.from_ndarray(image, format="rgba")
+            frame = frame.reformat(format=pix_fmt, threads=1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     frames = np.stack(_frames(tmp_path / name)).astype(int)
