@@ -19,6 +19,8 @@ import numpy as np
 from clip_files import LOSSLESS, barcode, write_clip, write_margins, write_sound
 from PIL import Image
 
+from ldf_video.video.write import VideoWriter
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -171,6 +173,23 @@ def _pictures() -> Iterator[BadClip]:
     yield BadClip("animated.png", partial(_animation, kind="PNG", first=1), "stored", range(1, 41))
     yield BadClip("animated.webp", partial(_animation, kind="WEBP"), "stored", ALL)
     yield BadClip("walk", _series, "stored", range(12), source="walk/step_*.png")
+    for number, (form, pattern) in enumerate(
+        {
+            "frame ({k}).bmp": "frame (*).bmp",
+            "shot-{k:06}.color.png": "shot-*.color.png",
+            "{k:06}-{t:012}.png": "*-*.png",
+            "2024-01-01_12-0{minute}-{second:02}.png": "*.png",
+            "t_{share:g}.ppm": "t_*.ppm",
+            "s{k}.tga": "s*.tga",
+        }.items(),
+        start=1,
+    ):
+        make = partial(_series, form=form, first=12 * number)
+        numbers = range(12 * number, 12 * number + 12)
+        folder = f"recording-{number}"
+        yield BadClip(folder, make, "stored", numbers, source=f"{folder}/{pattern}")
+    yield BadClip("stack_1.tif", partial(_stack, ALL), "stored", ALL)
+    yield BadClip("stack_2.tif", partial(_stack, ALL[::-1]), "stored", ALL[::-1])
     yield BadClip(
         "fall", partial(_series, broken=7), "salvaged", range(12), at_least=7,
         reason=CUT + "step_7.png: ", source="fall/step_*.png",
@@ -265,7 +284,17 @@ def _no_videos() -> Iterator[BadClip]:
             "^(not a video|no video stream|no frame could be decoded)",
         )
     yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
-    yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
+    yield quarantined("frames.zip", partial(_write, b"PK\3\4..."), "^a zip archive: ")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234567\n"
+    yield quarantined("pointer.mp4", partial(_write, pointer), "^a git-lfs pointer: ")
+    yield quarantined(
+        "demo.hdf5", partial(_write, b"\x89HDF\r\n\x1a\n and more"), "^an HDF5 file: "
+    )
+    for name in ("dog.txt", "metadata.jsonl", "sound.wav"):
+        yield BadClip(name, partial(_write, b"a dog runs"), "ignored")
+    yield BadClip("generated.mp4", _generated, "ignored")
+    yield BadClip("generated.gif", _generated, "ignored")
+    yield BadClip("latents", _store, "ignored", source="latents/data-00000.npy")
     yield quarantined("list.m3u8", _playlist, "^not a video: ")
     yield quarantined("list.ffconcat", _concat_script, "^not a video: ")
 
@@ -449,14 +478,36 @@ def _animation(path: Path, *, kind: str, first: int = 0) -> None:
     images[0].save(path, kind, save_all=True, append_images=images[1:], duration=100, lossless=True)
 
 
-def _series(folder: Path, *, broken: int | None = None) -> None:
+def _series(
+    folder: Path, *, form: str = "step_{k}.png", first: int = 0, broken: int | None = None
+) -> None:
     folder.mkdir()
     for k in range(12):
-        image = Image.fromarray(barcode(k, height=48 + 12 * (k % 2), width=64 + 16 * (k % 2)))
-        image.save(folder / f"step_{k}.png")
+        height, width = 48 + 12 * (k % 2), 64 + 16 * (k % 2)
+        image = Image.fromarray(barcode(first + k, height=height, width=width))
+        minute, second = divmod(7 * k, 60)
+        name = form.format(k=k, t=k * 33369, share=k * 0.05, minute=minute, second=second)
+        image.save(folder / name)
     if broken is not None:
         path = folder / f"step_{broken}.png"
         path.write_bytes(path.read_bytes()[:60])
+
+
+def _stack(numbers: Sequence[int], path: Path) -> None:
+    pages = [Image.fromarray(barcode(k)) for k in numbers]
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+
+
+def _generated(path: Path) -> None:
+    with VideoWriter(path, fps=25) as writer:
+        writer.write(np.stack([barcode(k) for k in range(3)]))
+
+
+def _store(folder: Path) -> None:
+    folder.mkdir()
+    for name in ("store.json", "manifest.sqlite"):
+        (folder / name).touch()
+    np.save(folder / "data-00000.npy", np.stack([barcode(k) for k in range(3)]))
 
 
 def _save(pixels: NDArray[Any], path: Path) -> None:

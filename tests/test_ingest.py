@@ -15,6 +15,7 @@ from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError, UsageError
 from ldf_video.pipelines.batches import Plain
+from ldf_video.pipelines.frame_store import store_frames
 from ldf_video.pipelines.ingest import ALONE, ingest, list_sources
 from ldf_video.pipelines.report import Report
 from ldf_video.progress import Progress
@@ -401,6 +402,21 @@ def test_stills_that_are_a_series_now_are_the_same_clips_place(tmp_path: Path) -
     report = bring(tmp_path / "clips", tmp_path / "store")
     assert (report.num_frames, report.num_gone) == (3, 3)
     assert _numbers_of(tmp_path / "store") == {"frame_*.png": [0, 1, 2]}
+
+
+def test_a_store_of_frames_keeps_its_clips_too(clips: Path, tmp_path: Path) -> None:
+    write_array(tmp_path / "others" / "a.npy", 3, seed=30)
+
+    def frames(place: Path) -> StoreReader:
+        with Progress("read", unit="frames", quiet=True) as progress:
+            return store_frames(place, tmp_path / "frames", GEOMETRY, progress, ALONE, workers=0)
+
+    assert frames(clips).num_clips == 4
+    with pytest.raises(StoreError, match="is another place: name another --out or --frames-store"):
+        frames(tmp_path / "others")
+    assert frames(clips / "b.npy").num_clips == 4
+    (clips / "d.npy").unlink()
+    assert frames(clips).num_clips == 3
 
 
 # What is not read

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video import pictures
+from ldf_video.video.deep import low_bytes
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import (
     is_animated,
@@ -417,3 +418,9 @@ def test_a_cut_picture_of_tiles_says_so(tmp_path: Path, suffix: str, share: floa
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ReadError):
         _read(path)
+
+
+def test_pictures_of_8_bits_are_decoded_once(tmp_path: Path) -> None:
+    for name in ("a.webp", "a.png", "a.avif"):
+        with Image.open(_saved(tmp_path / name, Image.fromarray(IMAGE))) as image:
+            assert low_bytes(image) is None

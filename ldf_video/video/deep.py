@@ -40,7 +40,7 @@ def low_bytes(image: Any) -> Image.Image | None:
         A picture of the same mode, None where `image` gives all that there is.
     """
     modes = {_raw_mode(tile) for tile in image.tile}
-    if image.mode not in ("RGB", "RGBA") or not all(";16" in mode for mode in modes):
+    if image.mode not in ("RGB", "RGBA") or not modes or not all(";16" in m for m in modes):
         return None
     file = image.fp
     position = file.tell()

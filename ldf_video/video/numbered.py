@@ -59,7 +59,8 @@ class _Column:
     values: tuple[Key, ...]
 
     def differs(self, rows: Sequence[int]) -> bool:
-        return any(self.values[row] != self.values[rows[0]] for row in rows)
+        first = self.values[rows[0]]
+        return any(self.values[row] != first for row in rows)
 
     def is_counter(self, rows: Sequence[int]) -> bool:
         """Whether hardly two of the names have the same number."""
@@ -84,28 +85,30 @@ def find_numbered(names: Sequence[str]) -> list[Numbered]:
     Returns:
         The groups; the numbers in a name count by value, then the names by code points.
     """
-    alike = dict[tuple[str, ...], list[list[str]]]()
+    alike = dict[tuple[str, ...], tuple[list[str], list[list[str]]]]()
     for name in names:
         parts = _NUMBER.split(name)
         if len(parts) > 1:
-            alike.setdefault(tuple(parts[::2]), []).append(parts)
+            own, numbers = alike.setdefault(tuple(parts[::2]), ([], []))
+            own.append(name)
+            numbers.append(parts[1::2])
     return [
         group
-        for texts, members in alike.items()
-        if len(members) > 1
-        for group in _split(_columns(texts, members), texts[-1])
+        for texts, (own, numbers) in alike.items()
+        if len(own) > 1
+        for group in _split(own, _columns(texts, numbers), texts[-1])
     ]
 
 
-def _split(columns: list[_Column], end: str) -> list[Numbered]:
-    found, waiting = list[Numbered](), [list(range(len(columns[0].texts)))]
+def _split(names: list[str], columns: list[_Column], end: str) -> list[Numbered]:
+    found, waiting = list[Numbered](), [list(range(len(names)))]
     while waiting:
         rows = waiting.pop()
         differing = [column for column in columns if column.differs(rows)]
         differing.sort(key=lambda column: not column.is_view)
         if len(differing) < 2 or differing[0].is_counter(rows):
             if len(rows) > 1:
-                found.append(_numbered(columns, rows, end))
+                found.append(_numbered(names, columns, rows, end))
             continue
         clips = dict[Key, list[int]]()
         for row in rows:
@@ -114,23 +117,20 @@ def _split(columns: list[_Column], end: str) -> list[Numbered]:
     return found
 
 
-def _numbered(columns: list[_Column], rows: list[int], end: str) -> Numbered:
-    def name_of(row: int) -> str:
-        return "".join(column.before + column.texts[row] for column in columns) + end
-
-    rows = sorted(rows, key=lambda row: ([c.values[row] for c in columns], name_of(row)))
+def _numbered(names: list[str], columns: list[_Column], rows: list[int], end: str) -> Numbered:
+    rows = sorted(rows, key=lambda row: ([c.values[row] for c in columns], names[row]))
     pattern = ""
     for column in columns:
         same = len({column.texts[row] for row in rows}) == 1
         pattern += column.before + (column.texts[rows[0]] if same else "*")
-    return Numbered(tuple(map(name_of, rows)), pattern + end)
+    return Numbered(tuple(names[row] for row in rows), pattern + end)
 
 
-def _columns(texts: Sequence[str], members: Sequence[Sequence[str]]) -> list[_Column]:
+def _columns(texts: Sequence[str], numbers: Sequence[Sequence[str]]) -> list[_Column]:
     """The numbers of names whose other parts are the same, those that belong together as one."""
     columns = []
     for place, before in enumerate(texts[:-1]):
-        columns += _numbers(before, tuple(parts[2 * place + 1] for parts in members))
+        columns += _numbers(before, tuple(own[place] for own in numbers))
     return _with_decimals(_with_times(columns))
 
 
