@@ -160,6 +160,7 @@ def expectation(clip: BadClip) -> str:
         "salvaged": f"salvaged {clip.at_least} to {num_frames - 1} frames: {clip.reason}",
         "quarantined": f"quarantined: {clip.reason}",
         "begun": f"{clip.at_least} to {num_frames} frames",
+        "holed": f"salvaged {num_frames} frames: {clip.reason}",
         "any": f"at most {num_frames} frames, or quarantined",
         "ignored": "no source",
     }[clip.outcome]
@@ -173,13 +174,14 @@ def is_right(clip: BadClip, found: Found | None) -> bool:
         return found.num_frames <= len(clip.numbers) and (found.num_frames > 0) != (
             found.outcome == "quarantined"
         )
-    allowed = ("stored", "salvaged") if clip.outcome == "begun" else (clip.outcome,)
+    outcomes = {"begun": ("stored", "salvaged"), "holed": ("salvaged",)}
+    allowed = outcomes.get(clip.outcome, (clip.outcome,))
     if found.outcome not in allowed or not re.search(clip.reason, found.reason):
         return False
     if found.outcome == "quarantined":
         return True
     expected = tuple(clip.numbers)
-    if found.outcome == "stored" and clip.outcome == "stored":
+    if clip.outcome in ("stored", "holed"):
         return found.numbers == expected
     limit = len(expected) + (clip.outcome == "begun")
     return (

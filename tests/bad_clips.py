@@ -11,12 +11,15 @@ import random
 import shutil
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
+from av.stream import Disposition
 from clip_files import LOSSLESS, barcode, write_clip, write_margins, write_sound
+from heif_files import write_tiles
 from PIL import Image
 
 from ldf_video.video.write import VideoWriter
@@ -40,8 +43,9 @@ class BadClip:
     Attributes:
         name: its path below CLIPS.
         make: writes it there.
-        outcome: "begun" is stored or salvaged, of `numbers` as many as come; "any" is one of the
-            three with any pictures, for what a flipped bit does is chance.
+        outcome: "begun" is stored or salvaged, of `numbers` as many as come; "holed" is salvaged,
+            all of `numbers`; "any" is one of the three with any pictures, for what a flipped bit
+            does is chance.
         numbers: on the bars of its frames; of an array's clips one after the other. Of one that is
             salvaged those of the whole file.
         at_least: frames to be salvaged.
@@ -52,7 +56,7 @@ class BadClip:
 
     name: str
     make: Callable[[Path], object]
-    outcome: Literal["stored", "salvaged", "quarantined", "begun", "any", "ignored"]
+    outcome: Literal["stored", "salvaged", "quarantined", "begun", "holed", "any", "ignored"]
     numbers: Sequence[int] = ()
     at_least: int = 1
     reason: str = ""
@@ -93,6 +97,9 @@ def _codecs() -> Iterator[BadClip]:
         return BadClip(name, make, "stored", ALL)
 
     yield stored("h264-b-frames.mp4", "libx264", bf="3")
+    for name in ("title-in-latin-1.avi", "title-in-latin-1.mkv", "title-in-latin-1.mp4"):
+        yield BadClip(name, _latin_title, "stored", ALL)
+    yield BadClip("proxy-before-default.mkv", _proxy_first, "stored", ALL)
     yield stored("h264.mkv", "libx264")
     yield stored("h264.flv", "libx264")
     yield stored("h265.mp4", "libx265", **{"x265-params": "log-level=none"})
@@ -158,6 +165,11 @@ def _times() -> Iterator[BadClip]:
     for name in ("early.mkv", "early.ts"):
         make = plain_clip(fps=10, pts=early, container_options=kept)
         yield BadClip(name, make, "stored", ALL, at_10_fps=ALL)
+    yield BadClip(
+        "b-frames-h264.avi", plain_clip(fps=10, codec_options={"bf": "3"}), "stored", ALL,
+        at_10_fps=ALL,
+    )  # fmt: skip
+    yield BadClip("doubled.mkv", _doubled, "stored", ALL, at_10_fps=ALL)
     yield BadClip("clock-jumps-back.ts", _two_streams, "stored", [*range(20), *range(20, 40)])
     yield BadClip("edit-list.mp4", _edit_list, "stored", range(15, 40), at_10_fps=range(15, 40))
     yield BadClip("starts-between-key-frames.mkv", _late_join, "stored", range(10, 40))
@@ -168,6 +180,11 @@ def _pictures() -> Iterator[BadClip]:
     yield BadClip("still.jpg", _picture, "stored", [5])
     yield BadClip("still.webp", _picture, "stored", [5])
     yield BadClip("lying.jpg", _lying, "stored", [6])
+    yield BadClip("tiles.heic", _tiles, "stored", [5])
+    yield BadClip("tiles.avif", _tiles, "stored", [5])
+    yield BadClip("animated.avif", partial(_animation, kind="AVIF"), "stored", ALL)
+    for name, more in (("no-last-byte.gif", None), ("more-behind.gif", b"<!-- served -->")):
+        yield BadClip(name, partial(_gif_end, more=more), "stored", ALL)
     yield BadClip("animated.gif", plain_clip(codec="gif", pix_fmt="rgb8"), "stored", ALL)
     yield BadClip("animated.apng", partial(_animation, kind="PNG"), "stored", ALL)
     yield BadClip("animated.png", partial(_animation, kind="PNG", first=1), "stored", range(1, 41))
@@ -235,6 +252,11 @@ def _cut() -> Iterator[BadClip]:
     yield cut("cut.flv", 0.6, 15)
     yield cut("cut.mov", 0.6, 15, codec="png", pix_fmt="rgb24", container_options=index_first)
     yield cut("cut.apng", 0.6, 15, codec="apng", pix_fmt="rgb24")
+    for name in ("hole.mp4", "hole.mkv"):
+        yield BadClip(
+            name, _hole, "holed", [*range(20), *range(21, 40)],
+            reason=r"^damaged after \d+ frames: 1 missing, 19 more read$",
+        )  # fmt: skip
     no_index = partial(_cut_file, make=plain_clip(), share=0.6)
     yield BadClip("no-moov.mp4", no_index, "quarantined", reason=NO_VIDEO)
     yield BadClip("moov-alone.mp4", _moov_alone, "quarantined", reason="^no frame could be decoded")
@@ -295,6 +317,14 @@ def _no_videos() -> Iterator[BadClip]:
     yield BadClip("generated.mp4", _generated, "ignored")
     yield BadClip("generated.gif", _generated, "ignored")
     yield BadClip("latents", _store, "ignored", source="latents/data-00000.npy")
+    yield quarantined(
+        "raw-camera.mov", partial(_other_codec, tag=b"brhq"),
+        r"^no decoder for Blackmagic RAW \(brhq\)$",
+    )  # fmt: skip
+    yield quarantined(
+        "other-codec.mp4", partial(_other_codec, tag=b"abcd"),
+        r"^no decoder for an unknown codec \(abcd\)$",
+    )  # fmt: skip
     yield quarantined("list.m3u8", _playlist, "^not a video: ")
     yield quarantined("list.ffconcat", _concat_script, "^not a video: ")
 
@@ -531,6 +561,71 @@ def _cut_file(path: Path, *, make: Callable[[Path], object], share: float) -> No
     make(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
+
+
+def _doubled(path: Path) -> None:
+    """Ten frames a second, of which each tenth has the time of the one before."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for number, image in zip(ALL, _images(ALL, 48, 64), strict=True):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                packet.time_base = Fraction(1, 10)
+                packet.pts = packet.dts = number - (number % 10 == 9)
+                container.mux(packet)
+
+
+def _hole(path: Path) -> None:
+    """A film of key frames without the 21st."""
+    plain_clip(codec="mjpeg", pix_fmt="yuvj420p", container_options={"cluster_time_limit": "0"})(
+        path
+    )
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        positions = [(packet.pos or 0, packet.size) for packet in packets if packet.size]
+    content, (position, size) = bytearray(path.read_bytes()), positions[20]
+    content[position : position + size] = bytes(size)
+    path.write_bytes(content)
+
+
+def _other_codec(path: Path, *, tag: bytes) -> None:
+    plain_clip()(path)
+    path.write_bytes(path.read_bytes().replace(b"avc1", tag))
+
+
+def _latin_title(path: Path) -> None:
+    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for image in _images(ALL, 48, 64):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"caf\xe9s"))
+
+
+def _proxy_first(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        streams = []
+        for disposition in (Disposition(0), Disposition.default):
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            stream.disposition = disposition
+            streams.append(stream)
+        for stream, numbers in zip(streams, (range(100, 140), ALL), strict=True):
+            for image in _images(numbers, 48, 64):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+
+def _tiles(path: Path) -> None:
+    write_tiles(path, barcode(5, height=192, width=256))
+
+
+def _gif_end(path: Path, *, more: bytes | None) -> None:
+    content = plain_clip(codec="gif", pix_fmt="rgb8")(path).read_bytes()
+    path.write_bytes(content[:-1] if more is None else content + more)
 
 
 def _moov_alone(path: Path) -> None:

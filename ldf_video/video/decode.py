@@ -219,7 +219,7 @@ class _AvMedia:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         num_frames, first_error, error = 0, "", ""
-        step = 1 / (self.fps * cast("Fraction", self._stream.time_base))
+        step = float(1 / (self.fps * cast("Fraction", self._stream.time_base)))
         for packet in self._packets:
             frames, error = self._decode(packet)
             self._losses.fed(packet, is_decoded=not error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
 # Between two blocks of Matroska there are at most some headers.
 _MAX_HEADER_BYTES = 96
-_LONG_STEP = Fraction(3, 2)
 _NEAR = 4  # frames
 
 
@@ -65,23 +63,24 @@ class Losses:
         if self._has_key and not packet.is_discard and (is_decoded or self._has_sound):
             self._num_packets += 1
 
-    def shown(self, frame: av.VideoFrame, *, step: Fraction) -> None:
+    def shown(self, frame: av.VideoFrame, *, step: float) -> None:
         """Takes note of a frame, in order of display; `step` to the next, in the stream's units."""
-        if self._last_pts is not None and frame.pts is not None:
-            steps = (frame.pts - self._last_pts) / step
-            if steps > _LONG_STEP and self._is_in_hole(self._last_pts, frame.pts):
+        pts, is_corrupt = frame.pts, frame.is_corrupt
+        if self._last_pts is not None and pts is not None and pts - self._last_pts > 1.5 * step:
+            num_missing = round((pts - self._last_pts) / step) - 1
+            if self._is_in_hole(self._last_pts, pts):
                 self._note()
-                self._num_in_holes += round(steps) - 1
-            elif steps > _LONG_STEP and (frame.is_corrupt or self._num_since < _NEAR):
+                self._num_in_holes += num_missing
+            elif is_corrupt or self._num_since < _NEAR:
                 self._note()
-                self._num_near += round(steps) - 1
-        if frame.is_corrupt and self._has_sound:
+                self._num_near += num_missing
+        if is_corrupt and self._has_sound:
             self._note()
             self._num_concealed += 1
             self._num_since = 0
         self._num_since += 1
-        self._has_sound |= not frame.is_corrupt
-        self._last_pts = frame.pts
+        self._has_sound |= not is_corrupt
+        self._last_pts = pts
         self._num_frames += 1
 
     def __str__(self) -> str:

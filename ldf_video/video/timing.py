@@ -43,7 +43,7 @@ def timed(
     Raises:
         ReadError: passed on from `frames`, after those before it.
     """
-    upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps)
+    upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps, _LONG_STEP / native_fps)
     while (frame := upcoming.next()) is not None:
         yield frame, clock.start(frame, upcoming)
     if upcoming.error is not None:
@@ -80,7 +80,7 @@ def resample(
     held: av.VideoFrame | None = None
     num_inputs = num_outputs = 0
     damage: TruncatedError | None = None
-    end = Fraction(0)
+    start = Fraction(0)
     source = timed(frames, native_fps=native_fps)
     while True:
         try:
@@ -93,13 +93,15 @@ def resample(
         while held is not None and num_outputs / fps < start - TOLERANCE_SECONDS:
             yield held
             num_outputs += 1
-        held, end = frame, start + shown_seconds(frame, native_fps=native_fps)
+        held = frame
         num_inputs += 1
     if held is not None and num_inputs == 1:
         yield held
-    while num_inputs > 1 and held is not None and num_outputs / fps < end - TOLERANCE_SECONDS:
-        yield held
-        num_outputs += 1
+    elif held is not None:
+        end = start + shown_seconds(held, native_fps=native_fps)
+        while num_outputs / fps < end - TOLERANCE_SECONDS:
+            yield held
+            num_outputs += 1
     if damage is not None:
         raise damage
 
@@ -140,16 +142,18 @@ class _Clock:
 
     Attributes:
         step: nominal, between two frames, in seconds.
+        long_step: from which on times are looked at closely.
         offset: what is added to the container's times.
         last: when the last frame starts, None before the first.
-        last_dts: when it came out of the decoder.
+        last_frame: the last frame.
         by_dts: whether frames are timed by that.
     """
 
     step: Fraction
+    long_step: Fraction
     offset: Fraction = Fraction(0)
     last: Fraction | None = None
-    last_dts: Fraction | None = None
+    last_frame: av.VideoFrame | None = None
     by_dts: bool = False
 
     def start(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
@@ -160,11 +164,11 @@ class _Clock:
             self.offset -= time or 0
         elif time is None:
             start = self.last + self.step
-        elif 0 < time - self.last <= _LONG_STEP * self.step:
+        elif self.last < time <= self.last + self.long_step:
             start = time
         else:
             start = self._mended(self.last, time, frame, upcoming)
-        self.last, self.last_dts = start, _seconds(frame, frame.dts)
+        self.last, self.last_frame = start, frame
         return start
 
     def _time(self, frame: av.VideoFrame) -> Fraction | None:
@@ -184,7 +188,7 @@ class _Clock:
                 return self._accepted(last, time)
             # One of the two is wrong: this one, if it is far from all others.
             if _rise(times[:odd] + times[odd + 1 :]) and not (
-                rise_without_this and time - times[odd] > _LONG_STEP * self.step
+                rise_without_this and time - times[odd] > self.long_step
             ):
                 return self._accepted(last, time)
         if rise_without_this:
@@ -211,8 +215,12 @@ class _Clock:
 
     def _switch_to_dts(self, last: Fraction, frames: Sequence[av.VideoFrame]) -> bool:
         """Goes by when frames come out of the decoder from here on, if these times rise."""
+        assert self.last_frame is not None
         dts = [_seconds(frame, frame.dts) for frame in frames]
-        known = [self.last_dts, *itertools.takewhile(lambda time: time is not None, dts)]
+        known = [
+            _seconds(self.last_frame, self.last_frame.dts),
+            *itertools.takewhile(lambda time: time is not None, dts),
+        ]
         rising = [time for time in known if time is not None]
         if self.by_dts or len(rising) < max(len(known), 3) or not _rise(rising):
             return False
