@@ -17,9 +17,12 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from latent_data import write_latents
 from tiny_cli import shrink
-from tiny_models import make_frames
+from tiny_models import make_frames, save_pair
 
+from ldf_video.pipelines.encode import encode
+from ldf_video.pipelines.generate import generate
 from ldf_video.pipelines.own_state import own_state
+from ldf_video.pipelines.reconstruct import reconstruct
 from ldf_video.pipelines.train_frame import train_frame
 from ldf_video.pipelines.train_top import train_top
 from ldf_video.training import checkpoints
@@ -107,6 +110,25 @@ def test_a_training_is_the_same_whatever_its_caller_has_set(
         for name, weight in mine.items():
             assert weight.dtype == theirs[name].dtype
             assert torch.equal(weight, theirs[name]), name
+
+
+def results(out: Path) -> list[bytes]:
+    """What the commands write that train nothing."""
+    encode("clip.npy", out=out / "latents", frame_model="pair/frame", workers=0, quiet=True)
+    generate(out / "a.png", top_model="pair/top", seed=1, num_frames=5, device="cpu", quiet=True)
+    reconstruct("clip.npy", out=out / "b.png", frame_model="pair/frame", quiet=True)
+    return [(out / name).read_bytes() for name in ("latents/data-00000.npy", "a.png", "b.png")]
+
+
+def test_what_commands_make_is_the_same_whatever_their_caller_has_set(
+    root: Path, request: pytest.FixtureRequest
+) -> None:
+    save_pair(root / "pair")
+    usual = results(root / "usual")
+    request.getfixturevalue("_strange_caller")
+    before = caller_state()
+    assert results(root / "strange") == usual
+    assert caller_state() == before
 
 
 def test_a_training_inside_inference_mode_learns(root: Path) -> None:
