@@ -440,6 +440,16 @@ def test_what_lies_beside_clips_is_one_line(clips: Path, tmp_path: Path) -> None
     assert bring(clips / "made.mp4", tmp_path / "store").num_frames == 3  # named
 
 
+def test_many_that_cannot_be_read_for_one_reason_are_one_line() -> None:
+    bad = [(f"{k}.npy", "an array") for k in range(11)]
+    report = Report(quarantined=[("a.mp4", "no video"), *bad])
+    assert report.lines()[:-1] == [
+        "  unreadable a.mp4: no video",
+        "  unreadable 0.npy and 10 more, which info lists: an array",
+    ]
+    assert len(Report(quarantined=bad[1:]).lines()) == 11
+
+
 def test_pictures_that_did_not_group_are_said(tmp_path: Path) -> None:
     _write_walk(tmp_path / "clips" / "walk", range(3))
     for number, name in enumerate(("dog.png", "cat.png", "owl.ppm")):

@@ -203,8 +203,10 @@ def test_what_was_generated_is_left_out_unless_named(tmp_path: Path) -> None:
     write_png(tmp_path / "made" / "curve.png", barcode(1))
     write_clip(tmp_path / "clip.mp4", [barcode(5)])
     Image.fromarray(barcode(6)).save(tmp_path / "clip.gif")
+    for number in (1, 2):
+        write_png(tmp_path / f"sheet{number}.png", barcode(number))
     assert _names(tmp_path) == ["clip.gif", "clip.mp4"]
-    assert len(search(tmp_path).sources) == 6  # opens no file
+    assert len(search(tmp_path).sources) == 7  # opens no file
     with pytest.raises(UsageError, match="holds nothing but what ldf-video wrote itself, 4 files"):
         find_sources(tmp_path / "made")
     made = find_sources(tmp_path / "made", own=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ldf_video.errors import StoreError
 from ldf_video.store.format import read_store_json, write_store_json
 from ldf_video.store.manifest import clips_of_sources
-from ldf_video.store.parts import find_parts
+from ldf_video.store.parts import find_parts, write_error
 from ldf_video.video.files import local_path
 from ldf_video.video.sources import Source
 
@@ -74,7 +74,10 @@ def claim(store: Path, sources: Sequence[Source]) -> Missing:
             "name it"
         )
     if before != place:
-        write_store_json(store, spec, info={**info, PLACE: place})
+        try:
+            write_store_json(store, spec, info={**info, PLACE: place})
+        except OSError as error:
+            raise write_error(store, error) from error
     gone = dict[str, list[str]]()
     if not known <= names:
         for name, clip_id in _clips_of(store):

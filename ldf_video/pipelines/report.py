@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from ldf_video.pipelines.claim import Missing
 from ldf_video.video.sources import Found, Source, natural_key
 
+MANY = 10
+"""Sources that cannot be read for one reason, above which they are not listed one by one."""
+
 
 @dataclass
 class Report:
@@ -67,7 +70,7 @@ class Report:
     def lines(self) -> list[str]:
         """A line for every source that did not come whole, one for each thing to know, the sum."""
         listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
-        listed += [f"  unreadable {name}: {reason}" for name, reason in self.quarantined]
+        listed += self._unreadable()
         if self.noted:
             others = f" (and {len(self.noted) - 1:,} more)" if len(self.noted) > 1 else ""
             name, note = self.noted[0]
@@ -86,6 +89,16 @@ class Report:
             f"{len(self.quarantined):,} unreadable"
         )
         return [*listed, total]
+
+    def _unreadable(self) -> list[str]:
+        """A line for each source; one for all where many have the same reason."""
+        counts = Counter(reason for _, reason in self.quarantined)
+        lines = dict[str, str]()
+        for name, reason in self.quarantined:
+            many = counts[reason] > MANY
+            more = f" and {counts[reason] - 1:,} more, which info lists" if many else ""
+            lines.setdefault(reason if many else name, f"  unreadable {name}{more}: {reason}")
+        return list(lines.values())
 
     def _beside(self) -> list[str]:
         """What was not read, and why; pictures that may be meant otherwise."""

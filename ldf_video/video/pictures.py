@@ -7,6 +7,7 @@ import math
 import struct
 import warnings
 from fractions import Fraction
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -137,9 +138,18 @@ def _has_frames(file: BinaryIO, head: bytes) -> bool:
         case "gif":
             return bool(getattr(_open_as("GIF", file), "is_animated", False))
         case "tiff":
-            image = _open_as("TIFF", file)
-            return sum(_is_full_page(image, page) for page in range(_num_pages(image))) > 1
+            return _has_more_pages(_open_as("TIFF", file))
     return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
+
+
+def _has_more_pages(image: Image.Image) -> bool:
+    for page in count(1):
+        try:
+            if _is_full_page(image, page):
+                return True
+        except EOFError:
+            return False
+    return False
 
 
 def _brands(head: bytes) -> set[bytes]:

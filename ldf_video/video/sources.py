@@ -123,8 +123,9 @@ def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
 
 
 def is_own(source: Source) -> bool:
-    """Returns whether a source, not named by the user, is a file that ldf-video wrote itself."""
-    return not source.is_named and source.series is None and is_own_file(source.path)
+    """Returns whether ldf-video wrote a source that the user did not name; its first picture tells."""
+    first = source.path if source.series is None else next(source.series.paths())
+    return not source.is_named and is_own_file(first)
 
 
 def only_own(clips: object, num_files: int) -> str:
