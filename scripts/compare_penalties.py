@@ -1,6 +1,7 @@
-"""The three penalties on D's slope, in the default game at equal updates, with several seeds.
+r"""The three penalties on D's slope, in the default game at equal updates, with several seeds.
 
-    python scripts/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 2 --seed 18
+    python scripts/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 2 \
+        --seed 18
     python scripts/compare_penalties.py clips/pacman/train --test clips/pacman/test
 
 Trains the default frame model small, with D in the game for most of the run, once a seed and
