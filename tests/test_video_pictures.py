@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from clip_files import barcode, read_barcode
 from heif_files import write_tiles
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video import pictures
@@ -362,6 +364,45 @@ def test_pictures_too_large_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content[:start] + b"\x40\x01\x40\x00" + content[start + 4 :])
     with pytest.raises(ReadError, match=r"^a picture of 16384x16385 pixels; at most 268,435,456 "):
         _read(path)
+
+
+def _with_chunk(path: Path, kind: bytes, content: bytes, *, count: int = 1) -> Path:
+    """Puts chunks of a PNG before its pixels."""
+    picture = _saved(path, Image.fromarray(IMAGE)).read_bytes()
+    chunk = struct.pack(">I", len(content)) + kind + content
+    chunk += struct.pack(">I", zlib.crc32(kind + content))
+    at = picture.index(b"IDAT") - 4
+    path.write_bytes(picture[:at] + chunk * count + picture[at:])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "count"),
+    [
+        (b"iTXt", b"Title\0\0\0\0\0caf\xe9 \xff", 1),
+        (b"tEXt", b"Title\0caf\xe9 \xff", 1),
+        (b"zTXt", b"workflow\0\0" + zlib.compress(bytes(5_000_000)), 1),
+        (b"zTXt", b"workflow\0\0" + zlib.compress(bytes(1_000_000)), 80),
+        (b"zTXt", b"workflow\0\0no zlib", 1),
+        (b"eXIf", b"nonsense", 1),
+        (b"iCCP", b"profile\0\0nonsense", 1),
+    ],
+)
+def test_nothing_that_is_written_in_a_picture_costs_it(
+    tmp_path: Path, kind: bytes, content: bytes, count: int
+) -> None:
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    path = _with_chunk(tmp_path / "a.png", kind, content, count=count)
+    assert np.array_equal(_read(path), IMAGE)
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_a_broken_orientation_is_none(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    image = Image.fromarray(IMAGE)
+    image.save(path, exif=b"Exif\0\0nonsense", quality=95)
+    assert read_barcode(_read(path)) == CODE
 
 
 # AVIF and HEIF

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pi_heif
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, told
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
-from ldf_video.video.orientation import exif_orientation, upright
+from ldf_video.video.orientation import UPRIGHT, Orientation, exif_orientation, upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ MAX_JPEG_PIXELS = 2**28  # 16384 x 16384, of which a half, quarter or eighth of 
 FULL_PIXELS = 2**24  # 4096 x 4096: a larger picture is made smaller, by a whole factor, when read
 HEAD_BYTES = 32
 _BAND_PIXELS = 2**20
+_MAX_TEXT_BYTES = 2**28
 _KINDS = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
@@ -217,7 +218,8 @@ def _opened(path: Location) -> Iterator[Image.Image]:
             kind = picture_kind(head, path.suffix)
             if kind is None:
                 raise ReadError("not a PNG, JPEG, BMP, TIFF, WebP, AVIF or HEIF picture")
-            yield _open_as(kind.upper(), file)
+            with _any_text():
+                yield _open_as(kind.upper(), file)
     except ReadError:
         raise
     except _STUMBLES as error:
@@ -233,6 +235,25 @@ def _open_as(kind: str, file: BinaryIO) -> Image.Image:
     make, _ = Image.OPEN[kind]
     with _quietly():
         return make(file, "")
+
+
+@contextlib.contextmanager
+def _any_text() -> Iterator[None]:
+    """Lets a PNG carry more than a megabyte of text, as of programs that made it, for a while."""
+    limits = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT_BYTES
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
+
+
+def _orientation(image: Image.Image) -> Orientation:
+    """Returns how EXIF says that a picture stands; upright where that cannot be understood."""
+    try:
+        return exif_orientation(image.getexif().get(274))
+    except _STUMBLES:
+        return UPRIGHT
 
 
 def _quietly() -> warnings.catch_warnings[None]:
@@ -280,7 +301,7 @@ def _levels(image: Image.Image) -> Levels:
     """
     _check_picture_size(image)
     full, low = full_range(image), low_bytes(image)
-    orientation = exif_orientation(image.getexif().get(274))  # gone once the pixels are decoded
+    orientation = _orientation(image)  # gone once the pixels are decoded
     if image.format == "JPEG":
         _draft(image)
     width, height = image.size
