@@ -406,6 +406,22 @@ def test_animations_show_white_where_they_show_nothing(
     assert np.array_equal(list(clip.frames), _on_white(5, kept=kept))
 
 
+@pytest.mark.parametrize("disposal", [1, 2])
+def test_what_an_opaque_picture_of_a_gif_leaves_is_as_in_browsers(
+    tmp_path: Path, disposal: int
+) -> None:
+    numbers = [0, 1, 0, 5, 2]  # of the bars that are holes; those with none are opaque
+    images = []
+    for number in numbers:
+        alpha = 255 - barcode(number)[..., :1]
+        images.append(Image.fromarray(np.concatenate([np.zeros((48, 64, 3), np.uint8), alpha], 2)))
+    images[0].save(
+        tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100, disposal=disposal
+    )
+    # Where nothing is cleared black stays black.
+    assert _numbers(tmp_path / "a.gif") == (numbers if disposal == 2 else [0] * 5)
+
+
 TRANSPARENT_CODECS: list[tuple[str, str, str, dict[str, str]]] = [
     ("a.mov", "png", "rgba", {}),
     ("a.mov", "png", "rgba64be", {}),

@@ -41,7 +41,12 @@ def is_cut_short(file: BinaryIO) -> bool:
 
 
 class WholeGif:
-    """A GIF up to its last picture, with a trailer behind that, to be read as a file."""
+    """A GIF up to its last picture, with a trailer behind that, to be read as a file.
+
+    Where a picture without transparency is to be cleared before the next, FFmpeg paints the
+    background's colour and browsers nothing: here such a picture says of a colour that it has not
+    that it is transparent, and FFmpeg does as browsers do.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         """Looks at all blocks of the file.
@@ -49,11 +54,14 @@ class WholeGif:
         Raises:
             ValueError: if it ends within one, or goes on with what is none.
         """
-        self._file, self._end, self._position = file, _gif_end(file), 0
+        self._file, self._position = file, 0
+        self._changes: dict[int, int] = {}
+        self._end = _gif_end(file, self._changes)
 
     def read(self, num_bytes: int) -> bytes:
         self._file.seek(min(self._position, self._end))
         data = self._file.read(min(num_bytes, max(self._end - self._position, 0)))
+        data = _changed(data, self._position, self._changes)
         if self._position + len(data) == self._end and len(data) < num_bytes:
             data += _GIF_TRAILER
         self._position += len(data)
@@ -68,18 +76,40 @@ class WholeGif:
         return self._position
 
 
-def _gif_end(file: BinaryIO) -> int:
-    """Returns where the trailer of a GIF is, or should be (GIF89a, 18 to 27)."""
+def _changed(data: bytes, begin: int, changes: dict[int, int]) -> bytes:
+    """Returns data from position `begin` on with other bytes at some positions."""
+    end = begin + len(data)
+    own = {position: byte for position, byte in changes.items() if begin <= position < end}
+    if not own:
+        return data
+    changed = bytearray(data)
+    for position, byte in own.items():
+        changed[position - begin] = byte
+    return bytes(changed)
+
+
+def _gif_end(file: BinaryIO, changes: dict[int, int]) -> int:
+    """Returns where the trailer of a GIF is, or should be (GIF89a, 18 to 27).
+
+    Args:
+        file: the GIF.
+        changes: gets the bytes by which opaque pictures are cleared as browsers do, by position.
+    """
     file.seek(10)
-    _skip_colours(file, file.read(3))
+    global_colours = _skip_colours(file, file.read(3))
+    control = 0  # where the last control block has its flags
     announced = False  # a picture, by the block that says how long it shows
     while (kind := file.read(1)) not in (_GIF_TRAILER, b""):
         if kind == b"\x2c":
-            _skip_colours(file, file.read(9)[-1:])
+            num_colours = _skip_colours(file, file.read(9)[-1:]) or global_colours
+            if control and num_colours < 256:
+                changes |= _cleared(file, control)
+            control = 0
             file.seek(1, os.SEEK_CUR)  # bits of a code
             announced = False
         elif kind == b"\x21":
-            announced |= file.read(1) == b"\xf9"
+            if file.read(1) == b"\xf9":
+                announced, control = True, file.tell() + 1
         elif kind != b"\0":  # some write more ends of blocks than blocks
             raise ValueError("no block of a GIF")
         while kind != b"\0" and (size := file.read(1)) != b"\0":
@@ -91,10 +121,23 @@ def _gif_end(file: BinaryIO) -> int:
     return file.tell() - len(kind)
 
 
-def _skip_colours(file: BinaryIO, packed: bytes) -> None:
-    """Bit 7 says that there are colours, bits 0 to 2 how many."""
-    if packed and packed[0] & 0x80:
-        file.seek(3 << (packed[0] & 7) + 1, os.SEEK_CUR)
+def _cleared(file: BinaryIO, control: int) -> dict[int, int]:
+    """Bytes that make colour 255 transparent in an opaque picture which is to be cleared."""
+    here = file.tell()
+    file.seek(control)
+    flags = file.read(1)[0]
+    file.seek(here)
+    # Bits 2 to 4: 2 to clear to the background; bit 0: a colour is transparent.
+    return {control: flags | 1, control + 3: 255} if flags & 0x1D == 2 << 2 else {}
+
+
+def _skip_colours(file: BinaryIO, packed: bytes) -> int:
+    """Bit 7 says that there are colours, bits 0 to 2 how many; returns the number."""
+    if not packed or not packed[0] & 0x80:
+        return 0
+    num_colours = 2 << (packed[0] & 7)
+    file.seek(3 * num_colours, os.SEEK_CUR)
+    return num_colours
 
 
 def _matroska_end(file: BinaryIO) -> int:
