@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ldf_video.launch import launched
+
 STOPS = (signal.SIGTERM, signal.SIGHUP)
 TOGETHER_SECONDS = 10.0
 """Signals that come so soon after the first are the same wish: shells and systemd send several."""
@@ -43,7 +45,7 @@ class _Raise:
         now = time.monotonic()
         if now - self._last >= TOGETHER_SECONDS:
             self._last = now
-            raise Stopped(number)
+            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
 
 @dataclass
@@ -65,9 +67,15 @@ class Interrupts:
 
 @contextmanager
 def stops_raised() -> Iterator[None]:
-    """Raise SIGTERM and SIGHUP as `Stopped`; inside another such block nothing is to be done."""
-    stop = _Raise()
-    with _handled({number: stop for number in STOPS if _is_free(number, signal.SIG_DFL)}):
+    """Raise SIGTERM and SIGHUP as `Stopped`; inside another such block nothing is to be done.
+
+    A launcher sends its processes the Ctrl-C that they had from the terminal once more: there, too,
+    what comes together counts once.
+    """
+    stops = [number for number in STOPS if _is_free(number, signal.SIG_DFL)]
+    if launched()[1] > 1 and _is_free(signal.SIGINT, signal.default_int_handler):
+        stops.append(signal.SIGINT)
+    with _handled(dict.fromkeys(stops, _Raise())):
         yield
 
 
@@ -75,17 +83,21 @@ def stops_raised() -> Iterator[None]:
 def interrupts_held() -> Iterator[Interrupts]:
     """Hold all three back, to be asked for between updates, so that they cut none.
 
-    The second Ctrl-C comes through at once.
+    The second Ctrl-C comes through at once, but for that of a launcher.
     """
     interrupts = Interrupts()
+    apart = TOGETHER_SECONDS if launched()[1] > 1 else 0.0
+    first = 0.0
 
     def hold(number: int, frame: Any) -> None:
-        if interrupts.waiting and number == signal.SIGINT:
+        nonlocal first
+        if not interrupts.waiting:
+            interrupts.number, first = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - first >= apart:
             raise KeyboardInterrupt
-        interrupts.number = interrupts.number or number
 
     free = [number for number in STOPS if _is_free(number, signal.SIG_DFL, of_ours=True)]
-    free += [signal.SIGINT] * _is_free(signal.SIGINT, signal.default_int_handler)
+    free += [signal.SIGINT] * _is_free(signal.SIGINT, signal.default_int_handler, of_ours=True)
     with _handled(dict.fromkeys(free, hold)):
         yield interrupts
         if interrupts.waiting:

@@ -14,8 +14,8 @@ PACKAGE = Path(ldf_video.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors"},
-    {"hints", "interrupts", "launch", "options", "output", "progress"},
+    {"errors", "launch"},
+    {"hints", "interrupts", "options", "output", "progress"},
     {"video"},
     {"readers"},
     {"store"},

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from launch_variables import as_launched
 
 from ldf_video.interrupts import Stopped, interrupts_held, stops_raised
 
@@ -81,6 +82,33 @@ def test_the_second_ctrl_c_comes_through_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         held()
     assert seen == [1]
+
+
+def test_a_launcher_s_second_ctrl_c_is_the_same_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes on the one that its processes had from the terminal."""
+
+    def held() -> None:
+        with stops_raised(), interrupts_held():
+            for place in (1, 2, 3):
+                signal.raise_signal(signal.SIGINT)
+                seen.append(place)
+
+    def raised() -> None:
+        with stops_raised():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                seen.append(4)
+
+    as_launched(monkeypatch, rank=0)
+    seen: list[int] = []
+    before = handlers()
+    for work in (held, raised):
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    assert seen == [1, 2, 3, 4]
+    assert handlers() == before
 
 
 @pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])
