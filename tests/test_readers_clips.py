@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from ldf_video.cli import app
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.pipelines.adaptation import own_rates
 from ldf_video.pipelines.evaluate import evaluate
 from ldf_video.readers import clips
 from ldf_video.readers.clips import ClipReader, frame_size, probe
@@ -113,6 +114,15 @@ def test_frames_are_those_of_this_process(tmp_path: Path, three: list[Source]) -
                 frames = list(clip.frames)  # all are good, also after the next was asked for
                 assert np.array_equal(np.stack(frames), np.stack(list(same.frames)))
                 assert clip.position() > 0
+
+
+def test_as_many_frames_as_are_wanted(tmp_path: Path, three: list[Source]) -> None:
+    np.save(tmp_path / "clips" / "z.npy", moving_clips(3))
+    with ClipReader(SIZE, most_frames=7) as reader:
+        for source in find_sources(tmp_path / "clips"):
+            counts = [len(list(clip.frames)) for clip in reader.open_clips(source)]
+            assert counts == ([5, 2] if source.name == "z.npy" else [7])
+        assert heard(reader, three[0]) == (list(range(7)), "")
 
 
 def test_what_only_this_process_has_is_read_in_it(tmp_path: Path) -> None:
@@ -216,6 +226,11 @@ def test_a_crash_beside_good_clips_costs_its_clip(root: Path, spoil: Spoil) -> N
     done = CliRunner().invoke(app, ["reconstruct", "real"])
     assert "  unreadable bad.mkv: the decoder crashed (signal 11)" in done.stderr
     assert "over 300 frames" in done.stdout
+
+
+def test_a_look_at_the_rates_survives_a_crash(three: list[Source], spoil: Spoil) -> None:
+    spoil("die", "b.mkv", 0)
+    assert own_rates(three) == [25]
 
 
 def test_what_was_read_before_a_crash_is_gone_on_from(root: Path, spoil: Spoil) -> None:

@@ -228,11 +228,12 @@ def some_of(sources: Sequence[Source]) -> list[Source]:
 def own_rates(sources: Sequence[Source]) -> list[Fraction]:
     """Frames a second of some videos, each once; frames of arrays and of pictures have none."""
     rates = set()
-    for source in some_of(sources):
-        if source.series is None and source.path.suffix.lower() != ".npy":
-            with contextlib.suppress(ReadError), ClipReader(Geometry(8, 8)) as reader:
-                for clip in reader.open_clips(source):
-                    rates |= {clip.fps} if len([*islice(clip.frames, 2)]) == 2 else set()
+    with ClipReader(Geometry(8, 8), most_frames=2) as reader:
+        for source in some_of(sources):
+            if source.series is None and source.path.suffix.lower() != ".npy":
+                with contextlib.suppress(ReadError):
+                    for clip in reader.open_clips(source):
+                        rates |= {clip.fps} if len([*clip.frames]) == 2 else set()
     return sorted(rates)
 
 
@@ -240,10 +241,12 @@ def _sample(sources: Sequence[Source], geometry: Geometry) -> Frames:
     """Frames (N, H, W, 3) of some sources; none where none of those can be read."""
     some = some_of(sources)
     taken: list[Frames] = []
-    for source in some:
-        with contextlib.suppress(ReadError), ClipReader(geometry) as reader:
-            each = chain.from_iterable(clip.frames for clip in reader.open_clips(source))
-            taken.extend(islice(each, 0, READ_FRAMES // len(some), STEP))
+    with ClipReader(geometry, most_frames=READ_FRAMES // max(1, len(some))) as reader:
+        for source in some:
+            with contextlib.suppress(ReadError):
+                clips = reader.open_clips(source)
+                each = chain.from_iterable(clip.frames for clip in clips)
+                taken.extend(islice(each, 0, None, STEP))
     if not taken:
         return np.zeros((0, geometry.height, geometry.width, 3), np.uint8)
     frames = np.stack(taken)

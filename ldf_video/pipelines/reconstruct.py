@@ -126,18 +126,19 @@ class _Work:
         self._reader: ClipReader
 
     def take(self, source: Source, reach: Reach) -> str:
-        """Measure a source; returns a line about it where it did not come whole."""
-        before = self.num_frames
+        """Measure a source; returns a line about it where it did not come whole, or as it is."""
+        before, note = self.num_frames, ""
         try:
             for stream in self._reader.open_clips(source):
                 for _ in self._through_clip(stream):
                     reach.at(source, stream.position())
                     self.on_batch()
+                note = note or stream.note()
         except ReadError as error:
             cut = self.num_frames > before
             (self.truncated if cut else self.unreadable).append((source.name, str(error)))
             return f"{'truncated' if cut else 'unreadable'} {source.name}: {error}"
-        return ""
+        return f"{source.name}: {note}" if note else ""
 
     def _through_clip(self, stream: ClipStream) -> Iterator[None]:
         """Measure and write a batch at a time."""

@@ -35,9 +35,17 @@ NUM_READERS = 1
 class ClipReader:
     """What `open_clips` is to one process, with another that decodes; use it in a `with` block."""
 
-    def __init__(self, geometry: Geometry) -> None:
-        """Args: what frames are brought to."""
+    def __init__(self, geometry: Geometry, *, most_frames: int | None = None) -> None:
+        """Starts nothing yet.
+
+        Args:
+            geometry: what frames are brought to.
+            most_frames: of each source, where that is enough.
+        """
         self._geometry = geometry
+        self._options: Header = {"hash": False}
+        if most_frames is not None:
+            self._options["most"] = most_frames
         self._pool: ReaderPool | None = None
 
     def open_clips(self, source: Source) -> Iterator[ClipStream]:
@@ -51,7 +59,7 @@ class ClipReader:
         """
         if self._pool is None:
             number = _num_readers(source.root)
-            self._pool = ReaderPool(self._geometry, num_workers=number, hashes=False)
+            self._pool = ReaderPool(self._geometry, num_workers=number, options=self._options)
         read = self._pool.read([source], _everything)
         events: Iterator[Event] = (event for event in read if event is not None)
         for event in events:
@@ -77,10 +85,16 @@ class _Clip:
     """The frames of the clip begun last, as they come."""
 
     def __init__(self, events: Iterator[Event]) -> None:
-        self._events, self._position = events, 0.0
+        self._events, self._position, self._note = events, 0.0, ""
 
     def stream(self, begun: ClipBegun) -> ClipStream:
-        return ClipStream(begun.index, begun.fps, self._frames(), lambda: self._position)
+        return ClipStream(
+            begun.index,
+            begun.fps,
+            self._frames(),
+            lambda: self._position,
+            note=lambda: self._note,
+        )
 
     def _frames(self) -> Iterator[NDArray[np.uint8]]:
         for event in self._events:
@@ -90,6 +104,7 @@ class _Clip:
             elif isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
             elif isinstance(event, ClipEnded):
+                self._note = event.note
                 if event.damage:
                     for rest in self._events:  # so that the reader is free for the next source
                         if isinstance(rest, SourceEnded | SourceFailed):

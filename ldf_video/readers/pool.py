@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from ldf_video.readers.wire import Message
+    from ldf_video.readers.wire import Header, Message
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.sources import Source
 
@@ -63,7 +63,7 @@ class ReaderPool:
         num_workers: int,
         stall_seconds: float = STALL_SECONDS,
         command: Sequence[str] = COMMAND,
-        hashes: bool = True,
+        options: Header | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -74,13 +74,14 @@ class ReaderPool:
                 isolated: for file systems that live in it, and to look for faults.
             stall_seconds: after so long without a word a reader hangs.
             command: that starts a reader; tests have others.
-            hashes: whether sources are hashed before they are read; else every digest is zeros.
+            options: told to readers: "hash": False where digests may be zeros; "most": frames to
+                read of a source, after which its clip and it end.
 
         Raises:
             UsageError: if the reader of videos does not exist here.
         """
         check_reader(reader)
-        self._geometry, self._reader_name, self._hashes = geometry, reader, hashes
+        self._geometry, self._reader_name, self._options = geometry, reader, options
         self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
         self._command = command if num_workers else None
         self._again: deque[Reading] = deque()  # second tries; they go first
@@ -147,7 +148,7 @@ class ReaderPool:
             return self._again.popleft()
         self._num_begun += 1
         source = self._sources[self._num_begun - 1]
-        return Reading(source, self._geometry, hashes=self._hashes)
+        return Reading(source, self._geometry, options=self._options)
 
     def _turn(self, plan: Plan) -> Iterator[Event]:
         """Gives readers work, listens to them once, and ends those that hang."""

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, TruncatedError
@@ -171,6 +172,7 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
     from ldf_video.video.sources import Source, source_stamp
 
     source = Source.from_json(command["source"])
+    left = command.get("most", sys.maxsize)
 
     def check() -> None:  # frames must be those of the bytes that were hashed
         if source_stamp(source, alive=outbox.alive) != command["stamp"]:
@@ -198,7 +200,8 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
             outbox.drain()  # what is known of the clip must be known before it can do harm
         damage = ""
         try:
-            for frame in clip.frames:
+            for frame in islice(clip.frames, left):
+                left -= 1
                 outbox.add(frame, position=clip.position())
                 if command["careful"]:
                     outbox.drain()  # so that a crash takes no good frame with it
@@ -207,6 +210,8 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
         check()
         note = clip.note()
         outbox.put({"is": "clip_end", "damage": damage} | ({"note": note} if note else {}))
+        if left == 0:
+            break
     outbox.put({"is": "source_end"})
 
 

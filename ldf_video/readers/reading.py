@@ -39,19 +39,21 @@ class Reading:
         is_over: whether its last event has been given.
     """
 
-    def __init__(self, source: Source, geometry: Geometry, *, hashes: bool = True) -> None:
+    def __init__(
+        self, source: Source, geometry: Geometry, *, options: Header | None = None
+    ) -> None:
         """Knows nothing of the source yet.
 
         Args:
             source: to be read.
             geometry: what frames are brought to.
-            hashes: whether its content is hashed; else its digest is zeros.
+            options: see `ReaderPool`.
         """
         self.source = source
         self.is_over = False
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
-        self._geometry, self._hashes = geometry, hashes
+        self._geometry, self._options = geometry, options or {}
         self._digest: str | None = None
         self._stamp = ""
         self._num_clips: int | None = None
@@ -76,7 +78,7 @@ class Reading:
         """Returns what a reader is to do next for this source, None if that is nothing."""
         source = self.source.to_json()
         if self._digest is None:
-            return {"do": "look", "source": source} | ({} if self._hashes else {"hash": False})
+            return {"do": "look", "source": source} | self._options
         if self._first_frames is None:
             self._first_frames = list(plan(self.source, self._digest, self._num_clips))
             if len(self._first_frames) != self._num_places():
@@ -92,7 +94,7 @@ class Reading:
             "first_frames": self._first_frames,
             "threads": 1 if self.is_second_try else 0,
             "careful": self.is_second_try,
-        }
+        } | self._options
 
     def hear(self, message: Message) -> list[Event]:
         """Turns what a reader says into events, in order.
