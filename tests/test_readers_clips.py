@@ -167,11 +167,11 @@ def test_a_crash_at_once_and_a_hang_cost_theirs(three: list[Source], spoil: Spoi
 def test_what_needs_too_much_memory_is_said(
     tmp_path: Path, three: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.new("RGB", (5000, 5000)).save(tmp_path / "clips" / "0.png", compress_level=1)
+    Image.new("RGB", (6000, 6000)).save(tmp_path / "clips" / "0.png", compress_level=1)
     large, *_ = find_sources(tmp_path / "clips")
-    monkeypatch.setenv("LDF_READER_MIB", "125")
+    monkeypatch.setenv("LDF_READER_MIB", "250")
     with ClipReader(SIZE) as reader:
-        said = "it needs more than 125 MiB of memory, see LDF_READER_MIB"
+        said = "it needs more than 250 MiB of memory, see LDF_READER_MIB"
         assert heard(reader, large) == ([], said)
         assert heard(reader, three[0]) == (list(range(40)), "")
     monkeypatch.setenv("LDF_READER_MIB", "0")
