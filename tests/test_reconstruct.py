@@ -65,7 +65,7 @@ def test_a_folder_of_numbered_pictures_is_one_video(root: Path) -> None:
     assert probe(root / "out.mp4").num_frames == 5
     with pytest.raises(UsageError, match="a file of the input walk; give another file name"):
         run("walk", output="walk/3.png")
-    (root / "walk" / "notes.txt").write_text("a walk")
+    (root / "walk" / "other.mp4").touch()
     assert run("walk").num_frames == 5
     with pytest.raises(UsageError, match="-o with the directory walk: expected one video file"):
         run("walk", output="out.mp4")
