@@ -348,7 +348,7 @@ def test_one_file_of_a_place_leaves_the_others(clips: Path, tmp_path: Path) -> N
     bring(clips, tmp_path / "store")
     report = bring(clips / "b.npy", tmp_path / "store")
     assert (report.num_kept, report.num_gone, report.num_unchanged) == (3, 0, 1)
-    assert "  3 other sources of the store are kept as they are" in report.lines()
+    assert "  other sources of the store, kept as they are: 3" in report.lines()
     write_array(clips / "new.npy", 2, seed=9)
     assert bring(clips / "new.npy", tmp_path / "store").num_frames == 2
     assert frames_of(tmp_path / "store").keys() == {*LENGTHS, "new.npy"}
@@ -361,7 +361,7 @@ def test_clips_that_are_gone_are_said_and_come_back(clips: Path, tmp_path: Path)
     report = bring(clips, tmp_path / "store")
     assert (report.num_gone, report.gone) == (2, "b.npy")
     assert report.lines()[-2] == (
-        "  2 sources that the store had are not there any more, such as b.npy: it uses their clips "
+        "  of what the store had, 2 are not there any more, such as b.npy: it uses their clips "
         "no more; put back, they cost no encoding"
     )
     assert bring(clips, tmp_path / "store").num_gone == 0

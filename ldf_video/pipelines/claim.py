@@ -46,43 +46,52 @@ class Missing:
         return replace(self, clips=left)
 
 
-def claim(store: Path, sources: Sequence[Source]) -> Missing:
-    """Make a store the one of these clips, if it holds none of another place.
+def check_place(store: Path, sources: Sequence[Source]) -> None:
+    """See that a store, if there is one, is not of clips of another place.
 
     The place is CLIPS, or the directory of a file. A store whose place is gone goes on with another
     where that has a source of the same name: it was moved. So does one that knows no place.
 
     Args:
-        store: its directory; nobody else claims it at the same time.
+        store: its directory.
         sources: found in one search, at least one.
 
     Raises:
-        StoreError: the store holds clips of another place.
+        StoreError: it is.
     """
-    spec, info = read_store_json(store)
-    root = sources[0].root
-    place = str(root.resolve()) if isinstance(root, Path) else str(root)
-    known = {name for name, _ in _clips_of(store)}
-    before = info.get(PLACE)
-    names = {source.name for source in sources}
-    is_moved = not _are_there(before, known) and known & (names | _pictures(sources))
-    if known and before != place and not is_moved:
+    try:
+        spec, info = read_store_json(store)
+        known = {name for name, _ in _clips_of(store)}
+    except StoreError:  # there is none, or opening it will say more
+        return
+    place, before = _place_of(sources), info.get(PLACE)
+    if known and before != place and (_are_there(before, known) or not _shares(known, sources)):
         option = "--out" if spec.kind == "latents" else "--out or --frames-store"
         raise StoreError(
             f"{store} holds {len(known):,} sources of {before or 'other clips'}, and {place} is "
             f"another place: name another {option}, or bring all clips under one directory and "
             "name it"
         )
-    if before != place:
+
+
+def claim(store: Path, sources: Sequence[Source]) -> Missing:
+    """Make a store the one of these clips; nobody else claims it at the same time.
+
+    Raises:
+        StoreError: see `check_place`; or it cannot be written.
+    """
+    check_place(store, sources)
+    spec, info = read_store_json(store)
+    place, names = _place_of(sources), {source.name for source in sources}
+    if info.get(PLACE) != place:
         try:
             write_store_json(store, spec, info={**info, PLACE: place})
         except OSError as error:
             raise write_error(store, error) from error
     gone = dict[str, list[str]]()
-    if not known <= names:
-        for name, clip_id in _clips_of(store):
-            if name not in names:
-                gone.setdefault(name, []).append(clip_id)
+    for name, clip_id in _clips_of(store):
+        if name not in names:
+            gone.setdefault(name, []).append(clip_id)
     return Missing(gone, is_kept=sources[0].is_named)
 
 
@@ -100,11 +109,21 @@ def _are_there(place: str | None, names: set[str]) -> bool:
     return any(one.exists() or ("*" in one.name and one.parent.exists()) for one in some)
 
 
-def _pictures(sources: Sequence[Source]) -> set[str]:
-    """The pictures of all series by the names that they had as stills."""
-    return {
-        source.name.removesuffix(source.series.pattern) + name
+def _shares(known: set[str], sources: Sequence[Source]) -> bool:
+    """Whether a store knows a source, or a picture of a series, which was a still before."""
+    return any(
+        source.name in known
+        or (
+            source.series is not None
+            and any(
+                source.name.removesuffix(source.series.pattern) + name in known
+                for name in source.series.names
+            )
+        )
         for source in sources
-        if source.series is not None
-        for name in source.series.names
-    }
+    )
+
+
+def _place_of(sources: Sequence[Source]) -> str:
+    root = sources[0].root
+    return str(root.resolve()) if isinstance(root, Path) else str(root)

@@ -15,6 +15,7 @@ from ldf_video.pipelines.adaptation import (
     own_or_adapted,
     own_rates,
 )
+from ldf_video.pipelines.claim import check_place
 from ldf_video.pipelines.devices import choose_device, choose_precision, out_of_memory
 from ldf_video.pipelines.encode_job import EncodeJob, plan_job
 from ldf_video.pipelines.frame_encoder import pooled_psnr_db, threads_kept
@@ -81,6 +82,8 @@ def encode(
     found = list_sources(clips, ranks)
     place = [("--out", Path(out))]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
+    if not overwrite:
+        ranks.of_first(lambda: check_place(Path(out), found.sources))
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         if frame_model is None:
             read = {k: v for k, v in (("fps", fps), ("crop", crop)) if v is not None}

@@ -118,11 +118,11 @@ class Report:
             lines.append(f"  left out: {'; '.join(left_out)}")
         if self.num_gone:
             lines.append(
-                f"  {self.num_gone:,} sources that the store had are not there any more, such as "
+                f"  of what the store had, {self.num_gone:,} are not there any more, such as "
                 f"{self.gone}: it uses their clips no more; put back, they cost no encoding"
             )
         if self.num_kept:
-            lines.append(f"  {self.num_kept:,} other sources of the store are kept as they are")
+            lines.append(f"  other sources of the store, kept as they are: {self.num_kept:,}")
         return lines
 
 

@@ -123,7 +123,7 @@ def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
 
 
 def is_own(source: Source) -> bool:
-    """Returns whether ldf-video wrote a source that the user did not name; its first picture tells."""
+    """Returns whether ldf-video wrote a source that was not named; of a series the first tells."""
     first = source.path if source.series is None else next(source.series.paths())
     return not source.is_named and is_own_file(first)
 
