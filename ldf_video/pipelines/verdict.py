@@ -18,7 +18,7 @@ def of_video(found: Described) -> list[str]:
     rate = float(Fraction(found["fps"]))
     lines = [f"{said}, {rate:.4g} frames a second, {found['duration_seconds']:,} seconds"]
     if found["truncated"]:
-        lines.append("it is cut off: the frames before that are what can be read")
+        lines.append("it is damaged: these frames are what can be read")
     return [*lines, f"next: {hints.encode_line(found['path'], None)}"]
 
 
