@@ -1,6 +1,7 @@
 """How fast `encode` is against its limit and against plain loops doing the same work, in one run.
 
     python scripts/bench_encode.py --video FILE --work DIR
+    python scripts/bench_encode.py --against ../first     # another checkout's encode alone, in turn
 
 From one video (FILE, else a made one) come three sets of h264 clips, kept in DIR: 1280 x 720 in
 clips of some 300 frames and in long ones, 640 x 360 and 64 x 64 in clips of some 300 frames. On
@@ -40,6 +41,7 @@ import numpy as np
 
 BATCH_SIZE = 64
 CLIP_FRAMES = 300
+HERE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -252,15 +254,9 @@ def compete(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     for number in range(options.rounds):
         speeds = {}
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            command = [sys.executable, __file__, "--one", name, str(folder)]
-            command += ["--device", options.device, "--frame-model", options.frame_model]
-            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            found = _run(name, folder, options, checkout=HERE)
             num_frames[name] = found["num_frames"]
             speeds[name] = found["num_frames"] / found["seconds"]
-            _say(
-                f"  {folder.name} {name}: {speeds[name]:,.0f} frames/s "
-                f"({found['seconds']:.1f} s, of all cores {found['cpu_seconds']:.1f} s)"
-            )
         rounds.append(speeds | _ratios(speeds, shared=options.device == "cpu"))
     medians = {key: statistics.median(speeds[key] for speeds in rounds) for key in rounds[0]}
     return {
@@ -269,6 +265,40 @@ def compete(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "ratios": {key: round(value, 3) for key, value in medians.items() if "/" in key},
         "rounds": rounds,
     }
+
+
+def against(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """`encode` of this checkout and of another in turn, over one set of clips."""
+    ratios, speeds = [], []
+    for number in range(options.rounds):
+        pair = {}
+        for checkout in (HERE, options.against) if number % 2 else (options.against, HERE):
+            found = _run("encode", folder, options, checkout=checkout)
+            pair[checkout] = found["num_frames"] / found["seconds"]
+        speeds.append(pair[HERE])
+        ratios.append(pair[HERE] / pair[options.against])
+    return {
+        "frames_per_second": round(statistics.median(speeds), 1),
+        "here/there": round(statistics.median(ratios), 3),
+        "rounds": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+def _run(
+    name: str, folder: Path, options: argparse.Namespace, *, checkout: Path
+) -> dict[str, float]:
+    """What `run_one` found, in a process that imports the package of a checkout."""
+    command = [sys.executable, __file__, "--one", name, str(folder)]
+    command += ["--device", options.device, "--frame-model", options.frame_model]
+    environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    found: dict[str, float] = json.loads(done.stdout)
+    _say(
+        f"  {folder.name} {name} of {checkout.name}: "
+        f"{found['num_frames'] / found['seconds']:,.0f} frames/s "
+        f"({found['seconds']:.1f} s, of all cores {found['cpu_seconds']:.1f} s)"
+    )
+    return found
 
 
 def _ratios(speeds: dict[str, float], *, shared: bool) -> dict[str, float]:
@@ -360,6 +390,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="so many times the frames")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--frame-model", default="pacman-32", help="of square frames")
+    parser.add_argument("--against", type=Path, help="another checkout of ldf-video")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -382,7 +413,7 @@ def main() -> int:
     for name in options.kinds:
         folders[name] = make_clips(video, KINDS[name], name, work=options.work, scale=options.scale)
     for name, folder in folders.items():
-        results[name] = compete(folder, options)
+        results[name] = (against if options.against else compete)(folder, options)
     print(json.dumps(results, indent=2))
     return 0
 
