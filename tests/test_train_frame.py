@@ -439,6 +439,15 @@ def test_frames_that_do_not_depend_on_what_changed_are_not_read_again(
     assert (kept / "manifest.sqlite").stat().st_ino == made.st_ino
 
 
+def test_frames_of_other_clips_stay_with_their_run(root: Path) -> None:
+    run = train(root)
+    (root / "clips").rename(root / "before")
+    shutil.copytree(root / "before", root / "clips" / "deep")
+    train(root, resume=False)
+    assert (root / "run.old-1" / "frames").is_dir()
+    assert {s.source for s in StoreReader(run / "frames").sources()} == {"deep/all.npy"}
+
+
 def test_a_run_remembers_its_tracker(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     whole = pipeline.Trainer

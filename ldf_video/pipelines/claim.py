@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from ldf_video.errors import StoreError
-from ldf_video.store.format import read_store_json, write_store_json
+from ldf_video.store.format import STORE_JSON, read_store_json, write_store_json
 from ldf_video.store.manifest import clips_of_sources
 from ldf_video.store.parts import find_parts, write_error
 from ldf_video.video.files import local_path
@@ -93,6 +93,15 @@ def claim(store: Path, sources: Sequence[Source]) -> Missing:
         if name not in names:
             gone.setdefault(name, []).append(clip_id)
     return Missing(gone, is_kept=sources[0].is_named)
+
+
+def holds_clips(store: Path, sources: Sequence[Source]) -> bool:
+    """Whether there is a store of some of these clips and of none of another place."""
+    if not (store / STORE_JSON).is_file():
+        return False
+    before = read_store_json(store)[1].get(PLACE)
+    known = {name for name, _ in _clips_of(store)}
+    return before in (None, _place_of(sources)) and _shares(known, sources)
 
 
 def _clips_of(store: Path) -> Iterator[tuple[str, str]]:

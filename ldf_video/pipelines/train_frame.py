@@ -18,6 +18,7 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.noise import Part
+from ldf_video.pipelines.claim import holds_clips
 from ldf_video.pipelines.curve import SHEET, write_curve
 from ldf_video.pipelines.devices import choose_device, out_of_memory
 from ldf_video.pipelines.frame_store import check_frames_store, frames_spec, store_frames
@@ -55,7 +56,7 @@ from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.samplers import frame_indices
 from ldf_video.training.tracking import check_tracker
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.sources import search
+from ldf_video.video.sources import find_sources, search
 from ldf_video.video.write import write_sheet
 
 FEWEST_FRAMES = 4
@@ -248,7 +249,7 @@ def train_frame(
         Progress("train-frame", unit="steps", quiet=quiet or not ranks.is_first) as progress,
     ):
         config = run.config
-        store = ranks.of_first(partial(_place_of_frames, run))
+        store = ranks.of_first(partial(_place_of_frames, run, clips))
         if run.done and not (store / STORE_JSON).exists():  # nothing to compare the clips with
             progress.say(finished_line(run, progress))
             return run.directory
@@ -326,7 +327,7 @@ def _seen_from(out: Path, frames_store: str | Path) -> str:
     return Path(os.path.relpath(Path(frames_store).resolve(), out.resolve())).as_posix()
 
 
-def _place_of_frames(run: Run) -> Path:
+def _place_of_frames(run: Run, clips: str | Path) -> Path:
     """Where a run's frames lie: as asked now or when it began, else in `frames/`.
 
     A run that was started anew takes over the frames of the one that it moved aside, if they are
@@ -336,7 +337,7 @@ def _place_of_frames(run: Run) -> Path:
     if run.aside is not None and "frames_store" not in options:
         before = checkpoints.load_config(run.aside, kind="frame")
         place = _frames_in(run.aside, before.get("options", {}))
-        if before["frames"] == run.config["frames"] and (place / STORE_JSON).is_file():
+        if before["frames"] == run.config["frames"] and holds_clips(place, find_sources(clips)):
             if place != run.aside / "frames":
                 options["frames_store"] = _seen_from(run.directory, place)
             elif not own.exists():
