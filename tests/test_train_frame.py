@@ -448,6 +448,12 @@ def test_frames_of_other_clips_stay_with_their_run(root: Path) -> None:
     assert {s.source for s in StoreReader(run / "frames").sources()} == {"deep/all.npy"}
 
 
+def test_a_damaged_run_is_moved_aside_with_its_frames(root: Path) -> None:
+    (train(root) / checkpoints.CONFIG).write_text("{")
+    train(root, resume=False)
+    assert (root / "run.old-1" / "frames").is_dir()
+
+
 def test_a_run_remembers_its_tracker(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
     whole = pipeline.Trainer

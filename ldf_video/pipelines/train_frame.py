@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.noise import Part
@@ -333,16 +334,20 @@ def _place_of_frames(run: Run, clips: str | Path) -> Path:
     A run that was started anew takes over the frames of the one that it moved aside, if they are
     such as it needs: they are not decoded again.
     """
-    options, own = run.config["options"], run.directory / "frames"
-    if run.aside is not None and "frames_store" not in options:
-        before = checkpoints.load_config(run.aside, kind="frame")
-        place = _frames_in(run.aside, before.get("options", {}))
-        if before["frames"] == run.config["frames"] and holds_clips(place, find_sources(clips)):
-            if place != run.aside / "frames":
-                options["frames_store"] = _seen_from(run.directory, place)
-            elif not own.exists():
-                place.rename(own)
-    return _frames_in(run.directory, options)
+    if run.aside is not None and "frames_store" not in run.config["options"]:
+        with contextlib.suppress(CheckpointError, StoreError):  # what is damaged stays there
+            _take_over_frames(run, run.aside, clips)
+    return _frames_in(run.directory, run.config["options"])
+
+
+def _take_over_frames(run: Run, aside: Path, clips: str | Path) -> None:
+    before = checkpoints.load_config(aside, kind="frame")
+    place = _frames_in(aside, before.get("options", {}))
+    if before["frames"] == run.config["frames"] and holds_clips(place, find_sources(clips)):
+        if place != aside / "frames":
+            run.config["options"]["frames_store"] = _seen_from(run.directory, place)
+        elif not (run.directory / "frames").exists():
+            place.rename(run.directory / "frames")
 
 
 def _frames_in(directory: Path, options: Options) -> Path:
