@@ -1,7 +1,9 @@
-"""Ways of training the flow at equal updates, by the errors that its sampler makes of them.
+r"""Ways of training the flow at equal updates, by the errors that its sampler makes of them.
 
-    ldf-video encode clips/pacman/train --out latents
-    ldf-video encode clips/pacman/test --out test-latents
+    python scripts/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 1 \
+        --seed 18 --paper-clips 1500 --clip-frames 16
+    ldf-video encode clips/pacman/paper/train --frame-model pacman-32 --out latents
+    ldf-video encode clips/pacman/paper/test --frame-model pacman-32 --out test-latents
     python scripts/compare_flows.py latents --test test-latents
 
 Trains a small flow once a seed and way: "now", as it is; "shifted", the level that the frames of a
@@ -148,8 +150,8 @@ def main() -> int:
     parser.add_argument("--test", type=Path, required=True, help="latents to measure on")
     parser.add_argument("--out", type=Path, default=Path("flows"), help="where runs are kept")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--width", type=int, default=96, help="of a token")
     parser.add_argument("--windows", type=int, default=96, help="to measure on")
