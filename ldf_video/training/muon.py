@@ -23,8 +23,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NARROWEST = 16
 """Rows and columns that a weight is to have: layers that read or make a few numbers are Adam's.
 
-That goes by shape alone: embeddings of 16 places or more, first and last layers of 16 numbers or more
-are Muon's too. By role, with Adam for all of these, a flow learned no sooner (docs/log.md).
+That goes by shape alone: embeddings of 16 places, first and last layers of 16 numbers or more are
+Muon's too. By role, with Adam for all of these, a flow learned no sooner (docs/log.md).
 """
 
 
