@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
+from clip_files import barcode, read_barcode
+from PIL import Image
 
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.orientation import (
@@ -98,3 +102,21 @@ def test_looking_keeps_no_frame_alive() -> None:
     holders = sys.getrefcount(frame)
     assert frame_orientation(frame) == Orientation()
     assert sys.getrefcount(frame) == holders
+
+
+def test_motion_jpeg_with_exif_comes_upright(tmp_path: Path) -> None:
+    # Of FFmpeg's kinds of side data PyAV 18 does not know EXIF, as cameras write it.
+    exif, jpeg = Image.Exif(), io.BytesIO()
+    exif[271], exif[274] = "a camera", 6
+    turned = Image.fromarray(barcode(5)).transpose(Image.Transpose.ROTATE_90)
+    turned.save(jpeg, "JPEG", exif=exif, quality=95)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *turned.size, "yuvj420p"
+        for number in range(3):
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    (clip,) = open_clips(tmp_path / "a.avi", Geometry(48, 64))
+    assert [read_barcode(image) for image in clip.frames] == [5, 5, 5]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clip_files import barcode, read_barcode
+from clip_files import barcode, read_barcode, write_clip
 from heif_files import write_tiles
 from PIL import Image, PngImagePlugin
 
@@ -108,9 +108,12 @@ def test_a_transparent_palette_entry_is_white(tmp_path: Path) -> None:
     assert read.tolist() == [[[200, 0, 0], [255, 255, 255]]]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_s_orientation_is_applied(tmp_path: Path, mode: str, orientation: int) -> None:
+def test_exif_s_orientation_is_applied(
+    tmp_path: Path, name: str, mode: str, orientation: int
+) -> None:
     upright = Image.fromarray(COLOURS).convert(mode)
     # What was done to the upright picture, and the tag that undoes it (Exif 2.32, tag 274).
     stored = {
@@ -126,8 +129,27 @@ def test_exif_s_orientation_is_applied(tmp_path: Path, mode: str, orientation: i
     exif = Image.Exif()
     exif[274] = orientation
     image = upright if stored is None else upright.transpose(stored)
-    read = _read(_saved(tmp_path / "a.png", image, exif=exif))
+    options = {"lossless": True} if name == "a.webp" else {}
+    read = _read(_saved(tmp_path / name, image, exif=exif, **options))
     assert np.array_equal(read, np.asarray(upright.convert("RGB")))
+
+
+@pytest.mark.parametrize("behind", ["a film", "another view"])
+def test_what_is_behind_a_photograph_is_no_frame(tmp_path: Path, behind: str) -> None:
+    photograph = Image.fromarray(barcode(5))
+    path = tmp_path / "a.jpg"
+    if behind == "a film":
+        _saved(path, photograph, quality=95)
+        film = write_clip(tmp_path / "a.mp4", [barcode(6)] * 3).read_bytes()
+        path.write_bytes(path.read_bytes() + film)
+    else:
+        views: dict[str, object] = {
+            "save_all": True,
+            "append_images": [Image.fromarray(barcode(6))],
+        }
+        _saved(path, photograph, format="MPO", quality=95, **views)
+    (clip,) = open_clips(path, NATIVE)
+    assert [read_barcode(image) for image in clip.frames] == [5]
 
 
 def test_a_jpeg_with_an_orientation_comes_upright_as_a_clip(tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ def _names(clips: Path) -> list[str]:
         (["clip1.gif", "clip2.gif"], {"clip*.gif": 2}),
         (["1", "2"], {}),
         (["1.jpg", "2.JPG", "3.jpg"], {"*.jpg": 3}),
+        (["1.jpg", "2.jpeg", "3.JPG"], {"*.jpg": 3}),
+        (["1.jpeg", "2.jpeg"], {"*.jpeg": 2}),
+        (["1.jpg", "2.jpg", "1.jpeg", "2.jpeg"], {"*.jpg": 2, "*.jpeg": 2}),
+        (["1.tif", "2.tiff"], {"*.tiff": 2}),
+        (["1.jfif", "2.jfif"], {"*.jfif": 2}),
         (["1.JPG", "2.JPG"], {"*.JPG": 2}),
         (["1.jpg", "2.jpg", "1.JPG", "2.JPG"], {"*.jpg": 2, "*.JPG": 2}),  # two cameras
         (["frame_1.png", "frame_2.png", "frame_*.png"], {"frame_**.png": 2}),

@@ -26,6 +26,7 @@ from ldf_video.video.margins import Cropper, matroska_margins
 from ldf_video.video.pictures import (
     DEFAULT_FPS,
     HEAD_BYTES,
+    JPEG_SUFFIXES,
     PictureMedia,
     check_size,
     is_animated,
@@ -382,9 +383,14 @@ def _cropper(
 
 
 def _is_picture(path: Location, head: bytes) -> bool:
-    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream."""
+    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream.
+
+    Phones put a film, a map of brightness or a second view behind the JPEG of a photograph.
+    """
     kind = picture_kind(head, path.suffix)
-    return kind == "tiff" or (kind not in (None, "jpeg") and not is_animated(path))
+    if kind == "jpeg":
+        return path.suffix.lower() in JPEG_SUFFIXES
+    return kind == "tiff" or (kind is not None and not is_animated(path))
 
 
 def _webp_fps(file: BinaryIO) -> Fraction:

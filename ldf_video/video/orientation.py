@@ -33,6 +33,8 @@ _EXIF = {
     8: Orientation(transposed=True, rows=True),
 }
 
+_TURNS = (UPRIGHT, _EXIF[8], _EXIF[3], _EXIF[6])  # counter-clockwise, by quarters
+
 
 def exif_orientation(tag: object) -> Orientation:
     """Returns what EXIF's tag 274 says (Exif 2.32, 4.6.4 A); values out of [1, 8] mean nothing."""
@@ -42,7 +44,11 @@ def exif_orientation(tag: object) -> Orientation:
 def frame_orientation(frame: av.VideoFrame) -> Orientation:
     """Returns what a decoded frame's display matrix says, upright where it has none."""
     # Not frame.side_data: that holds the frame that holds it, and memory waits for a collection.
-    for data in SideDataContainer(frame):  # type: ignore[call-arg]
+    try:
+        known = SideDataContainer(frame)  # type: ignore[call-arg]
+    except ValueError:  # PyAV knows not every kind, EXIF is one; its own look sees no mirror
+        return _TURNS[round(frame.rotation / 90) % 4]
+    for data in known:
         if data.type == Type.DISPLAYMATRIX:
             return matrix_orientation(np.frombuffer(bytes(data), np.int32).tolist())
     return UPRIGHT

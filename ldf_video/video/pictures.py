@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pi_heif
 from PIL import Image, PngImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, told
@@ -34,6 +35,7 @@ MAX_PIXELS = 2**26  # 8192 x 8192, whole in memory for a while: 4 bytes each
 MAX_JPEG_PIXELS = 2**28  # 16384 x 16384, of which a half, quarter or eighth of the rows is decoded
 FULL_PIXELS = 2**24  # 4096 x 4096: a larger picture is made smaller, by a whole factor, when read
 HEAD_BYTES = 32
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 _BAND_PIXELS = 2**20
 _MAX_TEXT_BYTES = 2**28
 _KINDS = {
@@ -301,9 +303,10 @@ def _levels(image: Image.Image) -> Levels:
     """
     _check_picture_size(image)
     full, low = full_range(image), low_bytes(image)
-    orientation = _orientation(image)  # gone once the pixels are decoded
-    if image.format == "JPEG":
+    if isinstance(image, JpegImageFile):
         _draft(image)
+    image.load()
+    orientation = _orientation(image)  # a TIFF stands upright once it is decoded, and says so
     width, height = image.size
     factor = _whole_factor(width * height)
     rows = max(_BAND_PIXELS // width // factor, 1) * factor
@@ -320,7 +323,7 @@ def _levels(image: Image.Image) -> Levels:
 def _check_picture_size(image: Image.Image) -> None:
     width, height = image.size
     # Of a progressive JPEG all coefficients are in memory, whatever the size that is asked for.
-    if image.format == "JPEG" and not image.info.get("progressive"):
+    if isinstance(image, JpegImageFile) and not image.info.get("progressive"):
         if width * height > MAX_JPEG_PIXELS:
             raise ReadError(
                 f"a picture of {width}x{height} pixels; at most {MAX_JPEG_PIXELS:,} are read of a "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ldf_video.video.numbered import find_numbered
-from ldf_video.video.pictures import is_animated
+from ldf_video.video.pictures import JPEG_SUFFIXES, is_animated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 PICTURE_SUFFIXES = frozenset(
     {
-        *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".tga", ".exr"),
+        *(*JPEG_SUFFIXES, ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga", ".exr"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".jp2", ".j2k", ".jxl", ".avif", ".heic"),
         *(".heif", ".dds", ".dpx", ".pcx", ".sgi", ".hdr", ".qoi"),
     }
 )
+_SAME = dict.fromkeys(JPEG_SUFFIXES, ".jpg") | {".tif": ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Series:
 def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     """Groups the files of a folder into series; gaps between numbers are none of its business.
 
-    A series is of one suffix (that of a still picture), in small letters or large. Where its first
+    A series is of one suffix (that of a still picture) or of others that mean the same, in small
+    letters or large. Where its first
     file is an animation, or a stack of pages, none of them is a frame and it is no series.
 
     Args:
@@ -73,7 +75,7 @@ def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
 def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """The stems of pictures by the suffix in small letters, each with its own suffix.
 
-    Where two pictures differ in nothing else, large and small letters are two kinds.
+    Suffixes that mean the same are one kind, but where two pictures differ in nothing else.
     """
     stems = defaultdict[str, list[str]](list)
     for name in sorted(names):
@@ -83,6 +85,8 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
     kinds = dict[str, dict[str, str]]()
     for suffix in sorted(stems, reverse=True):  # small letters before large ones
         own = dict.fromkeys(stems[suffix], suffix)
-        kind = suffix if own.keys() & kinds.get(suffix.lower(), {}).keys() else suffix.lower()
+        kind = _SAME.get(suffix.lower(), suffix.lower())
+        if own.keys() & kinds.get(kind, {}).keys():
+            kind = suffix
         kinds.setdefault(kind, {}).update(own)
     return kinds
