@@ -42,6 +42,7 @@ ALLOWED = {
     "av": {"video"},
     "decord": {"video"},
     "fsspec": {"video/files.py"},
+    "imageio": {"video/encoders.py"},
     "PIL": {"video"},
     "pi_heif": {"video"},
     "typer": {"cli.py"},

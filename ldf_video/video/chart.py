@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ldf_video.output import write_atomically
+from ldf_video.video.encoders import write_png
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def write_chart(
     x_middle, y = (LEFT + WIDTH - RIGHT) / 2, size[1] / FINER - 20
     _text(draw, (x_middle, y), x_label, "ma")
     whole = image.resize((WIDTH, size[1] // FINER), Image.Resampling.LANCZOS)
-    write_atomically(path, lambda part: whole.save(part, "PNG"))
+    write_atomically(path, lambda part: write_png(part, np.asarray(whole)))
 
 
 def _shown(panel: Panel) -> dict[str, tuple[Floats, Floats]]:

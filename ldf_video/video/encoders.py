@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
 import av
+import imageio.v3 as iio
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image, PngImagePlugin
@@ -204,7 +205,7 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Writes uint8 (H, W, 3) as a PNG."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
-    Image.fromarray(image).save(path, format="PNG", pnginfo=info)
+    iio.imwrite(path, image, extension=".png", plugin="pillow", pnginfo=info)
 
 
 def _mark_gif(path: Path) -> None:
