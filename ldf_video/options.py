@@ -6,6 +6,7 @@ A table of checks by an option's name, and a decorator that applies it before an
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import math
@@ -34,8 +35,10 @@ Result = TypeVar("Result")
 Check = Callable[[str, Any], Any]
 """From an option as users write it and its value to the value as it is meant."""
 
-LARGEST, FASTEST = 2**63 - 1, 10_000
-"""Of whole numbers; of frames a second."""
+LARGEST, MOST, WIDEST = 2**63 - 1, 2**31 - 1, 2**16
+"""Of whole numbers; of what is held at once; of what is multiplied by itself."""
+SLOWEST, FASTEST = Fraction(1, 1000), 10_000
+"""Frames a second; FFmpeg writes no slower film."""
 FLAGS = {"clips": "CLIPS", "path": "PATH", "num_frames": "--frames", "start_from": "--from"}
 FLAGS["json_file"] = "--json"
 """Options that users write otherwise than Python has them."""
@@ -54,25 +57,38 @@ def wrong(option: str, value: object, expected: str) -> UsageError:
     return UsageError(f"{option} {shown}: expected {expected}")
 
 
-def whole(least: int) -> Check:
-    """A whole number from `least` on: an int, numpy's, or a float that is one."""
+def is_number(value: Any) -> bool:
+    """Whether it is a number on a line, also numpy's; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def whole(least: int, most: int = LARGEST) -> Check:
+    """A whole number from `least` to `most`: an int, numpy's, or a float that is one."""
 
     def check(option: str, value: Any) -> int:
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if is_number and least <= value <= LARGEST and int(value) == value:
+        if is_number(value) and least <= value <= most and int(value) == value:
             return int(value)
-        large = is_number and value > LARGEST
-        raise wrong(option, value, f"{least} or more" + ", under 2**63" * large)
+        expected = f"{least} or more"
+        if not is_number(value):
+            raise wrong(option, repr(value), f"{expected}, a whole number")
+        if value > most:
+            raise wrong(option, value, f"{expected}, at most {most:,}")
+        raise wrong(option, value, expected + (", a whole number" if value > least else ""))
 
     return check
 
 
 def number(expected: str, holds: Callable[[float], bool]) -> Check:
-    """A number, whole or not, of which something holds."""
+    """A finite number, whole or not, of which something holds."""
 
     def check(option: str, value: Any) -> float:
-        if isinstance(value, numbers.Real) and not isinstance(value, bool) and holds(float(value)):
-            return float(value)
+        if not is_number(value):
+            raise wrong(option, repr(value), f"{expected}, a number")
+        given = math.inf
+        with contextlib.suppress(OverflowError):
+            given = float(value)
+        if math.isfinite(given) and holds(given):
+            return given
         raise wrong(option, value, expected)
 
     return check
@@ -104,14 +120,19 @@ def place(option: str, value: Any) -> str | Path:
     where = os.path.expanduser(os.fsdecode(value))
     if not where or "\0" in where:
         raise wrong(option, repr(where), "a path")
+    try:
+        os.stat(where)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and "://" not in where:
+            raise wrong(option, where, "a shorter name") from None
     return Path(where) if isinstance(value, Path) else where
 
 
 def size(option: str, value: Any) -> str:
     """`64`, 64 or `64x36` (width x height) -> `64x36`."""
-    is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     parts = re.fullmatch(r"0*(\d{1,6})(?:[xX]0*(\d{1,6}))?", str(value), re.ASCII)
-    if not (is_number or isinstance(value, str)) or not parts or "0" in parts.groups():
+    if not (is_whole or isinstance(value, str)) or not parts or "0" in parts.groups():
         raise wrong(option, value, "a number or WIDTHxHEIGHT, in pixels")
     return f"{parts[1]}x{parts[2] or parts[1]}"
 
@@ -119,13 +140,15 @@ def size(option: str, value: Any) -> str:
 def rate(option: str, value: Any) -> str:
     """`15`, 29.97 or `30000/1001` frames a second -> a fraction such as `15/1`."""
     text = str(value)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     fps = Fraction(0)
-    if (is_number or isinstance(value, str)) and re.fullmatch(r"[\d./]{1,40}", text, re.ASCII):
+    if (is_number(value) or isinstance(value, str)) and re.fullmatch(
+        r"[\d./]{1,40}", text, re.ASCII
+    ):
         with contextlib.suppress(ValueError, ZeroDivisionError):  # 1.2.3, or 1/0
             fps = Fraction(text).limit_denominator(100_000)
-    if not 0 < fps <= FASTEST:
-        raise wrong(option, value, "a positive number such as 15 or 30000/1001")
+    if not SLOWEST <= fps <= FASTEST:
+        limits = f", {SLOWEST} to {FASTEST:,}" if fps > 0 else ""
+        raise wrong(option, value, f"a positive number such as 15 or 30000/1001{limits}")
     return f"{fps.numerator}/{fps.denominator}"
 
 
@@ -142,15 +165,14 @@ def text(option: str, value: Any) -> str:
 
 
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("accumulate", "batch_size", "num_clips", "num_frames"), whole(1)),
-    **dict.fromkeys(("num_videos", "steps", "upscale"), whole(1)),
-    **dict.fromkeys(
-        ("learning_rate", "minutes"), number("more than 0", lambda value: 0 < value < math.inf)
-    ),
-    "adapt_minutes": number("0 or more", lambda value: 0 <= value < math.inf),
+    **dict.fromkeys(("num_frames", "steps"), whole(1)),
+    **dict.fromkeys(("accumulate", "batch_size", "num_clips", "num_videos"), whole(1, MOST)),
+    "upscale": whole(1, WIDEST),
+    **dict.fromkeys(("learning_rate", "minutes"), number("more than 0", lambda value: value > 0)),
+    "adapt_minutes": number("0 or more", lambda value: value >= 0),
     "latent_noise": number("0 to 10", lambda value: 0 <= value <= 10),
-    "window": whole(2),
-    "width": whole(8),
+    "window": whole(2, MOST),
+    "width": whole(8, WIDEST),
     **dict.fromkeys(("seed", "skip", "workers"), whole(0)),
     "size": size,
     "fps": rate,

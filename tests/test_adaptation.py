@@ -194,6 +194,14 @@ def test_a_store_of_another_model_is_refused_before_anything_is_adapted(root: Pa
     assert weights_of(root / "latents") == checkpoints.fingerprint_of(OWN)
 
 
+def test_a_place_that_can_be_no_store_is_refused_before_anything_is_adapted(root: Path) -> None:
+    (root / "latents").mkdir()
+    (root / "latents" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds files but no store \(for instance notes.txt\)"):
+        run()
+    assert not (root / "checkpoints").exists()
+
+
 def test_a_store_of_a_shipped_model_goes_on_with_it(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

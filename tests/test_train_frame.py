@@ -17,7 +17,7 @@ from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
 
 from ldf_video.api import train_frame
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.ali_game import AliGame
 from ldf_video.models.frame import every, pixel_loss
@@ -407,6 +407,14 @@ def test_a_finished_run_needs_its_frames_no_more(root: Path) -> None:
     shutil.rmtree(run / "frames")
     train(root)
     assert not (run / "frames").exists()
+
+
+def test_frames_do_not_go_among_other_files(root: Path) -> None:
+    (root / "big").mkdir()
+    (root / "big" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match=r"big holds files .*use another --frames-store$"):
+        train(root, frames_store=root / "big")
+    assert not (root / "run").exists()
 
 
 def test_a_run_remembers_where_its_frames_lie(root: Path) -> None:

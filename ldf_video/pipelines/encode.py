@@ -26,6 +26,7 @@ from ldf_video.pipelines.report import Report
 from ldf_video.pipelines.verify import verify_clips
 from ldf_video.pipelines.zoo import find_frame_model
 from ldf_video.progress import Progress
+from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
 from ldf_video.video.read import Reader, check_reader
@@ -82,6 +83,7 @@ def encode(
     found = list_sources(clips, ranks)
     place = [("--out", Path(out))]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
+    ranks.of_first(lambda: check_directory(Path(out)))  # before hours of adapting
     if not overwrite:
         ranks.of_first(lambda: check_place(Path(out), found.sources))
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:

@@ -13,6 +13,7 @@ from ldf_video.store.format import (
     describe_difference,
     read_store_json,
 )
+from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
@@ -28,8 +29,9 @@ def check_frames_store(path: Path, spec: StoreSpec) -> None:
     """See that a store of frames that is there was made as this one would be.
 
     Raises:
-        StoreError: it was not; names the differences and the option.
+        StoreError: it was not, or something else is there; names the differences and the option.
     """
+    check_directory(path, option="--frames-store")
     if not (path / STORE_JSON).exists():
         return
     found, _ = read_store_json(path)

@@ -23,15 +23,13 @@ from ldf_video.store.manifest import (
     create_manifest,
     last_position,
 )
-from ldf_video.store.parts import LOCK, acquire, find_difference, write_error
+from ldf_video.store.parts import acquire, check_directory, find_difference, write_error
 from ldf_video.store.repair import repair_torn
 from ldf_video.store.shards import Rows, ShardWriter, cut_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# What a kill can leave before a new part has its store.json.
-_UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal"}
 _MAX_CLIP_ID = 200
 
 
@@ -74,7 +72,8 @@ class PartWriter:
         self._broken = False
         self._closed = False
         try:
-            self._check_directory()
+            check_directory(path)
+            self._root.mkdir(parents=True, exist_ok=True)
             self._lock = acquire(path)
             try:
                 self._prepare(info)
@@ -86,17 +85,6 @@ class PartWriter:
             raise write_error(self._path, error) from error
 
     # Opening
-
-    def _check_directory(self) -> None:
-        if self._root.exists() and not self._root.is_dir():
-            raise StoreError(f"{self._path} is a file: expected a directory, use another --out")
-        self._root.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in self._root.iterdir() if not entry.match(PARTS)}
-        if STORE_JSON not in names and not names <= _UNBORN:
-            raise StoreError(
-                f"{self._path} holds files but no store (for instance {min(names - _UNBORN)}):"
-                " expected an empty directory or a store, use another --out"
-            )
 
     def _prepare(self, info: Mapping[str, Any]) -> None:
         for left in self._root.glob(PARTS):

@@ -12,13 +12,39 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ldf_video.errors import StoreError
-from ldf_video.output import FULL, reason, remedy
+from ldf_video.output import FULL, PARTS, reason, remedy
 from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
+from ldf_video.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = ".lock"
+_UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal"}
+"""What a kill can leave before a new part has its store.json."""
+
+
+def check_directory(path: Path, *, option: str = "--out") -> None:
+    """See that a directory is a store or empty, or that there is none; touches nothing.
+
+    Args:
+        path: of the store.
+        option: that names it.
+
+    Raises:
+        StoreError: a file is there, or other files are in it.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path} is a file: expected a directory, use another {option}")
+    names = {entry.name for entry in path.iterdir() if not entry.match(PARTS)}
+    if STORE_JSON not in names and not names <= _UNBORN:
+        raise StoreError(
+            f"{path} holds files but no store (for instance {min(names - _UNBORN)}):"
+            f" expected an empty directory or a store, use another {option}"
+        )
 
 
 def part_path(root: Path, part: int) -> Path:
