@@ -184,18 +184,6 @@ def test_concealed_frames_are_counted(tmp_path: Path) -> None:
     assert damage == "damaged after 19 frames: 1 missing and 1 concealed, 39 more read"
 
 
-@pytest.mark.parametrize(("name", "size"), [("a.avi", 1), ("a.mov", 1), ("a.mov", 4)])
-def test_pictures_that_a_decoder_passes_over_in_silence_are_counted(
-    tmp_path: Path, name: str, size: int
-) -> None:
-    mjpeg = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codec_options": {}}
-    path = _film(tmp_path / name, size=size, **mjpeg)
-    _overwrite(path, range(20, 23), value=0)
-    numbers, damage = _read(path)
-    assert numbers == [*range(20), *range(23, NUM_FRAMES)]
-    assert damage == "damaged after 20 frames: 3 missing, 37 more read"
-
-
 def test_several_threads_find_what_one_finds(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", size=4)
     _overwrite(path, range(20, 22))

@@ -34,9 +34,6 @@ class Losses:
         self._num_packets = self._num_frames = self._num_before = 0
         self._num_failed = self._num_in_holes = self._num_near = self._num_concealed = 0
         self._num_since = _NEAR  # frames, since one was concealed
-        # Such a decoder may pass over a packet that holds no picture without a word (MJPEG does).
-        self._is_intra_only = stream.codec_context.codec.intra_only
-        self._num_before_gap: int | None = None
         self._has_key = self._has_sound = False
 
     def demuxed(self, packet: Packet[Any]) -> None:
@@ -71,8 +68,6 @@ class Losses:
         pts, is_corrupt = frame.pts, frame.is_corrupt
         if self._last_pts is not None and pts is not None and pts - self._last_pts > 1.5 * step:
             num_missing = round((pts - self._last_pts) / step) - 1
-            if self._num_before_gap is None:
-                self._num_before_gap = self._num_frames
             if self._is_in_hole(self._last_pts, pts):
                 self._note()
                 self._num_in_holes += num_missing
@@ -90,14 +85,10 @@ class Losses:
 
     def __str__(self) -> str:
         """What was lost, and how much was read behind it; empty if nothing was."""
-        num_silent = self._num_packets - self._num_frames
         if not self._is_damaged():
-            if not self._is_intra_only or num_silent <= 0:
-                return ""
-            before = self._num_before_gap
-            self._num_before = self._num_frames if before is None else before
+            return ""
         # What was fed and did not come is missing in the times too, unless these are made up.
-        lost = max(self._num_failed, self._num_near, num_silent)
+        lost = max(self._num_failed, self._num_near, self._num_packets - self._num_frames)
         lost += self._num_in_holes
         counts = {"missing": lost, "concealed": self._num_concealed}
         said = " and ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
