@@ -25,7 +25,7 @@ from ldf_video.models.noise import Part
 from ldf_video.pipelines import train_frame as pipeline
 from ldf_video.pipelines.held_out import split
 from ldf_video.pipelines.train_frame import FrameLevel
-from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.pipelines.zoo import find_reference, load_frame_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
@@ -371,7 +371,7 @@ def test_of_several_processes_the_first_looks_at_the_input_for_all(
 
 def test_a_finished_run_goes_on_to_more_steps(root: Path) -> None:
     run = train(root)
-    before = checkpoints.load_weights(run)
+    before, made_by = checkpoints.load_weights(run), checkpoints.fingerprint_of(run)
     train(root, steps=4)
     state = checkpoints.load_state(run)
     assert state is not None
@@ -381,6 +381,11 @@ def test_a_finished_run_goes_on_to_more_steps(root: Path) -> None:
     now = checkpoints.load_weights(run)
     assert any(not torch.equal(now[name], before[name]) for name in now)
     assert [line["step"] for line in held_out_lines(run)] == [2, 4]
+    # What latents were made by is still there, and found.
+    wanted = {"fingerprint": made_by, "path": str(run)}
+    assert find_reference(wanted, "frame", beside=root)[0] == root / "run.old-1"
+    train(root, steps=4)
+    assert not (root / "run.old-2").exists()
 
 
 def test_a_finished_run_says_how_to_go_on(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -272,8 +272,11 @@ def train_frame(
             return run.directory
         training, known = TrainConfig(**config["training"]), parts.known
         del frames, check  # of a million clips the list alone takes some 200 MB
-        data = f"{known.num_frames:,} frames of {known.num_clips:,} clips, "
-        data += f"{config['model']['width']}x{config['model']['height']}"
+        ranks.of_first(partial(_keep_finished, run, progress))
+        data = (
+            f"{known.num_frames:,} frames of {known.num_clips:,} clips, "
+            f"{config['model']['width']}x{config['model']['height']}"
+        )
         announce(progress, run, data=data, held_out=parts.said)
         torch.manual_seed(training.seed)
         try:
@@ -309,6 +312,12 @@ def train_frame(
                 level.draw_sheet(trainer.averaged, run.directory / SHEET)
                 write_curve(run.directory)
     return Path(out)
+
+
+def _keep_finished(run: Run, progress: Progress) -> None:
+    kept = checkpoints.keep_finished(run.directory)
+    if kept is not None:
+        progress.say(f"train-frame: latents and top models that it has made go on with {kept}")
 
 
 def _check_folders(clips: str | Path, *, out: str | Path, frames_store: str | Path | None) -> None:

@@ -274,13 +274,38 @@ def move_aside(path: Path) -> Path:
     Raises:
         CheckpointError: it is the current directory, or all such names are taken.
     """
+    aside = _free_name(path)
+    with write_errors(aside):
+        path.rename(aside)
+    return aside
+
+
+def keep_finished(directory: Path) -> Path | None:
+    """Copy the model of a finished run to a free name beside it, before it is trained for longer.
+
+    Latents and top models that were made with it go on with the copy.
+
+    Returns:
+        Where the copy is; None where the run is not finished.
+
+    Raises:
+        CheckpointError: the state or the model is damaged, or all such names are taken.
+        WriteError: the copy cannot be written.
+    """
+    if not is_done(directory):
+        return None
+    aside = _free_name(directory)
+    save_weights(aside, load_weights(directory))
+    save_config(aside, load_config(directory))
+    return aside
+
+
+def _free_name(path: Path) -> Path:
     if not path.name:
         raise CheckpointError(f"{path} cannot be moved aside: name another --out")
     for number in range(1, 10_000):
         aside = path.with_name(f"{path.name}.old-{number}")
         if not aside.exists():
-            with write_errors(aside):
-                path.rename(aside)
             return aside
     raise CheckpointError(f"{path} has 9,999 old versions beside it: remove some")
 
