@@ -99,7 +99,7 @@ def child(options: argparse.Namespace) -> None:
     quiet = Cadence(save_seconds=1e9, sheet_seconds=1e9)
     with tempfile.TemporaryDirectory() as name:
         trainer = Trainer(level, Path(name), config=config, device=device, cadence=quiet, **more)
-        trainer.look = lambda: None  # type: ignore[method-assign]
+        trainer.look = lambda *_: None  # type: ignore[method-assign]
         trainer.save = lambda done=False: None  # type: ignore[method-assign]
         trainer.run(Progress("bench", unit="steps", quiet=True))
     if "recorder" in more and trainer._recordings.trouble:

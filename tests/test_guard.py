@@ -456,7 +456,7 @@ def test_of_several_processes_all_save_and_go_back_at_the_same_updates(tmp_path:
     )
     looked: list[int] = []
     whole = trainer.look
-    trainer.look = lambda: (looked.append(trainer.step), whole())[1]  # type: ignore[method-assign]
+    trainer.look = lambda *_: (looked.append(trainer.step), whole())[1]  # type: ignore[method-assign]
     run(trainer)
     assert trainer.guard.restarts == [11]
     assert looked[:3] == [9, 10, 9]

@@ -108,6 +108,8 @@ if __name__ == "__main__":
     ours = os.environ.get("TINY_RANK", "0") == os.environ.get("RANK", "0")
     if ours and "TINY_SIGNAL" in os.environ:
         name, _, count = os.environ["TINY_SIGNAL"].partition(":")
+        if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(signal.Signals[name], signal.SIG_DFL)
         signal_after(signal.Signals[name], int(count))
     for command in commands(sys.argv[1:]):
         try:
