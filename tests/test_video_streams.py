@@ -125,14 +125,26 @@ def test_the_default_track_is_the_film_else_the_largest(
     assert _read(_tracks(tmp_path / name, tracks))[0] == list(range(first, first + count))
 
 
-def test_the_longer_of_two_tracks_is_the_film(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_the_longer_of_two_tracks_is_the_film(tmp_path: Path, name: str) -> None:
     tracks = [(0, 10, 1, DEFAULT), (40, 90, 1, DEFAULT)]
-    assert _read(_tracks(tmp_path / "a.mp4", tracks))[0] == list(range(40, 130))
+    assert _read(_tracks(tmp_path / name, tracks))[0] == list(range(40, 130))
 
 
-def test_a_poster_of_one_frame_is_no_film(tmp_path: Path) -> None:
-    tracks = [(0, 1, 2, DEFAULT), (40, 30, 1, DEFAULT)]
-    assert _read(_tracks(tmp_path / "a.mp4", tracks))[0] == list(range(40, 70))
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_poster_of_one_frame_is_no_film(tmp_path: Path, name: str) -> None:
+    tracks = [(0, 1, 2, DEFAULT), (40, 30, 1, NONE)]
+    assert _read(_tracks(tmp_path / name, tracks))[0] == list(range(40, 70))
+
+
+def test_pixels_of_a_gif_are_square_as_in_browsers(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    first, *others = [Image.fromarray(image) for image in _images(4)]
+    first.save(path, save_all=True, append_images=others)
+    data = bytearray(path.read_bytes())
+    data[12] = 200  # an aspect of 3.4
+    path.write_bytes(data)
+    assert _read(path)[0] == [0, 1, 2, 3]
 
 
 def _without_decoder(path: Path, *, tag: bytes = b"brhq") -> Path:

@@ -48,8 +48,8 @@ def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     """Groups the files of a folder into series; gaps between numbers are none of its business.
 
     A series is of one suffix (that of a still picture) or of others that mean the same, in small
-    letters or large. Where its first
-    file is an animation, or a stack of pages, none of them is a frame and it is no series.
+    letters or large. Where its first file is an animation, or a stack of pages, none of them is a
+    frame and it is no series.
 
     Args:
         folder: where the files are.

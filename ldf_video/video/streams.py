@@ -33,6 +33,7 @@ ANIMATIONS = ("gif", "apng")
 _LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
 _LARGE_THREADS = 4
 _MAX_SAMPLE_ASPECT = 8
+_STILL_FRAMES = 1.5
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Covers, thumbnails, and the tiles of a picture.
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
@@ -70,12 +71,23 @@ def picture_stream(container: InputContainer) -> VideoStream:
 
 
 def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
+    seconds = _seconds(stream)
+    is_short = 0 < seconds * (stream.average_rate or 0) < _STILL_FRAMES
     is_still = stream.frames == 1 or bool(stream.disposition & Disposition.still_image)
     is_default = bool(stream.disposition & Disposition.default)
     pixels = stream.codec_context.width * stream.codec_context.height
     # Whole seconds: of two programmes of one length the first is the film.
-    seconds = round((stream.duration or 0) * (stream.time_base or 0))
-    return not is_still, is_default, pixels, seconds
+    return not (is_still or is_short), is_default, pixels, round(seconds)
+
+
+def _seconds(stream: VideoStream) -> Fraction:
+    """How long a stream is, 0 where nothing says it; in Matroska a tag does, as 00:01:02.345."""
+    tags = (text for name, text in stream.metadata.items() if name.startswith("DURATION"))
+    parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", next(tags, ""))
+    if parts is None:
+        return Fraction(stream.duration or 0) * Fraction(stream.time_base or 0)
+    hours, minutes, seconds = map(Fraction, parts.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _codec_names(container: InputContainer) -> str:
@@ -94,7 +106,12 @@ def _codec_names(container: InputContainer) -> str:
 
 
 def sample_aspect_ratio(stream: VideoStream) -> Fraction:
-    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely."""
+    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely.
+
+    Of a GIF's browsers take no notice.
+    """
+    if stream.codec_context.name in ANIMATIONS:
+        return SQUARE
     ratio = stream.sample_aspect_ratio
     believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
     return Fraction(ratio) if ratio is not None and believed else SQUARE
