@@ -89,7 +89,9 @@ def _changed(data: bytes, begin: int, changes: dict[int, int]) -> bytes:
 
 
 def _gif_end(file: BinaryIO, changes: dict[int, int]) -> int:
-    """Returns where the trailer of a GIF is, or should be (GIF89a, 18 to 27).
+    """Returns where the last picture of a GIF ends (GIF89a, 18 to 27).
+
+    FFmpeg would take a comment behind that for one more frame.
 
     Args:
         file: the GIF.
@@ -99,6 +101,7 @@ def _gif_end(file: BinaryIO, changes: dict[int, int]) -> int:
     global_colours = _skip_colours(file, file.read(3))
     control = 0  # where the last control block has its flags
     announced = False  # a picture, by the block that says how long it shows
+    end = file.tell()
     while (kind := file.read(1)) not in (_GIF_TRAILER, b""):
         if kind == b"\x2c":
             num_colours = _skip_colours(file, file.read(9)[-1:]) or global_colours
@@ -116,9 +119,11 @@ def _gif_end(file: BinaryIO, changes: dict[int, int]) -> int:
             if not size:
                 raise ValueError("the file ends early")
             file.seek(size[0], os.SEEK_CUR)
+        if kind == b"\x2c":
+            end = file.tell()
     if announced:
         raise ValueError("the file ends early")
-    return file.tell() - len(kind)
+    return end
 
 
 def _cleared(file: BinaryIO, control: int) -> dict[int, int]:
