@@ -159,12 +159,13 @@ def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_texts_tables_and_sound_beside_clips_are_counted(tmp_path: Path) -> None:
-    for name in ("a.mp4", "a.txt", "b/c.TXT", "meta.jsonl", "desktop.ini", "README", "a.wav"):
+    others = ("a.txt", "b/c.TXT", "meta.jsonl", "desktop.ini", "README", "a.wav", "a.LRV", "a.THM")
+    for name in ("a.mp4", *others):
         _touch(tmp_path / name)
     _touch(tmp_path / "unknown.bin")
     found = search(tmp_path)
     assert [source.name for source in found.sources] == ["a.mp4", "unknown.bin"]
-    kinds = {".txt": 2, ".jsonl": 1, ".ini": 1, "README": 1, ".wav": 1}
+    kinds = {".txt": 2, ".jsonl": 1, ".ini": 1, "README": 1, ".wav": 1, ".lrv": 1, ".thm": 1}
     assert (found.sidecars, found.num_own) == (kinds, 0)
     assert [source.name for source in search(tmp_path / "a.txt").sources] == ["a.txt"]
     with pytest.raises(UsageError, match=r"holds no clip, 1 other files \(1 \.txt\) only"):

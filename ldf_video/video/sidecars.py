@@ -10,10 +10,15 @@ _SUFFIXES = frozenset(
         *(".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".log", ".md", ".rst", ".html"),
         *(".htm", ".srt", ".vtt", ".ass", ".ssa", ".sbv", ".lrc", ".nfo", ".url", ".lnk", ".db"),
         *(".py", ".sh", ".ipynb", ".md5", ".sha1", ".sha256", ".wav", ".mp3", ".flac", ".aac"),
-        *(".m4a", ".opus", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx"),
+        *(".m4a", ".opus", ".oga", ".wma", ".mka", ".aiff", ".pt", ".pth", ".ckpt", ".onnx"),
+        *(".safetensors", ".webvtt", ".ttml", ".sub", ".idx", ".lst", ".description", ".geojson"),
+        *(".xmp", ".aae", ".ifo", ".bup", ".thm", ".lrv"),
     }
 )
-"""Of texts, tables, subtitles, sound and weights."""
+"""Of texts, tables, subtitles, sound and weights, and what cameras lay beside a film.
+
+That has edits, chapters, a thumbnail and a small copy of the film itself.
+"""
 
 _NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "makefile"})
 
