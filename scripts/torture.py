@@ -33,7 +33,8 @@ from ldf_video.store import StoreReader
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+HERE = Path(__file__).resolve().parents[1]
+TESTS = HERE / "tests"
 sys.path.append(str(TESTS))
 from bad_clips import LOCKED, BadClip, bad_clips, plain_clip, write_bad_clips  # noqa: E402
 from clip_files import read_barcode  # noqa: E402
@@ -73,7 +74,7 @@ class Found:
 
 @dataclass
 class Work:
-    """A folder with `clips/`, and how processes are started on it."""
+    """A folder with `clips/` and a frame model, and how processes are started on it."""
 
     folder: Path
     options: dict[str, Any]
@@ -85,7 +86,7 @@ class Work:
         Raises:
             RuntimeError: it ended with another code than 0.
         """
-        options = ["--out", "latents", "--frame-model", "pacman-32", "--device", "cpu"]
+        options = ["--out", "latents", "--frame-model", "frame", "--device", "cpu"]
         return self._run(["-m", "ldf_video", "encode", "clips", *options])
 
     def frames(self, name: str, fps: str = "") -> str:
@@ -343,9 +344,18 @@ def new_work(folder: Path, name: str, options: dict[str, Any]) -> Work:
     """A folder for one round, which the other user may write to."""
     work = Work(folder / name, options)
     (work.folder / "clips").mkdir(parents=True)
+    _copy_frame_model(work.folder / "frame")
     if "user" in options:
         shutil.chown(work.folder, options["user"])
     return work
+
+
+def _copy_frame_model(to: Path) -> None:
+    """The shipped one, reading clips at their own rate, so that every frame of them is seen."""
+    shutil.copytree(HERE / "checkpoints" / "pacman-32" / "frame", to)
+    config = json.loads((to / "config.json").read_text())
+    config["frames"]["fps"] = None
+    (to / "config.json").write_text(json.dumps(config))
 
 
 def torture(folder: Path) -> list[Row]:
