@@ -17,6 +17,7 @@ from ldf_video import api, hints, options
 from ldf_video.errors import LdfError, OutputError, UsageError
 from ldf_video.interrupts import Stopped, stops_raised
 from ldf_video.launch import launched
+from ldf_video.output import reason, remedy
 
 app = typer.Typer(
     name="ldf-video",
@@ -97,7 +98,9 @@ def _errors(*, goes_on: str = "") -> Iterator[None]:
         raise typer.Exit(1) from None
     except OSError as error:  # a disk that fails, a name that may not be written
         _silence(sys.stdout)
-        _fail(error, code=1)
+        where = f"{error.filename}: " if error.filename else ""
+        todo = remedy(error, elsewhere="name another place")
+        _fail(LdfError(f"{where}{reason(error)}; {todo}"), code=1)
 
 
 def _same_command(resume: bool = True) -> str:
@@ -504,7 +507,10 @@ def main() -> None:
     """Entry point."""
     _open_standard_streams()
     try:
-        app()
+        with _errors():  # of what is printed before any command: help, the version
+            app()
+    except typer.Exit as end:
+        leave(end.exit_code)
     except SystemExit as end:
         leave(end.code if isinstance(end.code, int) else int(end.code is not None))
 

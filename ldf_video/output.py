@@ -111,7 +111,8 @@ def sync(descriptor: int) -> None:
 
 def reason(error: BaseException) -> str:
     """What an error says, in one short line."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
+    said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join((getattr(error, "strerror", None) or said).split())[:160]
 
 
 def remedy(error: OSError, *, elsewhere: str = "write elsewhere") -> str:

@@ -444,3 +444,11 @@ def test_the_best_score_is_the_lower_of_what_best_and_the_state_say(tmp_path: Pa
     assert checkpoints.best_score(frame, "pixels", 0.5) == 0.3
     assert checkpoints.best_score(frame, "pixels", 0.2) == 0.2
     assert checkpoints.best_score(frame, "another", 0.2) == 0.2
+
+
+def test_a_config_that_is_no_text_is_named_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"PK\xff" * 10_000)
+    with pytest.raises(
+        CheckpointError, match=r"config\.json is not a checkpoint's config: .{1,80}$"
+    ):
+        checkpoints.load_config(tmp_path)

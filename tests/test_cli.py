@@ -235,7 +235,9 @@ def test_an_error_of_the_system_is_one_line_too(
     monkeypatch.setattr(api, "info", fail)
     result = run("info", "clips")
     assert result.exit_code == 1
-    assert result.stderr == "error: [Errno 5] Input/output error: 'clips'\n"
+    assert (
+        result.stderr == "error: clips: Input/output error; see to the disk or name another place\n"
+    )
 
 
 def test_unreadable_clips_are_listed_and_the_exit_is_0_unless_strict(root: Path) -> None:
@@ -315,6 +317,16 @@ def test_an_error_that_nobody_hears_keeps_its_exit_code() -> None:
     line = '"$0" -m ldf_video info nothing 2>/dev/full'
     done = subprocess.run(["sh", "-c", line, sys.executable], check=False)
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("asked", ["--version", "--help", "train-top --help"])
+def test_help_that_cannot_be_printed_is_one_line(asked: str) -> None:
+    line = f'"$0" -m ldf_video {asked} >/dev/full'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable], check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device; make room or name another place\n"
 
 
 # -- Ctrl-C --------------------------------------------------------------------------------------

@@ -305,9 +305,9 @@ def test_what_cannot_be_compared_with_is_refused(root: Path) -> None:
         LdfError, match=r"--compare none\.json: No such file or directory; expected"
     ):
         run(compare="none.json")
-    for text in ("{}", "no JSON", "[]", '{"rows": {"real": 1}}'):
-        (root / "bad.json").write_text(text)
-        with pytest.raises(LdfError, match=r"--compare bad\.json: it is something else"):
+    for content in (b"{}", b"no JSON", b"[]", b'{"rows": {"real": 1}}', b"PK\xff" * 10_000):
+        (root / "bad.json").write_bytes(content)
+        with pytest.raises(LdfError, match=r"--compare bad\.json: .{1,80}; expected what evaluate"):
             run(compare="bad.json")
 
 

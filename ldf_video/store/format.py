@@ -201,7 +201,7 @@ def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
         todo = remedy(error, elsewhere="restore it from a copy")
         raise StoreError(f"{path} cannot be read: {reason(error)}; {todo}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path} cannot be read ({error!r}): restore it from a copy") from error
+        raise StoreError(f"{path} is damaged ({reason(error)}): restore it from a copy") from error
     if version != FORMAT_VERSION:
         raise StoreError(
             f"{root} has format {version}, this ldf-video reads {FORMAT_VERSION}:"
@@ -212,7 +212,7 @@ def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
         spec = StoreSpec(document["kind"], shape, document["dtype"], document["settings"])
         info = dict(document["info"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged ({error!r}): restore it from a copy") from error
+        raise StoreError(f"{path} is damaged ({reason(error)}): restore it from a copy") from error
     if spec.fingerprint != document.get("fingerprint"):
         raise StoreError(f"{path} was changed: its settings do not give its fingerprint")
     return spec, cast("dict[str, Any]", info)

@@ -85,7 +85,7 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(path, error) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint's config: {error!r}") from None
+        raise CheckpointError(f"{path} is not a checkpoint's config: {reason(error)}") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format {version}, expected {FORMAT_VERSION}: "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldf_video.errors import LdfError
+from ldf_video.output import reason
 from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, less
 
 
@@ -39,9 +40,8 @@ class Earlier:
             rows = {name: figures_from_json(fields) for name, fields in found["rows"].items()}
             return cls(file, str(found["reference_sha256"]), int(found["seed"]), rows)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = getattr(error, "strerror", None) or f"it is something else ({error!r})"
             raise LdfError(
-                f"--compare {file}: {reason}; expected what evaluate --json wrote"
+                f"--compare {file}: {reason(error)}; expected what evaluate --json wrote"
             ) from error
 
     def check(self, reference_sha256: str) -> None:

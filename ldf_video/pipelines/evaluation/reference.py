@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError
-from ldf_video.output import write_atomically
+from ldf_video.output import reason, write_atomically
 from ldf_video.pipelines.evaluation.clouds import Cloud
 from ldf_video.pipelines.evaluation.directions import Array, Directions
 from ldf_video.pipelines.judge import Judge, judge_clips
@@ -177,10 +177,9 @@ class Reference:
             with path.open("rb") as file:
                 return _read(cls, file)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split())[:160]
             raise LdfError(
-                f"--reference {path}: not a reference of this version ({reason}); remove it, or "
-                "name another file to be written"
+                f"--reference {path}: not a reference of this version ({reason(error)}); "
+                "name another file, which is then written"
             ) from error
 
 
