@@ -108,6 +108,7 @@ def test_the_command_line_knows_the_api_options_and_nothing_else_of_the_package(
         "ldf_video.interrupts",
         "ldf_video.launch",
         "ldf_video.options",
+        "ldf_video.output",
     }
 
 

@@ -64,11 +64,13 @@ def _strange_caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         stack.callback(torch.set_num_threads, threads)
         stack.callback(torch.set_default_device, None)
         stack.callback(torch.use_deterministic_algorithms, mode=False)
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         stack.enter_context(torch.autocast("cpu", torch.bfloat16))
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
         torch.set_default_device("meta")
         torch.use_deterministic_algorithms(mode=True)
+        torch.set_float32_matmul_precision("medium")
         yield
 
 
@@ -82,6 +84,7 @@ def caller_state() -> list[Any]:
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_cache_enabled(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
         torch.get_rng_state().tolist(),
         random.getstate(),
         np.random.get_state()[1].tolist(),

@@ -15,9 +15,10 @@ from ldf_video.training.ranks import accelerate_kept
 def own_state() -> Iterator[None]:
     """Set aside what a caller has set in torch and in Accelerate, and put it back; a decorator too.
 
-    Set aside are disabled gradients and inference mode, another default dtype or device, and an
-    autocast around the call. The global generators and the number of threads are put back. SIGTERM
-    and SIGHUP are raised as Ctrl-C is, where the caller does not handle them.
+    Set aside are disabled gradients and inference mode, another default dtype or device, less exact
+    products of matrices, and an autocast around the call. The global generators and the number of
+    threads are put back. SIGTERM and SIGHUP are raised as Ctrl-C is, where the caller does not
+    handle them.
     """
     with ExitStack() as stack:
         stack.enter_context(stops_raised())
@@ -36,13 +37,16 @@ def own_state() -> Iterator[None]:
 @contextmanager
 def _settings_kept() -> Iterator[None]:
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(gpus):
         torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+            torch.set_float32_matmul_precision(precision)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
 
