@@ -227,7 +227,13 @@ def train_frame(
 def encode(
     clips: Clips,
     out: Annotated[str, typer.Option(*OUT, help="Directory of the latents.")] = "latents",
-    frame_model: FrameModel = None,
+    frame_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory or shipped name; checkpoints/frame, else the shipped one that shows "
+            "the clips best, adapted to them where that is poor."
+        ),
+    ] = None,
     fps: Fps = None,
     crop: Crop = None,
     batch_size: Annotated[int, typer.Option(help="Frames a batch.")] = 64,

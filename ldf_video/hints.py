@@ -48,8 +48,8 @@ def after_reconstruct(
 def after_evaluate(output: str | Path | None, real: str | Path) -> str:
     """What follows on figures."""
     if output is not None:
-        return f"look at {output}; next: train for longer what is far from the row 'floor'"
-    return f"next: {_line('evaluate', '--real', real, '-o', 'sheet.png')} shows such clips"
+        return f"look at {output}; next: train for longer what is far from the row 'real'"
+    return f"to see such clips, next: {_line('evaluate', '--real', real, '-o', 'sheet.png')}"
 
 
 def encode_line(clips: str | Path, frame_model: str | Path | None) -> str:

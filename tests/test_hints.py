@@ -98,9 +98,11 @@ def test_evaluate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = SimpleNamespace(table=lambda: "a table")
     monkeypatch.setattr(evaluate, "evaluate", lambda *given, **options: table)
     assert last("evaluate --real 'my clips'") == (
-        "next: ldf-video evaluate --real 'my clips' -o sheet.png shows such clips"
+        "to see such clips, next: ldf-video evaluate --real 'my clips' -o sheet.png"
     )
-    assert last("evaluate --real 'my clips' -o s.png").startswith("look at s.png; next: train for")
+    shown = last("evaluate --real 'my clips' -o s.png")
+    assert shown.startswith("look at s.png; next: train for")
+    assert shown.endswith(f"the row '{evaluate.FLOOR}'")
 
 
 def begins(line: str) -> list[str]:

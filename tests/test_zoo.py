@@ -70,6 +70,8 @@ def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     del pair
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
         find_frame_model("tetris")
+    with pytest.raises(CheckpointError, match=r"no top model tetris.*shipped model \(pacman-32\)"):
+        find_top_model("tetris")
 
 
 def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(

@@ -85,7 +85,8 @@ def _find(asked: str | Path | None, *, part: str, own: Path) -> tuple[Path, bool
                 "ldf-video train-top"
             )
         return model, True
-    names = ", ".join(shipped) or "none"
+    having = (name for name, at in shipped.items() if (at / part / checkpoints.CONFIG).is_file())
+    names = ", ".join(having) or "none"
     raise CheckpointError(
         f"no {part} model {asked}: expected a directory or a shipped model ({names})"
     )
