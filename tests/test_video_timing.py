@@ -55,6 +55,8 @@ def _starts(times: Sequence[int | None], dts: Sequence[int | None] = ()) -> list
         ([0, 10, 300, 0, 10, 20], [0, 10, 300, 310, 320, 330]),
         ([0, 10, 20, 30, 0, 10, 20, 30], [0, 10, 20, 30, 40, 50, 60, 70]),
         ([0, 10, 2**33, 2**33 + 10, 0, 10], [0, 10, 20, 30, 40, 50]),
+        ([0, *[10] * 20, 210, 220], list(range(0, 230, 10))),  # a clock that stood still
+        ([0, *[100] * 10, 110, 120], list(range(0, 130, 10))),  # frames that came late, at once
     ],
 )
 def test_times_start_at_zero_and_always_advance(

@@ -144,6 +144,7 @@ class _Clock:
         step: nominal, between two frames, in seconds.
         long_step: from which on times are looked at closely.
         offset: what is added to the container's times.
+        first_offset: what was added to the first.
         last: when the last frame starts, None before the first.
         last_frame: the last frame.
         by_dts: whether frames are timed by that.
@@ -152,6 +153,7 @@ class _Clock:
     step: Fraction
     long_step: Fraction
     offset: Fraction = Fraction(0)
+    first_offset: Fraction = Fraction(0)
     last: Fraction | None = None
     last_frame: av.VideoFrame | None = None
     by_dts: bool = False
@@ -162,10 +164,15 @@ class _Clock:
         if self.last is None:
             start = Fraction(0)
             self.offset -= time or 0
+            self.first_offset = self.offset
         elif time is None:
             start = self.last + self.step
         elif self.last < time <= self.last + self.long_step:
             start = time
+        elif self.last < time - self.offset + self.first_offset <= self.last + self.long_step:
+            # After many frames of one time all is as it was.
+            start = time - self.offset + self.first_offset
+            self.offset = self.first_offset
         else:
             start = self._mended(self.last, time, frame, upcoming)
         self.last, self.last_frame = start, frame
@@ -182,15 +189,19 @@ class _Clock:
         following = [then for one in upcoming.peek() if (then := self._time(one)) is not None]
         times = [time, *following]
         odd = next((k for k in range(1, len(times)) if times[k] <= times[k - 1]), 0)
+        num_same = sum(1 for _ in itertools.takewhile(lambda then: then == time, times))
+        if num_same > 1 and last < time <= last + self.long_step * num_same:
+            return last + min(self.step, (time - last) / num_same)  # late, all at once
         rise_without_this = bool(following) and _rise([last, *following])
-        if time > last:
-            if odd == 0:
-                return self._accepted(last, time)
-            # One of the two is wrong: this one, if it is far from all others.
-            if _rise(times[:odd] + times[odd + 1 :]) and not (
-                rise_without_this and time - times[odd] > self.long_step
-            ):
-                return self._accepted(last, time)
+        # If two do not rise, one of them is wrong: this one, if it is far from all others.
+        if time > last and (
+            odd == 0
+            or (
+                _rise(times[:odd] + times[odd + 1 :])
+                and not (rise_without_this and time - times[odd] > self.long_step)
+            )
+        ):
+            return self._accepted(last, time)
         if rise_without_this:
             return last + min(self.step, (following[0] - last) / 2)
         if odd and self._switch_to_dts(last, [frame, *upcoming.peek()]):
@@ -225,6 +236,7 @@ class _Clock:
         if self.by_dts or len(rising) < max(len(known), 3) or not _rise(rising):
             return False
         self.by_dts, self.offset = True, last - rising[0]
+        self.first_offset = self.offset
         return True
 
 
