@@ -67,6 +67,21 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("options", "is_said"),
+    [({"steps": None, "minutes": 0.0001}, True), ({"steps": 2}, False)],
+    ids=["by the clock", "as asked"],
+)
+def test_few_updates_are_said_with_the_way_on(
+    root: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], is_said: bool
+) -> None:
+    write_latents(root / "latents", [20, 20])
+    train(root, quiet=False, **options)
+    said = capsys.readouterr().err
+    assert ("updates are few" in said) == is_said
+    assert ("the same command with more than --minutes 0.0001 goes on" in said) == is_said
+
+
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [1, 2, 7, 40]], ids=str)
 def test_clips_of_any_length_can_be_learned(root: Path, lengths: list[int]) -> None:
     write_latents(root / "latents", lengths)

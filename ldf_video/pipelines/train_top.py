@@ -57,6 +57,8 @@ from ldf_video.training.tracking import check_tracker
 
 DEFAULT_WINDOW = {"flow": 16, "mlp": 5}
 DEFAULT_BLOCK = 4
+FEW_UPDATES = 200
+"""A training by the clock that made fewer says so: 14 gave smears, 142 shapes that jump."""
 
 
 @own_state()
@@ -168,6 +170,12 @@ def train_top(
             level, run.directory, config=training, device=device, ranks=ranks, tracker=run.tracker
         )
         trainer.run(progress)
+        if training.minutes is not None and trainer.step < FEW_UPDATES and "init" not in config:
+            progress.say(
+                f"train-top: warning: {trainer.step:,} updates are few to learn motion, so videos "
+                f"will be rough; the same command with more than --minutes {training.minutes:g} "
+                "goes on from here"
+            )
         if ranks.is_first:
             with trainer.reporting():
                 level.draw(trainer.averaged, run.directory / SHEET)
