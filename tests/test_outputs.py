@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_models import save_pair, write_array
 
-from ldf_video.errors import LdfError, UsageError
+from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.pipelines.encode import encode
 from ldf_video.pipelines.outputs import check_files, check_folders
 from ldf_video.pipelines.train_frame import train_frame
@@ -87,7 +87,7 @@ def test_no_command_writes_into_what_it_reads(root: Path) -> None:
         train_frame("clips", out="clips", size="16", steps=1, quiet=True)
     with pytest.raises(UsageError, match="--frames-store clips: it is the input clips"):
         train_frame("clips", frames_store="clips", size="16", steps=1, quiet=True)
-    with pytest.raises(UsageError, match=r"--out models/frame: it is the input models.frame"):
+    with pytest.raises(StoreError, match=r"models/frame holds files but no store.* another --out"):
         encode("clips", out="models/frame", frame_model="models", quiet=True)
     with pytest.raises(UsageError, match="--out latents: it is the input latents"):
         train_top(latents="latents", out="latents", steps=1, quiet=True)
