@@ -84,7 +84,7 @@ def test_store_json_round_trip(tmp_path: Path) -> None:
         ({"item_shape": 3}, "damaged"),
         ({"info": 3}, "damaged"),
         ({"settings": None}, "damaged"),
-        ({"format_version": None}, "cannot be read"),
+        ({"format_version": None}, "is damaged"),
     ],
 )
 def test_store_json_that_was_edited_is_refused(tmp_path: Path, change, message) -> None:

@@ -361,7 +361,7 @@ def test_overwrite_moves_an_unreadable_store_aside(tmp_path) -> None:
     path = tmp_path / "s"
     write_store(path, {})
     (path / "store.json").write_text("{")
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is damaged"):
         StoreWriter(path, SPEC)
     with StoreWriter(path, SPEC, overwrite=True) as writer:
         assert (writer.moved_to / "store.json").read_text() == "{"
