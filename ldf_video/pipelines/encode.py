@@ -108,7 +108,11 @@ def encode(
     )
     with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
         progress.say(job.announce(found.sources))
-        if fps is None and not quiet and (said := ranks.of_first(lambda: _rates(job, found.sources))):
+        if (
+            fps is None
+            and not quiet
+            and (said := ranks.of_first(lambda: _rates(job, found.sources)))
+        ):
             progress.say(said)
         if mixing := ranks.of_first(job.mixing):
             progress.say(mixing)
