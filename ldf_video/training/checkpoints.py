@@ -112,7 +112,7 @@ def save_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
         try:
             save_file(kept, path)
         except SafetensorError as error:  # it tells the system's number in words alone
-            if number := re.search(r"os error (\d+)", str(error)):
+            if number := re.search(r"(?:os error |code: )(\d+)", str(error)):
                 raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
             raise OSError(str(error)) from error
 

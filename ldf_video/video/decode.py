@@ -166,6 +166,12 @@ class _Bytes:
             raise
 
 
+# Titles may be in any encoding, or none. From 19.0 on PyAV takes them all, and no such argument.
+_ANY_TITLE: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
+
 def open_container(file: _Readable) -> InputContainer:
     """Opens a file for PyAV as bytes without a name.
 
@@ -174,9 +180,8 @@ def open_container(file: _Readable) -> InputContainer:
     """
     try:
         # No protocol is called "none": playlists and the like cannot open what they name.
-        # Titles may be in any encoding, or none: they are not looked at.
         options = {"protocol_whitelist": "none", "default_fps": "10"}  # of APNG without delays
-        return av.open(_Bytes(file), mode="r", options=options, metadata_errors="replace")
+        return av.open(_Bytes(file), mode="r", options=options, **_ANY_TITLE)
     except RemoteError as error:
         raise _unreachable(error) from error
     except (FFmpegError, OSError, ValueError) as error:
