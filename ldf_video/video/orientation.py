@@ -48,7 +48,8 @@ def frame_orientation(frame: av.VideoFrame) -> Orientation:
         known = SideDataContainer(frame)  # type: ignore[call-arg]
     except ValueError:  # PyAV knows not every kind, EXIF is one; its own look sees no mirror
         return _TURNS[round(frame.rotation / 90) % 4]
-    for data in known:
+    for index in range(len(known)):  # going through it gives data, from PyAV 19 on their types
+        data = known[index]
         if data.type == Type.DISPLAYMATRIX:
             return matrix_orientation(np.frombuffer(bytes(data), np.int32).tolist())
     return UPRIGHT
