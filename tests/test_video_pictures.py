@@ -102,7 +102,7 @@ def test_what_is_transparent_is_laid_over_white(tmp_path: Path) -> None:
 
 
 def test_a_transparent_palette_entry_is_white(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
     image.putpalette([200, 0, 0, 0, 200, 0])
     read = _read(_saved(tmp_path / "a.png", image, transparency=1))
     assert read.tolist() == [[[200, 0, 0], [255, 255, 255]]]
