@@ -79,7 +79,7 @@ def caller_state() -> list[Any]:
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         torch.get_default_dtype(),
-        torch.get_default_device(),
+        torch.empty(0).device,
         torch.get_num_threads(),
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_cache_enabled(),
@@ -98,7 +98,8 @@ def trainings(out: Path) -> list[dict[str, torch.Tensor]]:
     options: dict[str, Any] = {"steps": 3, "batch_size": 4, "seed": 1, "device": "cpu"}
     top = train_top(out=out / "top", quiet=True, **options)
     frame = train_frame("clip.npy", out=out / "frame", quiet=True, **options)
-    return [checkpoints.load_weights(path) for path in (top, frame)]
+    with own_state():
+        return [checkpoints.load_weights(path) for path in (top, frame)]
 
 
 def test_a_training_is_the_same_whatever_its_caller_has_set(

@@ -26,8 +26,9 @@ def own_state() -> Iterator[None]:
         stack.enter_context(_settings_kept())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
+        if torch.empty(0).device.type != "cpu":
+            # No default device at all: before torch 2.7 one cannot be laid over another.
+            stack.enter_context(torch._C.DisableTorchFunction())
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(_no_autocast(device))
