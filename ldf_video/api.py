@@ -26,10 +26,10 @@ from ldf_video.options import (
 )
 
 if TYPE_CHECKING:
-    from ldf_video.pipelines.encode import Encoded
-    from ldf_video.pipelines.evaluate import Evaluated
-    from ldf_video.pipelines.generate import Generated
-    from ldf_video.pipelines.reconstruct import Reconstructed
+    from ldf_video.recipes.encode import Encoded
+    from ldf_video.recipes.evaluate import Evaluated
+    from ldf_video.recipes.generate import Generated
+    from ldf_video.recipes.reconstruct import Reconstructed
 
 
 @checked
@@ -110,7 +110,7 @@ def train_frame(
         CheckpointError: the run in `out` was started with other options, or there is no model of
             the name `init`.
     """
-    from ldf_video.pipelines.train_frame import train_frame as run
+    from ldf_video.recipes.train_frame import train_frame as run
 
     return run(
         clips,
@@ -198,7 +198,7 @@ def encode(
             `verify`, something is wrong with it.
         LdfError: nothing could be read.
     """
-    from ldf_video.pipelines.encode import encode as run
+    from ldf_video.recipes.encode import encode as run
 
     return run(
         clips,
@@ -271,7 +271,7 @@ def train_top(
         CheckpointError: the run in `out` was started with other options or other latents, or there
             is no model of the name `init`.
     """
-    from ldf_video.pipelines.train_top import train_top as run
+    from ldf_video.recipes.train_top import train_top as run
 
     return run(
         latents=latents,
@@ -332,7 +332,7 @@ def generate(
         UsageError: an option means nothing, or `out` is the clip to go on from.
         CheckpointError: a model is missing or damaged.
     """
-    from ldf_video.pipelines.generate import generate as run
+    from ldf_video.recipes.generate import generate as run
 
     return run(
         out,
@@ -375,7 +375,7 @@ def reconstruct(
         UsageError: an option means nothing, or `out` is the input.
         ReadError: nothing could be read.
     """
-    from ldf_video.pipelines.reconstruct import reconstruct as run
+    from ldf_video.recipes.reconstruct import reconstruct as run
 
     return run(
         clips,
@@ -443,7 +443,7 @@ def evaluate(
         LdfError: the judge is not installed, there are too few clips, or the reference is of other
             clips or of another judge.
     """
-    from ldf_video.pipelines.evaluate import evaluate as run
+    from ldf_video.recipes.evaluate import evaluate as run
 
     return run(
         real,
@@ -473,6 +473,6 @@ def info(path: str | Path) -> dict[str, Any]:
         UsageError: it is none of these.
         ReadError: it looks like a video and cannot be read.
     """
-    from ldf_video.pipelines.info import info as run
+    from ldf_video.recipes.info import info as run
 
     return run(path)

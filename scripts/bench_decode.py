@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
+from ldf_video.runs.zoo import find_frame_model, load_frame_model
 from ldf_video.video.pixels import from_model
 
 BATCH = 64

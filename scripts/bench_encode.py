@@ -104,8 +104,8 @@ def decoding(work: Work) -> int:
 
 def encoding(work: Work) -> int:
     """Our encoder alone: the frames of the first clip again and again."""
-    from ldf_video.pipelines.batches import Batcher
-    from ldf_video.pipelines.frame_encoder import FrameEncoder
+    from ldf_video.intake.batches import Batcher
+    from ldf_video.intake.frame_encoder import FrameEncoder
     from ldf_video.video.read import open_clips
 
     model, geometry = _load(work)
@@ -204,15 +204,15 @@ def _centre(images: Any) -> Any:
 
 def _load(work: Work) -> tuple[Any, Any]:
     """The frame model and the geometry of its frames."""
-    from ldf_video.pipelines.geometry import geometry_of
-    from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
+    from ldf_video.runs.framing import geometry_of
+    from ldf_video.runs.zoo import find_frame_model, load_frame_model
 
     loaded = load_frame_model(find_frame_model(work.frame_model)[0], device=work.device)
     return loaded.model, geometry_of(loaded.config)
 
 
 def _precision(work: Work) -> str:
-    from ldf_video.pipelines.devices import choose_precision
+    from ldf_video.runs.devices import choose_precision
 
     return choose_precision("auto", device=work.device)
 

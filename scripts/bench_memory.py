@@ -177,8 +177,8 @@ def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
 
     Noise, 500 frames at a time.
     """
-    from ldf_video.pipelines.frame_store import frames_spec
-    from ldf_video.pipelines.geometry import make_geometry
+    from ldf_video.intake.frame_store import frames_spec
+    from ldf_video.runs.framing import make_geometry
 
     rng, name = np.random.default_rng(0), "0" * 64
     with StoreWriter(path, frames_spec(make_geometry(size="64", fps=None, crop=None))) as writer:
@@ -244,7 +244,7 @@ def encode_in_child(batch_seconds: float, video: str, out: str, device: str, tol
     import torch
 
     import ldf_video
-    from ldf_video.pipelines.frame_encoder import FrameEncoder
+    from ldf_video.intake.frame_encoder import FrameEncoder
 
     call, num_batches = FrameEncoder.__call__, 0
 

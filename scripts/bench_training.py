@@ -26,8 +26,8 @@ import torch
 from bench_memory import MIB, resident_bytes
 
 from ldf_video.models import build
-from ldf_video.pipelines.train_frame import FrameLevel
 from ldf_video.progress import Progress
+from ldf_video.recipes.train_frame import FrameLevel
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.optimizers import state_bytes

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.pipelines.evaluation.draw import draw_clips
-from ldf_video.pipelines.evaluation.figures import measure
-from ldf_video.pipelines.evaluation.nearest import compare, nearest_levels, some
-from ldf_video.pipelines.evaluation.reference import Reference, blurred
-from ldf_video.pipelines.evaluation.table import table
-from ldf_video.pipelines.judge import load_judge
+from ldf_video.evaluation.draw import draw_clips
+from ldf_video.evaluation.figures import measure
+from ldf_video.evaluation.judge import load_judge
+from ldf_video.evaluation.nearest import compare, nearest_levels, some
+from ldf_video.evaluation.reference import Reference, blurred
+from ldf_video.evaluation.table import table
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.probe import frame_size

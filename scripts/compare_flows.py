@@ -30,11 +30,11 @@ import torch
 from compare_penalties import table
 from torch import Tensor
 
+from ldf_video.levels.frechet import frechet_distance
+from ldf_video.levels.latents import latent_shape, latent_statistics
+from ldf_video.levels.top_level import TopLevel
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.noise import Noise
-from ldf_video.pipelines.frechet import frechet_distance
-from ldf_video.pipelines.latents import latent_shape, latent_statistics
-from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import Cadence, TrainConfig

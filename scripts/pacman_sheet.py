@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.pipelines.evaluation.change import change
-from ldf_video.pipelines.evaluation.draw import CLIP_FRAMES, draw_clips
-from ldf_video.pipelines.evaluation.sheet import side_by_side
-from ldf_video.pipelines.generate import decode, video_generator
-from ldf_video.pipelines.geometry import geometry_of
-from ldf_video.pipelines.zoo import find_top_model, frame_model_of, load_top_model
+from ldf_video.evaluation.change import change
+from ldf_video.evaluation.draw import CLIP_FRAMES, draw_clips
+from ldf_video.evaluation.sheet import side_by_side
+from ldf_video.recipes.generate import decode, video_generator
+from ldf_video.runs.framing import geometry_of
+from ldf_video.runs.zoo import find_top_model, frame_model_of, load_top_model
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet

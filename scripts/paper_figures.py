@@ -22,12 +22,11 @@ from pacman_sheet import Clips, rounded
 from train_joint import generate_clips
 
 from ldf_video.models.joint import JointConfig, JointModel
-from ldf_video.pipelines.generate import decode, video_generator
-from ldf_video.pipelines.quality import psnr_db
-from ldf_video.pipelines.zoo import frame_model_of, load_top_model
+from ldf_video.recipes.generate import decode, video_generator
+from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.arrays import open_array
-from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.write import write_sheet
 
 CURVES = {

@@ -26,14 +26,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.pipelines.evaluation import judged
-from ldf_video.pipelines.evaluation.draw import draw_clips, split_in_two
-from ldf_video.pipelines.evaluation.figures import measure
-from ldf_video.pipelines.evaluation.reference import Reference
-from ldf_video.pipelines.geometry import geometry_of
-from ldf_video.pipelines.judge import load_judge
-from ldf_video.pipelines.zoo import find_frame_model, load_frame_model
+from ldf_video.evaluation import judged
+from ldf_video.evaluation.draw import draw_clips, split_in_two
+from ldf_video.evaluation.figures import measure
+from ldf_video.evaluation.judge import load_judge
+from ldf_video.evaluation.reference import Reference
 from ldf_video.progress import Progress
+from ldf_video.runs.framing import geometry_of
+from ldf_video.runs.zoo import find_frame_model, load_frame_model
 from ldf_video.video.sources import find_sources
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)

@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.intake.frame_store import store_frames
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.joint import JointConfig, JointGame, JointModel
 from ldf_video.models.noise import Noise, Part
-from ldf_video.pipelines.devices import choose_device
-from ldf_video.pipelines.frame_store import store_frames
-from ldf_video.pipelines.geometry import geometry_of, make_geometry
-from ldf_video.pipelines.runs import announce, check_data, open_run, training_config
 from ldf_video.progress import Progress
+from ldf_video.runs.devices import choose_device
+from ldf_video.runs.framing import geometry_of, make_geometry
+from ldf_video.runs.run import announce, check_data, open_run, training_config
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny ne
 import numpy as np
 import pytest
 
-from ldf_video.pipelines import intake
+from ldf_video.intake import intake
 from ldf_video.readers import clips
 
 if TYPE_CHECKING:

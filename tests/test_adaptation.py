@@ -10,13 +10,15 @@ from tiny_cli import shrink
 from tiny_models import save_frame, save_pair, write_array
 
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
-from ldf_video.pipelines import adaptation, runs, zoo
-from ldf_video.pipelines.adaptation import Asked, own_or_adapted
-from ldf_video.pipelines.encode import Encoded, encode
-from ldf_video.pipelines.generate import generate
-from ldf_video.pipelines.runs import Options
-from ldf_video.pipelines.train_top import train_top
-from ldf_video.pipelines.zoo import shipped_models
+from ldf_video.recipes import adaptation
+from ldf_video.recipes.adaptation import Asked, own_or_adapted
+from ldf_video.recipes.encode import Encoded, encode
+from ldf_video.recipes.generate import generate
+from ldf_video.recipes.train_top import train_top
+from ldf_video.runs import run as runs
+from ldf_video.runs import zoo
+from ldf_video.runs.run import Options
+from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints, ema
 from ldf_video.training.ranks import Ranks

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ldf_video.errors import StoreError
-from ldf_video.pipelines import batches as room
-from ldf_video.pipelines.batches import Batcher, Plain
+from ldf_video.intake import batches as room
+from ldf_video.intake.batches import Batcher, Plain
 
 SHAPE = (2, 3, 3)
 

@@ -85,7 +85,7 @@ def test_every_command_is_in_the_help_and_in_the_api() -> None:
 
 @pytest.mark.parametrize("name", [name.replace("-", "_") for name in COMMANDS])
 def test_the_api_takes_what_the_command_takes_and_passes_it_on(name: str) -> None:
-    room = importlib.import_module(f"ldf_video.pipelines.{name}")
+    room = importlib.import_module(f"ldf_video.recipes.{name}")
     offered = inspect.signature(getattr(api, name)).parameters.values()
     taken = inspect.signature(getattr(room, name)).parameters.values()
     assert [(p.name, p.kind, p.default) for p in offered] == [

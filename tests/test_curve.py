@@ -13,9 +13,9 @@ from test_train_frame import root, train
 from tiny_models import save_pair
 
 from ldf_video.errors import LdfError
-from ldf_video.pipelines.curve import write_curve
-from ldf_video.pipelines.info import info
-from ldf_video.pipelines.train_top import train_top
+from ldf_video.recipes.info import info
+from ldf_video.recipes.train_top import train_top
+from ldf_video.runs.curve import write_curve
 from ldf_video.training import checkpoints
 from ldf_video.video import chart
 from ldf_video.video.chart import Panel, write_chart

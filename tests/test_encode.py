@@ -15,12 +15,11 @@ from clip_files import barcode, write_clip
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.pipelines.encode import Encoded, encode
-from ldf_video.pipelines.frame_encoder import FrameEncoder
-from ldf_video.pipelines.quality import psnr_db
-from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.intake.frame_encoder import FrameEncoder
+from ldf_video.recipes.encode import Encoded, encode
+from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
-from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.pixels import from_model, psnr_db, to_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,8 +221,10 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from ldf_video.pipelines import encode as room, frame_encoder, ingest
-from ldf_video.pipelines.frame_encoder import FrameEncoder
+from ldf_video.recipes import encode as room
+from ldf_video.intake import frame_encoder
+from ldf_video.intake import ingest
+from ldf_video.intake.frame_encoder import FrameEncoder
 from ldf_video.store import writer
 
 ingest.StoreWriter = lambda *a, **k: writer.StoreWriter(*a, **k, commit_seconds=0.0)

@@ -20,12 +20,12 @@ from store_data import assert_holds
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.pipelines import encode as room
-from ldf_video.pipelines import ingest as ingest_room
-from ldf_video.pipelines.batches import Plain
-from ldf_video.pipelines.encode import Encoded, encode
-from ldf_video.pipelines.ingest import ingest, list_sources, open_store
-from ldf_video.pipelines.report import Report, merge_reports
+from ldf_video.intake import ingest as ingest_room
+from ldf_video.intake.batches import Plain
+from ldf_video.intake.ingest import ingest, list_sources, open_store
+from ldf_video.intake.report import Report, merge_reports
+from ldf_video.recipes import encode as room
+from ldf_video.recipes.encode import Encoded, encode
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
@@ -337,8 +337,10 @@ def test_a_process_that_has_ended_is_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 KILLED = """
 import os, signal, sys
-from ldf_video.pipelines import encode as room, frame_encoder, ingest
-from ldf_video.pipelines.frame_encoder import FrameEncoder
+from ldf_video.recipes import encode as room
+from ldf_video.intake import frame_encoder
+from ldf_video.intake import ingest
+from ldf_video.intake.frame_encoder import FrameEncoder
 from ldf_video.store.writer import StoreWriter
 
 ingest.StoreWriter = lambda *a, **k: StoreWriter(*a, **k, commit_seconds=0.0)

@@ -12,7 +12,7 @@ from fsspec.registry import _registry
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import reconstruct
-from ldf_video.pipelines.encode import Encoded, encode
+from ldf_video.recipes.encode import Encoded, encode
 from ldf_video.store.reader import StoreReader
 from ldf_video.video import sources
 

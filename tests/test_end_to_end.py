@@ -19,8 +19,9 @@ from tiny_models import save_pair
 from typer.testing import CliRunner
 
 from ldf_video.cli import app
-from ldf_video.pipelines import runs, zoo
-from ldf_video.pipelines.runs import Options
+from ldf_video.runs import run as runs
+from ldf_video.runs import zoo
+from ldf_video.runs.run import Options
 from ldf_video.training import checkpoints
 
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]

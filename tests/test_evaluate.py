@@ -16,12 +16,12 @@ import ldf_video
 from ldf_video.api import evaluate
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
-from ldf_video.pipelines import evaluate as room
-from ldf_video.pipelines.evaluate import Evaluated
-from ldf_video.pipelines.evaluation import judged
-from ldf_video.pipelines.evaluation.clouds import difference
-from ldf_video.pipelines.generate import generate
-from ldf_video.pipelines.reconstruct import reconstruct
+from ldf_video.evaluation import judged
+from ldf_video.evaluation.clouds import difference
+from ldf_video.recipes import evaluate as room
+from ldf_video.recipes.evaluate import Evaluated
+from ldf_video.recipes.generate import generate
+from ldf_video.recipes.reconstruct import reconstruct
 from ldf_video.video.write import tile
 
 if TYPE_CHECKING:

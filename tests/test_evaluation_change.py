@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.pipelines.evaluation import change as room
-from ldf_video.pipelines.evaluation.change import Change, change
+from ldf_video.evaluation import change as room
+from ldf_video.evaluation.change import Change, change
 
 
 def grey(count: int) -> np.ndarray:

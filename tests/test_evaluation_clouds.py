@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.pipelines.evaluation.clouds import GROUPS, STUDENT, Cloud, difference, frechet
-from ldf_video.pipelines.frechet import Gaussian, frechet_distance
+from ldf_video.evaluation.clouds import GROUPS, STUDENT, Cloud, difference, frechet
+from ldf_video.levels.frechet import Gaussian, frechet_distance
 
 
 def points(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.pipelines.evaluation import diversity as room
-from ldf_video.pipelines.evaluation.diversity import Diversity, diversity
+from ldf_video.evaluation import diversity as room
+from ldf_video.evaluation.diversity import Diversity, diversity
 
 
 def line(*places: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from clip_files import barcode, read_barcode, write_clip
 from tiny_models import write_array
 
 from ldf_video.errors import ReadError
-from ldf_video.pipelines.evaluation.draw import all_clips, draw_clips, split_in_two
+from ldf_video.evaluation.draw import all_clips, draw_clips, split_in_two
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ldf_video.errors import LdfError
+from ldf_video.evaluation.figures import Figures, figures_from_json, measure
+from ldf_video.evaluation.judge import Judge, load_judge
+from ldf_video.evaluation.reference import Reference, blurred, noised
+from ldf_video.evaluation.table import table
 from ldf_video.output import json_text
-from ldf_video.pipelines.evaluation.figures import Figures, figures_from_json, measure
-from ldf_video.pipelines.evaluation.reference import Reference, blurred, noised
-from ldf_video.pipelines.evaluation.table import table
-from ldf_video.pipelines.judge import Judge, load_judge
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_judge import moving_clips
 
-from ldf_video.pipelines.evaluation import nearest as room
-from ldf_video.pipelines.evaluation.nearest import Memorisation, compare, nearest_levels, some
+from ldf_video.evaluation import nearest as room
+from ldf_video.evaluation.nearest import Memorisation, compare, nearest_levels, some
 
 
 def by_brute_force(clips: np.ndarray, train: np.ndarray) -> np.ndarray:

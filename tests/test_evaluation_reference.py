@@ -11,16 +11,16 @@ import pytest
 from tiny_judge import ClipFeatures, moving_clips, write_judge
 
 from ldf_video.errors import LdfError
-from ldf_video.pipelines.evaluation.directions import Directions
-from ldf_video.pipelines.evaluation.figures import measure
-from ldf_video.pipelines.evaluation.reference import (
+from ldf_video.evaluation.directions import Directions
+from ldf_video.evaluation.figures import measure
+from ldf_video.evaluation.judge import Judge, judge_clips, load_judge
+from ldf_video.evaluation.reference import (
     Basis,
     Reference,
     blurred,
     noised,
     reference_sha256,
 )
-from ldf_video.pipelines.judge import Judge, judge_clips, load_judge
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_models import make_frames, save_frame, write_array
 
-from ldf_video.pipelines import frame_encoder
-from ldf_video.pipelines.batches import Batcher
-from ldf_video.pipelines.encode import encode
-from ldf_video.pipelines.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
-from ldf_video.pipelines.zoo import load_frame_model
+from ldf_video.intake import frame_encoder
+from ldf_video.intake.batches import Batcher
+from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
+from ldf_video.recipes.encode import encode
+from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:

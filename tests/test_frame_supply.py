@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny_models import make_frames
 
+from ldf_video.levels import frame_supply
+from ldf_video.levels.frame_supply import FrameSupply, ReadAhead, resident
 from ldf_video.models.noise import Part
-from ldf_video.pipelines import frame_supply
-from ldf_video.pipelines.frame_supply import FrameSupply, ReadAhead, resident
 from ldf_video.video.pixels import from_model
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.pipelines.frechet import frechet_distance
+from ldf_video.levels.frechet import frechet_distance
 
 
 def cloud(count: int, dimensions: int, seed: int = 0) -> np.ndarray:

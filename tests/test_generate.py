@@ -19,11 +19,12 @@ from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
 from ldf_video.api import generate
 from ldf_video.errors import CheckpointError, ReadError, UsageError
-from ldf_video.pipelines import generate as room
-from ldf_video.pipelines.generate import Generated, video_generator
-from ldf_video.pipelines.reconstruct import reconstruct
-from ldf_video.pipelines.zoo import load_frame_model, load_top_model
+from ldf_video.levels.decoding import DECODED_AT_ONCE, video_generator
 from ldf_video.progress import Progress
+from ldf_video.recipes import generate as room
+from ldf_video.recipes.generate import Generated
+from ldf_video.recipes.reconstruct import reconstruct
+from ldf_video.runs.zoo import load_frame_model, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model
@@ -257,7 +258,7 @@ def test_what_is_interrupted_leaves_files_that_play(
     with pytest.raises(KeyboardInterrupt):
         make("videos", num_videos=2, num_frames=50)
     assert sorted(path.name for path in (root / "videos").iterdir()) == ["0000.mp4", "0001.mp4"]
-    assert count_decoded(root / "videos" / "0001.mp4") == room.DECODED_AT_ONCE  # two of half that
+    assert count_decoded(root / "videos" / "0001.mp4") == DECODED_AT_ONCE  # two of half that
 
 
 def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:

@@ -18,8 +18,8 @@ from ldf_video.models.flow import FlowGame, FlowTop
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.grid_game import GridGameConfig
 from ldf_video.models.roth import RothConfig
-from ldf_video.pipelines.quality import psnr_db
 from ldf_video.training.config import Cadence
+from ldf_video.video.pixels import psnr_db
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from store_data import make_clips, write_parts
 
-from ldf_video.pipelines.held_out import Split, split
+from ldf_video.runs.held_out import Split, split
 from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:

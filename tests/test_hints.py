@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ldf_video import api
 from ldf_video.cli import app
-from ldf_video.pipelines import evaluate
+from ldf_video.recipes import evaluate
 
 if TYPE_CHECKING:
     from click.testing import Result

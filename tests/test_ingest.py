@@ -14,10 +14,10 @@ from PIL import Image
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError, UsageError
-from ldf_video.pipelines.batches import Plain
-from ldf_video.pipelines.frame_store import store_frames
-from ldf_video.pipelines.ingest import ALONE, ingest, list_sources
-from ldf_video.pipelines.report import Report
+from ldf_video.intake.batches import Plain
+from ldf_video.intake.frame_store import store_frames
+from ldf_video.intake.ingest import ALONE, ingest, list_sources
+from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader

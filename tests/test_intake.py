@@ -10,10 +10,10 @@ import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 from tiny_models import make_frames, write_array
 
-from ldf_video.pipelines import intake
-from ldf_video.pipelines.batches import Plain
-from ldf_video.pipelines.intake import take_in
-from ldf_video.pipelines.report import Report
+from ldf_video.intake import intake
+from ldf_video.intake.batches import Plain
+from ldf_video.intake.intake import take_in
+from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.events import (
     ClipBegun,

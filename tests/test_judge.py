@@ -16,8 +16,8 @@ from tiny_judge import ClipFeatures, FrameFeatures, moving_clips, write_judge
 from torch import Tensor, nn
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.pipelines import judge as room
-from ldf_video.pipelines.judge import ScriptJudge, judge_clips, load_judge
+from ldf_video.evaluation import judge as room
+from ldf_video.evaluation.judge import ScriptJudge, judge_clips, load_judge
 
 
 @torch.inference_mode()

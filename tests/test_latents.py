@@ -9,8 +9,8 @@ import pytest
 import torch
 from latent_data import write_latents
 
-from ldf_video.pipelines import latents as room
-from ldf_video.pipelines.latents import latent_statistics
+from ldf_video.levels import latents as room
+from ldf_video.levels.latents import latent_statistics
 
 if TYPE_CHECKING:
     from pathlib import Path

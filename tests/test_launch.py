@@ -7,7 +7,7 @@ from launch_variables import as_launched
 
 from ldf_video import cli
 from ldf_video.launch import VARIABLES, launched
-from ldf_video.pipelines.devices import num_cores
+from ldf_video.runs.devices import num_cores
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
 
 

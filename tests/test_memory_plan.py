@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ldf_video.errors import UsageError
-from ldf_video.pipelines import memory_plan
-from ldf_video.pipelines.memory_plan import MIB, Footprint, Means, Plan, with_spare
+from ldf_video.levels import memory_plan
+from ldf_video.levels.memory_plan import MIB, Footprint, Means, Plan, with_spare
 
 PLAIN, CHECKPOINTING = Means("adam", False), Means("adam", True)
 PLAIN_8BIT, EVERYTHING = Means("adam8bit", False), Means("adam8bit", True)

@@ -12,11 +12,11 @@ from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
 
 from ldf_video.errors import UsageError
-from ldf_video.pipelines import memory_probe
-from ldf_video.pipelines import train_frame as pipeline
-from ldf_video.pipelines.memory_plan import MIB, Footprint, Means, bytes_of
-from ldf_video.pipelines.memory_probe import MainMemory, RandomFrames, stay_inside
-from ldf_video.pipelines.train_frame import FrameLevel, train_frame
+from ldf_video.levels import memory_probe
+from ldf_video.levels.memory_plan import MIB, Footprint, Means, bytes_of
+from ldf_video.levels.memory_probe import MainMemory, RandomFrames, stay_inside
+from ldf_video.recipes import train_frame as pipeline
+from ldf_video.recipes.train_frame import FrameLevel, train_frame
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer

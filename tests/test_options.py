@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from ldf_video import api, options
 from ldf_video.cli import app
 from ldf_video.errors import UsageError
-from ldf_video.pipelines.devices import choose_device, choose_precision
-from ldf_video.pipelines.geometry import (
+from ldf_video.runs.devices import choose_device, choose_precision
+from ldf_video.runs.framing import (
     geometry_of,
     make_geometry,
     parse_fps,

@@ -7,7 +7,7 @@ import torch
 
 import ldf_video
 from ldf_video.errors import LdfError
-from ldf_video.pipelines.devices import out_of_memory
+from ldf_video.runs.devices import out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_every_command_says_what_to_lower_where_memory_runs_out(
     def fail(*args: object) -> None:
         raise MemoryError("Unable to allocate 5 TiB")
 
-    monkeypatch.setattr(f"ldf_video.pipelines.{module}.{name}", fail)
+    monkeypatch.setattr(f"ldf_video.recipes.{module}.{name}", fail)
     with pytest.raises(LdfError, match=f"^out of memory: Unable to allocate 5 TiB; try {remedy}"):
         getattr(ldf_video, module)("nothing")

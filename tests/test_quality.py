@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ldf_video.pipelines.quality import psnr_db
+from ldf_video.video.pixels import psnr_db
 
 
 @pytest.mark.parametrize(

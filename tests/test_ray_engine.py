@@ -12,8 +12,8 @@ import pytest
 from tiny_models import save_frame, write_array
 
 from ldf_video.errors import UsageError
-from ldf_video.pipelines.encode import encode
-from ldf_video.pipelines.ray_engine import _groups
+from ldf_video.intake.ray_engine import _groups
+from ldf_video.recipes.encode import encode
 from ldf_video.store import StoreReader, verify_store
 from ldf_video.video.sources import find_sources
 
@@ -26,9 +26,9 @@ TOTAL = sum(LENGTHS)
 COMMAND = """
 import os, sys
 from pathlib import Path
-from ldf_video.pipelines import ray_engine
-from ldf_video.pipelines.encode_job import plan_job
-from ldf_video.pipelines.ingest import ALONE, list_sources
+from ldf_video.intake import ray_engine
+from ldf_video.intake.encode_job import plan_job
+from ldf_video.intake.ingest import ALONE, list_sources
 from ldf_video.progress import Progress
 
 if os.environ.get("KILL"):
@@ -47,7 +47,7 @@ print(report.num_sources, report.num_frames, report.num_unchanged, len(report.qu
 KILLED_ACTOR = """
 import os, signal
 from pathlib import Path
-from ldf_video.pipelines import ray_engine
+from ldf_video.intake import ray_engine
 
 class KilledActor(ray_engine.EncodeActor):
     def take(self, sources):
@@ -69,9 +69,9 @@ import dataclasses, os, signal
 import ray
 from pathlib import Path
 from ldf_video.errors import LdfError
-from ldf_video.pipelines import ray_engine
-from ldf_video.pipelines.encode_job import plan_job
-from ldf_video.pipelines.ingest import ALONE, list_sources
+from ldf_video.intake import ray_engine
+from ldf_video.intake.encode_job import plan_job
+from ldf_video.intake.ingest import ALONE, list_sources
 from ldf_video.progress import Progress
 
 class FailingActor(ray_engine.EncodeActor):

@@ -12,10 +12,10 @@ from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import reconstruct
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.pipelines import reconstruct as room
-from ldf_video.pipelines.reconstruct import Reconstructed
-from ldf_video.pipelines.zoo import load_frame_model
 from ldf_video.progress import Progress
+from ldf_video.recipes import reconstruct as room
+from ldf_video.recipes.reconstruct import Reconstructed
+from ldf_video.runs.zoo import load_frame_model
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.probe import probe
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ldf_video.errors import CheckpointError, UsageError
-from ldf_video.pipelines.runs import Options, Run, budget, open_run
+from ldf_video.runs.run import Options, Run, budget, open_run
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import torch
 from latent_data import write_latents
 from tiny_models import FLOW, flow, mlp_game
 
+from ldf_video.levels.frechet import frechet_distance
+from ldf_video.levels.top_level import TopLevel
 from ldf_video.models.flow import FlowGame
 from ldf_video.models.noise import Noise, Part
-from ldf_video.pipelines.frechet import frechet_distance
-from ldf_video.pipelines.top_level import TopLevel
 from ldf_video.training.samplers import windows
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from ldf_video.models.ali import AliModel
 from ldf_video.models.ali_game import AliGame
 from ldf_video.models.frame import every, pixel_loss
 from ldf_video.models.noise import Part
-from ldf_video.pipelines import train_frame as pipeline
-from ldf_video.pipelines.held_out import split
-from ldf_video.pipelines.train_frame import FrameLevel
-from ldf_video.pipelines.zoo import find_reference, load_frame_model
+from ldf_video.recipes import train_frame as pipeline
+from ldf_video.recipes.train_frame import FrameLevel
+from ldf_video.runs.held_out import split
+from ldf_video.runs.zoo import find_reference, load_frame_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter

@@ -14,12 +14,12 @@ from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
 from ldf_video.api import train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
+from ldf_video.levels.latents import open_latents
 from ldf_video.models.mlp import MlpTop
-from ldf_video.pipelines import train_top as room
-from ldf_video.pipelines.generate import generate
-from ldf_video.pipelines.latents import open_latents
-from ldf_video.pipelines.train_top import fit_window
-from ldf_video.pipelines.zoo import load_top_model
+from ldf_video.recipes import train_top as room
+from ldf_video.recipes.generate import generate
+from ldf_video.recipes.train_top import fit_window
+from ldf_video.runs.zoo import load_top_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints

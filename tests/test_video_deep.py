@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ldf_video.errors import ReadError
-from ldf_video.pipelines.report import Report, merge_reports
+from ldf_video.intake.report import Report, merge_reports
 from ldf_video.video.deep import told
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import over_white, read_picture

@@ -22,11 +22,11 @@ from tiny_models import (
 from ldf_video.errors import CheckpointError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.mlp import MlpTop
-from ldf_video.pipelines import zoo
-from ldf_video.pipelines.encode import encode
-from ldf_video.pipelines.generate import generate
-from ldf_video.pipelines.train_top import train_top
-from ldf_video.pipelines.zoo import (
+from ldf_video.recipes.encode import encode
+from ldf_video.recipes.generate import generate
+from ldf_video.recipes.train_top import train_top
+from ldf_video.runs import zoo
+from ldf_video.runs.zoo import (
     find_frame_model,
     find_top_model,
     frame_model_of,

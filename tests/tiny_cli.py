@@ -20,12 +20,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.cli import app, leave
+from ldf_video.intake import batches, frame_encoder, ingest
 from ldf_video.models import build
 from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
-from ldf_video.pipelines import batches, frame_encoder, ingest, train_frame
+from ldf_video.recipes import train_frame
 from ldf_video.training import ema, loop
 
 if TYPE_CHECKING:

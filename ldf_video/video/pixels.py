@@ -65,3 +65,8 @@ def from_model(images: torch.Tensor) -> NDArray[np.uint8]:
         raise ValueError(f"got {images.dtype} {tuple(images.shape)}, expected float (N, 3, H, W)")
     levels = images.detach().to(torch.float32).add(1).mul_(_HALF_RANGE).round_().clamp_(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def psnr_db(mean_squared_error: float) -> float:
+    """Peak signal-to-noise ratio of 8-bit pixels, in dB; 99 where there is no error."""
+    return 99.0 if mean_squared_error <= 0 else float(10 * np.log10(255**2 / mean_squared_error))

@@ -1,0 +1,259 @@
+"""The real clips that others are compared with, as a judge sees them; kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import LdfError
+from ldf_video.evaluation.clouds import Cloud
+from ldf_video.evaluation.directions import Array, Directions
+from ldf_video.evaluation.judge import Judge, judge_clips
+from ldf_video.output import reason, write_atomically
+
+Clips = npt.NDArray[np.uint8]
+
+FORMAT_VERSION = 2
+NUM_DIRECTIONS = 64
+NOISE_LEVELS = 16
+"""Spread of the noise on frames that the wider directions are fitted to, of 255."""
+BLUR_SHARE = 1 / 32
+"""Spread of the blur, of a frame's height."""
+_VIEWS = ("frame", "video", "motion", "video_plus")
+
+
+@dataclass(frozen=True)
+class Views:
+    """The points of clips that figures compare; None where the judge or the clips have none.
+
+    Attributes:
+        frame: of each clip's first frame, all features, (N, d).
+        video: of all frames, each projected on the directions of real frames, (N, T * k); of a
+            judge that sees clips, its points (N, d).
+        motion: differences of successive frames in `video`, (N, (T - 1) * k).
+        video_plus: as `video`, on the wider directions.
+    """
+
+    frame: Array | None
+    video: Array | None
+    motion: Array | None
+    video_plus: Array | None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What features are projected on.
+
+    Attributes:
+        real: directions of real frames.
+        wide: of real, blurred and noised real frames together: directions of real frames alone
+            hide what real frames never have.
+    """
+
+    real: Directions
+    wide: Directions
+
+    def views(self, features: Array) -> Views:
+        """The points of clips, from a judge's features (N, T, d) of their frames."""
+        n, t, _ = features.shape
+        if t == 1:
+            return Views(features[:, 0], None, None, None)
+        video = self.real.project(features)  # (N, T, k)
+        return Views(
+            frame=features[:, 0],
+            video=video.reshape(n, -1),
+            motion=(video[:, 1:] - video[:, :-1]).reshape(n, -1),
+            video_plus=self.wide.project(features).reshape(n, -1),
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real clips as a judge sees them.
+
+    Attributes:
+        judge_name: of the judge.
+        judge_sha256: of its weights.
+        clip_shape: (T, H, W, 3) of a clip.
+        sha256: of the clips' pixels, the judge and the recipe: figures against references of equal
+            hash can be compared.
+        basis: None of a judge that sees clips.
+        views: of the clips.
+    """
+
+    judge_name: str
+    judge_sha256: str
+    clip_shape: tuple[int, ...]
+    sha256: str
+    basis: Basis | None
+    views: Views
+
+    @classmethod
+    def of(
+        cls, clips: Clips, judge: Judge, *, on_frames: Callable[[int], None] = lambda count: None
+    ) -> Self:
+        """Judge real clips (N, T, H, W, 3), T at least 2, neighbours in time side by side."""
+        features = judge_clips(judge, clips, on_batch=on_frames)
+        basis = None if judge.sees_clips else _fit(features, clips, judge)
+        views = _views(basis, features)
+        digest = reference_sha256(clips, judge)
+        return cls(judge.name, judge.sha256, clips.shape[1:], digest, basis, views)
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips there are."""
+        points = self.views.video
+        assert points is not None
+        return len(points)
+
+    @cached_property
+    def clouds(self) -> dict[str, Cloud]:
+        """A cloud for each of the views, by its name."""
+        views = {name: getattr(self.views, name) for name in _VIEWS}
+        return {name: Cloud(points) for name, points in views.items() if points is not None}
+
+    def check(self, judge: Judge, clip_shape: tuple[int, ...]) -> None:
+        """Refuse what cannot be compared with it.
+
+        Raises:
+            LdfError: the judge is another, or the clips are of another length or size.
+        """
+        if judge.sha256 != self.judge_sha256:
+            raise LdfError(
+                f"the reference was judged by {self.judge_name} ({self.judge_sha256[:12]}), "
+                f"expected {judge.name} ({judge.sha256[:12]}); make another --reference"
+            )
+        if tuple(clip_shape) not in (self.clip_shape, (1, *self.clip_shape[1:])):
+            raise LdfError(
+                f"got clips of {_shape(clip_shape)}, expected {_shape(self.clip_shape)} as in the "
+                "reference; make another --reference"
+            )
+
+    def views_of(self, features: Array) -> Views:
+        """The points of judged clips."""
+        return _views(self.basis, features)
+
+    def save(self, path: Path, *, notes: dict[str, Any]) -> None:
+        """Write it, and notes of plain values, to an .npz file, at once or not at all."""
+        head = {
+            "format_version": FORMAT_VERSION,
+            "judge_name": self.judge_name,
+            "judge_sha256": self.judge_sha256,
+            "clip_shape": self.clip_shape,
+            "sha256": self.sha256,
+            "notes": notes,
+        }
+        arrays = {name: getattr(self.views, name) for name in _VIEWS}
+        if self.basis is not None:
+            for name in ("real", "wide"):
+                directions = getattr(self.basis, name)
+                arrays |= {f"{name}_origin": directions.origin, f"{name}_axes": directions.axes}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as file:
+                np.savez(file, **arrays)
+
+        write_atomically(path, write)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+        """Read what `save` wrote; runs no code from it.
+
+        Raises:
+            LdfError: it is another kind of file, or of another version.
+        """
+        try:
+            with path.open("rb") as file:
+                return _read(cls, file)
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise LdfError(
+                f"--reference {path}: not a reference of this version ({reason(error)}); "
+                "name another file, which is then written"
+            ) from error
+
+
+def reference_sha256(clips: Clips, judge: Judge) -> str:
+    """What identifies a reference: pixels (N, T, H, W, 3) and shape, judge, recipe."""
+    recipe = [FORMAT_VERSION, NUM_DIRECTIONS, NOISE_LEVELS, BLUR_SHARE, judge.sha256, *clips.shape]
+    digest = hashlib.sha256(json.dumps(recipe).encode())
+    digest.update(np.ascontiguousarray(clips).data)
+    return digest.hexdigest()
+
+
+def _read(cls: type[Any], file: BinaryIO) -> tuple[Any, dict[str, Any]]:
+    with np.load(file, allow_pickle=False) as found:
+        arrays = {name: found[name] for name in found.files}
+    head = json.loads(arrays.pop("head").tobytes())
+    if head["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format {head['format_version']}, expected {FORMAT_VERSION}")
+    basis = None
+    if "real_axes" in arrays:
+        basis = Basis(*(_directions(arrays, name) for name in ("real", "wide")))
+    views = Views(**{name: arrays.get(name) for name in _VIEWS})
+    shape = tuple(head["clip_shape"])
+    made = cls(head["judge_name"], head["judge_sha256"], shape, head["sha256"], basis, views)
+    return made, dict(head["notes"])
+
+
+def _directions(arrays: dict[str, Any], name: str) -> Directions:
+    return Directions(arrays[f"{name}_origin"], arrays[f"{name}_axes"])
+
+
+def _views(basis: Basis | None, features: Array) -> Views:
+    return Views(None, features[:, 0], None, None) if basis is None else basis.views(features)
+
+
+def _fit(features: Array, clips: Clips, judge: Judge) -> Basis:
+    """Directions of all real frames, and of each clip's middle frame as it is and made worse."""
+    _, t, d = features.shape
+    middle = clips[:, t // 2 : t // 2 + 1]
+    worse = [judge_clips(judge, made)[:, 0] for made in (blurred(middle), noised(middle))]
+    return Basis(
+        real=Directions.fit(features.reshape(-1, d), count=NUM_DIRECTIONS),
+        wide=Directions.fit(np.concatenate([features[:, t // 2], *worse]), count=NUM_DIRECTIONS),
+    )
+
+
+def blurred(clips: Clips) -> Clips:
+    """Clips (N, T, H, W, 3) under a Gaussian blur of BLUR_SHARE of their height."""
+    spread = max(0.5, BLUR_SHARE * clips.shape[2])
+    reach = int(np.ceil(3 * spread))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
+    weights /= weights.sum()
+    made = np.empty_like(clips)
+    for number, clip in enumerate(clips):
+        levels = clip.astype(np.float64)
+        for axis in (1, 2):
+            margins = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            padded = np.pad(levels, margins, mode="edge")
+            moved = np.moveaxis(padded, axis, -1)
+            windows = np.lib.stride_tricks.sliding_window_view(moved, len(weights), axis=-1)
+            levels = np.moveaxis(windows @ weights, -1, axis)
+        made[number] = levels.round()
+    return made
+
+
+def noised(clips: Clips) -> Clips:
+    """Clips (N, T, H, W, 3) with Gaussian noise of NOISE_LEVELS, the same at every call."""
+    rng = np.random.default_rng(0)
+    made = np.empty_like(clips)
+    for number, clip in enumerate(clips):
+        noise = NOISE_LEVELS * rng.standard_normal(clip.shape, dtype=np.float32)
+        made[number] = (clip + noise).round().clip(0, 255)
+    return made
+
+
+def _shape(clip_shape: tuple[int, ...]) -> str:
+    t, height, width = clip_shape[:3]
+    return f"{t} frames of {width} x {height}"

@@ -1,0 +1,169 @@
+"""What became of the sources of an `encode` or a `train-frame`, and how far the reading is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ldf_video.intake.claim import Missing
+from ldf_video.video.sources import Found, Source, natural_key
+
+MANY = 10
+"""Sources that cannot be read for one reason, above which they are not listed one by one."""
+
+
+@dataclass
+class Report:
+    """What became of the sources.
+
+    Attributes:
+        num_sources: found under CLIPS.
+        num_unchanged: known to the store from before and not read again.
+        num_frames: added to the store now.
+        salvaged: names and reasons of sources of which the readable beginning was kept.
+        quarantined: names and reasons of sources of which nothing could be read.
+        noted: names of sources, and what a user must know of what was read of them.
+        not_by_decord: names and reasons of videos that PyAV read where decord was asked for.
+        num_stills: pictures that came in as clips of one frame.
+        still: the first of them.
+        sidecars: how many files were left out as none that hold pictures, by suffix.
+        num_own: files, stores and checkpoints that ldf-video wrote and that were left out.
+        num_gone: sources that the store had before and uses no more: they are not there.
+        gone: one of them.
+        num_kept: sources of the store that this call was not asked about.
+    """
+
+    num_sources: int = 0
+    num_unchanged: int = 0
+    num_frames: int = 0
+    salvaged: list[tuple[str, str]] = field(default_factory=list)
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    noted: list[tuple[str, str]] = field(default_factory=list)
+    not_by_decord: list[tuple[str, str]] = field(default_factory=list)
+    num_stills: int = 0
+    still: str = ""
+    sidecars: Counter[str] = field(default_factory=Counter)
+    num_own: int = 0
+    num_gone: int = 0
+    gone: str = ""
+    num_kept: int = 0
+
+    def first_reason(self) -> str:
+        """Why nothing could be read, from the first source that could not."""
+        if self.num_own and not self.quarantined:
+            return "ldf-video wrote all of it itself; name one file to read it all the same"
+        if not self.quarantined:
+            return "no source gave a frame"
+        name, reason = self.quarantined[0]
+        return f"{name}: {reason}"
+
+    def add_search(self, found: Found, missing: Missing) -> None:
+        """Take note of what the search left out, and what the store has beside it."""
+        self.sidecars = found.sidecars
+        self.num_own += found.num_own
+        if missing.is_kept:
+            self.num_kept = len(missing.clips)
+        else:
+            self.num_gone, self.gone = len(missing.clips), min(missing.clips, default="")
+
+    def lines(self) -> list[str]:
+        """A line for every source that did not come whole, one for each thing to know, the sum."""
+        listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
+        listed += self._unreadable()
+        if self.noted:
+            others = f" (and {len(self.noted) - 1:,} more)" if len(self.noted) > 1 else ""
+            name, note = self.noted[0]
+            listed.append(f"  {name}{others}: {note}")
+        if self.not_by_decord:
+            counts = Counter(reason for _, reason in self.not_by_decord)
+            reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+            listed.append(
+                f"  decord was not right for {len(self.not_by_decord):,} of "
+                f"{self.num_sources:,} sources ({reasons}): read by PyAV"
+            )
+        listed += self._beside()
+        total = (
+            f"{self.num_sources:,} sources: {self.num_frames:,} new frames, "
+            f"{self.num_unchanged:,} sources unchanged, {len(self.salvaged):,} salvaged, "
+            f"{len(self.quarantined):,} unreadable"
+        )
+        return [*listed, total]
+
+    def _unreadable(self) -> list[str]:
+        """A line for each source; one for all where many have the same reason."""
+        counts = Counter(reason for _, reason in self.quarantined)
+        lines = dict[str, str]()
+        for name, reason in self.quarantined:
+            many = counts[reason] > MANY
+            more = f" and {counts[reason] - 1:,} more, which info lists" if many else ""
+            lines.setdefault(reason if many else name, f"  unreadable {name}{more}: {reason}")
+        return list(lines.values())
+
+    def _beside(self) -> list[str]:
+        """What was not read, and why; pictures that may be meant otherwise."""
+        lines, left_out = list[str](), list[str]()
+        if self.num_stills > 1:
+            lines.append(
+                f"  {self.num_stills:,} pictures are clips of one frame, such as {self.still}: "
+                "name those of one clip alike but for a number: walk_0001.png, walk_0002.png"
+            )
+        if self.sidecars:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.sidecars.most_common(4))
+            count = self.sidecars.total()
+            left_out.append(f"{count:,} {'files' if count > 1 else 'file'} beside clips ({kinds})")
+        if self.num_own:
+            left_out.append(f"{self.num_own:,} that ldf-video wrote itself")
+        if left_out:
+            lines.append(f"  left out: {'; '.join(left_out)}")
+        if self.num_gone:
+            lines.append(
+                f"  of what the store had, {self.num_gone:,} are not there any more, such as "
+                f"{self.gone}: it uses their clips no more; put back, they cost no encoding"
+            )
+        if self.num_kept:
+            lines.append(f"  other sources of the store, kept as they are: {self.num_kept:,}")
+        return lines
+
+
+def merge_reports(reports: Sequence[Report]) -> Report:
+    """What became of the sources of several processes, listed as one process lists them."""
+
+    def in_order(listed: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return sorted(listed, key=lambda item: natural_key(item[0]))
+
+    return Report(
+        num_sources=sum(report.num_sources for report in reports),
+        num_unchanged=sum(report.num_unchanged for report in reports),
+        num_frames=sum(report.num_frames for report in reports),
+        salvaged=in_order([item for report in reports for item in report.salvaged]),
+        quarantined=in_order([item for report in reports for item in report.quarantined]),
+        noted=in_order([item for report in reports for item in report.noted]),
+        not_by_decord=in_order([item for report in reports for item in report.not_by_decord]),
+        num_stills=sum(report.num_stills for report in reports),
+        still=next((report.still for report in reports if report.still), ""),
+        num_own=sum(report.num_own for report in reports),
+    )
+
+
+class Reach:
+    """How far through all sources the reading is, by their bytes."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._total = max(sum(max(source.size, 0) for source in sources), 1)
+        self._ended = 0
+        self._open: dict[str, float] = {}
+
+    def at(self, source: Source, position: float) -> None:
+        """Come to a `position` in [0, 1] of a source; any number are read at once."""
+        self._open[source.name] = position * max(source.size, 0)
+
+    def end(self, source: Source) -> None:
+        """Leave a source behind."""
+        self._open.pop(source.name, None)
+        self._ended += max(source.size, 0)
+
+    @property
+    def share(self) -> float:
+        """Of all bytes, in [0, 1]."""
+        return min((self._ended + sum(self._open.values())) / self._total, 1.0)

@@ -1,0 +1,292 @@
+"""Which frame model encodes clips where none is named: an own, a shipped or an adapted one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ldf_video.errors import CheckpointError, ReadError, StoreError, UsageError
+from ldf_video.models import build
+from ldf_video.models.frame import FrameModel
+from ldf_video.readers.clips import ClipReader
+from ldf_video.recipes.train_frame import frame_run_config, train_frame
+from ldf_video.runs import zoo
+from ldf_video.runs.framing import geometry_of
+from ldf_video.runs.origin import find_origin
+from ldf_video.runs.run import budget
+from ldf_video.store.format import STORE_JSON, read_store_json
+from ldf_video.training import checkpoints
+from ldf_video.training.ranks import Ranks
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.pixels import from_model, psnr_db, to_model
+from ldf_video.video.sources import Source, is_own
+
+Frames = npt.NDArray[np.uint8]
+
+POOR_FIT_DB = 20.0
+"""Below this a frame model plainly does not know such frames."""
+MARK = ".adapting"
+"""In checkpoints/frame while a model is adapted there: the name of the one that it began as."""
+SLOW_SIDE, SLOW_BATCH = 32, 16
+"""Of frames without CUDA: larger ones take a top model four times as long and more to learn."""
+SOURCES, READ_FRAMES, STEP = 8, 1024, 8
+"""Of the sample: from how many sources, how many frames are read, and one in how many is taken."""
+EMPTY_LEVELS = 8.0
+"""Frames that spread less tell nothing: black ones before a film come back from any model."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for.
+
+    Attributes:
+        clips: where they are.
+        sources: what was found there.
+        store: where latents go.
+        overwrite: whether a store that was made otherwise is moved aside.
+        minutes: to adapt for, None for the usual time, 0 for none.
+        read: `fps` and `crop`, as far as they were asked for.
+        device: "cpu", "cuda" or "mps".
+    """
+
+    clips: str | Path
+    sources: Sequence[Source]
+    store: Path
+    overwrite: bool
+    minutes: float | None
+    read: dict[str, Any]
+    device: str
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A directory, what is said of it, and the shipped model to adapt into it, if one is."""
+
+    directory: Path
+    line: str = ""
+    adapt: str = ""
+
+
+def check_minutes(minutes: float | None, *, frame_model: str | Path | None) -> None:
+    """See that `--adapt-minutes` means something.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise UsageError(f"--adapt-minutes {minutes}: expected 0 or more")
+    if minutes and frame_model is not None:
+        raise UsageError(
+            f"--adapt-minutes {minutes:g}: the model of --frame-model is taken as it is; drop one, "
+            f"or run ldf-video train-frame CLIPS --init {frame_model} first"
+        )
+
+
+def own_or_adapted(
+    asked: Asked, ranks: Ranks, *, say: Callable[[str], None], quiet: bool = False
+) -> Path:
+    """The directory of the frame model for clips where none is named.
+
+    An own one in checkpoints/frame, else the one that made the store, else the shipped one that
+    brings a sample of the clips back best. Where that is under 20 dB, it is adapted first, by
+    train-frame in checkpoints/frame; a kill leaves a mark there, by which the same call goes on.
+
+    Raises:
+        StoreError: the store was made by a model that is not there any more.
+        CheckpointError: an adaptation that was begun cannot go on.
+    """
+    choice = ranks.of_first(lambda: _choose(asked))
+    if choice.line:
+        say(f"encode: {choice.line}")
+    if choice.adapt:
+        _adapt(asked, choice.adapt, ranks, quiet=quiet)
+    return choice.directory
+
+
+def _choose(asked: Asked) -> _Choice:
+    own, mark = zoo.OWN_FRAME, zoo.OWN_FRAME / MARK
+    if mark.is_file() and asked.minutes != 0:
+        began = mark.read_text().strip()
+        _check_store(asked)
+        return _Choice(own, f"going on with adapting {began} to these clips in {own}", began)
+    usable = not mark.is_file() or (own / checkpoints.WEIGHTS).is_file()
+    if (own / checkpoints.CONFIG).is_file() and usable:
+        return _Choice(own)
+    shipped = {name: path / "frame" for name, path in zoo.shipped_models().items()}
+    made_by = _maker(asked, shipped)
+    if made_by:
+        return _Choice(shipped[made_by], f"no {own}, using the shipped {made_by} as before")
+    trials = _trials(asked, shipped)
+    if not trials:  # nothing can be read, which is told where it is tried for good
+        return _Choice(zoo.find_frame_model(None)[0])
+    return _best(asked, shipped, trials)
+
+
+def _maker(asked: Asked, shipped: dict[str, Path]) -> str:
+    """The shipped model that made the store; none where there is no store, or another is wanted."""
+    if asked.overwrite or not (asked.store / STORE_JSON).exists():
+        return ""
+    made = read_store_json(asked.store)[0].settings.get("weights")
+    for name, directory in shipped.items():
+        if checkpoints.fingerprint_of(directory) == made:
+            return name
+    _check_store(asked)
+    return ""
+
+
+def _check_store(asked: Asked) -> None:
+    if asked.overwrite or not (asked.store / STORE_JSON).exists():
+        return
+    made = read_store_json(asked.store)[0].settings.get("weights")
+    raise StoreError(
+        f"{asked.store} was made by other settings, by a frame model {str(made)[:12]} that is not "
+        f"in {zoo.OWN_FRAME}; use another --out, or --overwrite to move it aside"
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A shipped model at the size that this device can learn from, and how it did in dB."""
+
+    model: FrameModel
+    config: dict[str, Any]
+    as_shipped: bool
+    psnr_db: float
+
+
+def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
+    """How well each shipped model brings a sample back, the best first."""
+    samples: dict[Geometry, Frames] = {}
+    trials = {}
+    for name in shipped:
+        origin = find_origin(name, "frame")
+        options = {"init": name, "seed": secrets.randbelow(2**31), **asked.read}
+        known = origin.model.config
+        is_small = asked.device == "cuda" or max(known.height, known.width) <= SLOW_SIDE
+        if not is_small:
+            options["size"] = str(SLOW_SIDE)
+        config = frame_run_config(
+            options, out=zoo.OWN_FRAME, device=asked.device, ranks=Ranks(), origin=origin
+        )
+        geometry = replace(geometry_of(config), fps=None)
+        if geometry not in samples:
+            samples[geometry] = _sample(asked.sources, geometry)
+        if not len(samples[geometry]):
+            return {}
+        model = build.frame_model(config["model"])
+        model.load_state_dict(origin.model.state_dict(), strict=False)  # a linear map may be new
+        fit = _psnr_db(model.eval().to(asked.device), samples[geometry], asked.device)
+        config = {"kind": "frame", **config, "options": options}
+        trials[name] = _Trial(model, config, is_small and name == zoo.DEFAULT_SHIPPED, fit)
+    return dict(sorted(trials.items(), key=lambda item: -item[1].psnr_db))
+
+
+def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> _Choice:
+    name, best = next(iter(trials.items()))
+    fits = ", ".join(f"{other} {trial.psnr_db:.1f} dB" for other, trial in trials.items())
+    own = zoo.OWN_FRAME
+    line = f"no {own}, using the shipped {name}, which shows a sample of the clips best ({fits})"
+    if best.psnr_db < POOR_FIT_DB:
+        if asked.minutes != 0:
+            chosen = {} if asked.minutes is None else {"minutes": asked.minutes}
+            minutes = budget(chosen, device=asked.device)["minutes"]
+            return _Choice(
+                own,
+                f"no shipped model brings a sample of these clips back at {POOR_FIT_DB:g} dB "
+                f"({fits}): first adapting {name} to them in {own}, for {minutes:g} minutes; "
+                "--adapt-minutes M takes M, 0 goes on without",
+                name,
+            )
+        line = f"warning: {line}: under {POOR_FIT_DB:g} dB, and --adapt-minutes 0 leaves it so"
+    if best.as_shipped:
+        return _Choice(shipped[name], line)
+    checkpoints.save_weights(own, best.model.state_dict())
+    checkpoints.save_config(own, best.config)
+    size = best.model.config
+    return _Choice(own, f"{line}; at {size.width}x{size.height} it is {own} from now on")
+
+
+def some_of(sources: Sequence[Source]) -> list[Source]:
+    """At most `SOURCES` of them, spread over all, none that ldf-video wrote itself."""
+    places = {int(place) for place in np.linspace(0, len(sources) - 1, SOURCES)}
+    some = (sources[place] for place in sorted(places))
+    return [source for source in some if not is_own(source)]
+
+
+def own_rates(sources: Sequence[Source]) -> list[Fraction]:
+    """Frames a second of some videos, each once; frames of arrays and of pictures have none."""
+    rates = set()
+    with ClipReader(Geometry(8, 8), most_frames=2) as reader:
+        for source in some_of(sources):
+            if source.series is None and source.path.suffix.lower() != ".npy":
+                with contextlib.suppress(ReadError):
+                    for clip in reader.open_clips(source):
+                        rates |= {clip.fps} if len([*clip.frames]) == 2 else set()
+    return sorted(rates)
+
+
+def _sample(sources: Sequence[Source], geometry: Geometry) -> Frames:
+    """Frames (N, H, W, 3) of some sources; none where none of those can be read."""
+    some = some_of(sources)
+    taken: list[Frames] = []
+    with ClipReader(geometry, most_frames=READ_FRAMES // max(1, len(some))) as reader:
+        for source in some:
+            with contextlib.suppress(ReadError):
+                clips = reader.open_clips(source)
+                each = chain.from_iterable(clip.frames for clip in clips)
+                taken.extend(islice(each, 0, None, STEP))
+    if not taken:
+        return np.zeros((0, geometry.height, geometry.width, 3), np.uint8)
+    frames = np.stack(taken)
+    full = frames.std(axis=(1, 2, 3)) >= EMPTY_LEVELS
+    return frames[full] if full.any() else frames
+
+
+@torch.inference_mode()
+def _psnr_db(model: FrameModel, frames: Frames, device: str) -> float:
+    errors = []
+    for part in np.array_split(frames, max(1, len(frames) // SLOW_BATCH)):
+        again = from_model(model.generator(model.encoder(to_model(part, device=device))))
+        errors.append(len(part) * float(np.square(again.astype(np.float64) - part).mean()))
+    return psnr_db(sum(errors) / len(frames))
+
+
+def _adapt(asked: Asked, name: str, ranks: Ranks, *, quiet: bool) -> None:
+    """Train the model in checkpoints/frame, from the shipped one on or from where it stopped."""
+    mark = zoo.OWN_FRAME / MARK
+    fast = asked.device == "cuda"
+
+    def begin() -> None:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(name)
+
+    ranks.of_first(begin)
+    try:
+        train_frame(
+            asked.clips,
+            out=zoo.OWN_FRAME,
+            init=name,
+            size=None if fast else str(SLOW_SIDE),
+            batch_size=None if fast else SLOW_BATCH,
+            minutes=asked.minutes,
+            **asked.read,
+            device=asked.device,
+            quiet=quiet,
+        )
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"adapting {name} to these clips does not go on: {error}; ldf-video train-frame "
+            f"{asked.clips} --init {name} --no-resume begins anew"
+        ) from error
+    ranks.of_first(mark.unlink)

@@ -1,0 +1,285 @@
+"""generate: a top model and its frame model -> videos."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
+from ldf_video.levels.decoding import decode, video_generator
+from ldf_video.models.build import KINDS
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.top import TopModel
+from ldf_video.progress import Progress
+from ldf_video.readers.clips import ClipReader
+from ldf_video.runs.devices import choose_device, out_of_memory
+from ldf_video.runs.framing import checked_geometry, parse_fps
+from ldf_video.runs.outputs import check_files, check_folders
+from ldf_video.runs.own_state import own_state
+from ldf_video.runs.zoo import (
+    OWN_FRAME,
+    OWN_TOP,
+    Loaded,
+    find_top_model,
+    frame_model_of,
+    load_top_model,
+)
+from ldf_video.training import checkpoints
+from ldf_video.training.ranks import check_alone
+from ldf_video.video.encoders import ENCODERS
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.pictures import DEFAULT_FPS
+from ldf_video.video.pixels import to_model
+from ldf_video.video.sources import Source, find_sources, folder_series
+from ldf_video.video.write import VideoWriter, check_output, tile
+
+Frames = npt.NDArray[np.uint8]
+
+DEFAULT_FRAMES = 16
+_MAX_SHOWN_FPS = 120  # some stores hold a time base of 1/1000 s for a rate
+VIDEOS_AT_ONCE = 16
+"""In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was generated.
+
+    Attributes:
+        paths: the files, in the order of the videos.
+        seed: that makes them again.
+        num_frames: of each video.
+    """
+
+    paths: tuple[Path, ...]
+    seed: int
+    num_frames: int
+
+
+@own_state()
+@out_of_memory("fewer --num-videos or --frames, or -o DIRECTORY, where 16 are made at a time")
+def generate(
+    out: str | Path,
+    *,
+    num_frames: int | None = None,
+    num_videos: int = 1,
+    seed: int | None = None,
+    fps: str | float | None = None,
+    upscale: int | None = None,
+    start_from: str | Path | None = None,
+    top_model: str | Path | None = None,
+    frame_model: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Generated:
+    """Generate videos; see `ldf_video.api.generate`."""
+    check_alone("generate")
+    rate = None if fps is None else parse_fps(fps)
+    is_directory = _is_directory(out)
+    paths = _paths(Path(out), num_videos) if is_directory else (Path(out),)
+    check_output(paths[0])
+    clip = None if start_from is None else _named_clip(Path(start_from))
+    if is_directory:
+        _check_folder(Path(out), paths)
+    check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
+    device = choose_device(device)
+    directory, shipped = find_top_model(top_model)
+    top = load_top_model(directory, device=device)
+    num_frames = _frames_of(top, num_frames, continues=clip is not None)
+    rate = _checked_fps(top) if rate is None else rate
+    frame = frame_model_of(top, device=device, asked=frame_model)
+    past = None
+    if clip is not None:
+        # As the top model's latents were read: encode may have been told another rate or crop.
+        geometry = checked_geometry(top if "frames" in top.config else frame)
+        count = top.model.config.window
+        past = _last_latents(clip, frame.model, geometry=geometry, count=count, device=device)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    total = num_videos * num_frames
+    with Progress("generate", unit="frames", total=total, quiet=quiet) as progress:
+        if top_model is None and shipped:
+            progress.say(_shipped_line(directory.parent.name))
+        progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
+        done = 0
+        notes: set[str] = set()
+        size = VIDEOS_AT_ONCE if is_directory else num_videos
+        for first in range(0, num_videos, size):
+            group = range(first, min(first + size, num_videos))
+            context = None if past is None else past.expand(len(group), *past.shape)
+            generators = [video_generator(seed, video) for video in group]
+            blocks = top.model.sample(num_frames, generators, context=context)
+            files = paths[group.start : group.stop] if is_directory else paths
+            with _Outputs(files, tiled=not is_directory, fps=rate, upscale=upscale) as outputs:
+                for frames in decode(frame.model, blocks):
+                    outputs.write(frames)
+                    done += frames.shape[0] * frames.shape[1]
+                    progress.update(done)
+            notes |= outputs.notes
+        for note in sorted(notes):
+            progress.say(f"generate: {note}")
+    return Generated(paths, seed, num_frames)
+
+
+def _shipped_line(name: str) -> str:
+    """That a shipped pair is used, which knows nothing of an own frame model."""
+    line = f"generate: no {OWN_TOP}, using the shipped {name}"
+    if not (OWN_FRAME / checkpoints.CONFIG).is_file():
+        return line
+    return f"{line} with its own frame model, not {OWN_FRAME}: train-top learns your clips"
+
+
+def _is_directory(out: str | Path) -> bool:
+    """Whether an output is a directory: it ends in a slash, has no suffix, or is there as one.
+
+    Raises:
+        UsageError: it is neither that nor a file that can be written.
+    """
+    suffix = Path(out).suffix.lower()
+    if str(out).endswith(os.sep) or not suffix:
+        return True
+    if suffix in ENCODERS:
+        return False
+    if not Path(out).is_dir():
+        raise UsageError(
+            f"--out {out}: expected {', '.join(ENCODERS)} or a directory; the name of a new one "
+            "that has a dot must end in /"
+        )
+    return True
+
+
+def _paths(directory: Path, num_videos: int) -> tuple[Path, ...]:
+    """A file a video."""
+    return tuple(directory / f"{number:04d}.mp4" for number in range(num_videos))
+
+
+def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Refuse a directory that will hold other films than those of this call.
+
+    Raises:
+        UsageError: it is one; who judges the directory would judge old films as new ones.
+    """
+    check_folders([("-o", folder)], inputs=[])
+    written = {path.name for path in paths}
+    there = os.listdir(folder) if folder.is_dir() else []
+    others = sorted(name for name in there if name not in written and not name.startswith("."))
+    if others:
+        raise UsageError(
+            f"-o {folder}: it holds {len(others):,} other files, such as {others[0]}, among which "
+            "the new videos could not be told; name an empty or a new directory"
+        )
+
+
+class _Outputs:
+    """Where frames go: a file, the videos tiled in it, or a file a video."""
+
+    def __init__(
+        self, paths: tuple[Path, ...], *, tiled: bool, fps: Fraction, upscale: int | None
+    ) -> None:
+        self.tiled = tiled
+        self._stack = ExitStack()
+        self._writers = [VideoWriter(path, fps=fps, upscale=upscale) for path in paths]
+
+    @property
+    def notes(self) -> set[str]:
+        return {writer.note for writer in self._writers if writer.note}
+
+    def write(self, frames: Frames) -> None:
+        parts = [tile(frames)] if self.tiled else frames
+        for writer, part in zip(self._writers, parts, strict=True):
+            writer.write(part)
+
+    def __enter__(self) -> _Outputs:
+        for writer in self._writers:
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+
+def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> int:
+    """How many frames to make.
+
+    Raises:
+        UsageError: the top model cannot make so many, or cannot go on from a clip.
+    """
+    fixed = top.model.fixed_frames
+    if fixed is None:
+        return DEFAULT_FRAMES if asked is None else asked
+    kind = top.config["model"]["kind"]
+    others = " or ".join(f"--kind {other}" for other in KINDS if other != kind)
+    if asked not in (None, fixed):
+        raise UsageError(
+            f"--frames {asked}: {top.directory} is of the kind {kind} and makes {fixed} frames, "
+            f"always; train-top {others} makes any number"
+        )
+    if continues:
+        raise UsageError(
+            f"--from: {top.directory} is of the kind {kind} and cannot go on from a clip; "
+            f"train-top {others} can"
+        )
+    return fixed
+
+
+def _checked_fps(top: Loaded[TopModel]) -> Fraction:
+    """The rate of the clips that a top model learned, if a video can be watched at it."""
+    try:
+        fps = Fraction(top.config["fps"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        fps = Fraction(0)
+    if fps <= 0:
+        found = repr(top.config.get("fps"))
+        raise CheckpointError(
+            f"{top.directory / checkpoints.CONFIG} is damaged: fps is {found}, expected a positive "
+            "rate; restore it from a copy, or give --fps"
+        )
+    return fps if fps <= _MAX_SHOWN_FPS else DEFAULT_FPS
+
+
+def _named_clip(path: Path) -> Source:
+    """The file, or the series of pictures in a folder, that `--from` names.
+
+    Raises:
+        UsageError: there is none.
+        ReadError: the folder holds no series, or several.
+    """
+    if path.is_file():
+        return find_sources(path)[0]
+    if not path.is_dir():
+        raise UsageError(f"--from {path}: expected a video file")
+    try:
+        series = folder_series(path)
+    except ReadError as error:
+        raise ReadError(f"--from {path}: {error}") from None
+    return next(source for source in find_sources(path) if source.series == series)
+
+
+@torch.inference_mode()
+def _last_latents(
+    clip: Source, model: FrameModel, *, geometry: Geometry, count: int, device: str
+) -> Tensor:
+    """Latents (n, C, H, W) of the last `count` frames of the first clip of a source."""
+    path = clip.path
+    last: deque[Frames] = deque(maxlen=count)
+    try:
+        with ClipReader(geometry) as reader:
+            for stream in reader.open_clips(clip):
+                last.extend(stream.frames)
+                break
+    except TruncatedError:
+        pass  # its readable beginning is what there is to go on from
+    except ReadError as error:
+        raise ReadError(f"--from {path}: {error}") from None
+    if not last:
+        raise ReadError(f"--from {path}: it has no frames")
+    return model.encoder(to_model(np.stack(last), device=device))
