@@ -2,11 +2,11 @@
 
     python scripts/same_bytes.py [--checkout FOLDER] [--against FOLDER [--takeover]] [--only WORD]
 
-Makes clips of several kinds, runs every command on them with the package of each checkout (this one
-by default), with a seed and one thread, and prints the SHA-256 of what each wrote: rows and clips of
-stores, weights and configs of checkpoints, videos and pictures, what was printed. Exit code 1 where
-the two differ. With --takeover the other checkout begins: its stores, checkpoints and runs must open
-and go on here.
+Makes clips of several kinds, runs every command on them with the package of each checkout (this
+one by default), with a seed and one thread, and prints the SHA-256 of what each wrote: rows and
+clips of stores, weights and configs of checkpoints, videos and pictures, what was printed. Exit
+code 1 where the two differ. With --takeover the other checkout begins: its stores, checkpoints and
+runs must open and go on here.
 """
 
 from __future__ import annotations
