@@ -32,7 +32,7 @@ run() {
   "$@"
 }
 
-"$venv/bin/python" scripts/record_pacman.py --out "$work/clips" \
+"$venv/bin/python" scripts/data/record_pacman.py --out "$work/clips" \
   --episodes "$episodes" --test-episodes 0 --windows-per-episode "$windows" \
   --paper-clips "$clips" --clip-frames 16 >&2
 cd "$work"

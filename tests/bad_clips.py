@@ -1,4 +1,4 @@
-"""Files that break video tools, each with what is right for it; `scripts/torture.py` runs them all.
+"""Files that break video tools, each with what is right for it; `torture.py` runs them all.
 
 Frames carry their numbers as bars (`clip_files.barcode`), and every file differs from every other
 but for those that shall not.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_training.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "bench_training.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

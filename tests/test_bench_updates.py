@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_updates.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmarks" / "bench_updates.py"
 OPTIONS = "--rounds 1 --steps 9 --batch-size 8 --width 8"
 
 
@@ -22,7 +22,7 @@ def test_both_sides_train_and_see_the_packages_that_python_sees(tmp_path: Path) 
     (tmp_path / "sitecustomize.py").write_text(
         f"open({str(tmp_path / 'seen')!r}, 'a').write('python ')"
     )
-    done = bench(SCRIPT.parents[1], PYTHONPATH=str(tmp_path))
+    done = bench(SCRIPT.parents[2], PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     numbers = re.search(r"round 1: (\S+) and (\S+) images/s, (\S+) times", done.stdout)
     assert numbers is not None

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from tiny_judge import moving_clips, write_judge
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "check_evaluate.py"
-
 
 def test_each_way_of_spoiling() -> None:
     real, others, train = (moving_clips(40, seed=seed) for seed in range(3))

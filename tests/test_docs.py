@@ -1,4 +1,4 @@
-"""The README has every command and option, the changelog the version, and links lead to files."""
+"""The README has every command and option, and links and names of scripts lead to files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ldf_video.cli import app
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "checkpoints").glob("*/README.md"))
 COMMANDS = get_group(app).commands
 
 
@@ -60,7 +60,20 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert first[1] == version
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_index_names_every_script() -> None:
+    folder = ROOT / "scripts"
+    named = re.findall(r"^\| `([^`]+)`", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")]
+    assert sorted(named) == sorted(f for f in files if f.endswith((".py", ".sh")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.name}")
+def test_scripts_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"\bscripts/[\w/]+\.\w+", page.read_text()))
+    assert [script for script in sorted(named) if not (ROOT / script).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.name}")
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"(?<!!)\[[^]]+\]\(([^)#]+)", page.read_text())  # pictures aside
     assert [link for link in links if not (page.parent / link).exists()] == []

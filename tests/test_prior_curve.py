@@ -13,8 +13,6 @@ import torch
 from tiny_judge import moving_clips, write_judge
 from tiny_models import save_frame
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "prior_curve.py"
-
 
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_shipped.sh"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "experiments" / "train_shipped.sh"
 
 
 @pytest.mark.parametrize(

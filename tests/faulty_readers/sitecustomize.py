@@ -1,6 +1,6 @@
 """Readers that crash and hang at frame 10 of clips with certain names.
 
-Python imports this as it starts where PYTHONPATH names this directory: `scripts/torture.py` has
+Python imports this as it starts where PYTHONPATH names this directory: `torture.py` has
 `ldf-video encode` and the readers that it starts do so. Marks are left in the current directory.
 """
 

@@ -1,6 +1,6 @@
 """How close held-out frames come back from N numbers each, by PCA: what a frame model must beat.
 
-    python scripts/pca_baseline.py clips/film/test --train clips/film/train --size 64 --numbers 512
+    python scripts/experiments/pca_baseline.py clips/test --train clips/train --numbers 256
 
 Principal components are fitted to a random sample of the training frames, twice: of whole frames,
 and of 8 x 8 blocks, all with one set of components and N / blocks numbers each. Prints JSON: PSNR

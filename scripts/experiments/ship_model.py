@@ -1,7 +1,7 @@
 """Turn finished runs into a shipped pair: half-precision weights, no training state.
 
-    python scripts/ship_model.py frame RUN checkpoints/NAME/frame
-    python scripts/ship_model.py top RUN checkpoints/NAME/top
+    python scripts/experiments/ship_model.py frame RUN checkpoints/NAME/frame
+    python scripts/experiments/ship_model.py top RUN checkpoints/NAME/top
 
 The order matters: ship the frame model first, encode with the shipped one, train the top on those
 latents, ship the top. A card (README.md) is written by hand beside the two.

@@ -2,8 +2,8 @@
 # Trains a shipped model anew, from nothing, in one sitting, and measures it: data, frame model, latents,
 # top model, float16 weights, figures and pictures.
 #
-#   bash scripts/train_shipped.sh pacman-32 OUT
-#   bash scripts/train_shipped.sh film-64 OUT FILM...
+#   bash scripts/experiments/train_shipped.sh pacman-32 OUT
+#   bash scripts/experiments/train_shipped.sh film-64 OUT FILM...
 #
 # FRAME_MINUTES, TOP_MINUTES   of training, 60 each by default
 # EPISODES, CLIPS              games (160) and clips (50000) that are recorded
@@ -22,7 +22,7 @@ usage() {
 [[ $# -ge 2 ]] || usage "$@"
 name=$1 out=$2
 shift 2
-scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${LDF_PYTHON:-python}
 frame_minutes=${FRAME_MINUTES:-60} top_minutes=${TOP_MINUTES:-60}
 episodes=${EPISODES:-160} clips=${CLIPS:-50000} num_clips=${NUM_CLIPS:-5000}
@@ -41,11 +41,11 @@ ldf() {
   run "$python" -m ldf_video "$@"
 }
 record() {
-  run "$python" "$scripts/record_pacman.py" --windows-per-episode 0 --seed 0 "$@"
+  run "$python" "$scripts/data/record_pacman.py" --windows-per-episode 0 --seed 0 "$@"
 }
 ship() { # KIND: a finished run -> what is shipped
   local shipped=checkpoints/$name/$1
-  [[ -e $shipped/config.json ]] || run "$python" "$scripts/ship_model.py" "$1" "$1" "$shipped"
+  [[ -e $shipped/config.json ]] || run "$python" "$scripts/experiments/ship_model.py" "$1" "$1" "$shipped"
 }
 
 case $name in
@@ -60,15 +60,15 @@ case $name in
     ldf train-top --latents latents --out top --minutes "$top_minutes" --batch-size 32 --seed 1
     ship top
     ldf reconstruct clips/test --frame-model "checkpoints/$name/frame"
-    run "$python" "$scripts/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256
+    run "$python" "$scripts/experiments/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256
     ldf evaluate --real clips/test --top-model "checkpoints/$name" --frame-model "checkpoints/$name" \
       --num-clips "$num_clips" --seed 0 -o sheet.png --json figures.json
-    run "$python" "$scripts/pacman_sheet.py" clips/test pacman-32.png --top-model "checkpoints/$name"
+    run "$python" "$scripts/experiments/pacman_sheet.py" clips/test pacman-32.png --top-model "checkpoints/$name"
     ;;
   film-64)
     [[ ${#films[@]} -gt 0 ]] || usage "$name $out"
     cut() { # OUT, how
-      [[ -e $1 ]] || run "$python" "$scripts/cut_films.py" "${films[@]}" --size 64 --out "$@"
+      [[ -e $1 ]] || run "$python" "$scripts/data/cut_films.py" "${films[@]}" --size 64 --out "$@"
     }
     cut clips/film
     cut clips/views --frames 4 --windows 8 --seed 1 # eight times as many windows: other places
@@ -76,7 +76,7 @@ case $name in
       --batch-size 16 --seed 1
     ship frame
     ldf reconstruct clips/film/test --frame-model "checkpoints/$name/frame"
-    run "$python" "$scripts/pca_baseline.py" clips/film/test --train clips/views/train --size 64 \
+    run "$python" "$scripts/experiments/pca_baseline.py" clips/film/test --train clips/views/train --size 64 \
       --numbers 1024
     ;;
   *) usage "$name $out $*" ;;

@@ -1,6 +1,6 @@
 """Look at the shipped pair: generated clips beside real ones, and whether the maze stands still.
 
-    python scripts/pacman_sheet.py clips/paper/test docs/pictures/pacman-32.png
+    python scripts/experiments/pacman_sheet.py clips/paper/test docs/pictures/pacman-32.png
 
 Writes a sheet of 32 real clips of five frames (left half) and 32 generated ones (right half), drawn
 without choosing, and prints how much the picture changes from frame to frame, for real,

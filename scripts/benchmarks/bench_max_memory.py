@@ -1,7 +1,7 @@
 """Whether `train-frame --max-memory` holds, seen from outside the process, in several settings.
 
-    python scripts/check_max_memory.py
-    python scripts/check_max_memory.py --steps 2 --only 0 1
+    python scripts/benchmarks/bench_max_memory.py
+    python scripts/benchmarks/bench_max_memory.py --steps 2 --only 0 1
 
 Each row is the real command, from a made video to a finished checkpoint, in a process tree of its
 own that is watched as `bench_memory.py` watches (RssAnon + RssShmem, Linux only): it measures,

@@ -1,8 +1,8 @@
 """Random windows from a store against the layouts of other tools, and a store of a million clips.
 
-    python scripts/bench_store.py                 both; about 3 GB of disk, some minutes
-    python scripts/bench_store.py --clips 0       the windows alone
-    python scripts/bench_store.py --windows 0     the million clips alone
+    python scripts/benchmarks/bench_store.py                 both; about 3 GB of disk, some minutes
+    python scripts/benchmarks/bench_store.py --clips 0       the windows alone
+    python scripts/benchmarks/bench_store.py --windows 0     the million clips alone
 
 Windows: batches of 64 windows of 16 frames, each frame 64 float16, from 1,000 clips in several
 shards, all of it in the page cache. All contestants copy the same windows of each batch into one
@@ -46,7 +46,7 @@ from safetensors.numpy import save_file
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 
 MIB = 1 << 20
-SPEC = StoreSpec("latents", (64,), "float16", {"made by": "scripts/bench_store.py"})
+SPEC = StoreSpec("latents", (64,), "float16", {"made by": "scripts/benchmarks/bench_store.py"})
 FPS = Fraction(25)
 BATCH, LENGTH = 64, 16
 NUM_CLIPS = 1000

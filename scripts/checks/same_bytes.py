@@ -1,6 +1,6 @@
 """The same commands in two checkouts: every file that they write must be the same, byte for byte.
 
-    python scripts/same_bytes.py [--checkout FOLDER] [--against FOLDER [--takeover]] [--only WORD]
+    python scripts/checks/same_bytes.py [--checkout DIR] [--against DIR [--takeover]] [--only WORD]
 
 Makes clips of several kinds, runs every command on them with the package of each checkout (this
 one by default), with a seed and one thread, and prints the SHA-256 of what each wrote: rows and
@@ -26,7 +26,7 @@ import av
 import numpy as np
 from PIL import Image
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 
 FRAME = "train-frame clips --steps 12 --batch-size 8 --seed 1 --fps 5"
 TOP = "train-top --steps 12 --batch-size 4 --seed 2"

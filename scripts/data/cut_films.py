@@ -1,6 +1,6 @@
 """Cuts films into training clips: square windows at random places and of random size.
 
-    python scripts/cut_films.py FILM [FILM ...] --out clips/film --size 64
+    python scripts/data/cut_films.py FILM [FILM ...] --out clips/film --size 64
 
 A film is cut in time into spans of 16 frames (`--frames`); in each, some windows are drawn, their
 side between half of the picture's height and all of it, and scaled to SIZE by area. Every seventh

@@ -1,14 +1,14 @@
 r"""The three penalties on D's slope, in the default game at equal updates, with several seeds.
 
-    python scripts/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 2 \
+    python scripts/data/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 2 \
         --seed 18
-    python scripts/compare_penalties.py clips/pacman/train --test clips/pacman/test
+    python scripts/experiments/compare_penalties.py clips/pacman/train --test clips/pacman/test
 
 Trains the default frame model small, with D in the game for most of the run, once a seed and
 penalty (`penalty` of the game's `roth` in config.json), and prints a table: means over the seeds
 with their standard deviation. PSNR on frames of clips that are not trained on, of their latents and
 of latents off by 0.3 of their spread; the judge's Frechet distance of such frames and of mixtures
-with the prior (scripts/prior_curve.py), on 64 directions fitted to real frames; and of the last
+with the prior (`prior_curve.py`), on 64 directions fitted to real frames; and of the last
 fifth of the updates D's loss, the mean logit, the pressure, the share of updates D rested, and the
 penalty on each side. Run again, it goes on where it was.
 """

@@ -1,6 +1,6 @@
 """How frames decay on the way from a frame model's own latents to its prior N(0, I).
 
-    python scripts/prior_curve.py clips/paper/test --frame-model pacman-32 --num-frames 2500
+    python scripts/experiments/prior_curve.py clips/paper/test --frame-model pacman-32
 
 The generator is sharp on latents like E's, which a top model samples; a frame drawn from the prior
 is as good as E's latents are like the prior. This measures the trade: for several s, frames of

@@ -1,6 +1,6 @@
 """`encode` killed at random instants, again and again: nothing is lost but seconds of work.
 
-    python scripts/kill_test.py [--kills 100] [--seed 0] [--out FOLDER] [--json FILE]
+    python scripts/checks/kill_test.py [--kills 100] [--seed 0] [--out FOLDER] [--json FILE]
 
 Makes a corpus of mixed clips, encodes it once undisturbed, then encodes it anew while SIGKILL hits
 it: while it starts, while it works, and as it commits; by turns all its processes and the main one
@@ -32,15 +32,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bench_clips import make_scene, repeat
 from filelock import FileLock, Timeout
 
 from ldf_video.store import StoreReader, verify_store
 from ldf_video.store.manifest import MANIFEST, reading
 from ldf_video.store.parts import LOCK
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from bad_clips import plain_clip
+from bench_clips import make_scene, repeat
 from clip_files import barcode
 
 if TYPE_CHECKING:

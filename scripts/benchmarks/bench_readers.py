@@ -1,6 +1,6 @@
 """PyAV against decord: frames a second and peak memory from a video to small frames.
 
-    OMP_NUM_THREADS=1 python scripts/bench_readers.py
+    OMP_NUM_THREADS=1 python scripts/benchmarks/bench_readers.py
 
 Makes a 640 x 360 h264 video and reads it to 32 x 32 with each reader in turn, from the first frame
 to the last, each time in a process of its own; once as fast as it goes, and once by a consumer

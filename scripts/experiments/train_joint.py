@@ -1,6 +1,6 @@
 """Trains the paper's baseline: one GAN over all frames of a clip, stacked as channels.
 
-    python scripts/train_joint.py clips/pacman/paper/train --minutes 35
+    python scripts/experiments/train_joint.py clips/pacman/paper/train --minutes 35
 
 It exists to be compared with the two levels (docs/results.md). Only clips of at least --num-frames
 frames take part. OUT is a run like those of ldf-video: the same command goes on with it, and

@@ -1,6 +1,6 @@
 """Bad files made, encoded, and each accounted for; a table of what was right and what came.
 
-    python scripts/torture.py [--out FOLDER] [--json FILE]
+    python scripts/checks/torture.py [--out FOLDER] [--json FILE]
 
 Makes the files of `tests/bad_clips.py`, runs `ldf-video encode` on them, and reads them once more
 into a store of frames, where the bars drawn into each picture tell its number. Then one file is
@@ -33,7 +33,7 @@ from ldf_video.store import StoreReader
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 TESTS = HERE / "tests"
 sys.path.append(str(TESTS))
 from bad_clips import LOCKED, BadClip, bad_clips, plain_clip, write_bad_clips  # noqa: E402

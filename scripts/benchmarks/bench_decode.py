@@ -1,6 +1,6 @@
 """Frames a second that a frame model's G decodes, on the CPU, batch after batch.
 
-    python scripts/bench_decode.py pacman-32 [--threads 2] [--seconds 10]
+    python scripts/benchmarks/bench_decode.py pacman-32 [--threads 2] [--seconds 10]
 
 Latents are random; what they are does not change the time. Pixels are made too (uint8).
 """

@@ -1,7 +1,7 @@
 """Peak memory and time an update of train-frame with each option that saves memory, in one run.
 
-    python scripts/bench_training.py
-    python scripts/bench_training.py --batch-size 128 --only 3 4 5
+    python scripts/benchmarks/bench_training.py
+    python scripts/benchmarks/bench_training.py --batch-size 128 --only 3 4 5
 
 Every row is a process of its own that trains on random frames for a few updates. Memory is RssAnon
 + RssShmem, sampled every 10 ms (Linux only); on a GPU the most that torch had allocated is

@@ -1,8 +1,8 @@
 """Peak memory of every long command against the length of the video, in one run.
 
-    python scripts/bench_memory.py
-    python scripts/bench_memory.py --encode-video FILE
-    python scripts/bench_memory.py --train-hours 10
+    python scripts/benchmarks/bench_memory.py
+    python scripts/benchmarks/bench_memory.py --encode-video FILE
+    python scripts/benchmarks/bench_memory.py --train-hours 10
 
 The first makes a short and a long 320 x 240 video, and on each in turn encodes, trains both levels
 for a few updates and generates as many frames, every command in a process of its own. The second

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs the tests with the newest releases of all packages, or with the oldest that pyproject.toml allows.
 #
-#   bash scripts/test_releases.sh newest|oldest [PYTEST OPTION ...]
+#   bash scripts/checks/test_releases.sh newest|oldest [PYTEST OPTION ...]
 #
 # LDF_VENV   where the environment is made; a temporary directory, removed afterwards, by default
 # PYTHON     which Python, python3 by default
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 case ${1:-} in
   newest) resolution=highest ;;

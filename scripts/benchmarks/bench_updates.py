@@ -1,8 +1,8 @@
 """Images a second of train-frame's updates, two ways in turns.
 
     git worktree add ../first f745980
-    python scripts/bench_updates.py --against ../first              # another checkout, on the CPU
-    python scripts/bench_updates.py --eager --width 64 --batch-size 128 --steps 400   # on a GPU
+    python scripts/benchmarks/bench_updates.py --against ../first   # another checkout, on the CPU
+    python scripts/benchmarks/bench_updates.py --eager --width 64 --steps 400   # on a GPU
 
 Each round trains the same network (grid 4 x 4 x 4 in cells of 8 pixels, as the first version's; the
 linear map and Muon where a checkout has them) in a process of its own, once by each way, and prints
@@ -141,7 +141,7 @@ def main() -> int:
         return 0
     if options.eager and not torch.cuda.is_available():
         parser.error("--eager: expected a CUDA device, this machine has none")
-    here, ratios = Path(__file__).parents[1], []
+    here, ratios = Path(__file__).parents[2], []
     other = here if options.eager else options.against
     for number in range(options.rounds):
         before = measure(other, sys.argv[1:], way="eager")

@@ -1,12 +1,12 @@
 """The paper's two levels beside its baseline: curves, clips, and how they move.
 
-    python scripts/paper_figures.py clips/paper/test/paper-5.npy docs/pictures
+    python scripts/experiments/paper_figures.py clips/paper/test/paper-5.npy docs/pictures
 
 Reads checkpoints/frame and checkpoints/top (`--preset paper`, `--kind mlp`) and checkpoints/joint
-(scripts/train_joint.py), where other options do not name others. Writes paper-curves.png, which
+(`train_joint.py`), where other options do not name others. Writes paper-curves.png, which
 needs matplotlib (pip install ".[figures]"), and paper-clips.png: 24 real clips, 24 of the two
 levels and 24 of the baseline side by side, drawn without choosing. Prints how each kind changes
-from frame to frame, as scripts/pacman_sheet.py does.
+from frame to frame, as `pacman_sheet.py` does.
 """
 
 from __future__ import annotations

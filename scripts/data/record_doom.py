@@ -1,6 +1,6 @@
 """Records first-person clips in Freedoom's maps, from the eyes of a seeded player.
 
-    python scripts/record_doom.py clips/doom --clips 20000 --test-clips 1000
+    python scripts/data/record_doom.py clips/doom --clips 20000 --test-clips 1000
 
 The player is set down at a random thing's place of a random map, walks, turns from walls, opens
 doors and shoots; a clip that hardly moves or shows a bare wall is played anew elsewhere. Needs the

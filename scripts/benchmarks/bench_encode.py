@@ -1,7 +1,7 @@
 """How fast `encode` is against its limit and against plain loops doing the same work, in one run.
 
-    python scripts/bench_encode.py --video FILE --work DIR
-    python scripts/bench_encode.py --against ../first     # another checkout's encode alone, in turn
+    python scripts/benchmarks/bench_encode.py --video FILE --work DIR
+    python scripts/benchmarks/bench_encode.py --against ../first   # another checkout, in turn
 
 From one video (FILE, else a made one) come three sets of h264 clips, kept in DIR: 1280 x 720 in
 clips of some 300 frames and in long ones, 640 x 360 and 64 x 64 in clips of some 300 frames. On
@@ -41,7 +41,7 @@ import numpy as np
 
 BATCH_SIZE = 64
 CLIP_FRAMES = 300
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Whether evaluate's figures catch what they should: real clips, spoilt in one way at a time.
 
-    python scripts/check_evaluate.py clips/paper/test --num-clips 1000
+    python scripts/checks/check_evaluate.py clips/paper/test --num-clips 1000
 
 Draws three disjoint sets of real clips: a reference, one that is held against it, and one that
 stands for what was trained on. Prints the table of evaluate for clips that are

@@ -1,10 +1,10 @@
 r"""Ways of training the flow at equal updates, by the errors that its sampler makes of them.
 
-    python scripts/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 1 \
+    python scripts/data/record_pacman.py --episodes 24 --test-episodes 12 --windows-per-episode 1 \
         --seed 18 --paper-clips 1500 --clip-frames 16
     ldf-video encode clips/pacman/paper/train --frame-model pacman-32 --out latents
     ldf-video encode clips/pacman/paper/test --frame-model pacman-32 --out test-latents
-    python scripts/compare_flows.py latents --test test-latents
+    python scripts/experiments/compare_flows.py latents --test test-latents
 
 Trains a small flow once a seed and way: "now", as it is; "shifted", the level that the frames of a
 window share denser at the noisy end, as the sampler's steps are (`level_shift`); "role", Muon for

@@ -1,6 +1,6 @@
 """Checks what the sdist and the wheel in a directory hold, and what they must not hold.
 
-    python scripts/check_dist.py dist/
+    python scripts/checks/check_dist.py dist/
 
 Exit code 1 and a line for each thing that is wrong.
 """
@@ -31,7 +31,7 @@ SDIST = [
     "docs/architecture.md",
     "scripts/constraints.txt",
     "scripts/demo.sh",
-    "scripts/record_pacman.py",
+    "scripts/data/record_pacman.py",
     "scripts/test.sh",
     "tests/test_record_pacman.py",
     *SHIPPED,
