@@ -24,16 +24,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from recording import Number, Parser, in_processes
 
 from ldf_video.errors import LdfError
 
@@ -41,7 +40,7 @@ Frames = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
 SPLITS = ("train", "test")
-SCREEN_HEIGHT, SCREEN_WIDTH = 120, 160
+SCREEN_HEIGHT = 120
 FRAME_SKIP = 2  # of 35 tics a second; every frame as long as the others, so that motion is even
 CLIPS_PER_EPISODE = 40
 SETTLE_STEPS = 12  # after a jump, before a clip: the player lands, turns from walls, wakes others
@@ -156,9 +155,6 @@ def open_game(iwad: str, name: str, *, seed: int) -> Iterator[Game]:
 
 def actions(rng: Rng) -> Iterator[list[float]]:
     """Endless wishes of the player, one a step, each held for a geometric number of steps.
-
-    Args:
-        rng: source of the draws.
 
     Yields:
         Speed forwards and to the right in map units a tic, turn to the right in degrees a tic,
@@ -280,15 +276,6 @@ def record_episode(episode: Episode) -> Frames:
     return np.stack(clips)
 
 
-def record_all(episodes: Sequence[Episode], *, jobs: int) -> Iterator[Frames]:
-    """Record episodes in order, several at a time; the results do not depend on `jobs`."""
-    if jobs == 1:
-        yield from map(record_episode, episodes)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(record_episode, episodes)
-
-
 def record_split(split: str, args: argparse.Namespace) -> None:
     """Write one split, a line of progress for each episode; the name appears with the whole file.
 
@@ -305,7 +292,8 @@ def record_split(split: str, args: argparse.Namespace) -> None:
     shape = (num_clips, args.clip_frames, args.size, args.size, 3)
     clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     began, done = time.monotonic(), 0
-    for episode, found in zip(episodes, record_all(episodes, jobs=args.jobs), strict=True):
+    results = in_processes(record_episode, episodes, jobs=args.jobs)
+    for episode, found in zip(episodes, results, strict=True):
         clips[done : done + len(found)] = found
         done += len(found)
         print(
@@ -318,34 +306,19 @@ def record_split(split: str, args: argparse.Namespace) -> None:
     part.replace(path)
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the options in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options, their ranges checked."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="directory to write to")
     numbers = (
-        ("--clips", 20_000, 0, None, "in train/"),
-        ("--test-clips", 1_000, 0, None, "in test/"),
-        ("--clip-frames", 16, 2, None, "frames of a clip"),
-        ("--size", 32, 2, SCREEN_HEIGHT, "side of a frame in pixels"),
-        ("--seed", 0, 0, None, "of every random choice"),
-        ("--jobs", os.cpu_count() or 1, 1, None, "processes"),
+        Number("--clips", 20_000, 0, None, "in train/"),
+        Number("--test-clips", 1_000, 0, None, "in test/"),
+        Number("--clip-frames", 16, 2, None, "frames of a clip"),
+        Number("--size", 32, 2, SCREEN_HEIGHT, "side of a frame in pixels"),
+        Number("--seed", 0, 0, None, "of every random choice"),
+        Number("--jobs", os.cpu_count() or 1, 1, None, "processes"),
     )
-    for name, default, _, _, text in numbers:
-        parser.add_argument(name, type=int, default=default, help=f"{text} (default: {default})")
-    args = parser.parse_args(argv)
-    for name, _, least, most, _ in numbers:
-        value = getattr(args, name[2:].replace("-", "_"))
-        if value < least or (most is not None and value > most):
-            expected = f"{least} or more" if most is None else f"{least} to {most}"
-            parser.error(f"{name} is {value}, expected {expected}")
-    return args
+    return parser.parse(numbers, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
