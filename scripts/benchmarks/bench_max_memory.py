@@ -6,7 +6,7 @@
 Each row is the real command, from a made video to a finished checkpoint, in a process tree of its
 own that is watched as `bench_memory.py` watches (RssAnon + RssShmem, Linux only): it measures,
 plans, reads the clip with other processes, trains for a few updates, draws and saves. "expected" is
-what the command told, "peak" what it took. Exit 1 where a peak is above its budget.
+what the command expected, "peak" what it took. Exit 1 where a peak is above its budget.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ SETTINGS = [
 ]
 
 
-def held(setting: str, *, directory: Path, steps: int) -> bool:
+def check_setting(setting: str, *, directory: Path, steps: int) -> bool:
     """Run one setting and print its row."""
-    out, said = directory / f"run-{time.monotonic_ns()}", directory / "said.txt"
+    out, log = directory / f"run-{time.monotonic_ns()}", directory / "log.txt"
     arguments = ["train-frame", "clip.mp4", "--out", str(out), "--seed", "0", *setting.split()]
     command = [sys.executable, "-m", "ldf_video", *arguments]
     started = time.monotonic()
     command += ["--steps", str(steps), "--device", "cpu"]
     try:
-        with said.open("w") as errors:
+        with log.open("w") as errors:
             peak = peak_bytes(command, directory=directory, errors=errors)
     except subprocess.CalledProcessError:
-        print(f"| `{setting}` | {said.read_text().splitlines()[-1]} |", flush=True)
+        print(f"| `{setting}` | {log.read_text().splitlines()[-1]} |", flush=True)
         return False
     took = time.monotonic() - started
     budget = bytes_of(arguments[arguments.index("--max-memory") + 1])
     config = json.loads((out / "config.json").read_text())
     expected = config["memory"]["expected_bytes"]
-    (picked,) = re.findall(r"^--max-memory [^:]*: (.*);", said.read_text(), flags=re.MULTILINE)
+    (picked,) = re.findall(r"^--max-memory [^:]*: (.*);", log.read_text(), flags=re.MULTILINE)
     fits = peak.own <= budget
     print(
         f"| `{setting}` | {picked} | {budget / MIB:.0f} | {expected / MIB:.0f} "
@@ -73,7 +73,9 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         make_video(Path(name) / "clip.mp4", num_frames=300)
-        rows = [held(setting, directory=Path(name), steps=options.steps) for setting in chosen]
+        rows = [
+            check_setting(setting, directory=Path(name), steps=options.steps) for setting in chosen
+        ]
     return 0 if all(rows) else 1
 
 

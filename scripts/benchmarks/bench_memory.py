@@ -130,7 +130,7 @@ def commands(length: int) -> dict[str, list[str]]:
     }
 
 
-def by_length(short: int, long: int) -> dict[str, dict[str, float]]:
+def peaks_by_length(short: int, long: int) -> dict[str, dict[str, float]]:
     """Peaks of every command for a made video of so many frames and of so many."""
     peaks: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -151,7 +151,7 @@ def by_length(short: int, long: int) -> dict[str, dict[str, float]]:
     }
 
 
-def of_train_frame(hours: float, *, steps: int) -> dict[str, object]:
+def peaks_of_train_frame(hours: float, *, steps: int) -> dict[str, object]:
     """Peaks of `train-frame` on frames of ten seconds and of hours."""
     results: dict[str, object] = {}
     for name, seconds in (("10 seconds", 10.0), (f"{hours:g} hours", 3600 * hours)):
@@ -192,7 +192,9 @@ def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
         )
 
 
-def of_encode(video: Path, *, minutes: float, stop_after: float, device: str) -> dict[str, object]:
+def peaks_of_encode(
+    video: Path, *, minutes: float, stop_after: float, device: str
+) -> dict[str, object]:
     """Peaks of `encode` for the first ten seconds of a video and for it repeated to `minutes`."""
     results: dict[str, object] = {"video": video.name, "minutes": minutes, "device": device}
     with tempfile.TemporaryDirectory() as name:
@@ -222,9 +224,9 @@ def of_encode(video: Path, *, minutes: float, stop_after: float, device: str) ->
 def _peak_of_encode(
     video: Path, *, batch_seconds: float, stop_after: float | None, device: str
 ) -> dict[str, float]:
-    told = video.with_suffix(".json")
+    report = video.with_suffix(".json")
     out = Path(tempfile.mkdtemp(dir=video.parent)) / "latents"  # a new store each time
-    child = [str(batch_seconds), str(video), str(out), device, str(told)]
+    child = [str(batch_seconds), str(video), str(out), device, str(report)]
     command = [sys.executable, str(Path(__file__).resolve()), "--child", *child]
     started = time.monotonic()
     peak = peak_bytes(command, directory=video.parent, stop_after=stop_after)
@@ -232,12 +234,12 @@ def _peak_of_encode(
         "mib": round(peak.own / MIB, 1),
         "mapped_mib": round(peak.mapped / MIB, 1),
         "seconds": round(time.monotonic() - started, 1),
-        **json.loads(told.read_text()),
+        **json.loads(report.read_text()),
     }
 
 
-def encode_in_child(batch_seconds: float, video: str, out: str, device: str, told: str) -> int:
-    """Encode here, each batch taking so long more; the last argument is a file to tell figures in.
+def encode_in_child(batch_seconds: float, video: str, out: str, device: str, report: str) -> int:
+    """Encode here, each batch taking so long more; the last argument is a file for the figures.
 
     Readers are processes of their own, which this does not touch.
     """
@@ -262,7 +264,7 @@ def encode_in_child(batch_seconds: float, video: str, out: str, device: str, tol
     finally:
         gpu = torch.cuda.max_memory_reserved() if device == "cuda" else 0
         figures = {"gpu_mib": round(gpu / MIB, 1), "batches": num_batches}
-        Path(told).write_text(json.dumps(figures))
+        Path(report).write_text(json.dumps(figures))
     return 0
 
 
@@ -282,16 +284,16 @@ def main() -> int:
     if options.child:
         return encode_in_child(float(options.child[0]), *options.child[1:])
     if options.train_hours:
-        results: object = of_train_frame(options.train_hours, steps=options.steps)
+        results: object = peaks_of_train_frame(options.train_hours, steps=options.steps)
     elif options.encode_video:
-        results = of_encode(
+        results = peaks_of_encode(
             options.encode_video,
             minutes=options.minutes,
             stop_after=options.stop_after,
             device=options.device,
         )
     else:
-        results = by_length(options.short, options.long)
+        results = peaks_by_length(options.short, options.long)
     print(json.dumps(results, indent=2))
     return 0
 

@@ -49,7 +49,7 @@ GAMMA = {"roth": 1.0, "pair": 1.0, "r1r2": 0.25}
 SHARES = (0.0, 0.3, 0.6, 1.0)
 """Of noise in the prior curve."""
 DIRECTIONS = 64
-OF_D = ("discriminator", "logit", "pressure", "resting", "roth_real", "roth_fake")
+D_LOGS = ("discriminator", "logit", "pressure", "resting", "roth_real", "roth_fake")
 RESULT = "result.json"
 
 
@@ -107,12 +107,12 @@ def _features(judge: Judge, frames: Any) -> Any:
     return torch.cat([judge(part) for part in seen.split(judge.batch_size)]).double().numpy()
 
 
-def of_d(directory: Path) -> dict[str, float]:
+def discriminator_means(directory: Path) -> dict[str, float]:
     """Means over the last fifth of the updates."""
     lines = checkpoints.read_metrics(directory)
     last = max(line["step"] for line in lines)
     lines = [line for line in lines if line["step"] > 0.8 * last]
-    return {name: mean(line[name] for line in lines if name in line) for name in OF_D}
+    return {name: mean(line[name] for line in lines if name in line) for name in D_LOGS}
 
 
 def main() -> int:
@@ -152,7 +152,9 @@ def main() -> int:
                 )
                 config = {"model": model, "game": game, "training": asdict(training)}
                 config["frames"] = Geometry(32, 32).settings()
-                found = measure(train(directory, known, config), frames, judge) | of_d(directory)
+                found = measure(
+                    train(directory, known, config), frames, judge
+                ) | discriminator_means(directory)
                 (directory / RESULT).write_text(json.dumps(found, indent=2) + "\n")
             results[penalty].append(json.loads((directory / RESULT).read_text()))
     print(table(results))
