@@ -23,11 +23,17 @@ from torch import Tensor, nn
 from ldf_video.cli import leave
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.interrupts import Stopped
-from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
 from ldf_video.models.flow import FlowGame
-from ldf_video.models.layers import BatchNorm, recompute_statistics
+from ldf_video.models.game import Part
+from ldf_video.models.layers import (
+    BatchNorm,
+    apart,
+    gathered,
+    joined,
+    mean_over_processes,
+    recompute_statistics,
+)
 from ldf_video.models.losses import moment_penalty
-from ldf_video.models.noise import Part
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig

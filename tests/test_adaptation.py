@@ -20,7 +20,7 @@ from ldf_video.runs import zoo
 from ldf_video.runs.run import Options
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
-from ldf_video.training import checkpoints, ema
+from ldf_video.training import checkpoints, optim
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources
@@ -128,7 +128,7 @@ def test_minutes_and_rate_are_handed_to_the_training(
 def test_an_adaptation_that_was_stopped_goes_on_with_the_same_call(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    whole_update = ema.Average.update
+    whole_update = optim.Average.update
 
     def stop(average: Any, model: Any, *, step: int) -> None:
         if step == 1:
@@ -136,7 +136,7 @@ def test_an_adaptation_that_was_stopped_goes_on_with_the_same_call(
         whole_update(average, model, step=step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ema.Average, "update", stop)
+        patch.setattr(optim.Average, "update", stop)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert (OWN / adaptation.MARK).is_file()

@@ -10,8 +10,7 @@ import pytest
 import torch
 from tiny_models import ALI, ali_game, tick
 
-from ldf_video.models.ali import AliModel
-from ldf_video.models.ali_game import AliGame, AliGameConfig
+from ldf_video.models.ali import AliGame, AliGameConfig, AliModel
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ldf_video.models.batch_statistics import apart, gathered, joined, mean_over_processes
+from ldf_video.models.layers import apart, gathered, joined, mean_over_processes
 
 
 def test_of_one_process_everything_is_the_identity() -> None:

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from ldf_video.models import build
-from ldf_video.models.ali import AliModel
-from ldf_video.models.ali_game import AliGame
+from ldf_video.models.ali import AliGame, AliModel
 from ldf_video.models.flow import FlowGame, FlowTop
-from ldf_video.models.grid import GridModel
-from ldf_video.models.grid_game import GridGame
+from ldf_video.models.grid import GridGame, GridModel
 from ldf_video.models.mlp import MlpGame, MlpTop
 
 

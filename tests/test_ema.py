@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldf_video.training.ema import Average
+from ldf_video.training.optim import Average
 
 
 class Number(nn.Module):

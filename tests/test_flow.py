@@ -11,7 +11,7 @@ import torch
 from tiny_models import FLOW, flow
 
 from ldf_video.models.flow import FlowConfig, FlowTop
-from ldf_video.models.noise import Noise
+from ldf_video.models.game import Noise
 
 SHAPE = FLOW.latent_shape
 

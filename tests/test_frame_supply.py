@@ -12,7 +12,7 @@ from tiny_models import make_frames
 
 from ldf_video.levels import frame_supply
 from ldf_video.levels.frame_supply import FrameSupply, ReadAhead, resident
-from ldf_video.models.noise import Part
+from ldf_video.models.game import Part
 from ldf_video.video.pixels import from_model
 
 CPU = torch.device("cpu")

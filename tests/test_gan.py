@@ -12,11 +12,9 @@ import pytest
 import torch
 from tiny_models import tick
 
-from ldf_video.models.gan import GanConfig
+from ldf_video.models.game import Part
+from ldf_video.models.losses import GanConfig, Restraint, RothConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
-from ldf_video.models.noise import Part
-from ldf_video.models.restraint import Restraint
-from ldf_video.models.roth import RothConfig
 from ldf_video.progress import Progress
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
@@ -66,7 +64,7 @@ def test_d_rests_the_update_after_a_loss_under_the_bound() -> None:
     restraint = Restraint(RothConfig(), rest=0.4)
     decisions = []
     for loss in (0.5, 0.39, 0.41):
-        restraint.note({"discriminator": torch.tensor(loss)})
+        restraint.observe({"discriminator": torch.tensor(loss)})
         decisions.append(restraint.resting.item())
     assert decisions == [False, True, False]
 

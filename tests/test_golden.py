@@ -15,16 +15,15 @@ from tiny_trainings import SmallLevel, metrics, run, trainer_in
 
 from ldf_video.models import build
 from ldf_video.models.flow import FlowGame, FlowTop
-from ldf_video.models.grid import GridConfig
-from ldf_video.models.grid_game import GridGameConfig
-from ldf_video.models.roth import RothConfig
+from ldf_video.models.grid import GridConfig, GridGameConfig
+from ldf_video.models.losses import RothConfig
 from ldf_video.training.config import Cadence
 from ldf_video.video.pixels import psnr_db
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ldf_video.models.noise import Part
+    from ldf_video.models.game import Part
 
 SIDE = 16
 SHORT = replace(FLOW, latent_shape=(4, 2, 2), patch=1, window=8, sampling_steps=8, first_steps=8)

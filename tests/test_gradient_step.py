@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ldf_video.models.game import Game
-    from ldf_video.models.noise import Part
+    from ldf_video.models.game import Game, Part
 
 # -- parts of a batch ----------------------------------------------------------------------------
 

@@ -15,9 +15,8 @@ from tiny_trainings import FrameGameLevel, OneNumber, run, trainer_in
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ldf_video.models.game import Tick
-from ldf_video.models.noise import Noise, Part, StandingNoise
-from ldf_video.models.restraint import Turn
+from ldf_video.models.game import Noise, Part, StaticNoise, Tick
+from ldf_video.models.losses import Turn
 from ldf_video.progress import Progress
 from ldf_video.training import graphs
 from ldf_video.training.config import TrainConfig
@@ -198,7 +197,7 @@ def test_a_game_that_says_no_kind_is_not_recorded(tmp_path: Path) -> None:
 
 def test_standing_noise_is_the_noise_of_its_seed_in_the_same_memory() -> None:
     part = Part(1, 2)
-    standing, places = StandingNoise(0, part), set()
+    standing, places = StaticNoise(0, part), set()
     for seed in (7, 7, 8):
         standing.renew(seed)
         plain = Noise(seed, part)
@@ -211,7 +210,7 @@ def test_standing_noise_is_the_noise_of_its_seed_in_the_same_memory() -> None:
 
 
 def test_standing_noise_refuses_another_order() -> None:
-    noise = StandingNoise(0)
+    noise = StaticNoise(0)
     noise.normal(4, 3)
     noise.renew(1)
     with pytest.raises(ValueError, match=r"asked for \(4, 2\), recorded \(4, 3\)"):

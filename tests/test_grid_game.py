@@ -12,14 +12,14 @@ from tiny_models import FRAME, frame_game, tick
 from torch.nn.functional import softplus
 
 from ldf_video.models.game import Logs, Player, Tick
-from ldf_video.models.grid_game import GridGame
+from ldf_video.models.grid import GridGame
 from ldf_video.training.loop import TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ldf_video.models.noise import Part
+    from ldf_video.models.game import Part
 
 
 def batch(seed: int = 0, count: int = 8) -> torch.Tensor:
@@ -221,7 +221,7 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
     with torch.no_grad():
         inferred = game.model.encoder(x)[::2]
     game.encoder_generator_loss(x, now)
-    seen, z, generated = now.left["pairs"]
+    seen, z, generated = now.passed_on["pairs"]
     assert torch.equal(seen, x[::2])
     torch.testing.assert_close(z, inferred)
     with torch.no_grad():

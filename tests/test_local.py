@@ -7,8 +7,8 @@ import torch
 from tiny_models import FLOW, flow
 
 from ldf_video.models import build
-from ldf_video.models.local import LocalPath
-from ldf_video.models.noise import Noise
+from ldf_video.models.flow_network import LocalPath
+from ldf_video.models.game import Noise
 
 SHAPE = (4, 5, 3)
 LEVEL_WIDTH = 16

@@ -10,7 +10,7 @@ import torch
 from tiny_trainings import STEPS, assert_same_state, run, trainer_in
 from torch import nn
 
-from ldf_video.training.muon import MOMENTUM, RATE, Muon, is_hidden, orthogonalised
+from ldf_video.training.optim import MOMENTUM, RATE, Muon, is_hidden, orthogonalised
 
 if TYPE_CHECKING:
     from pathlib import Path

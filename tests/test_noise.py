@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldf_video.models.noise import Noise, Part
+from ldf_video.models.game import Noise, Part
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])

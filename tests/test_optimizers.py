@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ldf_video.errors import UsageError
-from ldf_video.training.optimizers import (
+from ldf_video.training.optim import (
     OPTIMIZERS,
     check_optimizer,
     make_optimizer,

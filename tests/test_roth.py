@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldf_video.models.losses import roth_penalty
-from ldf_video.models.roth import PENALTIES, RothConfig, RothRegularizer, as_roth
+from ldf_video.models.losses import PENALTIES, RothConfig, RothRegularizer, as_roth, roth_penalty
 
 
 def test_it_is_due_every_interval_and_scaled_up_by_it() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ldf_video.training.samplers import frame_indices, windows
+from ldf_video.training.update import frame_indices, windows
 
 LENGTHS = np.array([1, 5, 4, 9, 2, 16])
 """With windows of 4 frames: 1, 2, 1, 6, 1 and 13 places to start."""

@@ -12,8 +12,8 @@ from tiny_models import FLOW, flow, mlp_game
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.top_level import TopLevel
 from ldf_video.models.flow import FlowGame
-from ldf_video.models.noise import Noise, Part
-from ldf_video.training.samplers import windows
+from ldf_video.models.game import Noise, Part
+from ldf_video.training.update import windows
 
 if TYPE_CHECKING:
     from pathlib import Path

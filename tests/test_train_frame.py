@@ -18,10 +18,9 @@ from tiny_models import frame_game, make_frames
 
 from ldf_video.api import train_frame
 from ldf_video.errors import CheckpointError, StoreError, UsageError
-from ldf_video.models.ali import AliModel
-from ldf_video.models.ali_game import AliGame
+from ldf_video.models.ali import AliGame, AliModel
 from ldf_video.models.frame import every, pixel_loss
-from ldf_video.models.noise import Part
+from ldf_video.models.game import Part
 from ldf_video.recipes import train_frame as pipeline
 from ldf_video.recipes.train_frame import FrameLevel
 from ldf_video.runs.held_out import split

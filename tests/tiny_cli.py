@@ -27,7 +27,7 @@ from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
 from ldf_video.recipes import train_frame
-from ldf_video.training import ema, loop
+from ldf_video.training import loop, optim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ def signal_after(number: int, count: int) -> None:
         for _ in range(count):
             stored.acquire()
 
-    encoder, batcher, average = frame_encoder.FrameEncoder, batches.Batcher, ema.Average
+    encoder, batcher, average = frame_encoder.FrameEncoder, batches.Batcher, optim.Average
     encoder.__call__ = when_due(encoder.__call__, wait=all_before)  # type: ignore[method-assign]
     batcher._deliver = noted(batcher._deliver)  # type: ignore[method-assign]
     average.update = when_due(average.update, wait=lambda: None)  # type: ignore[method-assign]

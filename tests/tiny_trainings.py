@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ldf_video.models.noise import Part
+    from ldf_video.models.game import Part
 
 STEPS = 6
 LOGGED = Cadence(log_steps=2)

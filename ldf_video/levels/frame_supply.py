@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.models.noise import Part
-from ldf_video.training.samplers import frame_indices
+from ldf_video.models.game import Part
+from ldf_video.training.update import frame_indices
 from ldf_video.video.pixels import to_model
 
 RESIDENT_SHARE = 0.1

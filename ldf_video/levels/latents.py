@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldf_video.errors import StoreError
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.samplers import frame_indices
+from ldf_video.training.update import frame_indices
 
 STATISTICS_FRAMES = 65_536
 """Frames from which the mean and spread of latents are taken at most."""

@@ -14,12 +14,11 @@ from torch import Tensor
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
-from ldf_video.models.game import Game
-from ldf_video.models.noise import Noise, Part
+from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.top import TopModel
 from ldf_video.runs.zoo import Loaded
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.samplers import Integers, windows
+from ldf_video.training.update import Integers, windows
 from ldf_video.video.pixels import from_model
 from ldf_video.video.write import VideoWriter, tile, write_sheet
 

@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ldf_video.models.ali import AliConfig, AliModel
-from ldf_video.models.ali_game import AliGame, AliGameConfig
+from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
-from ldf_video.models.gan import GanConfig
-from ldf_video.models.grid import CHANNELS_AT, GridConfig, GridModel, stride_of
-from ldf_video.models.grid_game import GridGame, GridGameConfig
+from ldf_video.models.grid import (
+    CHANNELS_AT,
+    GridConfig,
+    GridGame,
+    GridGameConfig,
+    GridModel,
+    stride_of,
+)
+from ldf_video.models.losses import GanConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.models.top import TopModel
 

@@ -17,12 +17,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.game import Game, Logs, Player, Tick
+from ldf_video.models.flow_network import KeysValues, LocalPath, TransformerLayer
+from ldf_video.models.game import Game, Logs, Noise, Player, Tick
 from ldf_video.models.layers import fourier_features, patchify, unpatchify
-from ldf_video.models.local import LocalPath
-from ldf_video.models.noise import Noise
 from ldf_video.models.top import TopModel
-from ldf_video.models.transformer import KeysValues, TransformerLayer
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ldf_video.models.game import Game, Logs, Player, Tick
-from ldf_video.models.noise import Part
+from ldf_video.models.game import Game, Logs, Part, Player, Tick
 
 
 class FrameShape(Protocol):

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
-from ldf_video.models.game import Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, GanGame
+from ldf_video.models.game import Logs, Noise, Player, Tick
 from ldf_video.models.layers import recompute_statistics
-from ldf_video.models.noise import Noise
-from ldf_video.models.restraint import Restraint
+from ldf_video.models.losses import GanConfig, GanGame, Restraint
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ldf_video.models.game import Logs, Player, Tick
-from ldf_video.models.gan import GanConfig, GanGame
-from ldf_video.models.restraint import Restraint
+from ldf_video.models.losses import GanConfig, GanGame, Restraint
 from ldf_video.models.top import TopModel
 
 

@@ -23,7 +23,7 @@ from ldf_video.levels.memory_plan import bytes_of
 from ldf_video.levels.memory_probe import RandomFrames, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
-from ldf_video.models.noise import Part
+from ldf_video.models.game import Part
 from ldf_video.progress import Progress
 from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.devices import choose_device, out_of_memory
@@ -53,8 +53,8 @@ from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.graphs import find_recorder
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
-from ldf_video.training.samplers import frame_indices
 from ldf_video.training.tracking import check_tracker
+from ldf_video.training.update import frame_indices
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import find_sources, search
 from ldf_video.video.write import write_sheet

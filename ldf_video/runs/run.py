@@ -20,7 +20,7 @@ from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig, check_parts
-from ldf_video.training.optimizers import check_optimizer
+from ldf_video.training.optim import check_optimizer
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.tracking import check_tracker
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ldf_video.errors import UsageError
-from ldf_video.models.noise import Part
+from ldf_video.models.game import Part
 from ldf_video.training.ranks import Ranks
 
 WARMUP_SHARE = 0.1

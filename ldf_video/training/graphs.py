@@ -20,8 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ldf_video.models.game import Logs
-from ldf_video.models.noise import StandingNoise
+from ldf_video.models.game import Logs, StaticNoise
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import Players, Update
@@ -177,7 +176,7 @@ class _Scene:
     def __init__(self, players: Players, update: Update, *, device: torch.device) -> None:
         self._players, self._kind_of = players, replace(update, batches=())
         self._batches = [torch.empty_like(batch) for batch in update.batches]
-        self._noises = [[StandingNoise(0, part) for part in players.parts] for _ in update.seeds]
+        self._noises = [[StaticNoise(0, part) for part in players.parts] for _ in update.seeds]
         self._share = torch.zeros((), dtype=torch.float64, device=device)
         self._names: list[str] = []
         self._rehearsals = 0

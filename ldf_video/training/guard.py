@@ -18,7 +18,7 @@ import numpy as np
 
 from ldf_video.errors import LdfError
 from ldf_video.models.game import Game
-from ldf_video.models.roth import RothRegularizer
+from ldf_video.models.losses import RothRegularizer
 
 NORM = "gradient_norm/"
 D, D_LOSS, PRESSURE = "discriminator", "discriminator", "pressure"

@@ -1,4 +1,8 @@
-"""The one training loop, for both levels: alternating players on Accelerate.
+"""What a training moves, as one thing that is saved and gone on from.
+
+What is trained, as the loop sees it, and for how long it has been.
+
+The one training loop, for both levels: alternating players on Accelerate.
 
 What an update sees and the noise it uses are functions of (seed, step, restarts), so a resumed run
 continues bit for bit where the hardware does arithmetic that way.
@@ -8,32 +12,129 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ldf_video.errors import CheckpointError, WriteError
 from ldf_video.interrupts import Interrupts, interrupts_held
-from ldf_video.models.game import Logs
+from ldf_video.models.game import Batch, Game, Logs, Part
 from ldf_video.models.layers import set_checkpointing
 from ldf_video.output import reason
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig, check_parts, own_parts
-from ldf_video.training.ema import Average
-from ldf_video.training.gradient_step import GradientStep
 from ldf_video.training.graphs import Recorder, Recordings
 from ldf_video.training.guard import BreakdownError, Guard, check_finite, pressure_limit
-from ldf_video.training.level import Clock, Level
+from ldf_video.training.optim import Average
 from ldf_video.training.ranks import Ranks, make_accelerator
-from ldf_video.training.recent import Recent
-from ldf_video.training.state import Learned
-from ldf_video.training.tracking import Tracker
-from ldf_video.training.update import Players, Update
+from ldf_video.training.tracking import Recent, Tracker
+from ldf_video.training.update import GradientStep, Players, Update
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that updates move.
+
+    Attributes:
+        game: the networks.
+        average: of the model's weights.
+        optimizers: one a player.
+        scaler: of the loss, where training is in fp16.
+    """
+
+    game: Game
+    average: Average
+    optimizers: Sequence[Any]
+    scaler: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers alone."""
+        state = {
+            "networks": self.game.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        if self.scaler is not None:  # fp16: how far the loss may be scaled
+            state["scaler"] = self.scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them back.
+
+        Raises:
+            RuntimeError, ValueError, KeyError, TypeError: they are of another training.
+        """
+        self.game.load_state_dict(state["networks"])
+        self.average.module.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+            _arrange(optimizer)
+        if self.scaler is not None and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def _arrange(optimizer: Any) -> None:
+    """Lay moments out in memory as their weights are here.
+
+    A loaded state keeps the order in which it was saved, on a machine that may use another, and a
+    fused optimizer takes both for numbers side by side.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+class Level(Protocol):
+    """What a level of the hierarchy gives to the loop: a game, and data to play it on."""
+
+    @property
+    def game(self) -> Game:
+        """The networks and their losses."""
+        ...
+
+    @property
+    def score(self) -> str:
+        """Which value of `evaluate` decides between checkpoints; the lower the better."""
+        ...
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
+        """One part of the batch of an update; after a restart another number stands for it."""
+
+    def calibration(self, device: torch.device) -> Batch:
+        """A large batch, always the same, for `Game.calibrate`."""
+
+    def evaluate(self, model: Any) -> Mapping[str, float]:
+        """Losses on data that is never trained on; nothing where there is none."""
+
+    def describe(self, model: Any, values: Mapping[str, float]) -> str:
+        """How good a model is, in a few words with units, from what `evaluate` gave."""
+
+    def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
+        """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
+
+
+@dataclass
+class Clock:
+    """Training time over all sittings, in seconds."""
+
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Of this sitting and those before."""
+        return self.before + time.monotonic() - self.started
+
 
 LAST_SAVE = timedelta(minutes=5)
 """How long the other processes wait for the first one's save before all of them stop."""

@@ -1,4 +1,7 @@
-"""Curves and pictures of a run for a viewer, through Accelerate's trackers."""
+"""What a few updates logged, until it becomes a line of metrics.
+
+Curves and pictures of a run for a viewer, through Accelerate's trackers.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 
 from ldf_video.errors import UsageError
+from ldf_video.models.game import Logs
+
+
+class Recent:
+    """What was logged since the last line of metrics; on the device until it is asked for."""
+
+    def __init__(self) -> None:
+        self._logs: list[Logs] = []
+
+    def add(self, logs: Logs) -> None:
+        """Take an update's."""
+        self._logs.append(logs)
+
+    def means(self) -> dict[str, float]:
+        """Of each name over the updates that logged it; waits for the device."""
+        names = {name for logs in self._logs for name in logs}
+        return {
+            name: torch.stack([e[name].float() for e in self._logs if name in e]).mean().item()
+            for name in sorted(names)
+        }
+
+    def clear(self) -> None:
+        """Begin a new line."""
+        self._logs.clear()
+
 
 TRACKERS = ("tensorboard",)
 

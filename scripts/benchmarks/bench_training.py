@@ -30,7 +30,7 @@ from ldf_video.progress import Progress
 from ldf_video.recipes.train_frame import FrameLevel
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
-from ldf_video.training.optimizers import state_bytes
+from ldf_video.training.optim import state_bytes
 
 ROWS: dict[str, dict[str, Any]] = {
     "as it is": {},

@@ -34,7 +34,7 @@ from ldf_video.models.grid import GridConfig
 from ldf_video.progress import Progress
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
-from ldf_video.training.optimizers import OPTIMIZERS
+from ldf_video.training.optim import OPTIMIZERS
 
 try:
     from ldf_video.recipes.train_frame import FrameLevel

@@ -34,12 +34,12 @@ from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_shape, latent_statistics
 from ldf_video.levels.top_level import TopLevel
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
-from ldf_video.models.noise import Noise
+from ldf_video.models.game import Noise
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
-from ldf_video.training.samplers import windows
+from ldf_video.training.update import windows
 
 WAYS = ("now", "shifted", "role")
 HIGH = 0.8

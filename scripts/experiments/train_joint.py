@@ -24,9 +24,9 @@ from torch import Tensor
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.frame_store import store_frames
-from ldf_video.models.gan import GanConfig
+from ldf_video.models.game import Noise, Part
 from ldf_video.models.joint import JointConfig, JointGame, JointModel
-from ldf_video.models.noise import Noise, Part
+from ldf_video.models.losses import GanConfig
 from ldf_video.progress import Progress
 from ldf_video.runs.devices import choose_device
 from ldf_video.runs.framing import geometry_of, make_geometry
@@ -35,7 +35,7 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, check_alone
-from ldf_video.training.samplers import windows
+from ldf_video.training.update import windows
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.write import write_sheet
 
