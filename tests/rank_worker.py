@@ -149,7 +149,7 @@ def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
     nn.utils.clip_grad_norm_ = look
     with float64():
         trainer = Trainer(Level(make()), directory, config=config, ranks=ranks)
-        logs = [trainer._update(0.0) for _ in range(2)]
+        logs = [trainer.update(0.0) for _ in range(2)]
     nn.utils.clip_grad_norm_ = whole_clip
     weights = {n: p.detach().clone() for n, p in trainer.level.game.named_parameters()}
     return {"gradients": gradients, "weights": weights, "logs": logs}
@@ -173,17 +173,21 @@ class BreakingLevel(Level):
         return batch * float("nan") if step == 5 and part.index == part.count - 1 else batch
 
 
-def recovered(ranks: Ranks, directory: Path) -> dict[str, Any]:
-    """Weights and restarts of a training that breaks down once."""
+def broken(ranks: Ranks, directory: Path) -> dict[str, Any]:
+    """Why a training ends that breaks down, and the step of the state that is there then."""
     directory.mkdir(exist_ok=True)
     config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1)
     cadence = Cadence(log_steps=2, save_seconds=-1.0)
     level = BreakingLevel(frame_game())
     trainer = Trainer(level, directory, config=config, ranks=ranks, cadence=cadence)
-    with Progress("test", unit="steps", quiet=True) as progress:
-        trainer.run(progress)
-    weights = {n: p.detach().clone() for n, p in level.game.named_parameters()}
-    return {"weights": weights, "restarts": trainer.guard.restarts, "step": trainer.step}
+    why = ""
+    try:
+        with Progress("test", unit="steps", quiet=True) as progress:
+            trainer.run(progress)
+    except LdfError as error:
+        why = str(error)
+    state = checkpoints.load_state(directory)
+    return {"why": why, "step": state and state["step"]}
 
 
 def failures_of_the_first(ranks: Ranks) -> list[str]:
@@ -222,7 +226,7 @@ def stopped(ranks: Ranks, directory: Path) -> dict[str, Any]:
     level = BreakingLevel(frame_game())
     config = TrainConfig(steps=4, batch_size=COUNT, seed=3, warmup_steps=1)
     trainer = Trainer(level, directory, config=config, ranks=ranks)
-    update, save_state = trainer._update, checkpoints.save_state
+    update, save_state = trainer.update, checkpoints.save_state
 
     def signalled(share: float) -> Any:
         if trainer.step == 1 and ranks.index == ranks.count - 1:
@@ -233,7 +237,7 @@ def stopped(ranks: Ranks, directory: Path) -> dict[str, Any]:
         time.sleep(0.5)
         save_state(*arguments)
 
-    trainer._update, checkpoints.save_state = signalled, slow  # type: ignore[method-assign]
+    trainer.update, checkpoints.save_state = signalled, slow  # type: ignore[method-assign]
     try:
         with Progress("test", unit="steps", quiet=True) as progress:
             trainer.run(progress)
@@ -250,7 +254,7 @@ if __name__ == "__main__":
     found: dict[str, Any] = statistics(ranks)
     for name in GAMES:
         found[name] = updates(name, ranks, directory)
-    found["recovered"] = recovered(ranks, directory / "recovered")
+    found["broken"] = broken(ranks, directory / "broken")
     found["failures"] = failures_of_the_first(ranks)
     found["last works"] = last_works(ranks, directory)
     found["stopped"] = stopped(ranks, directory / "stopped")

@@ -72,7 +72,7 @@ def gradients_of(
     with monkeypatch.context() as patched:
         patched.setattr(nn.utils, "clip_grad_norm_", look)
         chosen = {"batch_size": 16, "learning_rate": 0.0, **config}
-        logs = trainer_in(directory, level, **chosen)._update(0.25)
+        logs = trainer_in(directory, level, **chosen).update(0.25)
     return found, logs
 
 
@@ -128,7 +128,7 @@ def test_an_opponents_gradient_is_freed(tmp_path: Path) -> None:
     trainer.level.on_second_player = lambda step: held.extend(
         p.grad is not None for p in game.parameters()
     )
-    trainer._update(0.0)
+    trainer.update(0.0)
     assert not any(held)
     assert held
 

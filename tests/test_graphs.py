@@ -45,13 +45,13 @@ def trained(
     level = FrameGameLevel(game(), count=8)
     config = {"steps": steps, "batch_size": 8, **config}
     trainer = trainer_in(directory, level, recorder=recorder, **config)
-    logs = [trainer._update(step / steps) for step in range(steps)]
+    logs = [trainer.update(step / steps) for step in range(steps)]
     return trainer, [{name: value.item() for name, value in each.items()} for each in logs]
 
 
 def assert_close(ours: Trainer, theirs: Trainer) -> None:
     """All that updates move is alike: a recorded learning rate is of float32, all else double."""
-    mine, other = ours._learned().state_dict(), theirs._learned().state_dict()
+    mine, other = ours.state_dict(), theirs.state_dict()
     for part in ("networks", "average"):
         for name, value in mine[part].items():
             torch.testing.assert_close(value, other[part][name], rtol=1e-4, atol=1e-7)
@@ -126,13 +126,13 @@ def test_what_was_dropped_for_a_newcomer_is_recorded_again_without_rehearsals(
     real = {"a": Turn(False, False, False), "b": Turn(True, True, False)}
     game.kind = lambda step, progress: real[next(kinds)]
     for _ in range(4):
-        trainer._update(0.0)
+        trainer.update(0.0)
     assert (recorder.recorded, recorder.cleared) == (1, 2)
     for _ in range(4):
-        trainer._update(0.0)
+        trainer.update(0.0)
     assert (recorder.recorded, recorder.cleared) == (2, 4)
     for _ in range(3):
-        trainer._update(0.0)
+        trainer.update(0.0)
     assert (recorder.recorded, recorder.cleared) == (3, 4)  # a once more, b not
     assert recorder.rehearsed == 2 * REHEARSALS
 
@@ -140,9 +140,9 @@ def test_what_was_dropped_for_a_newcomer_is_recorded_again_without_rehearsals(
 def test_what_an_update_logs_is_not_written_over(tmp_path: Path) -> None:
     every_update = lambda: frame_game(roth={"interval": 1}, rest=0.0)  # noqa: E731
     trainer, _ = trained(tmp_path, every_update, Tape(), steps=12)
-    first = trainer._update(0.5)
+    first = trainer.update(0.5)
     kept = {name: value.item() for name, value in first.items()}
-    trainer._update(0.5)
+    trainer.update(0.5)
     assert {name: value.item() for name, value in first.items()} == kept
 
 
@@ -167,7 +167,7 @@ def test_a_recorded_run_goes_on_unrecorded_and_the_other_way_round(tmp_path: Pat
     for name, recorders in {"off": (Tape(), None), "on": (None, Tape())}.items():
         first = trainer_in(tmp_path / name, FrameGameLevel(), steps=16, recorder=recorders[0])
         while first.step < 8:
-            first._update(first.step / 16)
+            first.update(first.step / 16)
         first.save()
         second = trainer_in(tmp_path / name, FrameGameLevel(), steps=16, recorder=recorders[1])
         assert second.step == 8
@@ -179,10 +179,9 @@ def test_recordings_are_dropped_when_a_saved_state_is_loaded(tmp_path: Path) -> 
     recorder = Tape()
     trainer, _ = trained(tmp_path, lambda: frame_game(game_start=1.0), recorder, steps=6)
     assert recorder.recorded == 1
-    trainer.save()
-    trainer._resume()  # optimizers' moments stand elsewhere now
+    trainer.load_state_dict(trainer.state_dict())  # optimizers' moments stand elsewhere now
     for _ in range(REHEARSALS + 1):
-        trainer._update(0.5)
+        trainer.update(0.5)
     assert recorder.recorded == 2
 
 
@@ -263,11 +262,11 @@ def test_an_update_is_done_on_its_device_alone(
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: nullcontext())  # none on this device
     device = torch.device("meta")
-    game, left = make().to(device), {}
+    game, passed_on = make().to(device), {}
     share = torch.zeros((), dtype=torch.float64, device=device)
     with OneDevice() as watch:
         for player in game.players:
-            tick = Tick(0, 0.5, NoNumbers(0), Turn(True, True, penalised), share, left)
+            tick = Tick(0, 0.5, NoNumbers(0), Turn(True, True, penalised), share, passed_on)
             loss, logs = player.loss(torch.empty(8, 3, 32, 32, device=device), tick)
             loss.backward()
             assert {value.device for value in logs.values()} == {device}
@@ -288,8 +287,8 @@ def test_a_capture_that_fails_leaves_a_training_that_goes_on(tmp_path: Path) -> 
         loss=lambda x, tick: (loss(x, tick), float(x.sum().item()))[0],
     )
     for _ in range(8):
-        trainer._update(0.5)
-    assert trainer._recordings.trouble is not None
+        trainer.update(0.5)
+    assert trainer.recordings.trouble is not None
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     assert all(weight.isfinite().all() for weight in game.parameters())
 
@@ -303,9 +302,12 @@ def test_a_cuda_graph_is_the_training(
 ) -> None:
     more = {"steps": 24, "device": "cuda", "optimizer": optimizer}
     plain, expected = trained(tmp_path / "plain", make, None, **more)
-    ours, logs = trained(tmp_path / "ours", make, CudaGraphs(), **more)
-    assert ours._recordings.trouble is None
-    assert any(scene._again for scene in ours._recordings._scenes.values())
+    recorder = CudaGraphs()
+    record, recorded = recorder.record, []
+    recorder.record = lambda perform: (recorded.append(perform), record(perform))[1]  # type: ignore[method-assign]
+    ours, logs = trained(tmp_path / "ours", make, recorder, **more)
+    assert ours.recordings.trouble is None
+    assert recorded
     for mine, other in zip(logs, expected, strict=True):
         assert mine == pytest.approx(other, rel=1e-3, abs=1e-5)
     assert_close(ours, plain)

@@ -297,7 +297,7 @@ def test_a_step_moves_its_own_player_and_no_other_bit(name: str, tmp_path: Path)
     before = {key: _copy(network) for key, network in own.items()}
     trainer = Trainer(Level(game), tmp_path, config=TrainConfig(steps=2))
 
-    trainer._update(0.0)  # the penalty is due at step 0: it must not reach E and G either
+    trainer.update(0.0)  # the penalty is due at step 0: it must not reach E and G either
 
     for key, network in own.items():
         same = [torch.equal(a, b) for a, b in zip(before[key], network.parameters(), strict=True)]

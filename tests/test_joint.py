@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
+from joint_gan import JointConfig, JointGame, JointModel
 from tiny_models import tick
 
-from ldf_video.models.joint import JointConfig, JointGame, JointModel
 from ldf_video.models.layers import BatchNorm
 from ldf_video.models.losses import GanConfig
 

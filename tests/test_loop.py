@@ -52,10 +52,7 @@ def test_a_run_that_was_killed_after_a_save_ends_the_same_bit_for_bit(
     tmp_path: Path, straight: Path
 ) -> None:
     first = trainer_in(tmp_path)
-    while first.step < 3:
-        logs = first._update(first.step / STEPS)
-        first._log(logs, 0.0)
-    first.save()
+    first.level.on_batch = lambda step: first.save() if step == 3 else None
     first.level.on_second_player = raise_at(4, Killed())
     with pytest.raises(Killed):
         run(first)
@@ -118,7 +115,7 @@ def test_a_state_saved_in_another_order_of_memory_goes_on_the_same(tmp_path: Pat
         for name in ("plain", "rearranged"):
             first = trainer_in(tmp_path / name)
             while first.step < 3:
-                first._update(first.step / STEPS)
+                first.update(first.step / STEPS)
             first.save()
             level = FrameGameLevel()
             if name == "rearranged":
@@ -127,7 +124,7 @@ def test_a_state_saved_in_another_order_of_memory_goes_on_the_same(tmp_path: Pat
             for weight, moments in second.optimizers[0].state.items():
                 assert moments["exp_avg"].stride() == weight.stride()
             while second.step < STEPS:
-                second._update(second.step / STEPS)
+                second.update(second.step / STEPS)
             trainers.append(second)
         for weight, other in zip(*(t.level.game.parameters() for t in trainers), strict=True):
             torch.testing.assert_close(weight, other, rtol=0, atol=1e-9)
@@ -159,13 +156,12 @@ def test_a_loss_that_is_no_number_ends_the_run_and_what_was_saved_stays_good(
     tmp_path: Path, losses: list[float], cadence: Cadence
 ) -> None:
     trainer = trainer_in(tmp_path, OneNumber(losses), cadence=cadence, steps=len(losses))
-    trainer._update(0.0)
+    trainer.update(0.0)
     trainer.save()
     with pytest.raises(LdfError, match=r"broke down at step \d: .*loss not finite; .*--no-resume"):
         run(trainer)
     state = checkpoints.load_state(tmp_path)
     assert state is not None
-    assert len(state["guard"]["restarts"]) == 3  # it tried
     assert not state["done"]
     assert 1 <= state["step"] <= 2
     assert state["networks"]["model.weight"].isfinite().all()
@@ -269,7 +265,7 @@ def test_an_interrupt_that_cuts_an_update_saves_no_half_of_it(
     tmp_path: Path, straight: Path
 ) -> None:
     first = trainer_in(tmp_path)
-    first._update(first.step / STEPS)
+    first.update(first.step / STEPS)
     first.save()
     first.level.on_second_player = raise_at(2, KeyboardInterrupt())  # the first one has moved
     with pytest.raises(KeyboardInterrupt):
@@ -356,7 +352,7 @@ def test_the_optimizer_gets_the_rate_of_its_step(tmp_path: Path) -> None:
 
 def test_minutes_count_over_all_sittings(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, OneNumber([1.0] * 9), steps=None, minutes=1.0)
-    trainer._update(0.0)
+    trainer.update(0.0)
     trainer.clock.before = 60.0
     trainer.save()
     again = trainer_in(tmp_path, OneNumber([1.0] * 9), steps=None, minutes=1.0)
@@ -411,7 +407,7 @@ def test_a_run_with_8_bit_state_resumes_bit_for_bit(tmp_path: Path) -> None:
     run(trainer_in(tmp_path / "straight", optimizer="adam8bit"))
     first = trainer_in(tmp_path / "cut", optimizer="adam8bit")
     while first.step < 3:
-        first._update(first.step / STEPS)
+        first.update(first.step / STEPS)
     first.save()
     run(trainer_in(tmp_path / "cut", optimizer="adam8bit"))
     assert_same_state(tmp_path / "cut", tmp_path / "straight")

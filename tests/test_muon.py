@@ -155,7 +155,7 @@ def test_a_training_by_muon_goes_on_bit_for_bit(tmp_path: Path) -> None:
     run(trainer_in(tmp_path / "whole", optimizer="muon"))
     first = trainer_in(tmp_path / "parts", optimizer="muon")
     for _ in range(2):
-        first._update(first.step / STEPS)
+        first.update(first.step / STEPS)
     first.save()
     run(trainer_in(tmp_path / "parts", optimizer="muon"))
     assert_same_state(tmp_path / "whole", tmp_path / "parts")

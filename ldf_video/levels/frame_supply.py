@@ -56,7 +56,7 @@ class FrameSupply:
         """The frames (B, 3, H, W) in [-1, 1] of a part, the channels of a pixel side by side.
 
         Args:
-            number: what stands for the update.
+            number: of the update.
             part: of its batch.
             device: where they go.
         """
@@ -90,17 +90,13 @@ class _Draw:
 
 
 class ReadAhead:
-    """Reads what comes next in a thread: after update number n, that is n + 1.
-
-    After a restart updates go by other numbers (`Guard.draw`); nothing is read ahead then.
-    """
+    """Reads what comes next in a thread: after update number n, that is n + 1."""
 
     def __init__(self, read: Callable[[int, Part], npt.NDArray[Any]]) -> None:
         """Args: what reads the frames of a part of an update's batch."""
         self._read = read
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._begun: dict[Part, tuple[int, Future[npt.NDArray[Any]]]] = {}
-        self._last: dict[Part, int] = {}
 
     def __call__(self, number: int, part: Part) -> npt.NDArray[Any]:
         """What `read` gives, and begin to read the same part of the next one.
@@ -110,9 +106,7 @@ class ReadAhead:
         """
         begun, frames = self._begun.pop(part, (None, None))
         got = frames.result() if frames and begun == number else self._read(number, part)
-        if self._last.get(part, number - 1) == number - 1:
-            self._begun[part] = (number + 1, self._pool.submit(self._read, number + 1, part))
-        self._last[part] = number
+        self._begun[part] = (number + 1, self._pool.submit(self._read, number + 1, part))
         return got
 
 

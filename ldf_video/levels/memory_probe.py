@@ -25,9 +25,10 @@ from ldf_video.levels import memory_plan
 from ldf_video.levels.memory_plan import MIB, Footprint, Means, Plan, told, with_spare
 from ldf_video.runs.devices import MAX_WORKERS, num_cores
 from ldf_video.training.config import TrainConfig
-from ldf_video.training.loop import Level, Trainer
+from ldf_video.training.loop import Trainer
 from ldf_video.training.optim import state_bytes
 from ldf_video.training.ranks import Ranks
+from ldf_video.training.update import Level
 
 PARTS = {"cpu": (4, 8, 16, 32), "cuda": (4, 16, 64, 128)}
 """Frames of a part that are measured, as far as a budget lets them.

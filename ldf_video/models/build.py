@@ -24,17 +24,16 @@ from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
 
-FIRST_GRID: Settings = {"stride": 8, "linear": False}
-FIRST_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0, "level_shift": 1.0}
-"""What the first models' configs do not name."""
-FIRST_GAME: Settings = {"squared": 1.0}
-"""What the first grid games' configs do not name."""
-GONE = ("shortcut", "shortcut_share")
-"""What the first games' configs name beside: a loss whose weight was 0."""
+OLD_GRID: Settings = {"stride": 8, "linear": False}
+OLD_GRID_GAME: Settings = {"squared": 1.0}
+OLD_FLOW: Settings = {"patch": 0, "shared_noise": 0.0, "local_width": 0, "level_shift": 1.0}
+"""Values for keys that configs written before 2026-11-26 lack."""
+REMOVED = ("shortcut", "shortcut_share")
+"""Keys of a removed loss, ignored in old configs where its weight is 0."""
 VECTORS: Settings = {"patch": 0, "width": 256, "depth": 5, "local_width": 0}
-"""A flow of latents that are one vector a frame."""
+"""Shape of a flow for latents that are one vector a frame."""
 LONGEST_PATCH = 128
-"""Numbers in a patch: a token is to hold more."""
+"""Numbers in a patch at most: a token must hold more."""
 PRESETS = ("default", "paper")
 KINDS = ("flow", "mlp")
 
@@ -54,10 +53,10 @@ def frame_settings(
         preset: one of PRESETS.
         height: of a frame in pixels.
         width: of a frame in pixels.
-        like: the "model" of another's config, of this preset; all but the size is taken from it,
-            and the linear map is there in any case, as it changes nothing at first.
-        base_width: of E and G, where it is not the preset's own.
-        latent_noise: of the game, likewise. The paper's preset goes without both.
+        like: the "model" of another config of this preset, whose shape is taken over but for the
+            size; a linear map that it lacks is added, initialised to zero.
+        base_width: of E and G, in place of the preset's own.
+        latent_noise: of the game, likewise. The paper's preset has neither.
 
     Raises:
         ValueError: the networks cannot have that size.
@@ -67,7 +66,7 @@ def frame_settings(
     if preset == "paper":
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
-        shape = FIRST_GRID | shape | {"linear": True}
+        shape = OLD_GRID | shape | {"linear": True}
         return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
     stride = stride_of(height, width)
     shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
@@ -95,21 +94,21 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
     preset, settings = _kind_of(model, "preset", PRESETS)
     if preset == "paper":
         return AliModel(AliConfig(**settings))
-    return GridModel(GridConfig(**(FIRST_GRID | settings)))
+    return GridModel(GridConfig(**(OLD_GRID | settings)))
 
 
 def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
     """A fresh frame model with its discriminator, initialised from torch's global generator.
 
     Raises:
-        ValueError, TypeError: as `frame_model`; or the game has a loss that is no more.
+        ValueError, TypeError: as `frame_model`; or the game has a weight for a removed loss.
     """
     networks = frame_model(model)
     if isinstance(networks, AliModel):
         return AliGame(networks, AliGameConfig(**game))
     assert isinstance(networks, GridModel)
-    known = dict(game) if game.get("shortcut") else {k: v for k, v in game.items() if k not in GONE}
-    return GridGame(networks, GridGameConfig(**(FIRST_GAME | known if game else {})))
+    known = dict(game) if game.get("shortcut") else {k: v for k, v in game.items() if k not in REMOVED}
+    return GridGame(networks, GridGameConfig(**(OLD_GRID_GAME | known if game else {})))
 
 
 def top_settings(
@@ -127,7 +126,7 @@ def top_settings(
         latent_shape: of one frame, (channels, rows, columns).
         window: frames that the networks see at once.
         block: the flow's, frames.
-        like: the "model" of another's config, of this kind; the rest is taken from it.
+        like: the "model" of another config of this kind, whose other settings are taken over.
     """
     shape = _kind_of(like or {}, "kind", KINDS)[1]
     shape |= {"latent_shape": latent_shape, "window": window}
@@ -166,9 +165,9 @@ def top_model(model: Mapping[str, Any]) -> TopModel:
 
 
 def _flow_settings(settings: Settings) -> Settings:
-    """What a flow's config says, with what the first ones did not name."""
+    """A flow's settings, with those that old configs lack."""
     steps = settings.get("sampling_steps")
-    return FIRST_FLOW | ({} if steps is None else {"first_steps": steps}) | settings
+    return OLD_FLOW | ({} if steps is None else {"first_steps": steps}) | settings
 
 
 def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:

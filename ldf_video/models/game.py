@@ -45,7 +45,7 @@ class Noise:
 
     def __init__(self, seed: int, part: Part | None = None) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self.part = part or Part()
+        self.seed, self.part = seed, part or Part()
 
     def normal(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Standard normal numbers of a shape whose first axis counts the part's own rows.

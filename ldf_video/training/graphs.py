@@ -58,7 +58,7 @@ class CudaGraphs:
         self.clear()
 
     def rehearse(self, perform: Perform) -> Tensor:
-        """On the stream of the recording."""
+        """Do the work on the stream of the recording."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -67,7 +67,7 @@ class CudaGraphs:
         return result
 
     def record(self, perform: Perform) -> Perform:
-        """Memory that is free is given back to the device before."""
+        """Record the work; memory that is free is given back to the device first."""
         gc.collect()  # an old graph that Python drops in the middle of a capture would end it
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         trouble: str | None = None
@@ -88,7 +88,7 @@ class CudaGraphs:
         return again
 
     def clear(self) -> None:
-        """A pool that lost its last graph is not to be used again."""
+        """A pool that lost its last graph must not be used again."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def _abandon(self) -> None:
@@ -113,35 +113,33 @@ def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> Recorder | 
 
 
 class Recordings:
-    """Does updates, from a recording of their kind where there is one.
+    """Does updates in the place of `Players`, from a recording of their kind where there is one.
 
     Attributes:
         trouble: why updates are not recorded any more, if so.
     """
 
     def __init__(self, players: Players, recorder: Recorder, *, device: torch.device) -> None:
-        """Args: who plays, with optimizers made to be recorded; what records; where."""
+        """Record updates of `players`, whose optimizers were made for it, on a device."""
         self._players, self._recorder, self._device = players, recorder, device
-        self._scenes: dict[Hashable, _Scene] = {}
+        self._recordings: dict[Hashable, _Recording] = {}
         self.trouble: str | None = None
-        self._told = False
+        self._message: str | None = None
 
-    def news(self) -> str | None:
+    def pop_message(self) -> str | None:
         """What has just gone wrong, for people, once."""
-        if self.trouble is None or self._told:
-            return None
-        self._told = True
-        return f"updates cannot be recorded here, so they are slower: {self.trouble}"
+        message, self._message = self._message, None
+        return message
 
     def forget(self) -> None:
         """Drop all recordings: weights or optimizers stand elsewhere now."""
         self._erase()
-        self._scenes.clear()
+        self._recordings.clear()
 
     def _erase(self) -> None:
         """Drop what was recorded and give its memory back; it is recorded again when it is due."""
-        for scene in self._scenes.values():
-            scene.erase()
+        for recording in self._recordings.values():
+            recording.play_back = None
         self._players.game.zero_grad(set_to_none=True)  # gradients lie in that memory
         self._recorder.clear()
 
@@ -149,19 +147,20 @@ class Recordings:
         """Do an update; its logs."""
         if update.kind is None or self.trouble:
             return self._players.update(update)
-        scene = self._scenes.get(update.kind)
-        if scene is None:
-            scene = self._scenes[update.kind] = _Scene(self._players, update, device=self._device)
-        if scene.rehearses:
+        recording = self._recordings.get(update.kind)
+        if recording is None:
+            recording = _Recording(self._players, update, device=self._device)
+            self._recordings[update.kind] = recording
+        if recording.rehearsals < REHEARSALS:
             # That takes memory of its own. Beside recordings an update would need twice as much:
             # whoever joins a training halfway would break it.
             self._erase()
-        self._players.set_rates(update)
-        scene.set(update)
+        recording.set(update)
         try:
-            return scene.play(self._recorder)
+            return recording.play(self._recorder)
         except RecordingError as error:
             self.trouble = str(error)
+            self._message = f"updates cannot be recorded here, so they are slower: {error}"
         self.forget()
         return self._players.update(update)
 
@@ -170,35 +169,34 @@ class RecordingError(RuntimeError):
     """An update could not be recorded; no weight has moved."""
 
 
-class _Scene:
-    """Updates of one kind: what they are a function of, in memory that stays where it is."""
+class _Recording:
+    """Updates of one kind: what they are a function of, in memory that stays where it is.
+
+    Attributes:
+        rehearsals: that were done.
+        play_back: does the update again; None until it is recorded.
+    """
 
     def __init__(self, players: Players, update: Update, *, device: torch.device) -> None:
-        self._players, self._kind_of = players, replace(update, batches=())
+        self._players = players
         self._batches = [torch.empty_like(batch) for batch in update.batches]
-        self._noises = [[StaticNoise(0, part) for part in players.parts] for _ in update.seeds]
+        self._noises = [[StaticNoise(0, part) for part in players.parts] for _ in update.noises]
         self._share = torch.zeros((), dtype=torch.float64, device=device)
+        self._update = replace(
+            update, batches=self._batches, noises=self._noises, share=self._share
+        )
         self._names: list[str] = []
-        self._rehearsals = 0
-        self._again: Perform | None = None
+        self.rehearsals = 0
+        self.play_back: Perform | None = None
 
     def set(self, update: Update) -> None:
         """Write what an update is a function of to where it is read."""
-        for mine, batch in zip(self._batches, update.batches, strict=True):
-            mine.copy_(batch)
-        for noises, seed in zip(self._noises, update.seeds, strict=True):
-            for noise in noises:
-                noise.renew(seed)
+        for static, batch in zip(self._batches, update.batches, strict=True):
+            static.copy_(batch)
+        for static_noises, noises in zip(self._noises, update.noises, strict=True):
+            for static_noise, noise in zip(static_noises, noises, strict=True):
+                static_noise.renew(noise.seed)
         self._share.fill_(update.progress)
-
-    @property
-    def rehearses(self) -> bool:
-        """Whether the next update is still a rehearsal."""
-        return self._rehearsals < REHEARSALS
-
-    def erase(self) -> None:
-        """Drop the recording, if there is one."""
-        self._again = None
 
     def play(self, recorder: Recorder) -> Logs:
         """Do the update that was set.
@@ -206,24 +204,22 @@ class _Scene:
         Raises:
             RecordingError: it cannot be recorded.
         """
-        if self.rehearses:
-            self._rehearsals += 1
+        if self.rehearsals < REHEARSALS:
+            self.rehearsals += 1
             return self._named(recorder.rehearse(self._perform))
-        if self._again is None:
+        if self.play_back is None:
             self._players.game.zero_grad(set_to_none=True)
             try:
-                self._again = recorder.record(self._perform)
+                self.play_back = recorder.record(self._perform)
             except RuntimeError as error:
                 raise RecordingError(" ".join(str(error).split())[:160]) from error
-        return self._named(self._again().clone())  # the next playback writes over it
+        return self._named(self.play_back().clone())  # the next playback writes over it
 
     def _perform(self) -> Tensor:
         """All steps; the values that they log, (number of values,)."""
         with warnings.catch_warnings():  # of optimizers that are made for it and rehearse
             warnings.filterwarnings("ignore", message=".*capturable=True")
-            logs = self._players.play(
-                self._kind_of, self._batches, noises=self._noises, share=self._share
-            )
+            logs = self._players.update(self._update)
         self._names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
 

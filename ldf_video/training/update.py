@@ -1,15 +1,18 @@
-"""Which items an update sees: a function of (seed, step), so resuming needs no memory of it.
+"""One update, from the items of a batch to weights that have moved.
 
-One player's step on a batch: from its loss on each part to weights that have moved.
-
-One update: every player's step on one batch, and what the game makes of how they went.
+Which items it sees and the noise that it uses are functions of (seed, step): a training resumes
+bit for bit from its weights and the number of the step alone. `Players.draw` gives the batch, the
+noise and the learning rates of a step; `Players.update` takes every player's step on them, one
+after the other; `GradientStep.apply` is one player's: its loss (`ldf_video.models`), gradients that
+are accumulated over the parts of the batch and averaged over processes, clipping, the optimizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ldf_video.models.game import Batch, Game, Logs, Noise, Part, Player, Tick
-from ldf_video.training.config import TrainConfig
+from ldf_video.training.config import TrainConfig, own_parts
 from ldf_video.training.optim import make_optimizer
 from ldf_video.training.ranks import Ranks
 
@@ -54,42 +57,136 @@ def windows(
     return clips.astype(np.int64), (drawn - before).astype(np.int64)
 
 
-class GradientStep:
-    """Gradients are accumulated over the parts of a batch, averaged over processes and clipped.
+def noise_seed(seed: int, step: int, turn: int) -> int:
+    """A 63-bit seed of the noise of one player's step, `turn` its number among the players."""
+    mixed = np.random.SeedSequence((seed, step, turn)).generate_state(1, np.uint64)
+    return int(mixed[0] >> np.uint64(1))
 
-    They reach the player's own weights and no others.
+
+class Level(Protocol):
+    """What a level of the hierarchy gives to the loop: a game, and data to play it on."""
+
+    @property
+    def game(self) -> Game:
+        """The networks and their losses."""
+        ...
+
+    @property
+    def score(self) -> str:
+        """Which value of `evaluate` decides between checkpoints; the lower the better."""
+        ...
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
+        """One part of the batch of update `step`, a function of (seed, step)."""
+
+    def calibration(self, device: torch.device) -> Batch:
+        """A large batch, always the same, for `Game.calibrate`."""
+
+    def evaluate(self, model: Any) -> Mapping[str, float]:
+        """Losses on data that is never trained on; nothing where there is none."""
+
+    def describe(self, model: Any, values: Mapping[str, float]) -> str:
+        """How good a model is, in a few words with units, from what `evaluate` gave."""
+
+    def draw(self, model: Any, path: Path) -> npt.NDArray[np.uint8] | None:
+        """Write what a model does to `path`.png and beside it; the picture (H, W, 3), if any."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """All that an update is a function of, beside weights and learning rates.
 
     Attributes:
-        player: who moves.
-        optimizer: of its weights.
+        step: its number, from 0.
+        progress: share of the budget that is used, in [0, 1].
+        share: `progress` for arithmetic, as in `Tick`.
+        kind: as the game says.
+        batches: the parts of the batch that this process takes.
+        noises: for each player, one a part.
     """
+
+    step: int
+    progress: float
+    share: float | Tensor
+    kind: Hashable
+    batches: Sequence[Batch]
+    noises: Sequence[Sequence[Noise]]
+
+
+class Players:
+    """The players of a game, who take their steps one after the other."""
 
     def __init__(
         self,
-        player: Player,
-        game: Game,
+        level: Level,
         *,
         config: TrainConfig,
         accelerator: Accelerator,
         ranks: Ranks,
         recorded: bool = False,
     ) -> None:
-        """Make the player's optimizer.
+        """Make an optimizer for each player.
 
         Args:
-            player: who moves.
-            game: all networks.
+            level: the game and its data.
             config: of the training.
             accelerator: of the training.
             ranks: the processes that train together.
-            recorded: its steps are to be recorded and played back, so that the learning rate and
-                the optimizer's count of steps stand on the device.
+            recorded: updates are to be recorded and played back, so that learning rates and the
+                optimizers' counts of steps stand on the device.
 
         Raises:
-            UsageError: there is none of the config's name.
+            UsageError: there is no optimizer of the config's name.
         """
+        self.game, self.parts = level.game, own_parts(config, ranks)
+        self._level, self._config, self._device = level, config, accelerator.device
+        self.steps = [
+            GradientStep(player, level.game, config, accelerator, ranks, recorded=recorded)
+            for player in level.game.players
+        ]
+
+    def draw(self, step: int, progress: float) -> Update:
+        """The batch and the noise of a step; learning rates are set for it."""
+        # Asking for the kind waits for the device: what does not need it comes before.
+        batches = [self._level.batch(step, part, self._device) for part in self.parts]
+        kind = self.game.kind(step, progress)
+        rate = self._config.rate(step=step, progress=progress)
+        noises = []
+        for turn, player_step in enumerate(self.steps):
+            player_step.set_rate(rate * player_step.player.rate)
+            seed = noise_seed(self._config.seed, step, turn)
+            noises.append([Noise(seed, part) for part in self.parts])
+        return Update(step, progress, progress, kind, batches, noises)
+
+    def update(self, update: Update) -> Logs:
+        """Move all weights; what the losses log, means over the whole batch."""
+        logs: Logs = {}
+        passed_on: list[dict[str, Any]] = [{} for _ in update.batches]
+        for step, noises in zip(self.steps, update.noises, strict=True):
+            ticks = [
+                Tick(update.step, update.progress, noise, update.kind, update.share, shared)
+                for noise, shared in zip(noises, passed_on, strict=True)
+            ]
+            logs |= step.apply(list(zip(update.batches, ticks, strict=True)))
+        self.game.after_update(logs)
+        return logs
+
+
+class GradientStep:
+    """Moves the weights of one player, and no others, by the gradient of its loss."""
+
+    def __init__(
+        self,
+        player: Player,
+        game: Game,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        ranks: Ranks,
+        *,
+        recorded: bool,
+    ) -> None:
         self.player, self._game = player, game
-        self._config, self._accelerator, self._ranks = config, accelerator, ranks
+        self._max_norm, self._accelerator, self._ranks = config.gradient_norm, accelerator, ranks
         self._parameters = [p for network in player.networks for p in network.parameters()]
         self._rate = None
         if recorded:  # float32 is what fused Adam reads
@@ -113,7 +210,7 @@ class GradientStep:
             if "capturable" in group:
                 group["capturable"] = self._rate is not None
 
-    def take(self, parts: Sequence[tuple[Batch, Tick]]) -> Logs:
+    def apply(self, parts: Sequence[tuple[Batch, Tick]]) -> Logs:
         """Move the player's weights, unless it sits this update out.
 
         Args:
@@ -134,15 +231,15 @@ class GradientStep:
             if loss.requires_grad:
                 self._accelerator.backward(loss / len(parts))
             each.append(logs)
-        norm = self._move() if loss.requires_grad else {}
+        norm = self._step() if loss.requires_grad else {}
         return self._means(each) | norm
 
-    def _move(self) -> Logs:
+    def _step(self) -> Logs:
         """Step by the gradients that are there; their norm, where there was a step."""
         self._ranks.mean([p.grad for p in self._parameters if p.grad is not None])
         # fp16's; by itself it takes every player's
         self._accelerator.unscale_gradients(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
         self.optimizer.step()
         # fp16: where the loss was scaled too high the weights stay, and the next scale is lower. A
         # fused Adam sees to that itself, so that `step_was_skipped` does not always tell.
@@ -159,70 +256,3 @@ class GradientStep:
         )
         self._ranks.mean([means])
         return dict(zip(each[0], means, strict=True))
-
-
-@dataclass(frozen=True)
-class Update:
-    """All that an update is a function of, beside the weights.
-
-    Attributes:
-        step: its number, from 0.
-        progress: share of the budget that is used, in [0, 1].
-        kind: as the game says.
-        batches: the parts of the batch that this process takes.
-        seeds: of the noise of each player's step.
-        rates: learning rate of each player.
-    """
-
-    step: int
-    progress: float
-    kind: Hashable
-    batches: Sequence[Batch]
-    seeds: Sequence[int]
-    rates: Sequence[float]
-
-
-class Players:
-    """The players of a game, who take their steps one after the other."""
-
-    def __init__(self, game: Game, steps: Sequence[GradientStep], parts: Sequence[Part]) -> None:
-        """Args: the game, a step for each of its players, the parts of a batch that it takes."""
-        self.game, self.steps, self.parts = game, steps, parts
-
-    def update(self, update: Update) -> Logs:
-        """Do an update; its logs."""
-        self.set_rates(update)
-        noises = [[Noise(seed, part) for part in self.parts] for seed in update.seeds]
-        return self.play(update, update.batches, noises=noises, share=update.progress)
-
-    def set_rates(self, update: Update) -> None:
-        """Set the learning rates of an update."""
-        for step, rate in zip(self.steps, update.rates, strict=True):
-            step.set_rate(rate)
-
-    def play(
-        self,
-        update: Update,
-        batches: Sequence[Batch],
-        *,
-        noises: Sequence[Sequence[Noise]],
-        share: float | Tensor,
-    ) -> Logs:
-        """Take everyone's step.
-
-        Args:
-            update: which one.
-            batches: the parts of its batch.
-            noises: for each player, one a part.
-            share: its progress, for arithmetic.
-        """
-        logs: Logs = {}
-        left: list[dict[str, Any]] = [{} for _ in batches]
-        for step, chances in zip(self.steps, noises, strict=True):
-            ticks = [
-                Tick(update.step, update.progress, noise, update.kind, share, shared)
-                for noise, shared in zip(chances, left, strict=True)
-            ]
-            logs |= step.take(list(zip(batches, ticks, strict=True)))
-        self.game.after_update(logs)
-        return logs

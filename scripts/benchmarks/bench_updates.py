@@ -106,8 +106,8 @@ def child(options: argparse.Namespace) -> None:
         trainer.look = lambda *_: None  # type: ignore[method-assign]
         trainer.save = lambda done=False: None  # type: ignore[method-assign]
         trainer.run(Progress("bench", unit="steps", quiet=True))
-    if "recorder" in more and trainer._recordings.trouble:
-        raise SystemExit(trainer._recordings.trouble)
+    if "recorder" in more and trainer.recordings.trouble:
+        raise SystemExit(trainer.recordings.trouble)
     if device == "cuda":
         torch.cuda.synchronize()
         starts.append(time.perf_counter())

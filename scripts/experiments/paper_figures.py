@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from joint_gan import JointConfig, JointModel
 from pacman_sheet import Clips, rounded
 from train_joint import generate_clips
 
-from ldf_video.models.joint import JointConfig, JointModel
 from ldf_video.recipes.generate import decode, video_generator
 from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints

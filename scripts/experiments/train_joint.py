@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from joint_gan import JointConfig, JointGame, JointModel
 from torch import Tensor
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.frame_store import store_frames
 from ldf_video.models.game import Noise, Part
-from ldf_video.models.joint import JointConfig, JointGame, JointModel
 from ldf_video.models.losses import GanConfig
 from ldf_video.progress import Progress
 from ldf_video.runs.devices import choose_device
