@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from float64 import float64
 from tiny_models import ali_game, flow, frame_game, mlp_game
+from tiny_trainings import SmallLevel
 from torch import Tensor, nn
 
 from ldf_video.cli import leave
@@ -62,13 +63,8 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class Level:
+class Level(SmallLevel):
     """A function of the step for a game of either level."""
-
-    score = "none"
-
-    def __init__(self, game: Game) -> None:
-        self.game = game
 
     def batch(self, step: int, part: Part, device: torch.device) -> Any:
         config = self.game.model.config
@@ -157,16 +153,6 @@ def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
 
 class BreakingLevel(Level):
     """The last process alone has numbers that are none, in one update."""
-
-    def calibration(self, device: torch.device) -> None: ...
-
-    def describe(self, model: Any, values: Any) -> str:
-        return ""
-
-    def draw(self, model: Any, path: Path) -> None: ...
-
-    def evaluate(self, model: Any) -> dict[str, float]:
-        return {}
 
     def batch(self, step: int, part: Part, device: torch.device) -> Any:
         batch = super().batch(step, part, device)

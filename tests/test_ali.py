@@ -1,23 +1,31 @@
-"""The paper's networks: ALI's table layer by layer, sizes, and that items do not see each other."""
+"""The paper's frame model: ALI's table layer by layer, its game, calibrated averages."""
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tiny_models import ALI, ali_model
+from tiny_models import ALI, ali_game, ali_model, tick
 from torch import nn
 
 from ldf_video.models.ali import (
     AliConfig,
     AliDiscriminator,
     AliEncoder,
+    AliGame,
+    AliGameConfig,
     AliGenerator,
     AliModel,
     Shortcut,
 )
 from ldf_video.models.layers import BatchNorm
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def layers_of(network: nn.Module) -> list[tuple[int, int, int, int]]:
@@ -171,3 +179,130 @@ def test_weights_start_as_said() -> None:
     weights = D.of_latent[2][0].weight  # He's, for leaky ReLU of slope 0.1 after 512 inputs
     assert weights.std().item() == pytest.approx((2 / (1 + 0.1**2) / 512) ** 0.5, rel=0.02)
     assert all(p.abs().max() == 0 for name, p in D.named_parameters() if name.endswith("bias"))
+
+
+def frames(count: int = 8, seed: int = 0) -> torch.Tensor:
+    numbers = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, 32, 32, generator=numbers) * 2 - 1
+
+
+def fresh_game() -> AliGame:
+    torch.manual_seed(0)
+    return AliGame(AliModel(ALI), AliGameConfig())
+
+
+def gradients(network: nn.Module) -> dict[str, torch.Tensor | None]:
+    return {name: p.grad for name, p in network.named_parameters()}
+
+
+def test_binary_cross_entropy_starts_at_2_ln_2_and_the_penalty_at_0() -> None:
+    game = fresh_game()
+    loss, logs = game.discriminator_loss(frames(), tick(game))
+    assert logs["discriminator"].item() == pytest.approx(2 * math.log(2))
+    assert logs["roth"].item() == 0
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    _, logs = game.encoder_generator_loss(frames(), tick(game))
+    assert logs["encoder_generator"].item() == pytest.approx(2 * math.log(2))
+
+
+def test_the_shortcut_reaches_es_trunk_and_gs_trunk_and_goes_around_the_latents() -> None:
+    game = ali_game()
+    hidden = game.model.encoder.hidden(frames())
+    game.shortcut(hidden, game.model.generator).square().mean().backward()
+    for name, gradient in gradients(game.model).items():
+        around = name.startswith(("encoder.head", "generator.stem"))
+        assert (gradient is None) is around, name
+
+
+def test_the_shortcut_is_no_part_of_the_model_that_is_kept() -> None:
+    assert not any("shortcut" in name for name in ali_game().model.state_dict())
+
+
+def test_pixel_terms_by_hand() -> None:
+    game = ali_game()
+
+    class Half(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(z), 3, 32, 32), 0.5)
+
+        def trunk(self, h: torch.Tensor) -> torch.Tensor:
+            return self(h)
+
+    game.model.generator = Half()
+    _, logs = game.encoder_generator_loss(torch.zeros(8, 3, 32, 32), tick(game))
+    assert logs["pixels"].item() == pytest.approx(0.5 + 0.25)
+    assert logs["shortcut"].item() == pytest.approx(0.5 + 0.25)
+
+
+def test_the_loss_is_the_weighted_sum_of_what_is_logged() -> None:
+    game = ali_game(reconstruction=3.0, shortcut=5.0, moments=7.0)
+    loss, logs = game.encoder_generator_loss(frames(), tick(game))
+    expected = (
+        logs["encoder_generator"] + 3 * logs["pixels"] + 5 * logs["shortcut"] + 7 * logs["moments"]
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_latents_in_the_game_are_gaussian_with_at_least_the_least_spread() -> None:
+    game = ali_game(least_std=0.5)
+    with torch.no_grad():
+        game.model.encoder.head.bias.fill_(-5.0)  # means and logs of the spread
+        game.model.encoder.head.weight.zero_()
+    hidden = game.model.encoder.hidden(frames(64))
+    drawn, std = game._infer(hidden, tick(game, 3).noise)
+    least = (0.5**2 + math.exp(-10)) ** 0.5
+    torch.testing.assert_close(std, torch.full_like(std, least))
+    expected = -5 + least * tick(game, 3).noise.normal(64, 8, 1, 1)
+    torch.testing.assert_close(drawn, expected)
+
+
+def test_a_latent_thinner_than_the_least_spread_can_widen_again() -> None:
+    game = ali_game(least_std=0.5)
+    with torch.no_grad():
+        game.model.encoder.head.weight.zero_()
+        game.model.encoder.head.bias.fill_(math.log(0.1))
+    _, std = game._infer(game.model.encoder.hidden(frames(4)), tick(game).noise)
+    std.sum().backward()
+    # d/dl sqrt(a^2 + exp(2 l)) = exp(2 l) / std, of 4 frames
+    expected = 4 * 0.01 / 0.26**0.5
+    found = game.model.encoder.head.bias.grad[8:]
+    torch.testing.assert_close(found, torch.full((8,), expected))
+
+
+def test_calibrated_averages_give_what_batch_statistics_give() -> None:
+    game = ali_game()
+    average = copy.deepcopy(game.model).eval().requires_grad_(False)
+    x = frames(32)
+    stale = average.encoder(x)
+
+    game.calibrate(average, x)
+
+    assert not average.training
+    z = average.encoder(x)
+    assert not torch.allclose(z, stale, rtol=0.1)
+    with_batch = copy.deepcopy(average).train()
+    # torch keeps the unbiased variance and normalises by the biased one: 1/32 or less apart.
+    torch.testing.assert_close(z, with_batch.encoder(x), rtol=0.1, atol=0.02)
+    y, y_with_batch = average.generator(z), with_batch.generator(z)
+    assert (y - y_with_batch).abs().max() < 0.1 * y.std()
+    game.calibrate(average, x)
+    assert torch.equal(average.encoder(x), z)  # it does not drift
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(average.parameters(), game.model.parameters(), strict=True)
+    )
+
+
+def test_calibration_leaves_momenta_as_they_were() -> None:
+    game = ali_game()
+    game.calibrate(game.model, frames())
+    norms = [part for part in game.model.modules() if hasattr(part, "momentum")]
+    assert len(norms) == 12
+    assert {norm.momentum for norm in norms} == {0.1}
+
+
+def test_a_step_of_training_updates_running_statistics_of_e_and_g_only_by_their_batches() -> None:
+    game = ali_game()
+    before = game.model.encoder.trunk[0][1].running_mean.clone()
+    game.encoder_generator_loss(frames(), tick(game))
+    assert not torch.equal(game.model.encoder.trunk[0][1].running_mean, before)

@@ -263,10 +263,11 @@ def test_an_update_is_done_on_its_device_alone(
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: nullcontext())  # none on this device
     device = torch.device("meta")
     game, passed_on = make().to(device), {}
-    share = torch.zeros((), dtype=torch.float64, device=device)
+    progress = torch.zeros((), dtype=torch.float64, device=device)
     with OneDevice() as watch:
         for player in game.players:
-            tick = Tick(0, 0.5, NoNumbers(0), Turn(True, True, penalised), share, passed_on)
+            turn = Turn(True, True, penalised)
+            tick = Tick(0, progress, NoNumbers(0), turn, passed_on)
             loss, logs = player.loss(torch.empty(8, 3, 32, 32, device=device), tick)
             loss.backward()
             assert {value.device for value in logs.values()} == {device}

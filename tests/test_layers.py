@@ -1,4 +1,4 @@
-"""Blocks with a state (batch norm, its statistics, stacks that compute twice), and patches."""
+"""Batch norm, stacks that compute twice, patches, and statistics over processes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from ldf_video.models.layers import (
     BatchNorm,
     Stack,
+    apart,
+    gathered,
+    joined,
+    mean_over_processes,
     patchify,
     recompute_statistics,
     set_checkpointing,
@@ -120,3 +125,27 @@ def test_unpatchify_is_the_inverse_of_patchify(
     patches = patchify(grids, patch)
     assert torch.equal(unpatchify(patches, shape, patch), grids)
     assert patches.square().sum() == pytest.approx(grids.square().sum().item())  # zeros beside it
+
+
+def test_of_one_process_everything_is_the_identity() -> None:
+    x = torch.randn(4, 3, requires_grad=True)
+    assert joined() == 1
+    assert gathered(x) is x
+    assert mean_over_processes(x) is x
+
+
+def test_apart_a_process_is_alone_and_joined_again_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    assert joined() == 3
+    with apart():
+        with apart():
+            assert joined() == 1
+        assert joined() == 1
+        assert mean_over_processes(x := torch.ones(2)) is x  # waits for nobody
+    assert joined() == 3
+    with pytest.raises(RuntimeError, match="on the way"), apart():
+        raise RuntimeError("on the way")
+    assert joined() == 3

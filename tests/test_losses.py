@@ -1,18 +1,34 @@
-"""Losses against numbers worked out by hand."""
+"""Losses against numbers worked out by hand, the penalty on D, and a D that rests."""
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tiny_models import mlp_game, tick
+from tiny_trainings import LatentLevel, run, trainer_in
+from torch import nn
 
+from ldf_video.models.game import Part
 from ldf_video.models.losses import (
+    PENALTIES,
+    GanConfig,
+    Restraint,
+    RothConfig,
+    RothRegularizer,
+    as_roth,
     binary_loss,
     moment_penalty,
     relativistic_loss,
     roth_penalty,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_relativistic_loss_is_ln_2_where_nothing_wins() -> None:
@@ -154,3 +170,152 @@ def test_moment_penalty_needs_two_rows_a_half() -> None:
     assert moment_penalty(torch.randn(4, 2)).isfinite()
     with pytest.raises(ValueError, match=r"got a batch of 3, expected at least 4"):
         moment_penalty(torch.randn(3, 2))
+
+
+def test_it_is_due_every_interval_and_scaled_up_by_it() -> None:
+    regularizer = RothRegularizer(RothConfig(gamma=2.0, gamma_floor=0.25, interval=3))
+    assert [step for step in range(8) if regularizer.is_due(step)] == [0, 3, 6]
+    for progress, gamma in ((0.0, 2.0), (0.5, 1.0), (1.0, 0.5)):  # geometric
+        assert regularizer.weight(progress).item() == pytest.approx(0.5 * 3 * gamma)
+    regularizer.pressure.fill_(10)
+    assert regularizer.weight(0.0).item() == pytest.approx(0.5 * 3 * 2 * 10)
+
+
+def test_pressure_rises_while_d_wins_and_falls_back_to_1() -> None:
+    regularizer = RothRegularizer(RothConfig(target=0.4, pressure_rate=0.5, pressure_limit=4.0))
+    for expected in (math.exp(0.5), math.exp(1.0), 4.0, 4.0):
+        regularizer.press(torch.tensor(0.39))
+        assert regularizer.pressure.item() == pytest.approx(expected)
+    for expected in (4 * math.exp(-0.5), 4 * math.exp(-1.0), 1.0, 1.0):
+        regularizer.press(torch.tensor(0.41))
+        assert regularizer.pressure.item() == pytest.approx(expected)
+
+
+def test_pressure_is_saved_and_is_no_weight() -> None:
+    regularizer = RothRegularizer(RothConfig())
+    assert list(regularizer.state_dict()) == ["pressure"]
+    assert list(regularizer.parameters()) == []
+
+
+class Counted(nn.Module):
+    """A linear D that notes the precision of what it is given and gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_x, self.of_z = nn.Linear(3, 1), nn.Linear(2, 1)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        logits = (self.of_x(x) + self.of_z(z)).squeeze(1)
+        self.seen += [x.dtype, z.dtype, logits.dtype]
+        return logits
+
+
+def pairs(dtype: torch.dtype = torch.float32) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    numbers = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randn(4, 3, generator=numbers).to(dtype),
+            torch.randn(4, 2, generator=numbers).to(dtype),
+        )
+        for _ in range(2)
+    ]
+
+
+def test_under_autocast_the_penalty_is_in_float32() -> None:
+    D, (real, fake) = Counted(), pairs(torch.bfloat16)
+    regularizer = RothRegularizer(RothConfig())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        D(*real)
+        assert D.seen[-1] == torch.bfloat16  # autocast is at work
+        D.seen.clear()
+        penalty = sum(regularizer.penalty(D, real=real, fake=fake))
+        loss = regularizer.weight(0.0) * penalty
+    assert set(D.seen) == {torch.float32}
+    assert penalty.dtype == loss.dtype == torch.float32
+    plain = regularizer.penalty(D, real=[x.float() for x in real], fake=[x.float() for x in fake])
+    assert torch.equal(penalty, sum(plain))
+
+
+@pytest.mark.parametrize("offset", [0.0, 18.0, -18.0])
+def test_the_penalties_of_a_d_whose_logits_have_an_offset(offset: float) -> None:
+    """By hand, of D(x, z) = w x + v z + b, whose gradient is (w, v) everywhere."""
+    D, (real, fake) = Counted(), pairs()
+    with torch.no_grad():
+        D.of_z.bias.fill_(offset)
+    high, low = (D(*inputs).detach() for inputs in (real, fake))
+    steep = torch.cat([D.of_x.weight, D.of_z.weight], 1).square().sum().item()
+    pair = torch.sigmoid(low - high).square().mean().item()
+    expected = {
+        "roth": (torch.sigmoid(-high).square().mean(), torch.sigmoid(low).square().mean()),
+        "pair": (pair, pair),
+        "r1r2": (1.0, 1.0),
+    }
+    assert tuple(expected) == PENALTIES
+    for name, weights in expected.items():
+        found = RothRegularizer(RothConfig(penalty=name)).penalty(D, real=real, fake=fake)
+        for side, weight in zip(found, weights, strict=True):
+            assert side.item() == pytest.approx(float(weight) * steep, rel=1e-5)
+    sum(found).backward()
+    assert D.of_x.weight.grad.abs().max() > 0
+    assert all(part.grad is None for part in (*real, *fake))
+    if offset:  # Roth's weights then switch one side off; the pair's error does not see an offset
+        assert min(expected["roth"]) < 1e-10
+        assert pair > 0.01
+
+
+def test_an_unknown_penalty_is_refused_and_an_old_config_keeps_roths() -> None:
+    with pytest.raises(ValueError, match=r"penalty 'r3': expected roth, pair, r1r2"):
+        RothConfig(penalty="r3")
+    assert as_roth({"gamma": 2.0}).penalty == "roth"
+
+
+SHAPE = (4, 1, 1)
+
+
+def weights_after(steps: int, *, rest: float, path: Path, accumulate: int = 1) -> list[Any]:
+    game = mlp_game(rest=rest)
+    options = {"batch_size": 16, "accumulate": accumulate, "warmup_steps": 1}
+    run(trainer_in(path, LatentLevel(game), steps=steps, **options))
+    return [game, *(p.detach().clone() for p in game.discriminator.parameters())]
+
+
+def test_d_rests_the_update_after_a_loss_under_the_bound() -> None:
+    restraint = Restraint(RothConfig(), rest=0.4)
+    decisions = []
+    for loss in (0.5, 0.39, 0.41):
+        restraint.observe({"discriminator": torch.tensor(loss)})
+        decisions.append(restraint.resting.item())
+    assert decisions == [False, True, False]
+
+
+def test_a_resting_d_says_its_loss_without_a_gradient_or_a_penalty() -> None:
+    game = mlp_game(rest=100.0)
+    batch = LatentLevel(game).batch(0, Part(), torch.device("cpu"))
+    moving, moving_logs = game.discriminator_loss(batch, tick(game))
+    game.after_update(moving_logs)
+    resting, logs = game.discriminator_loss(batch, tick(game, step=1))
+    assert moving.requires_grad
+    assert not resting.requires_grad
+    assert "roth" in moving_logs
+    assert "roth" not in logs
+    assert logs["discriminator"] == moving_logs["discriminator"]
+    assert (moving_logs["resting"], logs["resting"]) == (0, 1)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resting_d_does_not_move_and_the_other_side_does(tmp_path: Path, accumulate: int) -> None:
+    _, *before = weights_after(1, rest=100.0, path=tmp_path / "one", accumulate=accumulate)
+    game, *after = weights_after(4, rest=100.0, path=tmp_path / "four", accumulate=accumulate)
+    _, *moved = weights_after(4, rest=0.0, path=tmp_path / "never", accumulate=accumulate)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+    fresh = mlp_game(rest=100.0)
+    pairs = zip(game.model.parameters(), fresh.model.parameters(), strict=True)
+    assert all(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_config_comes_back_from_json() -> None:
+    config = GanConfig(roth=RothConfig(gamma=3.0), rest=0.25)
+    assert GanConfig(**json.loads(json.dumps(asdict(config)))) == config
+    assert GanConfig().rest == pytest.approx(0.5 * GanConfig().roth.target)

@@ -72,24 +72,6 @@ def test_d_sees_how_long_a_clip_is() -> None:
     assert D(zeros, torch.ones(1, WINDOW)) != D(zeros, torch.tensor([[1.0, 1, 0, 0, 0]]))
 
 
-def test_each_players_gradient_reaches_its_own_weights_alone() -> None:
-    batch = latents(4), torch.ones(4, WINDOW, dtype=torch.bool)
-    game = mlp_game()
-    loss, logs = game.discriminator_loss(batch, tick(game, step=0))
-    loss.backward()
-    assert logs["roth"] > 0
-    assert all(p.grad is None for p in game.model.parameters())
-    assert all(p.grad is not None for p in game.discriminator.parameters())
-    game = mlp_game()
-    game.discriminator.requires_grad_(False)
-    game.generator_loss(batch, tick(game))[0].backward()
-    assert all(p.grad is None for p in game.discriminator.parameters())
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in game.model.parameters())
-    owned = [id(p) for player in game.players for n in player.networks for p in n.parameters()]
-    assert len(owned) == len(set(owned))
-    assert set(owned) == {id(p) for p in game.parameters()}
-
-
 def test_a_constant_discriminator_loses_2_ln_2() -> None:
     game = mlp_game()
     with torch.no_grad():

@@ -79,6 +79,22 @@ class FrameGameLevel(SmallLevel):
         return torch.rand(self.count, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
 
 
+class LatentLevel(SmallLevel):
+    """Windows of random latents, some of them padded."""
+
+    count = 16
+
+    def __init__(self, game: Game) -> None:
+        super().__init__(game)
+        self.config = game.model.config
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Any:
+        shape, t = self.config.latent_shape, self.config.window
+        generator = torch.Generator().manual_seed(step)
+        mask = torch.arange(t) < torch.randint(1, t + 1, (16, 1), generator=generator)
+        return part.of(torch.randn(16, t, *shape, generator=generator)), part.of(mask)
+
+
 class OneNumberGame(Game):
     """A game of one weight, whose loss is the weight times what the batch says."""
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ldf_video.models.frame import FrameGame, FrameModel, every
 from ldf_video.models.game import Logs, Noise, Tick
 from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics
-from ldf_video.models.losses import GanConfig, GanGame, Restraint, binary_loss, moment_penalty
+from ldf_video.models.losses import GanConfig, binary_loss, moment_penalty
 
 
 @dataclass(frozen=True)
@@ -251,19 +251,17 @@ class AliGameConfig(GanConfig):
     least_std: float = 0.2
 
 
-class AliGame(GanGame, FrameGame):
+class AliGame(FrameGame):
     """E and G against D, as `FrameGame` says. E's latents are Gaussian in the game."""
 
     model: AliModel
     discriminator: AliDiscriminator
 
     def __init__(self, model: AliModel, config: AliGameConfig) -> None:
-        super().__init__()
+        D = AliDiscriminator(model.config)
+        super().__init__(model, D, roth=config.roth, rest=config.rest)
         self.config = config
-        self.model = model
-        self.discriminator = AliDiscriminator(model.config)
         self.shortcut = Shortcut(model.config)
-        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def encoder_generator(self) -> list[nn.Module]:
@@ -271,7 +269,10 @@ class AliGame(GanGame, FrameGame):
         return [self.model, self.shortcut]
 
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """D scores inferred pairs high and generated ones low, within Roth's bound on its slope."""
+        """What D minimises: softplus(-D(x, E(x))) + softplus(D(G(z), z)) + Roth's penalty.
+
+        ALI (2017), section 2, by `binary_loss`; the paper's objective in section 2.2.
+        """
         with torch.no_grad():
             inferred, _ = self._infer(self.model.encoder.hidden(x), tick.noise)
             z = tick.noise.normal(*inferred.shape, device=x.device)
@@ -279,7 +280,10 @@ class AliGame(GanGame, FrameGame):
         return self.contest(self.discriminator, real=(x, inferred), fake=(generated, z), tick=tick)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """E and G make D exchange the two kinds of pair, and G undo E."""
+        """What E and G minimise: D's loss with the two kinds of pair exchanged, and more.
+
+        Reconstruction and shortcut reconstruction (the paper, section 3.1), moments of the latents.
+        """
         c, D, G = self.config, self.discriminator, self.model.generator
         hidden = self.model.encoder.hidden(x)
         inferred, std = self._infer(hidden, tick.noise)

@@ -107,7 +107,7 @@ def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
     if isinstance(networks, AliModel):
         return AliGame(networks, AliGameConfig(**game))
     assert isinstance(networks, GridModel)
-    known = dict(game) if game.get("shortcut") else {k: v for k, v in game.items() if k not in REMOVED}
+    known = {k: v for k, v in game.items() if k not in REMOVED or game.get("shortcut")}
     return GridGame(networks, GridGameConfig(**(OLD_GRID_GAME | known if game else {})))
 
 

@@ -131,8 +131,8 @@ class FlowTop(TopModel):
     def loss(self, latents: Tensor, mask: Tensor, *, noise: Noise) -> tuple[Tensor, Logs]:
         """Mean squared error of the velocity, over real and noisy frames.
 
-        Rectified flow (Liu et al. 2022, arXiv:2209.03003): at level u a frame is (1 - u) x + u e,
-        its velocity x - e.
+        Rectified flow (Liu et al. 2022, arXiv:2209.03003, eq. 1): at level u a frame is
+        (1 - u) x + u e, its velocity x - e.
 
         Args:
             latents: (B, window, C, H, W); what stands under the mask changes nothing.

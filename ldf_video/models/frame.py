@@ -7,7 +7,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ldf_video.models.game import Game, Logs, Part, Player, Tick
+from ldf_video.models.game import Logs, Part, Player, Tick
+from ldf_video.models.losses import GanGame
 
 
 class FrameShape(Protocol):
@@ -48,11 +49,10 @@ class FrameModel(nn.Module):
         return self.generator(z)
 
 
-class FrameGame(Game):
+class FrameGame(GanGame):
     """E and G against D, on batches of frames (B, 3, H, W) in [-1, 1]."""
 
     model: FrameModel
-    discriminator: nn.Module
 
     @property
     def players(self) -> Sequence[Player]:
@@ -70,10 +70,6 @@ class FrameGame(Game):
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
         """How far frames are from what they should be, a scalar: `pixels` in the logs."""
         return pixel_loss(x, target)
-
-    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """What D minimises."""
-        raise NotImplementedError
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What E and G minimise."""

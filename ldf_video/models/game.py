@@ -100,20 +100,18 @@ class Tick:
 
     Attributes:
         step: update number, from 0.
-        progress: share of the budget that is used, in [0, 1].
+        progress: share of the budget that is used, in [0, 1]: a float, or a scalar on the device
+            where the update is recorded and played back, and no number may be part of it.
         noise: random numbers of this player's step, for this part of the batch.
         kind: of the update, as `Game.kind` said.
-        share: `progress` for arithmetic: a float, or a scalar on the device where the update is
-            recorded and played back, and no number may be part of the recording.
         passed_on: what earlier players of this update hand to later ones, for this part of the
             batch: tensors without a graph, and numbers.
     """
 
     step: int
-    progress: float
+    progress: float | Tensor
     noise: Noise
     kind: Any
-    share: float | Tensor
     passed_on: dict[str, Any] = field(default_factory=dict)
 
 

@@ -31,7 +31,6 @@ from ldf_video.models.frame import FrameGame, FrameModel, every, pixel_loss
 from ldf_video.models.game import Logs, Noise, Player, Tick
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pad_to_multiple
 from ldf_video.models.losses import (
-    Restraint,
     RothConfig,
     Turn,
     as_roth,
@@ -243,9 +242,8 @@ class GridGameConfig:
         game_share: share of the batch that D sees.
         rest: D's loss in nats under which it sits the next update out.
         critic_rate: learning rate of D, as a share of that of E and G.
-        roth: of the regularizer on D; its target is in nats, ln 2 being a D that cannot tell. It is
-            weighted by the pair's error: the game leaves D's common offset free, and weights by
-            D's own error may switch one side off.
+        roth: the penalty on D, weighted by the pair's error; its target is in nats, ln 2 being a D
+            that cannot tell.
     """
 
     reconstruction: float = 50.0
@@ -271,11 +269,9 @@ class GridGame(FrameGame):
     discriminator: GridDiscriminator
 
     def __init__(self, model: GridModel, config: GridGameConfig) -> None:
-        super().__init__()
+        D = GridDiscriminator(model.config)
+        super().__init__(model, D, roth=config.roth, rest=config.rest)
         self.config = config
-        self.model = model
-        self.discriminator = GridDiscriminator(model.config)
-        self.restraint = Restraint(config.roth, rest=config.rest)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -296,11 +292,20 @@ class GridGame(FrameGame):
         return self.restraint.turn(plays=progress >= self.config.game_start)
 
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """With the weight that squares have here."""
+        """Mean absolute plus `squared` times mean squared difference."""
         return pixel_loss(x, target, squared=self.config.squared)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """G undoes E, and once D plays, the two make it take generated pairs for inferred ones."""
+        """What E and G minimise.
+
+        With z = E(x) + noise, and D_l the features of D at each depth:
+
+            reconstruction * (|x - G(z)| + squared * (x - G(z))^2) + moments * moments of E(x)
+            + game * softplus(D(x, z) - D(G(z), z)) + features * |D_l(x) - D_l(G(z))|
+
+        The second line is there once D plays, on a share of the batch: `relativistic_loss` with the
+        generated pairs winning, and features as in Larsen et al. (2016), arXiv:1512.09300.
+        """
         c, E, G = self.config, self.model.encoder, self.model.generator
         code = E(x)
         inferred = self._noised(code, tick.noise)
@@ -330,9 +335,10 @@ class GridGame(FrameGame):
         return relativistic_loss(*logits.chunk(2)), torch.stack(distances).mean()
 
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """D scores the inferred pair above the generated one, within a bound on its slope.
+        """What D minimises: softplus(D(G(z), z) - D(x, z)) plus the penalty on its slope.
 
-        It sits out until E and G pass pairs on to it.
+        That is `relativistic_loss` with the inferred pairs (x, z) winning. D sits the update out
+        unless E and G have passed pairs on to it.
         """
         del x
         if "pairs" not in tick.passed_on:
@@ -353,10 +359,6 @@ class GridGame(FrameGame):
             tick=tick,
             weight=tick.passed_on["weight"],
         )
-
-    def after_update(self, logs: Logs) -> None:
-        """Restrain D by how it fared."""
-        self.restraint.observe(logs)
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         level = self.config.latent_noise * noise.uniform(len(z), 1, 1, 1, device=z.device)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldf_video.models.game import Game, Logs, Tick
+from ldf_video.models.game import Batch, Game, Logs, Player, Tick
 from ldf_video.models.layers import gathered
 
 PENALTIES = ("roth", "pair", "r1r2")
@@ -300,7 +300,7 @@ class Restraint(nn.Module):
                 weight * side for side in self.roth.penalty(discriminator, real=real, fake=fake)
             )
             penalty = of_real + of_fake
-            loss = loss + self.roth.weight(tick.share) * penalty
+            loss = loss + self.roth.weight(tick.progress) * penalty
             logs |= {
                 "roth": penalty.detach(),
                 "roth_real": of_real.detach(),
@@ -322,7 +322,7 @@ def _count_from_here(restraint: Restraint, state: dict[str, Any], prefix: str, *
     state.setdefault(f"{prefix}moves", torch.zeros_like(restraint.moves))
 
 
-# -- games by binary cross-entropy ---------------------------------------------------------------
+# -- games with a discriminator ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -344,12 +344,36 @@ class GanConfig:
 
 
 class GanGame(Game):
-    """A game in which D, under restraint, plays by binary cross-entropy."""
+    """A game against a D under restraint."""
 
-    restraint: Restraint
+    discriminator: nn.Module
+
+    def __init__(
+        self, model: nn.Module, discriminator: nn.Module, *, roth: RothConfig, rest: float
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.discriminator = discriminator
+        self.restraint = Restraint(roth, rest=rest)
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """D moves first."""
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
+            Player("generator", [self.model], self.generator_loss),
+        )
+
+    def discriminator_loss(self, batch: Batch, tick: Tick) -> tuple[Tensor, Logs]:
+        """What D minimises."""
+        raise NotImplementedError
+
+    def generator_loss(self, batch: Batch, tick: Tick) -> tuple[Tensor, Logs]:
+        """What the other side minimises."""
+        raise NotImplementedError
 
     def kind(self, step: int, progress: float) -> Turn:
-        """What D does; it plays from the first update on."""
+        """What D does; by default it plays from the first update on."""
         return self.restraint.turn()
 
     def after_update(self, logs: Logs) -> None:
@@ -364,7 +388,7 @@ class GanGame(Game):
         fake: Sequence[Tensor],
         tick: Tick,
     ) -> tuple[Tensor, Logs]:
-        """What D minimises: to score `real` high and `fake` low, with a penalty on its slope.
+        """What D minimises by `binary_loss`, with a penalty on its slope.
 
         Args:
             discriminator: from inputs to logits (B,).

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.game import Logs, Player, Tick
-from ldf_video.models.losses import GanConfig, GanGame, Restraint
+from ldf_video.models.game import Logs, Tick
+from ldf_video.models.losses import GanConfig, GanGame
 from ldf_video.models.top import TopModel
 
 
@@ -113,19 +113,8 @@ class MlpGame(GanGame):
     model: MlpTop
 
     def __init__(self, top: MlpTop, config: GanConfig) -> None:
-        super().__init__()
+        super().__init__(top, MlpDiscriminator(top.config), roth=config.roth, rest=config.rest)
         self.config = config
-        self.model = top
-        self.discriminator = MlpDiscriminator(top.config)
-        self.restraint = Restraint(config.roth, rest=config.rest)
-
-    @property
-    def players(self) -> Sequence[Player]:
-        """D moves first."""
-        return (
-            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
-            Player("generator", [self.model], self.generator_loss),
-        )
 
     def discriminator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
         """D scores real sequences high and generated ones low, within Roth's bound."""

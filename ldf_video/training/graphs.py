@@ -181,9 +181,9 @@ class _Recording:
         self._players = players
         self._batches = [torch.empty_like(batch) for batch in update.batches]
         self._noises = [[StaticNoise(0, part) for part in players.parts] for _ in update.noises]
-        self._share = torch.zeros((), dtype=torch.float64, device=device)
+        self._progress = torch.zeros((), dtype=torch.float64, device=device)
         self._update = replace(
-            update, batches=self._batches, noises=self._noises, share=self._share
+            update, batches=self._batches, noises=self._noises, progress=self._progress
         )
         self._names: list[str] = []
         self.rehearsals = 0
@@ -196,7 +196,7 @@ class _Recording:
         for static_noises, noises in zip(self._noises, update.noises, strict=True):
             for static_noise, noise in zip(static_noises, noises, strict=True):
                 static_noise.renew(noise.seed)
-        self._share.fill_(update.progress)
+        self._progress.fill_(update.progress)
 
     def play(self, recorder: Recorder) -> Logs:
         """Do the update that was set.

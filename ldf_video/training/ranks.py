@@ -32,25 +32,28 @@ _numbers = itertools.count()
 
 
 def make_accelerator(device: str, *, mixed_precision: str = "no") -> Accelerator:
-    """An accelerator for one training on one device, by what is said here alone.
+    """An accelerator for one training on one device, configured by these arguments alone.
 
-    Accelerate keeps one state a process, and takes what is not said from the environment: there
-    stand what its launcher was told for other programs, and variables of a cluster long gone.
+    Accelerate keeps one state a process, and takes settings that are not given from the
+    environment, where its launcher leaves those for other programs, and a cluster its variables.
     """
     for state in _STATES:
         state._shared_state.clear()
-    with _hidden(_is_foreign):
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if _is_foreign(name)}
+    try:
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision=mixed_precision,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager
 def accelerate_kept() -> Iterator[None]:
-    """Put Accelerate's state back as a caller has it, who may use it for something else."""
+    """Restore Accelerate's state afterwards: the caller may use it for something else."""
     kept = [(state._shared_state, dict(state._shared_state)) for state in _STATES]
     try:
         yield
@@ -61,23 +64,11 @@ def accelerate_kept() -> Iterator[None]:
 
 
 def _is_foreign(variable: str) -> bool:
-    """Whether a variable of the environment is not for this program."""
+    """Whether an environment variable is meant for other programs."""
     if variable.startswith(("ACCELERATE_", "PARALLELISM_CONFIG")):
         return True
     ours = (*VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
     return launched()[1] == 1 and variable in ours
-
-
-@contextmanager
-def _hidden(is_foreign: Callable[[str], bool]) -> Iterator[None]:
-    """Take variables out of the environment for a while."""
-    hidden = {name: value for name, value in os.environ.items() if is_foreign(name)}
-    for name in hidden:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 @dataclass(frozen=True)

@@ -98,16 +98,14 @@ class Update:
 
     Attributes:
         step: its number, from 0.
-        progress: share of the budget that is used, in [0, 1].
-        share: `progress` for arithmetic, as in `Tick`.
+        progress: share of the budget that is used, in [0, 1], as in `Tick`.
         kind: as the game says.
         batches: the parts of the batch that this process takes.
         noises: for each player, one a part.
     """
 
     step: int
-    progress: float
-    share: float | Tensor
+    progress: float | Tensor
     kind: Hashable
     batches: Sequence[Batch]
     noises: Sequence[Sequence[Noise]]
@@ -156,7 +154,7 @@ class Players:
             player_step.set_rate(rate * player_step.player.rate)
             seed = noise_seed(self._config.seed, step, turn)
             noises.append([Noise(seed, part) for part in self.parts])
-        return Update(step, progress, progress, kind, batches, noises)
+        return Update(step, progress, kind, batches, noises)
 
     def update(self, update: Update) -> Logs:
         """Move all weights; what the losses log, means over the whole batch."""
@@ -164,8 +162,8 @@ class Players:
         passed_on: list[dict[str, Any]] = [{} for _ in update.batches]
         for step, noises in zip(self.steps, update.noises, strict=True):
             ticks = [
-                Tick(update.step, update.progress, noise, update.kind, update.share, shared)
-                for noise, shared in zip(noises, passed_on, strict=True)
+                Tick(update.step, update.progress, noise, update.kind, of_part)
+                for noise, of_part in zip(noises, passed_on, strict=True)
             ]
             logs |= step.apply(list(zip(update.batches, ticks, strict=True)))
         self.game.after_update(logs)

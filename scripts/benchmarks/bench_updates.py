@@ -34,12 +34,13 @@ from ldf_video.models.grid import GridConfig
 from ldf_video.progress import Progress
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
-from ldf_video.training.optim import OPTIMIZERS
 
 try:
     from ldf_video.recipes.train_frame import FrameLevel
+    from ldf_video.training.optim import OPTIMIZERS
 except ImportError:  # a checkout before 2026-11-28
     from ldf_video.pipelines.train_frame import FrameLevel
+    from ldf_video.training.optimizers import OPTIMIZERS
 
 NETWORK = {"height": 32, "width": 32, "latent_channels": 4, "depth": 2}
 LATER = {"stride": 8, "linear": True}

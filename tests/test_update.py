@@ -1,15 +1,18 @@
-"""One player's step: the parts of a batch, its gradient alone, clipping, loss scaling."""
+"""An update: which items it sees, its noise, one player's gradient, clipping, loss scaling."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from float64 import float64
 from tiny_models import ali_game, flow, frame_game, mlp_game
 from tiny_trainings import (
     FrameGameLevel,
+    LatentLevel,
     OneNumber,
     SmallLevel,
     assert_same,
@@ -20,33 +23,125 @@ from tiny_trainings import (
 from torch import nn
 
 from ldf_video.models.flow import FlowGame
+from ldf_video.models.game import Noise, Part
 from ldf_video.training import loop
 from ldf_video.training.config import Cadence
 from ldf_video.training.ranks import make_accelerator
+from ldf_video.training.update import frame_indices, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ldf_video.models.game import Game, Part
+
+LENGTHS = np.array([1, 5, 4, 9, 2, 16])
+"""With windows of 4 frames: 1, 2, 1, 6, 1 and 13 places to start."""
+
+
+def draw(seed: int = 0, step: int = 0, *, batch_size: int = 500):
+    return windows(seed, step, lengths=LENGTHS, window=4, batch_size=batch_size)
+
+
+def test_draws_are_functions_of_seed_and_step() -> None:
+    for function in (
+        lambda seed, step: frame_indices(seed, step, num_frames=1000, batch_size=64),
+        lambda seed, step: np.stack(draw(seed, step)),
+    ):
+        assert np.array_equal(function(3, 7), function(3, 7))
+        different = {function(*pair).tobytes() for pair in [(3, 7), (7, 3), (3, 8), (4, 7)]}
+        assert len(different) == 4
+
+
+def test_frame_indices_cover_all_frames_and_no_other() -> None:
+    indices = frame_indices(0, 0, num_frames=7, batch_size=500)
+    assert indices.shape == (500,)
+    assert set(indices.tolist()) == set(range(7))
+
+
+def test_every_possible_window_is_drawn_and_no_other() -> None:
+    clips, starts = draw()
+    possible = {
+        (clip, start) for clip, length in enumerate(LENGTHS) for start in range(max(length - 3, 1))
+    }
+    assert len(possible) == 24
+    assert set(zip(clips.tolist(), starts.tolist(), strict=True)) == possible
+
+
+def test_windows_are_equally_likely_whatever_clip_they_lie_in(monkeypatch) -> None:
+    """Each number that the generator can give is one window: equal chances follow from its own."""
+
+    class Counting:
+        def integers(self, high: int, size: int) -> np.ndarray:
+            assert size == high == 24
+            return np.arange(high)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Counting())
+    clips, starts = draw(batch_size=24)
+    assert Counter(clips.tolist()) == {0: 1, 1: 2, 2: 1, 3: 6, 4: 1, 5: 13}
+    assert starts.tolist() == [0, 0, 1, 0, *range(6), 0, *range(13)]
+
+
+def test_windows_stay_inside_long_clips_and_short_ones_start_at_0() -> None:
+    clips, starts = draw(batch_size=2000)
+    ends = starts + 4
+    long = LENGTHS[clips] >= 4
+    assert (ends[long] <= LENGTHS[clips[long]]).all()
+    assert (starts[~long] == 0).all()
+    assert set(clips[~long].tolist()) == {0, 4}
+    assert clips.dtype == starts.dtype == np.int64
+
+
+@pytest.mark.parametrize("num_clips", [1, 3])
+def test_clips_that_are_all_too_short(num_clips: int) -> None:
+    clips, starts = windows(0, 0, lengths=np.full(num_clips, 2), window=16, batch_size=50)
+    assert set(clips.tolist()) == set(range(num_clips))
+    assert not starts.any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_parts_of_the_numbers_are_the_whole_numbers(count: int) -> None:
+    whole = Noise(7)
+    expected = [whole.normal(6, 2, 3), whole.uniform(6, 1), whole.normal(6, 5)]
+    rows = 6 // count
+    drawn = []
+    for index in range(count):
+        noise = Noise(7, Part(index, count))
+        drawn.append([noise.normal(rows, 2, 3), noise.uniform(rows, 1), noise.normal(rows, 5)])
+    for number, one in enumerate(expected):
+        assert torch.equal(torch.cat([part[number] for part in drawn]), one)
+
+
+def test_numbers_are_of_the_seed_and_new_at_each_call() -> None:
+    first, again, other = Noise(1), Noise(1), Noise(2)
+    a, b = first.normal(4, 3), first.normal(4, 3)
+    assert torch.equal(a, again.normal(4, 3))
+    assert not torch.equal(a, b)
+    assert not torch.equal(a, other.normal(4, 3))
+
+
+def test_the_numbers_have_their_distributions() -> None:
+    normal, uniform = Noise(0).normal(10_000), Noise(0).uniform(10_000)
+    assert normal.mean().abs() < 0.05
+    assert abs(normal.std() - 1) < 0.05
+    assert (uniform.min() >= 0, uniform.max() < 1) == (True, True)
+    assert abs(uniform.mean() - 0.5) < 0.02
+
+
+def test_torchs_global_generator_is_left_alone() -> None:
+    state = torch.get_rng_state()
+    Noise(1).normal(3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rows_that_cannot_be_divided_are_refused() -> None:
+    assert Part(1, 3).of(np.arange(6)).tolist() == [2, 3]
+    assert Part(1, 3).of(torch.arange(6)).tolist() == [2, 3]
+    assert Part().of(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="7 rows: expected a multiple of 3"):
+        Part(0, 3).of(np.arange(7))
+
 
 # -- parts of a batch ----------------------------------------------------------------------------
-
-
-class LatentLevel(SmallLevel):
-    """Windows of random latents, some of them padded."""
-
-    count = 16
-
-    def __init__(self, game: Game) -> None:
-        super().__init__(game)
-        self.config = game.model.config
-
-    def batch(self, step: int, part: Part, device: torch.device) -> Any:
-        shape, t = self.config.latent_shape, self.config.window
-        generator = torch.Generator().manual_seed(step)
-        mask = torch.arange(t) < torch.randint(1, t + 1, (16, 1), generator=generator)
-        return part.of(torch.randn(16, t, *shape, generator=generator)), part.of(mask)
 
 
 LEVELS: dict[str, Callable[[], SmallLevel]] = {

@@ -7,16 +7,15 @@ the paper's frame model, without an encoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
-from ldf_video.models.game import Logs, Noise, Player, Tick
+from ldf_video.models.game import Logs, Noise, Tick
 from ldf_video.models.layers import recompute_statistics
-from ldf_video.models.losses import GanConfig, GanGame, Restraint
+from ldf_video.models.losses import GanConfig, GanGame
 
 
 @dataclass(frozen=True)
@@ -79,19 +78,9 @@ class JointGame(GanGame):
     model: JointModel
 
     def __init__(self, model: JointModel, config: GanConfig) -> None:
-        super().__init__()
+        D = JointDiscriminator(model.config)
+        super().__init__(model, D, roth=config.roth, rest=config.rest)
         self.config = config
-        self.model = model
-        self.discriminator = JointDiscriminator(model.config)
-        self.restraint = Restraint(config.roth, rest=config.rest)
-
-    @property
-    def players(self) -> Sequence[Player]:
-        """D moves first."""
-        return (
-            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
-            Player("generator", [self.model], self.generator_loss),
-        )
 
     def discriminator_loss(self, clips: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """D scores real clips high and generated ones low, within Roth's bound on its slope."""
