@@ -11,14 +11,23 @@ import random
 import shutil
 import struct
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
 from av.stream import Disposition
-from clip_files import LOSSLESS, barcode, write_clip, write_margins, write_sound
+from clip_files import (
+    LOSSLESS,
+    barcode,
+    noisy_barcode,
+    remux,
+    write_clip,
+    write_margins,
+    write_sound,
+    write_tracks,
+    write_with_times,
+)
 from heif_files import write_tiles
 from PIL import Image
 
@@ -392,12 +401,7 @@ LOCKED = BadClip(
 
 
 def _images(numbers: Sequence[int], height: int, width: int) -> list[NDArray[np.uint8]]:
-    """Bars with noise above them, which gives every frame some weight in the file."""
-    images = [barcode(k, height=height, width=width) for k in numbers]
-    for k, image in zip(numbers, images, strict=True):
-        top = image[: height // 4]
-        top[:] = np.random.default_rng(k).integers(0, 256, top.shape)
-    return images
+    return [noisy_barcode(k, height=height, width=width) for k in numbers]
 
 
 def plain_clip(
@@ -410,28 +414,20 @@ def plain_clip(
 def _holes(codec: str, pix_fmt: str, path: Path) -> None:
     """Bars that are nothing at all, so that white shows, in black."""
     options = {"auto-alt-ref": "0", "b": "1M"} if codec.startswith("libvpx") else {}
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
-        for k in ALL:
-            image = np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - barcode(k)[..., 0]])
-            frame = av.VideoFrame.from_ndarray(image, format="rgba")
-            frame = frame.reformat(format=pix_fmt, threads=1)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    black = np.zeros((48, 64, 3), np.uint8)
+    images = [np.dstack([black, 255 - barcode(k)[..., 0]]) for k in ALL]
+    write_clip(path, images, codec=codec, pix_fmt=pix_fmt, codec_options=options)
 
 
 def _mirrored(path: Path, *, hflip: bool = False, vflip: bool = False) -> None:
     """Frames that players show mirrored: as the bars are drawn."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        stream.set_display_rotation(0, hflip=hflip, vflip=vflip)
-        for image in _images(ALL, 48, 64):
-            stored = image[:: -1 if vflip else 1, :: -1 if hflip else 1]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    images = _images(ALL, 48, 64)
+    stored = [image[:: -1 if vflip else 1, :: -1 if hflip else 1] for image in images]
+    write_clip(
+        path,
+        [np.ascontiguousarray(image) for image in stored],
+        prepare=lambda _, stream: stream.set_display_rotation(0, hflip=hflip, vflip=vflip),
+    )
 
 
 def _margins(path: Path) -> None:
@@ -483,12 +479,7 @@ def _late_join(path: Path) -> None:
     """A recording without its first 5 packets: nothing can be shown before frame 10."""
     options = {"x264-params": "keyint=10:min-keyint=10:bframes=0:scenecut=0"}
     whole = plain_clip(codec_options=options)(path.with_name(f".whole{path.suffix}"))
-    with av.open(str(whole)) as given, av.open(str(path), "w") as container:
-        stream = container.add_stream_from_template(given.streams.video[0])
-        for number, packet in enumerate(given.demux(given.streams.video[0])):
-            if number >= 5 and packet.size:
-                packet.stream = stream
-                container.mux(packet)
+    remux(path, [whole], lambda part, number, packet: number >= 5)
     whole.unlink()
 
 
@@ -565,14 +556,9 @@ def _cut_file(path: Path, *, make: Callable[[Path], object], share: float) -> No
 
 def _doubled(path: Path) -> None:
     """Ten frames a second, of which each tenth has the time of the one before."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
-        for number, image in zip(ALL, _images(ALL, 48, 64), strict=True):
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                packet.time_base = Fraction(1, 10)
-                packet.pts = packet.dts = number - (number % 10 == 9)
-                container.mux(packet)
+    times = [number - (number % 10 == 9) for number in ALL]
+    options = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
+    write_with_times(path, _images(ALL, 48, 64), times, fps=10, **options)
 
 
 def _hole(path: Path) -> None:
@@ -594,29 +580,16 @@ def _other_codec(path: Path, *, tag: bytes) -> None:
 
 
 def _latin_title(path: Path) -> None:
-    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
-    with av.open(str(path), "w") as container:
-        container.metadata["title"] = "TITLE"
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for image in _images(ALL, 48, 64):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+    plain_clip(
+        codec="mpeg4" if path.suffix == ".avi" else "libx264",
+        prepare=lambda container, _: container.metadata.update(title="TITLE"),
+    )(path)
     path.write_bytes(path.read_bytes().replace(b"TITLE", b"caf\xe9s"))
 
 
 def _proxy_first(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        streams = []
-        for disposition in (Disposition(0), Disposition.default):
-            stream = container.add_stream("libx264", rate=25)
-            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-            stream.disposition = disposition
-            streams.append(stream)
-        for stream, numbers in zip(streams, (range(100, 140), ALL), strict=True):
-            for image in _images(numbers, 48, 64):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode())
+    proxy, film = (_images(numbers, 48, 64) for numbers in (range(100, 140), ALL))
+    write_tracks(path, [(proxy, Disposition(0)), (film, Disposition.default)])
 
 
 def _tiles(path: Path) -> None:

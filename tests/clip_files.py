@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from av.stream import Disposition
     from numpy.typing import NDArray
 
 NUM_BARS = 8
@@ -26,6 +27,14 @@ def barcode(number: int, *, height: int = 48, width: int = 64) -> NDArray[np.uin
     for bit in range(NUM_BARS):
         if number >> bit & 1:
             image[:, bit * width // NUM_BARS : (bit + 1) * width // NUM_BARS] = 255
+    return image
+
+
+def noisy_barcode(number: int, *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """Draws bars with noise above them, which gives every frame some weight in a file."""
+    image = barcode(number, height=height, width=width)
+    top = image[: height // 4]
+    top[:] = np.random.default_rng(number).integers(0, 256, top.shape)
     return image
 
 
@@ -66,8 +75,24 @@ def write_clip(
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     says_colours: bool = False,
+    prepare: Callable[[Any, Any], object] | None = None,
 ) -> Path:
-    """Encodes `images`; `pts` are in units of 1 / fps seconds, by default 0, 1, 2, ..."""
+    """Encodes `images`, RGB or RGBA.
+
+    Args:
+        path: of the file.
+        images: its frames.
+        codec: FFmpeg's name of it.
+        pix_fmt: FFmpeg's name of it.
+        fps: frames a second.
+        pts: in units of 1 / fps seconds, by default 0, 1, 2, ...
+        rotation: counter-clockwise degrees that set frames upright.
+        sample_aspect_ratio: width of a pixel, over its height.
+        codec_options: of FFmpeg.
+        container_options: of FFmpeg.
+        says_colours: whether the file names its matrix and its transfer.
+        prepare: called with the container and the stream before anything is encoded.
+    """
     height, width, _ = images[0].shape
     options = container_options or {}
     with usual_priority(), av.open(str(path), "w", options=options) as container:
@@ -82,11 +107,91 @@ def write_clip(
             stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:
             stream.set_display_rotation(rotation)
+        if prepare is not None:
+            prepare(container, stream)
         for index, image in enumerate(images):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
+            given = "rgb24" if image.shape[2] == 3 else "rgba"
+            # With several threads, what is transparent may differ.
+            threads = 1 if given == "rgba" else None
+            frame = av.VideoFrame.from_ndarray(image, format=given)
+            frame = frame.reformat(format=pix_fmt, threads=threads)
             frame.pts = index if pts is None else pts[index]
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def write_with_times(
+    path: Path,
+    images: Sequence[NDArray[np.uint8]],
+    times: Sequence[int],
+    *,
+    fps: int = 25,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """Encodes `images` into packets with these times, in units of 1 / fps seconds, as decoded."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options=options)
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pix_fmt
+        left = iter(times)
+        frames = [av.VideoFrame.from_ndarray(image, format="rgb24") for image in images]
+        for frame in (*frames, None):
+            for packet in stream.encode(frame):
+                packet.time_base, packet.duration = Fraction(1, fps), 0
+                packet.pts = packet.dts = next(left)
+                container.mux(packet)
+    return path
+
+
+def write_tracks(
+    path: Path,
+    tracks: Sequence[tuple[Sequence[NDArray[np.uint8]], Disposition]],
+    *,
+    codec: str = "libx264",
+) -> Path:
+    """Encodes tracks of images into one file, each with what it says that it is for."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for images, disposition in tracks:
+            stream = container.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
+            stream.disposition = disposition
+            streams.append(stream)
+        for stream, (images, _) in zip(streams, tracks, strict=True):
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    return path
+
+
+def remux(
+    path: Path,
+    films: Sequence[Path],
+    change: Callable[[int, int, Any], object],
+    *,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Copies the packets of films one behind the other.
+
+    Args:
+        path: of the file that gets them.
+        films: each of one stream.
+        change: called with the number of a film, that of a packet in it, and the packet, whose
+            times it may change; False leaves the packet out.
+        options: of FFmpeg, of the container.
+    """
+    with av.open(str(path), "w", options=options or {}) as container:
+        copy = None
+        for part, film in enumerate(films):
+            with av.open(str(film)) as given:
+                stream = given.streams.video[0]
+                copy = copy or container.add_stream_from_template(stream)
+                for number, packet in enumerate(given.demux(stream)):
+                    if packet.size and change(part, number, packet) is not False:
+                        packet.stream = copy
+                        container.mux(packet)
     return path
 
 

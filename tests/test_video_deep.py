@@ -13,9 +13,10 @@ from PIL import Image
 
 from ldf_video.errors import ReadError
 from ldf_video.intake.report import Report, merge_reports
-from ldf_video.video.deep import told
+from ldf_video.video.colour import over_white
+from ldf_video.video.deep import range_note
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.pictures import over_white, read_picture
+from ldf_video.video.pictures import read_picture
 from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
@@ -185,6 +186,6 @@ def test_eight_bits_are_never_told_of(tmp_path: Path) -> None:
 
 
 def test_the_report_tells_it_in_a_line() -> None:
-    reports = [Report(noted=[(name, told(0.06))]) for name in ("b", "a", "c")]
+    reports = [Report(noted=[(name, range_note(0.06))]) for name in ("b", "a", "c")]
     (line,) = [line for line in merge_reports(reports).lines() if "dark" in line]
     assert line.startswith("  a (and 2 more): uses 6 % of the range of its numbers")

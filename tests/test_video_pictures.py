@@ -16,11 +16,11 @@ from PIL import Image, PngImagePlugin
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video import pictures
+from ldf_video.video.colour import over_white
 from ldf_video.video.deep import low_bytes
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import (
     is_animated,
-    over_white,
     picture_kind,
     read_picture,
 )

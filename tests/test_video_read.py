@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import random
 import tracemalloc
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
-from clip_files import LOSSLESS, barcode, read_barcode, write_clip, write_sound
+from clip_files import LOSSLESS, barcode, noisy_barcode, read_barcode, write_clip
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.probe import VideoInfo, frame_size, probe
 from ldf_video.video.read import SKIP, count_clips, open_clips
+from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,34 +41,16 @@ def _numbers(path: Path, geometry: Geometry = NATIVE) -> list[int]:
     return [read_barcode(image) for image in _frames(path, geometry)]
 
 
+def _save_animation(path: Path, images: Sequence[NDArray[np.uint8]], **options: Any) -> None:
+    first, *others = map(Image.fromarray, images)
+    first.save(path, save_all=True, append_images=others, **options)
+
+
 def _noise(*shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 # Exact frames and pixels
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "pix_fmt"),
-    [
-        ("a.mp4", "libx264", "yuv420p"),  # has B-frames
-        ("a.mkv", "libx264", "yuv420p10le"),
-        ("a.avi", "mpeg4", "yuv420p"),
-        ("a.ts", "libx264", "yuv420p"),
-        ("a.webm", "libvpx-vp9", "yuv420p"),
-        ("a.gif", "gif", "rgb8"),
-        ("a.mov", "png", "rgba"),
-        ("a.mkv", "ffv1", "gray"),
-        ("a.apng", "apng", "rgb24"),
-    ],
-)
-def test_every_frame_comes_once_in_order(
-    tmp_path: Path, name: str, codec: str, pix_fmt: str
-) -> None:
-    path = write_clip(
-        tmp_path / name, [barcode(k) for k in range(40)], codec=codec, pix_fmt=pix_fmt
-    )
-    assert _numbers(path) == list(range(40))
 
 
 @pytest.mark.parametrize("pix_fmt", ["bgr0", "gbrp10le"])
@@ -75,27 +60,6 @@ def test_lossless_clips_come_out_bit_for_bit(tmp_path: Path, pix_fmt: str) -> No
     frames = _frames(path)
     assert np.array_equal(frames, images)
     assert all(frame.flags.c_contiguous and frame.dtype == np.uint8 for frame in frames)
-
-
-def test_a_crop_without_scaling_is_a_slice(tmp_path: Path) -> None:
-    images = _noise(2, 48, 64, 3)
-    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
-    assert np.array_equal(_frames(path, Geometry(48, 48)), images[:, :, 8:56])
-
-
-def test_scaling_down_takes_the_mean_of_each_area(tmp_path: Path) -> None:
-    images = _noise(2, 48, 64, 3)
-    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
-    means = images[:, :, 8:56].reshape(2, 24, 2, 24, 2, 3).mean((2, 4))
-    assert np.abs(np.stack(_frames(path, Geometry(24, 24))) - means).max() <= 1
-
-
-def test_without_a_crop_the_whole_is_squeezed(tmp_path: Path) -> None:
-    images = _noise(2, 48, 64, 3)
-    path = write_clip(tmp_path / "a.mkv", list(images), **LOSSLESS)
-    means = images.reshape(2, 24, 2, 16, 4, 3).mean((2, 4))
-    squeezed = np.stack(_frames(path, Geometry(24, 16, crop="none")))
-    assert np.abs(squeezed - means).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -144,16 +108,6 @@ def test_odd_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
     assert np.array_equal(frames, np.full((2, 16, 16, 3), 90))
 
 
-def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
-    streams = []
-    for name, size in (("a.h264", (48, 64)), ("b.h264", (96, 64))):
-        images = [barcode(k, height=size[0], width=size[1]) for k in range(5)]
-        streams.append(write_clip(tmp_path / name, images).read_bytes())
-    path = tmp_path / "both.h264"
-    path.write_bytes(b"".join(streams))
-    assert _numbers(path, Geometry(32, 32, crop="none")) == [0, 1, 2, 3, 4] * 2
-
-
 def test_a_larger_picture_on_the_way_is_scaled_as_it_is(tmp_path: Path) -> None:
     streams, images = [], []
     for name, size in (("a.h264", (48, 64)), ("b.h264", (96, 128)), ("c.h264", (48, 128))):
@@ -200,27 +154,10 @@ def test_both_fields_of_interlaced_frames_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-@pytest.mark.parametrize(("fps", "step"), [(25, 1), (5, 5)])
-def test_a_late_start_is_time_zero(tmp_path: Path, name: str, fps: int, step: int) -> None:
-    images = [barcode(k) for k in range(40)]
-    path = write_clip(tmp_path / name, images, pts=range(90, 130))
-    assert _numbers(path, Geometry(48, 64, fps=Fraction(fps))) == list(range(0, 40, step))
-
-
-# Rotation
-
-
-@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (270, 3)])
-def test_rotated_clips_are_set_upright(tmp_path: Path, degrees: int, turns: int) -> None:
-    image = _noise(48, 64, 3)
-    options = {"codec": "libx264rgb", "pix_fmt": "rgb24", "codec_options": {"qp": "0"}}
-    path = write_clip(tmp_path / "a.mp4", [image] * 2, rotation=degrees, **options)  # type: ignore[arg-type]
-    expected = np.rot90(image, turns)
-    frames = _frames(path, Geometry(expected.shape[0], expected.shape[1]))
-    assert np.array_equal(frames, [expected] * 2)
-    cropped = _frames(path, Geometry(48, 48))[0]
-    top, left = (expected.shape[0] - 48) // 2, (expected.shape[1] - 48) // 2
-    assert np.array_equal(cropped, expected[top : top + 48, left : left + 48])
+def test_a_late_start_is_time_zero(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, [barcode(k) for k in range(40)], pts=range(90, 130))
+    for fps, step in ((25, 1), (5, 5)):
+        assert _numbers(path, Geometry(48, 64, fps=Fraction(fps))) == list(range(0, 40, step))
 
 
 # Pixels that are not square
@@ -244,14 +181,6 @@ def test_wide_pixels_are_cut_by_what_is_shown(tmp_path: Path, rotation: int) -> 
     square = image[:, 20:44].reshape(24, 2, 24, 3).mean(1)
     frames = np.stack(_frames(path, Geometry(24, 24)))
     assert np.abs(frames - np.rot90(square, rotation // 90)).max() <= 1
-
-
-def test_high_pixels_are_cut_by_what_is_shown(tmp_path: Path) -> None:
-    image = _noise(48, 64, 3)
-    path = write_clip(tmp_path / "a.mp4", [image], sample_aspect_ratio=Fraction(1, 2), **EXACT)
-    # 64 pixels are shown as 32: a square is 32 rows of 64 pixels.
-    square = image[8:40].reshape(32, 32, 2, 3).mean(2)
-    assert np.abs(_frames(path, Geometry(32, 32))[0] - square).max() <= 1
 
 
 def test_squeezing_asks_for_no_shape(tmp_path: Path) -> None:
@@ -332,15 +261,6 @@ def test_a_still_picture_is_one_frame_at_any_rate(tmp_path: Path) -> None:
         assert _numbers(tmp_path / "a.png", Geometry(48, 64, fps=fps)) == [77]
 
 
-def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
-    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
-    path = tmp_path / "a.webp"
-    first.save(path, save_all=True, append_images=others, duration=100, lossless=True)
-    assert np.array_equal(_frames(path), [barcode(k) for k in range(5)])
-    half_rate = Geometry(48, 64, fps=Fraction(5))
-    assert _numbers(path, half_rate) == [0, 2, 4]
-
-
 @pytest.mark.parametrize(
     ("durations_ms", "fps"),
     [
@@ -355,26 +275,25 @@ def test_animated_webp_is_read_although_ffmpeg_cannot(tmp_path: Path) -> None:
 def test_animated_webp_says_its_rate_by_its_frames(
     tmp_path: Path, durations_ms: list[int], fps: Fraction
 ) -> None:
-    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
-    path = tmp_path / "a.webp"
-    first.save(path, save_all=True, append_images=others, duration=durations_ms, lossless=True)
+    path, images = tmp_path / "a.webp", [barcode(k) for k in range(5)]
+    _save_animation(path, images, duration=durations_ms, lossless=True)
     (clip,) = open_clips(path, NATIVE)
     assert clip.fps == fps
-    assert [read_barcode(image) for image in clip.frames] == [0, 1, 2, 3, 4]
+    for number, frame in enumerate(clip.frames):
+        assert np.array_equal(frame, images[number])
+        assert clip.position() == (number + 1) / 5
 
 
 # Animations: parts of a picture, shown through, kept or cleared
 
 
-def _squares(count: int) -> list[Image.Image]:
+def _squares(count: int) -> list[NDArray[np.uint8]]:
     """Two 8 x 8 squares a frame, each in its place and colour, on nothing at all."""
-    images = []
-    for k in range(count):
-        image = np.zeros((48, 64, 4), np.uint8)
+    images = np.zeros((count, 48, 64, 4), np.uint8)
+    for k, image in enumerate(images):
         image[8:16, 8 * k : 8 * k + 8] = (200, 50 * k, 0, 255)
         image[24:32, 8 * k : 8 * k + 8] = (0, 50 * k, 200, 255)
-        images.append(Image.fromarray(image))
-    return images
+    return list(images)
 
 
 def _on_white(count: int, *, kept: bool) -> NDArray[np.uint8]:
@@ -391,16 +310,16 @@ def _on_white(count: int, *, kept: bool) -> NDArray[np.uint8]:
 def test_animations_show_white_where_they_show_nothing(
     tmp_path: Path, name: str, kept: bool
 ) -> None:
-    first, *others = _squares(5)
+    images = _squares(5)
     options: dict[str, object] = {"lossless": True, "exact": True}
     if name == "a.gif":
         options = {"disposal": 1 if kept else 2, "optimize": False}
     elif name.endswith("png"):
         options = {"disposal": 0 if kept else 1, "blend": 1, "format": "PNG"}
     elif kept:  # a WebP file keeps what Pillow composes
-        for below, image in itertools.pairwise([first, *others]):
-            image.paste(Image.alpha_composite(below, image))
-    first.save(tmp_path / name, save_all=True, append_images=others, duration=100, **options)
+        for below, image in itertools.pairwise(images):
+            image[image[..., 3] == 0] = below[image[..., 3] == 0]
+    _save_animation(tmp_path / name, images, duration=100, **options)
     (clip,) = open_clips(tmp_path / name, NATIVE)
     assert clip.fps == 10
     assert np.array_equal(list(clip.frames), _on_white(5, kept=kept))
@@ -411,13 +330,9 @@ def test_what_an_opaque_picture_of_a_gif_leaves_is_as_in_browsers(
     tmp_path: Path, disposal: int
 ) -> None:
     numbers = [0, 1, 0, 5, 2]  # of the bars that are holes; those with none are opaque
-    images = []
-    for number in numbers:
-        alpha = 255 - barcode(number)[..., :1]
-        images.append(Image.fromarray(np.concatenate([np.zeros((48, 64, 3), np.uint8), alpha], 2)))
-    images[0].save(
-        tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100, disposal=disposal
-    )
+    black = np.zeros((48, 64, 3), np.uint8)
+    images = [np.dstack([black, 255 - barcode(number)[..., 0]]) for number in numbers]
+    _save_animation(tmp_path / "a.gif", images, duration=100, disposal=disposal)
     # Where nothing is cleared black stays black.
     assert _numbers(tmp_path / "a.gif") == (numbers if disposal == 2 else [0] * 5)
 
@@ -441,17 +356,9 @@ TRANSPARENT_CODECS: list[tuple[str, str, str, dict[str, str]]] = [
 def test_half_transparent_videos_are_laid_over_white(
     tmp_path: Path, name: str, codec: str, pix_fmt: str, options: dict[str, str]
 ) -> None:
-    image = np.empty((48, 64, 4), np.uint8)
-    image[..., :3] = (40, 100, 200)
-    with av.open(str(tmp_path / name), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
-        for alpha in (255, 51, 0):
-            image[..., 3] = alpha
-            frame = av.VideoFrame.from_ndarray(image, format="rgba")
-            frame = frame.reformat(format=pix_fmt, threads=1)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    colour = np.full((48, 64, 3), (40, 100, 200), np.uint8)
+    images = [np.dstack([colour, np.full((48, 64), a, np.uint8)]) for a in (255, 51, 0)]
+    write_clip(tmp_path / name, images, codec=codec, pix_fmt=pix_fmt, codec_options=options)
     frames = np.stack(_frames(tmp_path / name)).astype(int)
     expected = np.array([[40, 100, 200], [212, 224, 244], [255, 255, 255]])
     assert np.abs(frames - expected[:, None, None]).max() <= 4
@@ -485,21 +392,6 @@ def test_the_position_grows_with_the_frames(
     assert 0.9 < positions[-1] <= 1
 
 
-def test_the_position_in_an_array_counts_all_its_clips(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", _noise(2, 4, 48, 64, 3))
-    positions = [
-        clip.position() for clip in open_clips(tmp_path / "a.npy", NATIVE) for _ in clip.frames
-    ]
-    assert positions == [n / 8 for n in range(1, 9)]
-
-
-def test_the_position_in_a_webp_counts_frames(tmp_path: Path) -> None:
-    first, *others = [Image.fromarray(barcode(k)) for k in range(5)]
-    first.save(tmp_path / "a.webp", save_all=True, append_images=others, lossless=True)
-    (clip,) = open_clips(tmp_path / "a.webp", NATIVE)
-    assert [clip.position() for _ in clip.frames] == [0.2, 0.4, 0.6, 0.8, 1.0]
-
-
 # Damage
 
 
@@ -519,9 +411,7 @@ def test_a_cut_file_gives_its_good_prefix(
     tmp_path: Path, name: str, codec: str, options: dict[str, str], share: float
 ) -> None:
     pix_fmt = {"gif": "rgb8", "ffv1": "bgr0"}.get(codec, "yuv420p")
-    images = [barcode(k) for k in range(40)]
-    for k, image in enumerate(images):  # give every frame some weight in the file
-        image[:12] = np.random.default_rng(k).integers(0, 256, image[:12].shape)
+    images = [noisy_barcode(k) for k in range(40)]
     path = write_clip(
         tmp_path / name, images, codec=codec, pix_fmt=pix_fmt, container_options=options
     )
@@ -556,8 +446,7 @@ def test_a_gif_is_whole_wherever_its_last_byte_is(
     if by == "FFmpeg":
         write_clip(path, images, codec="gif", pix_fmt="rgb8")
     else:
-        first, *others = [Image.fromarray(image) for image in images]
-        first.save(path, save_all=True, append_images=others, duration=40)
+        _save_animation(path, images, duration=40)
     path.write_bytes(change(path.read_bytes()))
     assert _numbers(path) == list(range(20))
 
@@ -576,67 +465,14 @@ def test_what_was_held_at_the_damage_is_still_given(tmp_path: Path) -> None:
     assert counts[1] == 2 * counts[0]
 
 
-def _text(path: Path) -> None:
-    path.write_text("these are the notes on my clips\n" * 20)
-
-
-def _concat_script(path: Path) -> None:
-    write_clip(path.with_name("real.mp4"), [barcode(1)])
-    path.write_text("ffconcat version 1.0\nfile real.mp4\n")
-
-
-def _playlist(path: Path) -> None:
-    write_clip(path.with_name("real.ts"), [barcode(1)])
-    segment = path.with_name("real.ts")
-    path.write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n" + str(segment) + "\n#EXT-X-ENDLIST\n"
-    )
-
-
-def _huge(path: Path) -> None:
-    Image.new("1", (2**14, 2**13)).save(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "reason"),
-    [
-        ("a.mp4", lambda path: path.touch(), "^empty file$"),
-        ("a.txt", _text, "^not a video: Invalid data found when processing input$"),
-        ("a.mp4", _text, "^not a video: Invalid data found when processing input$"),
-        ("a.txt", _concat_script, "^not a video: "),
-        ("a.m3u8", _playlist, "^not a video: "),
-        ("a.m4a", write_sound, r"^no video stream \(audio only\)$"),
-        ("a.png", _huge, "^a frame of 16384x8192 pixels; at most"),
-        ("a.mp4", lambda path: path.mkdir(), "^a directory with no series of numbered pictures"),
-        ("a.mp4", lambda path: None, "^cannot be read: No such file or directory$"),
-    ],
-)
-def test_what_is_no_video_says_why(tmp_path: Path, name: str, make: object, reason: str) -> None:
-    assert callable(make)
-    make(tmp_path / name)
-    with pytest.raises(ReadError, match=reason):
-        next(open_clips(tmp_path / name, NATIVE))
-
-
-def test_a_header_without_frames_is_unreadable(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", [barcode(1)], **LOSSLESS)
-    with av.open(str(path)) as container:
-        (packet, *_) = container.demux(container.streams.video[0])
-        data = bytes(packet)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(data, bytes(len(data))))
-    with pytest.raises(ReadError, match=r"^no frame could be decoded: "):
-        next(open_clips(path, NATIVE))
-
-
-def test_odd_file_names_are_only_names(tmp_path: Path) -> None:
-    Image.fromarray(barcode(3)).save(tmp_path / "frame0.png")
-    path = tmp_path / "http:frame%d.png"
-    Image.fromarray(barcode(9)).save(path)
-    assert _numbers(path) == [9]
-
-
 # Streams
+
+
+def test_what_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"^cannot be read: No such file or directory$"):
+        next(open_clips(tmp_path / "none.mp4", NATIVE))
+    with pytest.raises(ReadError, match=r"^a directory with no series of numbered pictures"):
+        next(open_clips(tmp_path, NATIVE))
 
 
 def test_clips_outlive_the_iterator_that_gave_them(tmp_path: Path) -> None:
@@ -665,8 +501,8 @@ def _gif(path: Path) -> None:
 
 
 def _webp(path: Path) -> None:
-    first, *others = [Image.fromarray(barcode(k)) for k in range(40)]
-    first.save(path / "a.webp", save_all=True, append_images=others, duration=40, lossless=True)
+    images = [barcode(k) for k in range(40)]
+    _save_animation(path / "a.webp", images, duration=40, lossless=True)
 
 
 def _series(path: Path) -> None:
@@ -733,13 +569,6 @@ def test_first_frames_must_fit_the_clips(tmp_path: Path) -> None:
             next(open_clips(tmp_path / name, NATIVE, first_frames=firsts))
 
 
-def test_a_file_without_a_frame_says_so_wherever_one_begins(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").touch()
-    for first in (0, 5, 500):
-        with pytest.raises(ReadError, match=r"^empty file$"):
-            next(open_clips(tmp_path / "a.mp4", NATIVE, first_frames=[first]))
-
-
 def test_who_waits_hears_that_frames_are_decoded(tmp_path: Path) -> None:
     _mp4(tmp_path)
     beats: list[int] = []
@@ -760,22 +589,19 @@ def test_frames_do_not_depend_on_the_decoder_s_threads(tmp_path: Path, threads: 
 # Arrays
 
 
-def test_an_array_of_frames_is_one_clip(tmp_path: Path) -> None:
-    images = _noise(5, 48, 64, 3)
-    np.save(tmp_path / "a.npy", images)
+def test_an_array_is_one_clip_or_several(tmp_path: Path) -> None:
+    images = _noise(3, 2, 48, 64, 3)
+    np.save(tmp_path / "a.npy", images[0])
     (clip,) = open_clips(tmp_path / "a.npy", NATIVE)
     assert (clip.index, clip.fps) == (None, 25)
-    assert np.array_equal(list(clip.frames), images)
-
-
-def test_an_array_of_clips_is_several(tmp_path: Path) -> None:
-    images = _noise(3, 2, 48, 64, 3)
+    assert np.array_equal(list(clip.frames), images[0])
     np.save(tmp_path / "a.npy", images)
-    geometry = Geometry(48, 64, fps=Fraction(8))
-    clips = list(open_clips(tmp_path / "a.npy", geometry))
+    clips = list(open_clips(tmp_path / "a.npy", Geometry(48, 64, fps=Fraction(8))))
     assert [(clip.index, clip.fps) for clip in clips] == [(0, 8), (1, 8), (2, 8)]
-    for clip, expected in zip(clips, images, strict=True):
-        assert np.array_equal(list(clip.frames), expected)
+    for number, clip in enumerate(clips):
+        for count, (frame, image) in enumerate(zip(clip.frames, images[number], strict=True), 1):
+            assert np.array_equal(frame, image)
+            assert clip.position() == (2 * number + count) / 6
 
 
 def test_arrays_and_videos_scale_alike(tmp_path: Path) -> None:
@@ -787,22 +613,6 @@ def test_arrays_and_videos_scale_alike(tmp_path: Path) -> None:
         assert np.array_equal(from_array, _frames(tmp_path / "a.mkv", geometry))
 
 
-@pytest.mark.parametrize(
-    ("array", "reason"),
-    [
-        (np.zeros((2, 4, 4, 3), np.float32), r"float32 \(2, 4, 4, 3\); expected uint8 \(T, H"),
-        (np.zeros((4, 4, 3), np.uint8), r"uint8 \(4, 4, 3\); expected"),
-        (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\); expected"),
-        (np.zeros((0, 4, 4, 3), np.uint8), "holds no frame"),
-        (np.array([{}], dtype=object), "^not a .npy array: "),
-    ],
-)
-def test_other_arrays_say_why(tmp_path: Path, array: NDArray[np.generic], reason: str) -> None:
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(ReadError, match=reason):
-        next(open_clips(tmp_path / "a.npy", NATIVE))
-
-
 def test_broken_array_files_say_why(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     with pytest.raises(ReadError, match=r"^cannot be read: No such file"):
@@ -812,3 +622,76 @@ def test_broken_array_files_say_why(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ReadError, match=r"^(not a .npy array|cannot be read): "):
             next(open_clips(path, NATIVE))
+
+
+def _numbers_before_damage(path: Path, *, threads: int) -> list[int]:
+    (clip,) = open_clips(path, NATIVE, threads=threads)
+    numbers = []
+    with pytest.raises(TruncatedError, match=r"^damaged after \d+ frames: the file ends early$"):
+        numbers.extend(read_barcode(frame) for frame in clip.frames)
+    return numbers
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.8, 0.95])
+@pytest.mark.parametrize(("name", "options"), [("a.mkv", {}), ("a.mp4", {"movflags": "faststart"})])
+def test_a_cut_file_of_uneven_times_gives_the_same_with_any_threads(
+    tmp_path: Path, name: str, options: dict[str, str], share: float
+) -> None:
+    images = [noisy_barcode(k) for k in range(40)]
+    chance = random.Random(1)
+    pts = np.cumsum([chance.choice([1, 1, 1, 2, 5]) for _ in images]).tolist()
+    path = write_clip(tmp_path / name, images, fps=10, pts=pts, container_options=options)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+    numbers = _numbers_before_damage(path, threads=1)
+    assert numbers == list(range(len(numbers)))
+    assert 40 * share - 6 < len(numbers) < 40
+    for threads in (2, 4, 16):
+        assert _numbers_before_damage(path, threads=threads) == numbers
+
+
+# What a file is
+
+
+def test_a_video_is_described(tmp_path: Path) -> None:
+    images = [barcode(k) for k in range(31)]
+    path = write_clip(tmp_path / "a.mp4", images, fps=Fraction(30), rotation=90)
+    assert probe(path) == VideoInfo(
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        codec="h264",
+        width=64,
+        height=48,
+        fps=Fraction(30),
+        num_frames=31,
+        duration_seconds=31 / 30,
+        rotation=90,
+    )
+
+
+def test_frames_are_counted_where_the_header_does_not_say(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(7)], pts=[*range(6), 10])
+    info = probe(path)
+    assert info.num_frames == 7
+    assert info.duration_seconds == pytest.approx(11 / 25, abs=2e-3)
+
+
+def test_an_array_is_described(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 10, 8, 6, 3), np.uint8))
+    info = probe(tmp_path / "a.npy")
+    assert info == VideoInfo("npy", "uint8", 6, 8, Fraction(25), 30, 1.2, 0)
+
+
+def test_the_first_frame_has_an_upright_size(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 10, 8, 6, 3), np.uint8))
+    write_clip(tmp_path / "b.mp4", [barcode(0)] * 3)
+    write_clip(tmp_path / "c.mp4", [barcode(0)] * 3, rotation=90)
+    for number in range(3):
+        Image.fromarray(barcode(0, height=10, width=20)).save(tmp_path / f"d{number}.png")
+    (tmp_path / "e.mp4").touch()
+    *sources, bad = find_sources(tmp_path)
+    names = [source.name for source in sources]
+    assert names == ["a.npy", "b.mp4", "c.mp4", "d*.png"]
+    assert [frame_size(source) for source in sources] == [(8, 6), (48, 64), (64, 48), (10, 20)]
+    with pytest.raises(ReadError, match=r"^empty file$"):
+        frame_size(bad)

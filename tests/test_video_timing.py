@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import pytest
-from clip_files import barcode, read_barcode, write_clip
+from clip_files import barcode, read_barcode, write_clip, write_with_times
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
@@ -160,23 +160,9 @@ def test_avi_has_no_times_and_all_frames(
     assert _read(path, 50) == [k // 2 for k in range(60)]
 
 
-def _with_times(path: Path, times: Sequence[int], **options: Any) -> Path:
-    """Packets in the order of decoding, with these times in units of 0.04 s."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        number = itertools.count()
-        for image in [*(barcode(k) for k in range(len(times))), None]:
-            frame = None if image is None else av.VideoFrame.from_ndarray(image, format="rgb24")
-            for packet in stream.encode(frame):
-                packet.time_base, packet.duration = Fraction(1, 25), 0
-                packet.pts = packet.dts = times[next(number)]
-                container.mux(packet)
-    return path
-
-
 def test_matroska_with_times_in_the_order_of_decoding(tmp_path: Path) -> None:
-    path = _with_times(tmp_path / "a.mkv", range(60), bf="3")
+    images = [barcode(k) for k in range(60)]
+    path = write_with_times(tmp_path / "a.mkv", images, range(60), bf="3")
     assert _read(path, 25) == list(range(60))
     assert _read(path, 5) == list(range(0, 60, 5))
 

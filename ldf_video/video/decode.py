@@ -1,63 +1,59 @@
 """Decode a file frame by frame with PyAV, whatever is wrong with it.
 
-Nothing that a header says about counts is believed. The file is handed over as a bare byte stream:
-without a name FFmpeg can guess no format from it, expand no pattern in it, and open no second file.
+Nothing that a header says about counts is believed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-import av
-import numpy as np
 from av.error import FFmpegError
-from PIL import Image, UnidentifiedImageError
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.files import RemoteError
+from ldf_video.video.animations import AnimationMedia, WholeGif
+from ldf_video.video.colour import UNSPECIFIED
+from ldf_video.video.containers import (
+    ANIMATIONS,
+    frame_rate,
+    open_container,
+    picture_stream,
+    sample_aspect_ratio,
+    shown_delay,
+    stream_decoder,
+    unreachable,
+)
+from ldf_video.video.damage import Damage
+from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.foreign import FOREIGN_BYTES, describe_foreign
-from ldf_video.video.geometry import SQUARE
-from ldf_video.video.losses import Losses
-from ldf_video.video.margins import Cropper, matroska_margins
+from ldf_video.video.headers import read_headers
 from ldf_video.video.pictures import (
-    DEFAULT_FPS,
     HEAD_BYTES,
     JPEG_SUFFIXES,
     PictureMedia,
     check_size,
     is_animated,
     is_animated_webp,
-    over_white,
     picture_kind,
 )
-from ldf_video.video.resize import UNSPECIFIED
-from ldf_video.video.streams import (
-    ANIMATIONS,
-    decoder_of,
-    first_packets,
-    frame_rate,
-    picture_stream,
-    sample_aspect_ratio,
-    shown_delay,
-)
-from ldf_video.video.tail import WholeGif, is_cut_short
+from ldf_video.video.presentation import Cropper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
+    import av
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from ldf_video.video.containers import Readable
     from ldf_video.video.files import Location
-    from ldf_video.video.losses import Losses
-from ldf_video.video.margins import Margins
+    from ldf_video.video.headers import Headers
 
-_STUMBLES = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow's decoders
+_CUT_SHORT = "the file ends early"
 
 
 class Media(Protocol):
@@ -93,131 +89,92 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
     Raises:
         ReadError: if it is none of them; the message says what it is instead.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or error}") from error
-    with file:
+    with contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(path.open("rb"))
             head = file.read(FOREIGN_BYTES + HEAD_BYTES)
-            cut_short, whole_gif = is_cut_short(file), None
-            if head.startswith(b"GIF8"):
-                try:
-                    whole_gif = WholeGif(file)
-                except ValueError:
-                    cut_short = True
-            margins = matroska_margins(file)
-            num_bytes = file.seek(0, os.SEEK_END)
-            file.seek(0)
+            readable, headers = _for_ffmpeg(file, head)
         except OSError as error:
-            raise ReadError(f"cannot be read: {error.strerror or error}") from error
+            raise ReadError(f"cannot be read: {reason_of(error)}") from error
         if not head:
             raise ReadError("empty file")
         if is_animated_webp(head):
-            yield _AnimationMedia(file, "WEBP", fps=_webp_fps)
-            return
-        if picture_kind(head) == "avif" and is_animated(path):
-            yield _AnimationMedia(file, "AVIF", fps=_avif_fps)
-            return
-        if _is_picture(path, head):
+            yield AnimationMedia(file, "WEBP")
+        elif picture_kind(head) == "avif" and is_animated(path):
+            yield AnimationMedia(file, "AVIF")
+        elif _is_picture(path, head):
             yield PictureMedia(path)
-            return
-        if what := describe_foreign(head):
+        elif what := describe_foreign(head):
             raise ReadError(what)
-        with open_container(whole_gif or file) as container:
+        else:
+            container = stack.enter_context(open_container(readable))
             if container.format.name == "jpeg_pipe":  # a stream of JPEGs is "mjpeg"
                 yield PictureMedia(path)
-                return
-            media = _AvMedia(
-                container,
-                num_bytes=num_bytes,
-                cut_short=cut_short,
-                threads=threads,
-                margins=margins,
-            )
-            yield media
+            else:
+                yield FilmMedia(container, headers, threads)
 
 
-class _Readable(Protocol):
-    """What FFmpeg reads."""
-
-    def read(self, num_bytes: int, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def tell(self) -> int: ...
-
-
-class _Bytes:
-    """The part of a file that FFmpeg gets to see: no name, no descriptor.
-
-    FFmpeg tries again after an error. PyAV raises the first and prints the others, so there is one.
-    """
-
-    def __init__(self, file: _Readable) -> None:
-        self._file, self.seek, self.tell = file, file.seek, file.tell
-        self._has_failed = False
-
-    def read(self, num_bytes: int) -> bytes:
-        if self._has_failed:
-            return b""
-        try:
-            return self._file.read(num_bytes)
-        except OSError:
-            self._has_failed = True
-            raise
-
-
-# Titles may be in any encoding, or none. From 19.0 on PyAV takes them all, and no such argument.
-_ANY_TITLE: dict[str, Any] = (
-    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
-
-
-def open_container(file: _Readable) -> InputContainer:
-    """Opens a file for PyAV as bytes without a name.
-
-    Raises:
-        ReadError: if it is no container that FFmpeg knows.
-    """
+def _for_ffmpeg(file: BinaryIO, head: bytes) -> tuple[Readable, Headers]:
+    """Returns what FFmpeg is to read of a file, from its beginning, and what its headers say."""
+    headers = read_headers(file)
+    if not head.startswith(b"GIF8"):
+        return file, headers
     try:
-        # No protocol is called "none": playlists and the like cannot open what they name.
-        options = {"protocol_whitelist": "none", "default_fps": "10"}  # of APNG without delays
-        return av.open(_Bytes(file), mode="r", options=options, **_ANY_TITLE)
-    except RemoteError as error:
-        raise _unreachable(error) from error
-    except (FFmpegError, OSError, ValueError) as error:
-        raise ReadError(f"not a video: {_reason(error)}") from error
+        return WholeGif(file), headers
+    except ValueError:
+        file.seek(0)
+        return file, replace(headers, is_cut_short=True)
 
 
-class _AvMedia:
-    def __init__(
-        self,
-        container: InputContainer,
-        *,
-        num_bytes: int,
-        cut_short: bool,
-        threads: int,
-        margins: Sequence[Margins],
-    ) -> None:
+def _is_picture(path: Location, head: bytes) -> bool:
+    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream.
+
+    Phones put a film, a map of brightness or a second view behind the JPEG of a photograph.
+    """
+    kind = picture_kind(head, path.suffix)
+    if kind == "jpeg":
+        return path.suffix.lower() in JPEG_SUFFIXES
+    return kind == "tiff" or (kind is not None and not is_animated(path))
+
+
+class FilmMedia:
+    """A film that FFmpeg demuxes and decodes.
+
+    Attributes:
+        stream: that is the film.
+        packets: of the stream, in the order of the file, to be read once, here or by `frames`.
+        time_base: of the packets, in seconds.
+        is_cut_short: whether the file lacks bytes at its end.
+        has_margins: whether frames come without a part that their file cuts off.
+    """
+
+    def __init__(self, container: InputContainer, headers: Headers, threads: int) -> None:
+        """Reads the packets of the first seconds."""
         self._container = container
-        self._num_bytes, self._num_read = max(num_bytes, 1), 0
-        self._stream = picture_stream(container)
-        self._decoder = decoder_of(self._stream, threads)
-        self._crop = _cropper(container, self._stream, margins)
+        self._num_bytes, self._num_read = max(headers.num_bytes, 1), 0
+        self.stream = stream = picture_stream(container)
+        self.time_base = cast("Fraction", stream.time_base)
+        self._decoder = stream_decoder(stream, threads)
+        self._crop = _cropper(container, stream, headers)
+        self.has_margins = self._crop is not None
         # What the container says of colours: HEVC's decoder forgets it where the stream says none.
-        context = self._stream.codec_context
+        context = stream.codec_context
         self._matrix, self._transfer = context.colorspace, context.color_trc
-        self._damage = "the file ends early" if cut_short else ""
-        self._last_dts: int | None = None
-        self._shown = 0
+        self.is_cut_short = headers.is_cut_short
+        self._end_reason = _CUT_SHORT if headers.is_cut_short else ""
         self._failure: ReadError | None = None
-        self._losses = Losses(self._stream, in_matroska="matroska" in container.format.name)
-        self._packets: Iterator[Packet[VideoStream]] = self._whole_packets()
-        head, is_whole = first_packets(self._packets)
-        self._packets = itertools.chain(head, self._packets)
+        self._damage = Damage(stream, in_matroska="matroska" in container.format.name)
+        self._last_dts: int | None = None
+        self._shown_ticks = 0
         self.container_name = container.format.name
-        self.codec_name = self._stream.codec_context.name
-        self.fps = frame_rate(container, self._stream, head, is_whole=is_whole)
-        self.sample_aspect_ratio = sample_aspect_ratio(self._stream)
+        self.codec_name = context.name
+        self.sample_aspect_ratio = sample_aspect_ratio(stream)
+        self.fps, self.packets = frame_rate(container, stream, self._whole_packets())
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong with the packets that were read."""
+        return not (self._end_reason or self._failure or self._damage.has_errors)
 
     def position(self) -> float:
         """Returns where in the file the last packet ends, as a share."""
@@ -225,54 +182,58 @@ class _AvMedia:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         num_frames, first_error, error = 0, "", ""
-        step = float(1 / (self.fps * cast("Fraction", self._stream.time_base)))
-        for packet in self._packets:
+        step = float(1 / (self.fps * self.time_base))
+        for packet in self.packets:
             frames, error = self._decode(packet)
-            self._losses.fed(packet, is_decoded=not error)
-            self._note(packet, is_decoded=not error)
             first_error = first_error or error
+            self._damage.add_decoded(packet, is_decoded=not error)
+            if packet.dts is not None and not error:
+                self._last_dts = packet.dts
+            # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
+            if packet.pos is not None:
+                self._num_read = max(self._num_read, packet.pos + packet.size)
             for frame in frames:
-                self._losses.shown(frame, step=step)
+                self._damage.add_frame(frame, step=step)
                 num_frames += 1
                 yield frame
         if self._failure is not None:
             raise self._failure
         rest, last_error = self._decode(None)
         # What the decoder still holds may lean on a picture that is broken, or not there.
-        damage = self._damage or error or last_error
-        for frame in self._before_losses(rest) if damage else rest:
-            self._losses.shown(frame, step=step)
+        reason = self._end_reason or error or last_error
+        for frame in self._before_losses(rest) if reason else rest:
+            self._damage.add_frame(frame, step=step)
             num_frames += 1
             yield frame
         if num_frames == 0:
-            reason = damage or first_error or "the stream is empty"
+            reason = reason or first_error or "the stream is empty"
             raise ReadError(f"no frame could be decoded: {reason}")
-        losses = str(self._losses)
-        if damage and not losses:
-            raise TruncatedError(f"damaged after {num_frames} frames: {damage}")
-        if losses:
-            raise TruncatedError(losses + (f", until {self._damage}" if self._damage else ""))
+        if damage := str(self._damage):
+            until = f", until {self._end_reason}" if self._end_reason else ""
+            raise TruncatedError(damage + until)
+        if reason:
+            raise TruncatedError(f"damaged after {num_frames} frames: {reason}")
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
         """Yields the packets in order, without a last one that the end of the file cuts in half."""
         previous: Packet[VideoStream] | None = None
         try:
             for packet in self._all_packets():
-                self._losses.demuxed(packet)
+                self._damage.add_packet(packet)
                 # Another stream's, the end, or nothing to decode.
-                if packet.stream_index != self._stream.index or packet.size == 0:
+                if packet.stream_index != self.stream.index or packet.size == 0:
                     continue
                 if previous is not None:
                     yield previous
                 previous = cast("Packet[VideoStream]", packet)
         except RemoteError as error:  # the frames before it may be there, the clip is not cut short
-            self._failure = _unreachable(error)
+            self._failure = unreachable(error)
             return
         except (FFmpegError, OSError) as error:
-            self._damage = self._damage or _reason(error)
+            self._end_reason = self._end_reason or reason_of(error)
         if previous is not None and previous.is_corrupt:
-            self._damage = self._damage or "the file ends early"
-        if previous is not None and not self._damage:
+            self._end_reason = self._end_reason or _CUT_SHORT
+        if previous is not None and not self._end_reason:
             yield previous
 
     def _all_packets(self) -> Iterator[Packet[Any]]:
@@ -282,43 +243,36 @@ class _AvMedia:
             goes_on = False
             try:
                 for packet in self._container.demux():
-                    goes_on = packet.size > 0 and not self._damage
+                    goes_on = packet.size > 0 and not self._end_reason
                     yield packet
                 return
             except FFmpegError:
                 if not goes_on:
                     raise
-                self._losses.broken()
-
-    def _note(self, packet: Packet[VideoStream], *, is_decoded: bool) -> None:
-        if packet.dts is not None and is_decoded:
-            self._last_dts = packet.dts
-        # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
-        if packet.pos is not None:
-            self._num_read = max(self._num_read, packet.pos + packet.size)
+                self._damage.add_hole()
 
     def _decode(self, packet: Packet[VideoStream] | None) -> tuple[list[av.VideoFrame], str]:
+        """Returns what comes out for a packet, None for the end; and why it failed, else ""."""
         try:
             frames = self._decoder.decode(packet)
         except (FFmpegError, OSError) as error:
-            return [], _reason(error)
-        for frame in frames:
-            check_size(frame.width, frame.height)
-            # PyAV takes it from the packet, and the last call has none.
-            if frame.time_base is None:
-                frame.time_base = cast("Fraction", self._stream.time_base)
-            if frame.colorspace == UNSPECIFIED:
-                frame.colorspace = self._matrix
-            if frame.color_trc == UNSPECIFIED:
-                frame.color_trc = self._transfer
-            if self.container_name in ANIMATIONS:
-                self._set_shown(frame, frame.time_base)
-        return frames if self._crop is None else list(map(self._crop, frames)), ""
+            return [], reason_of(error)
+        return [self._completed(frame) for frame in frames], ""
 
-    def _set_shown(self, frame: av.VideoFrame, time_base: Fraction) -> None:
-        """Lets a frame of an animation follow the one before, as long as browsers show it."""
-        frame.duration = round(shown_delay(frame.duration * time_base) / time_base)
-        frame.pts, self._shown = self._shown, self._shown + frame.duration
+    def _completed(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Gives a frame what the container says of it, and takes its margins off."""
+        check_size(frame.width, frame.height)
+        # PyAV takes it from the packet, and the last call has none.
+        if frame.time_base is None:
+            frame.time_base = self.time_base
+        if frame.colorspace == UNSPECIFIED:
+            frame.colorspace = self._matrix
+        if frame.color_trc == UNSPECIFIED:
+            frame.color_trc = self._transfer
+        if self.container_name in ANIMATIONS:  # one after the other, as long as browsers show each
+            frame.duration = round(shown_delay(frame.duration * frame.time_base) / frame.time_base)
+            frame.pts, self._shown_ticks = self._shown_ticks, self._shown_ticks + frame.duration
+        return frame if self._crop is None else self._crop(frame)
 
     def _before_losses(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
         """Drops what a cut file may hold of the frames behind a lost one.
@@ -334,105 +288,9 @@ class _AvMedia:
         )
 
 
-class _AnimationMedia:
-    """An animation that Pillow puts together, of which FFmpeg reads but a poster, or nothing."""
-
-    sample_aspect_ratio = SQUARE
-
-    def __init__(self, file: BinaryIO, kind: str, *, fps: Callable[[BinaryIO], Fraction]) -> None:
-        self.container_name = self.codec_name = kind.lower()
-        try:
-            self.fps = fps(file)
-            self._image = Image.open(file, formats=[kind])
-        except RemoteError as error:
-            raise _unreachable(error) from error
-        except UnidentifiedImageError as error:
-            raise ReadError("not a video: its header is broken") from error
-        except (*_STUMBLES, Image.DecompressionBombError) as error:
-            raise ReadError(f"not a video: {error}") from error
-        check_size(*self._image.size)
-        self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
-
-    def position(self) -> float:
-        """Returns the share of the frames that were read."""
-        return self._num_read / self._num_frames
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        start_ms = 0
-        for index in range(self._num_frames):
-            try:
-                self._image.seek(index)
-                pixels = over_white(np.asarray(self._image.convert("RGBA")))
-            except RemoteError as error:
-                raise _unreachable(error) from error
-            except _STUMBLES as error:
-                kind = TruncatedError if index else ReadError
-                raise kind(f"damaged after {index} frames: {error}") from error
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = start_ms, Fraction(1, 1000)
-            delay = Fraction(round(self._image.info.get("duration", 0)), 1000)
-            frame.duration = int(1000 * shown_delay(delay))
-            start_ms += frame.duration
-            self._num_read = index + 1
-            yield frame
-
-
-def _cropper(
-    container: InputContainer, stream: VideoStream, margins: Sequence[Margins]
-) -> Cropper | None:
+def _cropper(container: InputContainer, stream: VideoStream, headers: Headers) -> Cropper | None:
     streams = container.streams.video
-    if len(margins) != len(streams):
+    if len(headers.margins) != len(streams):
         return None
-    own = margins[streams.index(stream)]
-    return Cropper(own) if any(own) else None
-
-
-def _is_picture(path: Location, head: bytes) -> bool:
-    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream.
-
-    Phones put a film, a map of brightness or a second view behind the JPEG of a photograph.
-    """
-    kind = picture_kind(head, path.suffix)
-    if kind == "jpeg":
-        return path.suffix.lower() in JPEG_SUFFIXES
-    return kind == "tiff" or (kind is not None and not is_animated(path))
-
-
-def _webp_fps(file: BinaryIO) -> Fraction:
-    """The mean rate of an animation, from the headers of its frames; leaves `file` at its start.
-
-    WebP container specification, "Animation": a frame is a chunk ANMF, whose bytes 12 to 14 are how
-    long it shows, in milliseconds.
-    """
-    num_frames, seconds = 0, Fraction(0)
-    position = 12  # after "RIFF", a size and "WEBP"
-    file.seek(position)
-    while len(header := file.read(23)) == 23:  # a chunk's name and size, then its first 15 bytes
-        if header[:4] == b"ANMF":
-            num_frames += 1
-            seconds += shown_delay(Fraction(int.from_bytes(header[20:23], "little"), 1000))
-        size = int.from_bytes(header[4:8], "little")
-        if size == 0:  # nothing but damage has no content
-            break
-        position += 8 + size + size % 2
-        file.seek(position)
-    file.seek(0)
-    return num_frames / seconds if num_frames else DEFAULT_FPS
-
-
-def _avif_fps(file: BinaryIO) -> Fraction:
-    """The mean rate of an animation, whose poster is a film of one frame; rewinds `file`."""
-    with open_container(file) as container:
-        film = max(container.streams.video, key=lambda stream: stream.frames, default=None)
-        seconds = film.duration * film.time_base if film and film.duration and film.time_base else 0
-        fps = film.frames / seconds if film and seconds else DEFAULT_FPS
-    file.seek(0)
-    return Fraction(fps)
-
-
-def _unreachable(error: RemoteError) -> ReadError:
-    return ReadError(f"cannot be read: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+    margins = headers.margins[streams.index(stream)]
+    return Cropper(margins) if any(margins) else None

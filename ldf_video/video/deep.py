@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _READ = "8 or 16 bits without a sign, and floats from 0 to 1, are read; scale them to one of these"
 _SMALL_SHARE = 1 / 4
-# How Pillow is told which byte to take: of 16 bits it can take either, and takes the high one.
+# The names of raw modes end with the byte that Pillow takes of 16 bits, the high one by default.
 _OTHER_BYTE = {"L": "B", "B": "L", "N": "B"} if np.little_endian else {"L": "B", "B": "L", "N": "L"}
 
 
@@ -33,11 +33,8 @@ class Levels(NamedTuple):
 def low_bytes(image: Any) -> Image.Image | None:
     """Decodes the low bytes of the current page of a picture whose colours have 16 bits.
 
-    Args:
-        image: of Pillow, not decoded yet, when it gives the high bytes.
-
-    Returns:
-        A picture of the same mode, None where `image` gives all that there is.
+    Returns a picture of the same mode as `image`, which is not decoded yet and will give the high
+    bytes; None where `image` gives all that there is.
     """
     modes = {_raw_mode(tile) for tile in image.tile}
     if image.mode not in ("RGB", "RGBA") or not modes or not all(";16" in m for m in modes):
@@ -60,12 +57,7 @@ def low_bytes(image: Any) -> Image.Image | None:
 
 
 def from_16_bits(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Levels:
-    """Rounds colours (H, W, 3), or with transparency (H, W, 4), to 8 bits.
-
-    Args:
-        high: the high bytes.
-        low: the low bytes.
-    """
+    """Rounds high and low bytes of (H, W, 3), or with transparency of (H, W, 4), to 8 bits."""
     values = high.astype(np.uint16) << 8 | low
     return Levels(_rounded(values, 65535), int(values[..., :3].max()) / 65535)
 
@@ -73,10 +65,7 @@ def from_16_bits(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Levels:
 def full_range(image: Image.Image) -> int | None:
     """Returns which number means white in one channel of more than 8 bits; None for other pictures.
 
-    16 bits with a sign count from 0 to 32,767, floats to 1.
-
-    Args:
-        image: not decoded yet.
+    16 bits with a sign count from 0 to 32,767, floats to 1. `image` is not decoded yet.
 
     Raises:
         ReadError: for whole numbers of 32 bits.
@@ -105,8 +94,8 @@ def from_grey(values: NDArray[Any], full: int) -> Levels:
     return Levels(_rounded(values, full), float(highest) / full)
 
 
-def told(used: float) -> str:
-    """Returns what a user must know of pictures of which this is the largest `used`, else ''."""
+def range_note(used: float) -> str:
+    """Returns what to say of pictures that use this share of their range; "" for nothing."""
     if not 0 < used < _SMALL_SHARE:
         return ""
     factor = 1

@@ -68,36 +68,36 @@ class Geometry:
             "fps": fps,
         }
 
-    def box(
-        self, source_height: int, source_width: int, *, sample_aspect_ratio: Fraction = SQUARE
-    ) -> Box:
+    def box(self, height: int, width: int, *, sample_aspect_ratio: Fraction = SQUARE) -> Box:
         """Returns the part of a source frame (upright, in pixels) that becomes the whole target.
 
+        The largest centred part of the target's shape. Sides round to the nearest pixel and stay in
+        [1, source side]; an odd margin leaves its larger half below and right.
+
         Args:
-            source_height: rows of the frame.
-            source_width: columns of the frame.
+            height: rows of the source frame.
+            width: columns of the source frame.
             sample_aspect_ratio: width of a pixel as shown, over its height.
         """
         if self.crop == "none":
-            return Box(0, 0, source_height, source_width)
-        return centred_box(
-            source_height,
-            source_width,
-            height=self.height * sample_aspect_ratio.numerator,
-            width=self.width * sample_aspect_ratio.denominator,
+            return Box(0, 0, height, width)
+        rows = self.height * sample_aspect_ratio.numerator
+        columns = self.width * sample_aspect_ratio.denominator
+        box_height = min(height, max(1, _rounded_ratio(width * rows, columns)))
+        box_width = min(width, max(1, _rounded_ratio(height * columns, rows)))
+        return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+    def whole_size(self, height: int, width: int, *, box: Box) -> tuple[int, int] | None:
+        """Returns rows and columns of a whole source frame where its box has the target's size.
+
+        None where the box has fewer pixels than the target: frames are enlarged, and cut before.
+        """
+        if box.height * box.width < self.height * self.width:
+            return None
+        return (
+            max(self.height, _rounded_ratio(height * self.height, box.height)),
+            max(self.width, _rounded_ratio(width * self.width, box.width)),
         )
-
-
-def centred_box(source_height: int, source_width: int, *, height: int, width: int) -> Box:
-    """Returns the largest centred part of a source whose pixels count as height : width.
-
-    Sides round to the nearest pixel and stay in [1, source side]; an odd margin leaves its larger
-    half below and right.
-    """
-    box_height = min(source_height, max(1, _rounded_ratio(source_width * height, width)))
-    box_width = min(source_width, max(1, _rounded_ratio(source_height * width, height)))
-    top, left = (source_height - box_height) // 2, (source_width - box_width) // 2
-    return Box(top, left, box_height, box_width)
 
 
 def _rounded_ratio(numerator: int, denominator: int) -> int:

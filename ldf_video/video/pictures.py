@@ -17,16 +17,15 @@ from PIL import Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, told
+from ldf_video.video.colour import over_white
+from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
-from ldf_video.video.orientation import UPRIGHT, Orientation, exif_orientation, upright
+from ldf_video.video.presentation import UPRIGHT, Orientation, exif_orientation, upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
-
-    from numpy.typing import NDArray
 
     from ldf_video.video.files import Location
 
@@ -76,7 +75,7 @@ class PictureMedia:
 
     def note(self) -> str:
         """Returns what a user must know of the pages that were read, else ''."""
-        return told(self._used)
+        return range_note(self._used)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields the pages, one in memory at a time; those that show another one smaller are none.
@@ -198,15 +197,6 @@ def check_size(width: int, height: int) -> None:
     """
     if width * height > MAX_PIXELS:
         raise ReadError(f"a frame of {width}x{height} pixels; at most {MAX_PIXELS:,} are read")
-
-
-def over_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lays RGBA (H, W, 4), colours not multiplied by alpha, over white: RGB (H, W, 3)."""
-    colours, alpha = image[..., :3], image[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(colours)
-    weighted = colours.astype(np.uint16) * alpha + np.uint16(255) * (255 - alpha).astype(np.uint16)
-    return ((weighted.astype(np.uint32) + 127) // 255).astype(np.uint8)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ldf_video.errors import TruncatedError
 from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
-from ldf_video.video.orientation import frame_orientation
 from ldf_video.video.pictures import DEFAULT_FPS
+from ldf_video.video.presentation import frame_orientation
 from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import shown_seconds, timed
@@ -63,7 +63,10 @@ def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoI
     if path.is_dir():
         return _probe_media(SeriesMedia(folder_series(path)), alive)
     if path.suffix.lower() == ARRAY_SUFFIX:
-        return _probe_array(path)
+        shape = open_array(path).shape
+        num_frames, (height, width) = math.prod(shape[:-3]), shape[-3:-1]
+        seconds = float(num_frames / DEFAULT_FPS)
+        return VideoInfo("npy", "uint8", width, height, DEFAULT_FPS, num_frames, seconds, 0)
     with open_media(path) as media:
         return _probe_media(media, alive)
 
@@ -109,11 +112,3 @@ def _probe_media(media: Media, alive: Callable[[], None]) -> VideoInfo:
         rotation=first.rotation % 360,
         truncated=truncated,
     )
-
-
-def _probe_array(path: Location) -> VideoInfo:
-    array = open_array(path)
-    height, width, _ = array.shape[-3:]
-    num_frames = math.prod(array.shape[:-3])
-    seconds = float(num_frames / DEFAULT_FPS)
-    return VideoInfo("npy", "uint8", width, height, DEFAULT_FPS, num_frames, seconds, 0)

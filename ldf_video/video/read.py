@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ldf_video.errors import UsageError
-from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, ClipArray, num_clips, open_array
-from ldf_video.video.decord_reader import check_decord
-from ldf_video.video.pictures import DEFAULT_FPS
-from ldf_video.video.resize import Resizer
+from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, num_clips, open_array
+from ldf_video.video.decode import Media, open_media
+from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
+from ldf_video.video.pictures import DEFAULT_FPS, PictureMedia
+from ldf_video.video.presentation import Resizer
 from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.sources import Source, folder_series
-from ldf_video.video.video_frames import HowToRead, begun, open_video
+from ldf_video.video.timing import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
 """Instead of a first frame: leave the clip out."""
+_BEAT_FRAMES = 16
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def open_clips(
             reads what it reads right, PyAV the rest.
         first_frames: for each clip of the source (one where it is one clip) the number of the first
             frame wanted, counted as frames are given, after resampling; SKIP leaves the clip out.
-            None gives all from frame 0. Those before it are decoded and discarded.
+            None gives all from frame 0. Those before it are decoded and discarded: seeking is
+            inexact in many files.
         threads: of PyAV's decoder, 0 to choose by the size of the pictures, alike on every machine.
         alive: called every few frames, given or not, so that who waits for a far frame knows that
             work goes on.
@@ -112,15 +118,18 @@ def open_clips(
     check_reader(reader)
     path, series = _place(source)
     if path.suffix.lower() == ARRAY_SUFFIX and series is None:
-        yield from _array_clips(open_array(path), geometry, first_frames)
+        yield from _array_clips(path, geometry, first_frames)
         return
     (first,) = _checked(first_frames, num_clips=1)
     if first == SKIP:
         return
     if series is not None:
-        yield _series_clip(series, geometry, first)
+        media = SeriesMedia(series, first=first)
+        frames = _resized(_begun(media.frames()), Resizer(geometry))
+        fps = geometry.fps or media.fps
+        yield ClipStream(None, fps, frames, media.position, first_frame=first, note=media.note)
     else:
-        yield _video_clip(path, geometry, first, HowToRead(reader == "decord", threads, alive))
+        yield _video_clip(path, geometry, first, reader=reader, threads=threads, alive=alive)
 
 
 def count_clips(source: Source | Location) -> int | None:
@@ -152,8 +161,9 @@ def _checked(first_frames: Sequence[int] | None, *, num_clips: int) -> Sequence[
 
 
 def _array_clips(
-    array: ClipArray, geometry: Geometry, first_frames: Sequence[int] | None
+    path: Location, geometry: Geometry, first_frames: Sequence[int] | None
 ) -> Iterator[ClipStream]:
+    array = open_array(path)
     fps = geometry.fps or DEFAULT_FPS
     count = num_clips(array)
     for number, first in enumerate(_checked(first_frames, num_clips=count or 1)):
@@ -165,22 +175,62 @@ def _array_clips(
         yield ClipStream(index, fps, frames, media.position, first_frame=first)
 
 
-def _series_clip(series: Series, geometry: Geometry, first: int) -> ClipStream:
-    media = SeriesMedia(series, first=first)
-    frames = _resized(begun(media.frames()), Resizer(geometry))
-    fps = geometry.fps or media.fps
-    return ClipStream(None, fps, frames, media.position, first_frame=first, note=media.note)
-
-
-def _video_clip(path: Location, geometry: Geometry, first: int, how: HowToRead) -> ClipStream:
-    video = open_video(path, geometry, first, how)
+def _video_clip(
+    path: Location,
+    geometry: Geometry,
+    first: int,
+    *,
+    reader: Reader,
+    threads: int,
+    alive: Callable[[], None],
+) -> ClipStream:
+    """Opens a video, an animation or a still picture; its first frame is decoded here."""
+    with contextlib.ExitStack() as stack:
+        media: Media | None = None
+        why_pyav = ""
+        if reader == "decord":
+            try:
+                media = DecordMedia(path, geometry)
+            except NotForDecordError as error:
+                why_pyav = str(error)
+        if media is None:
+            media = stack.enter_context(open_media(path, threads=threads))
+        # From here on the frames own the open file: they close it when read to the end or dropped.
+        decoded = _begun(_owning(_beating(media.frames(), alive), stack.pop_all()))
+    if geometry.fps is not None:
+        decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
     resize = Resizer(
         geometry,
-        source_size=video.source_size,
-        sample_aspect_ratio=video.sample_aspect_ratio,
+        source_size=media.source_size if isinstance(media, DecordMedia) else None,
+        sample_aspect_ratio=media.sample_aspect_ratio,
     )
-    frames = _resized(video.frames, resize)
-    return ClipStream(None, video.fps, frames, video.position, video.why_pyav, first, video.note)
+    return ClipStream(
+        index=None,
+        fps=geometry.fps or media.fps,
+        frames=_resized(itertools.islice(decoded, first, None), resize),
+        position=media.position,
+        why_pyav=why_pyav,
+        first_frame=first,
+        note=media.note if isinstance(media, PictureMedia) else str,
+    )
+
+
+def _begun(items: Iterator[_T]) -> Iterator[_T]:
+    """Makes the first of `items` now, so that its errors come now."""
+    first = list(itertools.islice(items, 1))
+    return itertools.chain(first, items)
+
+
+def _beating(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
+    for number, frame in enumerate(frames):
+        if number % _BEAT_FRAMES == 0:
+            alive()
+        yield frame
+
+
+def _owning(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
+    with resources:
+        yield from frames
 
 
 def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArray[np.uint8]]:

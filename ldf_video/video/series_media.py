@@ -8,7 +8,7 @@ import av
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.decode import open_media
-from ldf_video.video.deep import told
+from ldf_video.video.deep import range_note
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.pictures import DEFAULT_FPS, is_picture, read_picture
@@ -43,7 +43,7 @@ class SeriesMedia:
 
     def note(self) -> str:
         """Returns what a user must know of the pictures that were read, else ''."""
-        return told(self._used)
+        return range_note(self._used)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields the pictures, one in memory at a time.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,8 @@ def timed(
     Raises:
         ReadError: passed on from `frames`, after those before it.
     """
-    upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps, _LONG_STEP / native_fps)
-    while (frame := upcoming.next()) is not None:
+    upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps)
+    while (frame := upcoming.pop()) is not None:
         yield frame, clock.start(frame, upcoming)
     if upcoming.error is not None:
         raise upcoming.error
@@ -81,20 +80,15 @@ def resample(
     num_inputs = num_outputs = 0
     damage: TruncatedError | None = None
     start = Fraction(0)
-    source = timed(frames, native_fps=native_fps)
-    while True:
-        try:
-            frame, start = next(source)
-        except StopIteration:
-            break
-        except TruncatedError as error:
-            damage = error
-            break
-        while held is not None and num_outputs / fps < start - TOLERANCE_SECONDS:
-            yield held
-            num_outputs += 1
-        held = frame
-        num_inputs += 1
+    try:
+        for frame, start in timed(frames, native_fps=native_fps):
+            while held is not None and num_outputs / fps < start - TOLERANCE_SECONDS:
+                yield held
+                num_outputs += 1
+            held = frame
+            num_inputs += 1
+    except TruncatedError as error:
+        damage = error
     if held is not None and num_inputs == 1:
         yield held
     elif held is not None:
@@ -118,7 +112,7 @@ class _Upcoming:
         self._ahead: deque[av.VideoFrame] = deque()
         self.error: ReadError | None = None
 
-    def next(self) -> av.VideoFrame | None:
+    def pop(self) -> av.VideoFrame | None:
         return self._ahead.popleft() if self._ahead else self._decoded()
 
     def peek(self) -> Sequence[av.VideoFrame]:
@@ -136,51 +130,39 @@ class _Upcoming:
         return None
 
 
-@dataclass
 class _Clock:
-    """Gives each frame in turn its time.
+    """Gives each frame in turn its time, in seconds."""
 
-    Attributes:
-        step: nominal, between two frames, in seconds.
-        long_step: from which on times are looked at closely.
-        offset: what is added to the container's times.
-        first_offset: what was added to the first.
-        last: when the last frame starts, None before the first.
-        last_frame: the last frame.
-        by_dts: whether frames are timed by that.
-    """
-
-    step: Fraction
-    long_step: Fraction
-    offset: Fraction = Fraction(0)
-    first_offset: Fraction = Fraction(0)
-    last: Fraction | None = None
-    last_frame: av.VideoFrame | None = None
-    by_dts: bool = False
+    def __init__(self, step: Fraction) -> None:
+        """Takes the nominal time between two frames."""
+        self._step, self._long_step = step, _LONG_STEP * step
+        self._offset = self._first_offset = Fraction(0)  # added to the container's times
+        self._last: Fraction | None = None  # when the last frame starts
+        self._last_frame: av.VideoFrame | None = None
+        self._by_dts = False  # whether frames are timed by when they come out of the decoder
 
     def start(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
-        """Returns when `frame` starts, in seconds."""
-        time = self._time(frame)
-        if self.last is None:
+        """Returns when `frame` starts."""
+        time, last = self._time(frame), self._last
+        if last is None:
             start = Fraction(0)
-            self.offset -= time or 0
-            self.first_offset = self.offset
+            self._offset -= time or 0
+            self._first_offset = self._offset
         elif time is None:
-            start = self.last + self.step
-        elif self.last < time <= self.last + self.long_step:
+            start = last + self._step
+        elif last < time <= last + self._long_step:
             start = time
-        elif self.last < time - self.offset + self.first_offset <= self.last + self.long_step:
+        elif last < (unmoved := time - self._offset + self._first_offset) <= last + self._long_step:
             # After many frames of one time all is as it was.
-            start = time - self.offset + self.first_offset
-            self.offset = self.first_offset
+            start, self._offset = unmoved, self._first_offset
         else:
-            start = self._mended(self.last, time, frame, upcoming)
-        self.last, self.last_frame = start, frame
+            start = self._mended(last, time, frame, upcoming)
+        self._last, self._last_frame = start, frame
         return start
 
     def _time(self, frame: av.VideoFrame) -> Fraction | None:
-        seconds = _seconds(frame, frame.dts if self.by_dts else frame.pts)
-        return None if seconds is None else seconds + self.offset
+        seconds = _seconds(frame, frame.dts if self._by_dts else frame.pts)
+        return None if seconds is None else seconds + self._offset
 
     def _mended(
         self, last: Fraction, time: Fraction, frame: av.VideoFrame, upcoming: _Upcoming
@@ -188,55 +170,61 @@ class _Clock:
         """Returns the start of a frame whose time leaps ahead, or does not advance."""
         following = [then for one in upcoming.peek() if (then := self._time(one)) is not None]
         times = [time, *following]
-        odd = next((k for k in range(1, len(times)) if times[k] <= times[k - 1]), 0)
         num_same = sum(1 for _ in itertools.takewhile(lambda then: then == time, times))
-        if num_same > 1 and last < time <= last + self.long_step * num_same:
-            return last + min(self.step, (time - last) / num_same)  # late, all at once
+        if num_same > 1 and last < time <= last + num_same * self._long_step:  # late, all at once
+            return self._between(last, time, num_same)
+        odd = next((k for k in range(1, len(times)) if times[k] <= times[k - 1]), 0)
         rise_without_this = bool(following) and _rise([last, *following])
         # If two do not rise, one of them is wrong: this one, if it is far from all others.
-        if time > last and (
+        is_right = time > last and (
             odd == 0
             or (
                 _rise(times[:odd] + times[odd + 1 :])
-                and not (rise_without_this and time - times[odd] > self.long_step)
+                and not (rise_without_this and time - times[odd] > self._long_step)
             )
-        ):
+        )
+        if is_right:
             return self._accepted(last, time)
         if rise_without_this:
-            return last + min(self.step, (following[0] - last) / 2)
+            return self._between(last, following[0], 2)
         if odd and self._switch_to_dts(last, [frame, *upcoming.peek()]):
             switched = self._time(frame)
             assert switched is not None
             return switched
         # Several are wrong, if as many fit before the first that is right; else times start again.
         right = (
-            k for k, then in enumerate(following, 2) if last < then and not last < time <= then
+            (count, then)
+            for count, then in enumerate(following, 2)
+            if last < then and not last < time <= then
         )
-        count = next(right, 0)
-        if count and 2 * (following[count - 2] - last) >= count * self.step:
-            return last + min(self.step, (following[count - 2] - last) / count)
+        count, then = next(right, (0, last))
+        if count and 2 * (then - last) >= count * self._step:
+            return self._between(last, then, count)
         return self._accepted(last, time)
+
+    def _between(self, last: Fraction, then: Fraction, num_frames: int) -> Fraction:
+        """Returns the time of the first of `num_frames` that lead to a time: at most a step on."""
+        return last + min(self._step, (then - last) / num_frames)
 
     def _accepted(self, last: Fraction, time: Fraction) -> Fraction:
         """Returns a time, or where it cannot be, the next step, with which later times move."""
         if 0 < time - last <= MAX_GAP_SECONDS:
             return time
-        self.offset += last + self.step - time
-        return last + self.step
+        self._offset += last + self._step - time
+        return last + self._step
 
     def _switch_to_dts(self, last: Fraction, frames: Sequence[av.VideoFrame]) -> bool:
         """Goes by when frames come out of the decoder from here on, if these times rise."""
-        assert self.last_frame is not None
-        dts = [_seconds(frame, frame.dts) for frame in frames]
-        known = [
-            _seconds(self.last_frame, self.last_frame.dts),
-            *itertools.takewhile(lambda time: time is not None, dts),
-        ]
-        rising = [time for time in known if time is not None]
-        if self.by_dts or len(rising) < max(len(known), 3) or not _rise(rising):
+        assert self._last_frame is not None
+        rising: list[Fraction] = []
+        for frame in (self._last_frame, *frames):
+            if (time := _seconds(frame, frame.dts)) is None:
+                break
+            rising.append(time)
+        if self._by_dts or len(rising) < 3 or not _rise(rising):
             return False
-        self.by_dts, self.offset = True, last - rising[0]
-        self.first_offset = self.offset
+        self._by_dts, self._offset = True, last - rising[0]
+        self._first_offset = self._offset
         return True
 
 

@@ -14,7 +14,7 @@ _MAX_HEADER_BYTES = 96
 _NEAR = 4  # frames
 
 
-class Losses:
+class Damage:
     """Counts frames that do not come, and those that the decoder made up.
 
     A film may be uneven, so a gap in its times counts only where bytes of the file were passed
@@ -24,11 +24,11 @@ class Losses:
     """
 
     def __init__(self, stream: VideoStream, *, in_matroska: bool) -> None:
-        """Has seen nothing yet."""
         self._stream, self._in_matroska = stream, in_matroska
         self._holes: list[tuple[int, int]] = []  # between two times, in the stream's units
         self._end_bytes = 0  # of the last packet of any stream
         self._is_hole = False
+        self.has_errors = False  # whether any part of the file could not be understood
         self._last_packet: Packet[VideoStream] | None = None
         self._last_pts: int | None = None
         self._num_packets = self._num_frames = self._num_before = 0
@@ -36,8 +36,8 @@ class Losses:
         self._num_since = _NEAR  # frames, since one was concealed
         self._has_key = self._has_sound = False
 
-    def demuxed(self, packet: Packet[Any]) -> None:
-        """Takes note of a packet of any stream, in the order of the file."""
+    def add_packet(self, packet: Packet[Any]) -> None:
+        """Counts a packet of any stream, in the order of the file."""
         if self._in_matroska and packet.pos is not None:
             self._is_hole |= 0 < self._end_bytes < packet.pos - _MAX_HEADER_BYTES
             self._end_bytes = packet.pos + packet.size
@@ -50,32 +50,32 @@ class Losses:
                 self._holes.append((low, high))
         self._is_hole = False
 
-    def broken(self) -> None:
-        """Takes note that something in the file was not understood."""
-        self._is_hole = True
+    def add_hole(self) -> None:
+        """Counts a part of the file that could not be understood, behind the last packet."""
+        self._is_hole = self.has_errors = True
 
-    def fed(self, packet: Packet[VideoStream], *, is_decoded: bool) -> None:
-        """Takes note of what the decoder was given, and whether it took it."""
+    def add_decoded(self, packet: Packet[VideoStream], *, is_decoded: bool) -> None:
+        """Counts a packet that was given to the decoder, and whether that could decode it."""
         self._has_key |= packet.is_keyframe
         if not is_decoded and self._has_sound:
-            self._note()
+            self._begin()
             self._num_failed += 1
         if self._has_key and not packet.is_discard and (is_decoded or self._has_sound):
             self._num_packets += 1
 
-    def shown(self, frame: av.VideoFrame, *, step: float) -> None:
-        """Takes note of a frame, in order of display; `step` to the next, in the stream's units."""
+    def add_frame(self, frame: av.VideoFrame, *, step: float) -> None:
+        """Counts a frame, in order of display; `step` to the next, in the stream's units."""
         pts, is_corrupt = frame.pts, frame.is_corrupt
         if self._last_pts is not None and pts is not None and pts - self._last_pts > 1.5 * step:
             num_missing = round((pts - self._last_pts) / step) - 1
-            if self._is_in_hole(self._last_pts, pts):
-                self._note()
+            if any(low < pts and self._last_pts < high for low, high in self._holes):
+                self._begin()
                 self._num_in_holes += num_missing
             elif is_corrupt or self._num_since < _NEAR:
-                self._note()
+                self._begin()
                 self._num_near += num_missing
         if is_corrupt and self._has_sound:
-            self._note()
+            self._begin()
             self._num_concealed += 1
             self._num_since = 0
         self._num_since += 1
@@ -85,22 +85,20 @@ class Losses:
 
     def __str__(self) -> str:
         """What was lost, and how much was read behind it; empty if nothing was."""
-        if not self._is_damaged():
+        if not self._is_any():
             return ""
         # What was fed and did not come is missing in the times too, unless these are made up.
         lost = max(self._num_failed, self._num_near, self._num_packets - self._num_frames)
         lost += self._num_in_holes
         counts = {"missing": lost, "concealed": self._num_concealed}
-        said = " and ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
+        losses = " and ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
         rest = self._num_frames - self._num_before - self._num_concealed
-        return f"damaged after {self._num_before} frames: {said}, {max(rest, 0)} more read"
+        return f"damaged after {self._num_before} frames: {losses}, {max(rest, 0)} more read"
 
-    def _is_damaged(self) -> bool:
+    def _is_any(self) -> bool:
         return bool(self._num_failed or self._num_in_holes or self._num_near or self._num_concealed)
 
-    def _note(self) -> None:
-        if not self._is_damaged():
+    def _begin(self) -> None:
+        """Remembers how many frames came before the first damage."""
+        if not self._is_any():
             self._num_before = self._num_frames
-
-    def _is_in_hole(self, first: int, then: int) -> bool:
-        return any(low < then and first < high for low, high in self._holes)

@@ -1,4 +1,4 @@
-"""Which stream of a container is the film, who decodes it, and at what rate it plays."""
+"""A container that FFmpeg opens: which stream is the film, who decodes it, at what rate."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import itertools
 import re
 import statistics
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import av.logging
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
+from av.error import FFmpegError
 from av.stream import Disposition
 
 from ldf_video.errors import ReadError
+from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.pictures import DEFAULT_FPS, check_size
 
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
-_MAX_FPS = 1000
-# FFmpeg's names of animations, each frame of which says how long it shows.
 ANIMATIONS = ("gif", "apng")
+"""FFmpeg's names of animations, each frame of which says how long it shows."""
 
+_MAX_FPS = 1000
 _LARGE_PIXELS = 256 * 256  # below, threads cost more than they gain
 _LARGE_THREADS = 4
 _MAX_SAMPLE_ASPECT = 8
@@ -47,6 +49,62 @@ _TOO_SHORT, _SHORT_DELAY = Fraction(1, 100), Fraction(1, 10)
 _TICK = Fraction(1, 100)
 _HEAD_PACKETS, _HEAD_BYTES = 256, 2**23
 _REGULAR_SHARE = 0.9  # of the steps between frames, in a film of a constant rate
+# Titles may be in any encoding, or none. From 19.0 on PyAV takes them all, and no such argument.
+_ANY_TITLE: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
+
+class Readable(Protocol):
+    """What FFmpeg reads."""
+
+    def read(self, num_bytes: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+def open_container(file: Readable) -> InputContainer:
+    """Opens a file for PyAV as bytes without a name.
+
+    Without a name FFmpeg can guess no format from it, expand no pattern in it, and open no second
+    file.
+
+    Raises:
+        ReadError: if it is no container that FFmpeg knows.
+    """
+    try:
+        # No protocol is called "none": playlists and the like cannot open what they name.
+        options = {"protocol_whitelist": "none", "default_fps": "10"}  # of APNG without delays
+        return av.open(_Bytes(file), mode="r", options=options, **_ANY_TITLE)
+    except RemoteError as error:
+        raise unreachable(error) from error
+    except (FFmpegError, OSError, ValueError) as error:
+        raise ReadError(f"not a video: {reason_of(error)}") from error
+
+
+def unreachable(error: RemoteError) -> ReadError:
+    """Returns the error of a file that could not be reached, which says nothing about the file."""
+    return ReadError(f"cannot be read: {reason_of(error)}")
+
+
+class _Bytes:
+    """The part of a file that FFmpeg gets to see: no name, no descriptor.
+
+    FFmpeg tries again after an error. PyAV raises the first and prints the others, so there is one.
+    """
+
+    def __init__(self, file: Readable) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self._has_failed = False
+
+    def read(self, num_bytes: int) -> bytes:
+        if self._has_failed:
+            return b""
+        try:
+            return self._file.read(num_bytes)
+        except OSError:
+            self._has_failed = True
+            raise
 
 
 def picture_stream(container: InputContainer) -> VideoStream:
@@ -117,15 +175,11 @@ def sample_aspect_ratio(stream: VideoStream) -> Fraction:
     return Fraction(ratio) if ratio is not None and believed else SQUARE
 
 
-def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
-    """Returns what decodes a stream.
+def stream_decoder(stream: VideoStream, threads: int) -> VideoCodecContext:
+    """Returns what decodes a stream, by a number of threads, 0 to go by the size of the pictures.
 
     How a damaged picture is concealed depends on the number of threads: it must not be the
     machine's, nor that of the readers that happen to be busy.
-
-    Args:
-        stream: not decoded from yet.
-        threads: their number, 0 for what the size of the pictures is worth.
     """
     context = stream.codec_context
     if stream.metadata.get("alpha_mode") == "1" and context.name in _WITH_ALPHA:
@@ -140,41 +194,34 @@ def decoder_of(stream: VideoStream, threads: int) -> VideoCodecContext:
     return context
 
 
-def first_packets(
-    packets: Iterator[Packet[VideoStream]],
-) -> tuple[list[Packet[VideoStream]], bool]:
-    """Takes packets for `frame_rate`, a few seconds of them, and says whether these were all."""
+def frame_rate(
+    container: InputContainer, stream: VideoStream, packets: Iterator[Packet[VideoStream]]
+) -> tuple[Fraction, Iterator[Packet[VideoStream]]]:
+    """Returns at what rate a stream plays, in frames a second, and its packets again, all of them.
+
+    What the headers say is checked against the times of the packets of the first seconds: FFmpeg
+    guesses where a file says nothing, and then takes a time base, or two frames, for a rate.
+    """
     head: list[Packet[VideoStream]] = []
-    num_bytes = 0
-    while len(head) < _HEAD_PACKETS and num_bytes < _HEAD_BYTES:
-        packet = next(packets, None)
-        if packet is None:
-            return head, True
+    num_bytes, is_whole = 0, True
+    for packet in packets:
         head.append(packet)
         num_bytes += packet.size
-    return head, False
+        if len(head) >= _HEAD_PACKETS or num_bytes >= _HEAD_BYTES:
+            is_whole = False
+            break
+    rate = _rate(container, stream, head, is_whole=is_whole) if head else DEFAULT_FPS
+    return rate, itertools.chain(head, packets)
 
 
-def frame_rate(
+def _rate(
     container: InputContainer,
     stream: VideoStream,
     head: Sequence[Packet[VideoStream]],
     *,
     is_whole: bool,
 ) -> Fraction:
-    """Returns at what rate a stream plays, in frames a second.
-
-    What the headers say is checked against the times of the first packets: FFmpeg guesses where a
-    file says nothing, and then takes a time base, or two frames, for a rate.
-
-    Args:
-        container: of the stream.
-        stream: of pictures.
-        head: its first packets, of some seconds.
-        is_whole: whether these are all.
-    """
-    if not head:
-        return DEFAULT_FPS
+    """Returns the rate of a stream by its headers and its first packets, which may be all."""
     time_base = Fraction(stream.time_base or 0)
     seconds = Fraction(stream.duration or 0) * time_base
     whole = _believed(stream.frames / seconds if seconds else None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
-from clip_files import barcode, read_barcode, write_clip
+from clip_files import barcode, noisy_barcode, read_barcode, write_clip
 
 from ldf_video.errors import TruncatedError
 from ldf_video.video.geometry import Geometry
@@ -25,13 +25,7 @@ GROUPS = {"g": "15", "bf": "2", "sc_threshold": "0"}
 
 
 def _film(path: Path, *, size: int = 1, **options: Any) -> Path:
-    """Numbered frames with noise above them, which gives each some weight in the file."""
-    images = []
-    for k in range(NUM_FRAMES):
-        image = barcode(k, height=96 * size, width=128 * size)
-        top = image[: 24 * size]
-        top[:] = np.random.default_rng(k).integers(0, 256, top.shape)
-        images.append(image)
+    images = [noisy_barcode(k, height=96 * size, width=128 * size) for k in range(NUM_FRAMES)]
     return write_clip(path, images, **{"codec_options": GROUPS, **options})
 
 
