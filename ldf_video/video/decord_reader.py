@@ -154,8 +154,8 @@ def _examined(film: FilmMedia) -> tuple[av.VideoFrame, NDArray[np.int64], int]:
         The first frame, when each shows, and how long the last does, 0 if unsaid.
     """
     stream, codec = film.stream, film.stream.codec_context
-    _require(not film.is_cut_short, "the file ends early")
     _require(film.container_name in _CONTAINERS, f"the container {film.container_name}")
+    _require(not film.is_cut_short, "the file ends early")
     _require(len(stream.container.streams.video) == 1, "several video streams")
     _require(film.codec_name in _CODECS, f"the codec {film.codec_name}")
     _require(film.sample_aspect_ratio == SQUARE, "pixels that are not square")
