@@ -71,10 +71,6 @@ OF_LATENT = [(64, 512, 1, 1), (512, 512, 1, 1)]
 JOINT = [(1024, 1024, 1, 1), (1024, 1024, 1, 1), (1024, 1, 1, 1)]
 
 
-def numbers_in(layers: list[tuple[int, int, int, int]]) -> int:
-    return sum(inputs * outputs * kernel**2 for inputs, outputs, kernel, _ in layers)
-
-
 def test_the_layers_are_those_of_alis_table() -> None:
     config = AliConfig()
     E, G, D = AliEncoder(config), AliGenerator(config), AliDiscriminator(config)
@@ -83,17 +79,6 @@ def test_the_layers_are_those_of_alis_table() -> None:
     assert layers_of(D.of_frame) == OF_FRAME
     assert layers_of(D.of_latent) == OF_LATENT
     assert layers_of(D.joint) == JOINT
-
-
-def test_the_numbers_of_parameters_follow_from_the_table() -> None:
-    E, D = AliEncoder(AliConfig()), AliDiscriminator(AliConfig())
-    # A layer with batch norm has its scale and shift, another one its bias.
-    normed, plain = 32 + 64 + 128 + 256 + 512 + 512, 128
-    assert sum(p.numel() for p in E.parameters()) == numbers_in(ENCODER) + 2 * normed + plain
-    biases = sum(outputs for _, outputs, _, _ in OF_FRAME + OF_LATENT + JOINT)
-    assert sum(p.numel() for p in D.parameters()) == (
-        numbers_in(OF_FRAME + OF_LATENT + JOINT) + biases
-    )
 
 
 def test_e_and_g_have_batch_norm_and_d_has_none() -> None:

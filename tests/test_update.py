@@ -216,6 +216,24 @@ def test_computing_inner_results_twice_changes_no_bit_of_a_gradient(
 # -- one player's alone --------------------------------------------------------------------------
 
 
+def test_a_step_moves_its_own_player_and_no_other_bit(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path)  # the penalty is due: it must not reach E and G either
+    game = trainer.level.game
+
+    def weights() -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in game.named_parameters()}
+
+    seen = [weights()]
+    trainer.level.on_second_player = lambda step: seen.append(weights())
+    logs = trainer.update(0.0)
+    seen.append(weights())
+    assert "roth" in logs
+    for prefix, before, after in zip(("model.", "discriminator."), seen, seen[1:], strict=False):
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        own = {name for name in before if name.startswith(prefix)}
+        assert moved == own - {"discriminator.head.2.bias"}  # no pair can move D's last bias
+
+
 def test_an_opponents_gradient_is_freed(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path)
     held: list[bool] = []
