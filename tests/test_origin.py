@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ldf_video.models.game import Logs
+
 Weights = dict[str, torch.Tensor]
 
 
@@ -216,7 +218,7 @@ def test_a_run_goes_on_from_its_own_state_with_and_without_the_option(
     for given in ({"init": str(root / "pair")}, {}):
         out = f"cut-{len(given)}"
         with monkeypatch.context() as patched:
-            patched.setattr(Trainer, "_note", _raise_at(3))
+            patched.setattr(Trainer, "update", _raise_at(2))
             with pytest.raises(LdfError, match="cut"):
                 train(root, out, init=root / "pair", steps=6)
         begun = starts_of(monkeypatch, frame_room)
@@ -225,13 +227,15 @@ def test_a_run_goes_on_from_its_own_state_with_and_without_the_option(
         assert_equal(checkpoints.load_weights(run), checkpoints.load_weights(straight))
 
 
-def _raise_at(step: int) -> Callable[..., str]:
-    def note(trainer: Trainer) -> str:
+def _raise_at(step: int) -> Callable[..., Logs]:
+    update = Trainer.update
+
+    def cut(trainer: Trainer, share: float) -> Logs:
         if trainer.step == step:
             raise LdfError("cut")
-        return ""
+        return update(trainer, share)
 
-    return note
+    return cut
 
 
 def test_a_run_that_goes_on_needs_the_model_no_more(root: Path) -> None:
