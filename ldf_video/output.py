@@ -16,7 +16,7 @@ from typing import Any
 from ldf_video.errors import WriteError
 
 PARTS = ".*.part*"
-"""Names of files that are being written, or that a kill left."""
+"""Names of files that are being written, or were when their writer was killed."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What systems say where there is no room."""
@@ -41,13 +41,13 @@ _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new empty file beside `path`, to be filled under its own name; then it gets that of `path`.
+    """A new empty file beside `path` for the block to fill; it is then renamed to `path`.
 
-    It is hidden, keeps the suffix, by which formats go, and has the rights that any new file there
-    has. Where the block ends by an exception, `path` stays as it was and nothing is left.
+    The file is hidden, keeps the suffix, which decides formats, and has the rights that any new
+    file there has. Where the block raises, the file is deleted and `path` stays as it was.
 
     Yields:
-        The path of the file; the block may put another file in its place.
+        The path of the file; the block may replace it by another file of that name.
 
     Raises:
         OSError: it cannot be made, synced or renamed.
@@ -70,10 +70,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a sibling of `path`, sync it and move it into place; parents are made.
+    """Have `write` fill a file beside `path`, sync it and move it into place; parents are made.
 
     Raises:
-        WriteError: it cannot be written; the file before it is kept.
+        WriteError: it cannot be written; the old file is kept.
     """
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Say in a line why a file cannot be written.
-
-    Raises:
-        WriteError: in place of the system's error.
-    """
+    """Turn errors of the system into a WriteError of one line."""
     try:
         yield
     except OSError as error:
@@ -110,29 +106,19 @@ def sync(descriptor: int) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one short line."""
-    said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join((getattr(error, "strerror", None) or said).split())[:160]
+    """An error's message in one short line."""
+    message = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join((getattr(error, "strerror", None) or message).split())[:160]
 
 
 def remedy(error: OSError, *, elsewhere: str = "write elsewhere") -> str:
-    """What a user can do about a file that cannot be written, by the cause.
-
-    Args:
-        error: of the system.
-        elsewhere: how to write elsewhere.
-    """
+    """What to do about a file that cannot be written; `elsewhere` is how to write elsewhere."""
     known = (text for numbers, text in _REMEDIES if error.errno in numbers)
     return next(known, "see to the disk or {elsewhere}").format(elsewhere=elsewhere)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON that every reader takes: what is no finite number is null.
-
-    Args:
-        value: of JSON's types.
-        indent: spaces a level; all on one line if None.
-    """
+    """JSON that every reader accepts: NaN and infinity become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

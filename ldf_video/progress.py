@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines every few seconds elsewhere.
 
-What cannot be said (a closed pipe, a dead terminal, a full disk under the log, no stream at all) is
-left unsaid: reporting never fails the work.
+Errors of the stream (a closed pipe, a dead terminal, a full disk under the log, no stream at all)
+are ignored: reporting never fails the work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 5.0
 USUAL_WIDTH = 80
-"""Of a terminal that does not know its own."""
+"""Columns of a terminal that does not know its width."""
 
 
 class _Stream:
@@ -47,7 +47,7 @@ class _Stream:
         return USUAL_WIDTH
 
     def __eq__(self, other: object) -> bool:
-        """Two of one stream are one: a line of inner work must not disturb the bar of the outer."""
+        """Whether both write to one stream: inner work must not disturb the outer bar."""
         return isinstance(other, _Stream) and other._stream is self._stream
 
     def __hash__(self) -> int:
@@ -55,14 +55,14 @@ class _Stream:
 
 
 class Progress:
-    """Reports how far some work is, with its rate and the time left.
+    """Reports how far some work is, with its rate and the remaining time.
 
     Args:
         name: of the work.
         unit: of what is counted, in the plural.
-        total: how many there will be, or None where that is not known or `share` is given.
+        total: how many there will be; None where that is not known or `share` is given.
         quiet: report nothing.
-        stream: where to; standard error by default, so that output stays clean.
+        stream: to write to; standard error by default, so that output stays clean.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Progress:
     ) -> None:
         self.name, self.unit, self.total, self.quiet = name, unit, total, quiet
         self._stream = _Stream(stream or sys.stderr)
-        self._started = self._spoke = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self._first: int | None = None
         self._first_share = 0.0
         self._count = 0
@@ -85,7 +85,7 @@ class Progress:
         self._draws_bar = not quiet and self._stream.isatty()
 
     def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
-        """Say that `count` are done, `share` in [0, 1] of all."""
+        """Report that `count` are done, `share` in [0, 1] of all; at most one line every 5 s."""
         if share is None:
             share = count / self.total if self.total else 0.0
         if self._first is None:
@@ -96,7 +96,7 @@ class Progress:
             return
         now = time.monotonic()
         if self._draws_bar and self._bar is None:
-            # Only now: work within this work may draw its own.
+            # Only now: work within this work may draw its own bar.
             self._bar = tqdm(
                 total=1.0,
                 file=self._stream,
@@ -104,15 +104,15 @@ class Progress:
                 bar_format="{desc} {bar} {postfix}",
             )
         if self._bar is not None:
-            if now - self._spoke > 0.1:
+            if now - self._reported > 0.1:
                 self._bar.ncols = self._stream.width()
                 self._bar.n = min(share, 1.0)
                 self._bar.set_description_str(self.name, refresh=False)
                 self._bar.set_postfix_str(self._line(share), refresh=True)
-                self._spoke = now
-        elif now - self._spoke > PLAIN_LINE_SECONDS:
+                self._reported = now
+        elif now - self._reported > PLAIN_LINE_SECONDS:
             self._print(f"{self.name}: {self._line(share)}")
-            self._spoke = now
+            self._reported = now
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import sqlite3
+from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ FPS = Fraction(30000, 1001)
 SPEC = StoreSpec(
     "latents", (3, 2), "float16", {"size": [32, 32], "fps": None, "weights": "ab" * 32}
 )
+OTHER = StoreSpec("latents", (3, 2), "float16", {**SPEC.settings, "size": [64, 64]})
 FRAMES = StoreSpec("frames", (2, 2, 3), "uint8", {"size": [2, 2]})
+STAMP = {"size": 10, "mtime_ns": 20}
 
 
 def make_rows(clip: int, num_frames: int, *, spec: StoreSpec = SPEC) -> np.ndarray:
@@ -36,11 +39,11 @@ def make_clips(lengths: Mapping[str, int], *, spec: StoreSpec = SPEC) -> dict[st
     }
 
 
-def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray, **stamp: Any) -> None:
+def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray) -> None:
     """Append, finish and give a source of the same name."""
     writer.append(clip_id, rows, fps=FPS)
     writer.finish_clip(clip_id, fps=FPS)
-    writer.set_source(f"{clip_id}.mp4", **{"size": 10, "mtime_ns": 20, **stamp}, clip_ids=[clip_id])
+    writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
 
 
 def write_store(
@@ -68,6 +71,12 @@ def write_parts(
     with opened(path, num_ranks, **options) as writers:
         for number, (clip_id, rows) in enumerate(clips.items()):
             add_clip(writers[number % num_ranks], clip_id, rows)
+
+
+def change_manifest(path: Path, script: str) -> None:
+    """Run SQL on a store's manifest."""
+    with closing(sqlite3.connect(path / "manifest.sqlite")) as connection:
+        connection.executescript(script)
 
 
 def assert_holds(reader: StoreReader, clips: Mapping[str, np.ndarray]) -> None:

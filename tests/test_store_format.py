@@ -1,16 +1,27 @@
-"""store.json and fingerprints."""
+"""The files of a store: store.json and fingerprints, the manifest's tables, npy files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pathlib
+import sqlite3
+import zlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from store_data import SPEC
+from store_data import (
+    FRAMES,
+    SPEC,
+    assert_holds,
+    change_manifest,
+    make_rows,
+    write_store,
+)
 
 from ldf_video.errors import StoreError
+from ldf_video.store import Quarantined, Source, StoreReader, StoreWriter
 from ldf_video.store.format import (
     FORMAT_VERSION,
     StoreSpec,
@@ -20,6 +31,8 @@ from ldf_video.store.format import (
     read_store_json,
     write_store_json,
 )
+from ldf_video.store.manifest import reading
+from ldf_video.store.shards import Position, cut_after, header, shard_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,3 +154,128 @@ def test_a_store_that_may_not_be_read_is_not_called_damaged(
     monkeypatch.setattr(pathlib.Path, "read_text", refuse)
     with pytest.raises(StoreError, match=r"cannot be read: Permission denied; see to the perm"):
         read_store_json(tmp_path)
+
+
+# manifest.sqlite
+
+
+def test_tables_are_those_of_the_contract(tmp_path: Path) -> None:
+    write_store(tmp_path, {})
+    with reading(tmp_path) as connection:
+        tables = {
+            name: [column[1] for column in connection.execute(f"PRAGMA table_info({name})")]
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+    assert tables == {
+        "clips": ["clip_id", "num_frames", "fps_num", "fps_den", "status"],
+        "extents": ["clip_id", "first_frame", "shard", "start", "num_frames", "crc32"],
+        "sources": ["source", "size", "mtime_ns", "clip_id"],
+        "quarantine": ["source", "size", "mtime_ns", "reason"],
+    }
+
+
+@pytest.mark.parametrize("name", ["ä/ö.mp4", "\udcff\udcfe.avi", "a'b\"c%.mp4", "日本"])
+def test_any_file_name_comes_back(tmp_path: Path, name: str) -> None:
+    stamp = {"size": 2**40, "mtime_ns": 2**62}
+    with StoreWriter(tmp_path, SPEC) as writer:
+        writer.set_source(name, **stamp, clip_ids=["a#0", "a#1"])
+        writer.set_source("other", **stamp, clip_ids=["a#0"])
+        writer.forget_missing([name])
+    reader = StoreReader(tmp_path)
+    assert reader.sources() == [Source(name, 2**40, 2**62, clip) for clip in ("a#0", "a#1")]
+    with StoreWriter(tmp_path, SPEC) as writer:
+        writer.quarantine(name, **stamp, reason=f"cannot read {name}")
+    assert reader.sources() == []
+    assert reader.quarantined() == [Quarantined(name, 2**40, 2**62, f"cannot read {name}")]
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    write_store(tmp_path, {})
+    with reading(tmp_path) as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM clips")
+
+
+def test_a_manifest_that_is_damaged_is_a_store_error(tmp_path: Path) -> None:
+    write_store(tmp_path, {})
+    path = tmp_path / "manifest.sqlite"
+    path.write_bytes(b"no database at all, but long enough" * 100)
+    with pytest.raises(StoreError, match="damaged or missing"):
+        StoreReader(tmp_path)
+    with pytest.raises(StoreError, match="damaged or missing"):
+        StoreWriter(tmp_path, SPEC)
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    write_store(tmp_path, {})
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    said = (
+        r"manifest.sqlite cannot be read \(unable to open database file\): see to its permissions"
+    )
+    with pytest.raises(StoreError, match=said):
+        StoreReader(tmp_path)
+    with pytest.raises(StoreError, match=said):
+        StoreWriter(tmp_path, SPEC)
+
+
+@pytest.mark.parametrize(("shard", "start"), [(-1, 0), ("'../x'", 0), (0, -9), (1.5, 0)])
+def test_a_writer_refuses_impossible_shard_numbers(tmp_path: Path, shard, start) -> None:
+    write_store(tmp_path, {})
+    change_manifest(tmp_path, f"INSERT INTO extents VALUES ('a', 0, {shard}, {start}, 5, 0)")
+    with pytest.raises(StoreError, match="it is damaged, encode --verify says where"):
+        StoreWriter(tmp_path, SPEC)
+
+
+# data-00000.npy
+
+
+@pytest.mark.parametrize("spec", [SPEC, FRAMES, StoreSpec("latents", (), "float16", {})])
+@pytest.mark.parametrize("num_rows", [0, 7, 10**17])
+def test_header_is_numpys_own_format_at_a_fixed_size(spec, num_rows, tmp_path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(header(spec, num_rows))
+    with path.open("rb") as file:
+        assert np.lib.format.read_magic(file) == (1, 0)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        assert file.tell() == path.stat().st_size == 128
+    assert (shape, fortran, dtype) == ((num_rows, *spec.item_shape), False, spec.numpy_dtype)
+
+
+def test_a_shape_too_long_for_a_header_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long for a header"):
+        header(StoreSpec("frames", tuple(range(100, 130)), "uint8", {}), 0)
+
+
+def test_extents_name_rows_of_npy_files_with_their_checksums(tmp_path: Path) -> None:
+    rows = make_rows(0, 11)
+    write_store(tmp_path, {"a": rows}, shard_bytes=4 * SPEC.row_bytes)
+    with reading(tmp_path) as connection:
+        extents = connection.execute("SELECT * FROM extents ORDER BY first_frame").fetchall()
+    pieces = [rows[:4], rows[4:8], rows[8:]]
+    assert extents == [
+        ("a", 4 * shard, shard, 0, len(piece), zlib.crc32(piece.tobytes()))
+        for shard, piece in enumerate(pieces)
+    ]
+    for shard, piece in enumerate(pieces):
+        loaded = np.load(tmp_path / f"data-{shard:05d}.npy", mmap_mode="r")
+        assert loaded.dtype == np.dtype("<f2")
+        assert loaded.tobytes() == piece.tobytes()
+
+
+def test_a_header_that_counts_too_little_hides_no_row(tmp_path: Path) -> None:
+    rows = make_rows(0, 5)
+    write_store(tmp_path, {"a": rows})
+    shard_path(tmp_path, 0).write_bytes(header(SPEC, 1) + rows.tobytes() + b"half a row")
+    assert_holds(StoreReader(tmp_path), {"a": rows})
+
+
+def test_a_shard_with_too_few_rows_is_not_filled_up(tmp_path: Path) -> None:
+    shard_path(tmp_path, 0).write_bytes(header(SPEC, 2) + make_rows(0, 2).tobytes())
+    with pytest.raises(StoreError, match="holds 2 rows, its manifest counts 3"):
+        cut_after(tmp_path, SPEC, position=Position(0, 3))

@@ -174,66 +174,69 @@ def test_a_disk_that_is_full_for_a_moment_ends_the_writer_all_the_same(tmp_path)
     assert_holds(StoreReader(tmp_path), make_clips({"a": 4, "b": 4}))
 
 
-def limited(path: str, num_bytes: int) -> None:
-    """Add many sources in commits that touch many pages, with a limit on the size of any file."""
+def limited(path: str, kind: str, num_bytes: int) -> None:
+    """Add rows, or sources that touch many pages, with a limit on the size of any file."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
     try:
         with StoreWriter(path, SPEC, commit_seconds=1e9) as writer:
-            for number in range(5):
-                for place in range(number, 1000, 5):
+            for step in range(5):
+                if kind == "rows":
+                    writer.append("b", ROWS[800 * step : 800 * (step + 1)], fps=FPS)
+                for place in range(step, 1000, 5) if kind == "sources" else ():
                     writer.set_source(f"{place:04d}" * 20, size=1, mtime_ns=1, clip_ids=["a"])
                 writer.commit()
-                print("committed", 200 * (number + 1), flush=True)
+                print("committed", flush=True)
     except StoreError as error:
         print(error)
 
 
-def num_sources(path: Path) -> int:
-    return len(StoreReader(path).sources())
+ROWS = make_rows(1, 4000)
 
 
-def assert_ended_in_a_line(path: Path, num_bytes: int) -> int:
-    """Write sources under a limit; how many were committed before it was met."""
-    code = f"import test_store_full; test_store_full.limited(path, {num_bytes})"
-    process = start(path, code)
+@pytest.mark.parametrize(
+    ("kind", "num_bytes", "num_before"),
+    [
+        ("rows", 24_000, 0),
+        ("rows", 33_000, 0),
+        ("sources", 60_000, 0),  # the manifest
+        ("sources", None, 1000),  # its journal: every page is changed and copied there first
+    ],
+)
+def test_a_file_at_its_limit_ends_in_a_line_and_keeps_its_commits(
+    tmp_path, kind, num_bytes, num_before
+) -> None:
+    def names() -> list[str]:
+        return sorted(source.source for source in StoreReader(tmp_path).sources())
+
+    with StoreWriter(tmp_path, SPEC) as writer:
+        add_clip(writer, "a", make_rows(0, 4))
+        for place in range(num_before):
+            writer.set_source(f"{place:04d}" * 20, size=2, mtime_ns=2, clip_ids=["a"])
+    manifest = (tmp_path / "manifest.sqlite").read_bytes()
+    num_bytes = num_bytes or len(manifest) // 2
+    process = start(
+        tmp_path, f"import test_store_full; test_store_full.limited(path, {kind!r}, {num_bytes})"
+    )
     output, _ = process.communicate()
     *committed, last = output.splitlines()
     assert process.returncode == 0, output
-    assert last.startswith((f"disk full at {path} (", f"cannot write at {path} (")), output
-    assert last.endswith(" or use another --out")
+    assert last.startswith((f"disk full at {tmp_path} (", f"cannot write at {tmp_path} (")), output
     assert "what was committed is safe, " in last
-    assert committed == [f"committed {200 * (place + 1)}" for place in range(len(committed))]
-    return 200 * len(committed)
-
-
-def assert_goes_on(path: Path) -> None:
-    assert verify_store(path).num_problems == 0
-    with StoreWriter(path, SPEC) as writer:
+    assert last.endswith(" or use another --out")
+    assert committed == ["committed"] * len(committed)
+    assert verify_store(tmp_path).num_problems == 0
+    if num_before:
+        assert (tmp_path / "manifest.sqlite").read_bytes() == manifest
+    with StoreWriter(tmp_path, SPEC) as writer:
+        num_frames = writer.committed_frames("b")
+        if kind == "rows":
+            assert num_frames == 800 * len(committed) == (num_bytes - 128 - 48) // 9600 * 800
+            assert (tmp_path / "data-00000.npy").stat().st_size == 128 + 12 * (4 + num_frames)
+        elif not num_before:
+            assert len(names()) == 1 + 200 * len(committed) > 1
+        add_clip(writer, "b", ROWS[num_frames:])
         for place in range(1000):
             writer.set_source(f"{place:04d}" * 20, size=1, mtime_ns=1, clip_ids=["a"])
-    assert num_sources(path) == 1001
-    assert_holds(StoreReader(path), make_clips({"a": 4}))
-
-
-def test_a_manifest_at_the_limit_of_a_file_keeps_its_commits(tmp_path) -> None:
-    with StoreWriter(tmp_path, SPEC) as writer:
-        add_clip(writer, "a", make_rows(0, 4))
-    committed = assert_ended_in_a_line(tmp_path, 60_000)
-    assert committed >= 200
-    assert (tmp_path / "manifest.sqlite").stat().st_size <= 60_000
-    assert num_sources(tmp_path) == 1 + committed
-    assert_goes_on(tmp_path)
-
-
-def test_a_journal_at_the_limit_of_a_file_keeps_what_was_there(tmp_path) -> None:
-    with StoreWriter(tmp_path, SPEC) as writer:
-        add_clip(writer, "a", make_rows(0, 4))
-        for place in range(1000):
-            writer.set_source(f"{place:04d}" * 20, size=2, mtime_ns=2, clip_ids=["a"])
-    before = (tmp_path / "manifest.sqlite").read_bytes()
-    # every page is changed, and its copy goes into the journal before
-    assert assert_ended_in_a_line(tmp_path, len(before) // 2) == 0
-    assert num_sources(tmp_path) == 1001
-    assert (tmp_path / "manifest.sqlite").read_bytes() == before
-    assert_goes_on(tmp_path)
+    assert len(names()) == 1002
+    assert_holds(StoreReader(tmp_path), {"a": make_rows(0, 4), "b": ROWS})

@@ -1,8 +1,7 @@
-"""A writer that is killed, or meets a full disk, in a process of its own."""
+"""A writer that is killed, in a process of its own."""
 
 from __future__ import annotations
 
-import resource
 import signal
 import subprocess
 import sys
@@ -10,11 +9,9 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
-import pytest
 from store_data import FPS, SPEC, assert_holds, make_clips
 
 from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
-from ldf_video.store.format import read_store_json
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
 
@@ -67,23 +64,6 @@ def die_at(instant: int) -> None:
     ):
         for name in names:
             setattr(owner, name, watch(getattr(owner, name)))
-
-
-def full_disk(path: Path | str, num_bytes: int) -> None:
-    """Write with a limit on the size of any file, and say how it ended."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
-    try:
-        with StoreWriter(path, SPEC, commit_seconds=0) as store:
-            for first in range(0, 3000, 100):
-                store.append("a", big_clip()[first : first + 100], fps=FPS)
-                print("committed", store.committed_frames("a"))
-    except Exception as error:
-        print(type(error).__name__, error)
-
-
-def big_clip():
-    return make_clips({"a": 3000})["a"]
 
 
 def start(path: Path, command: str) -> subprocess.Popen[str]:
@@ -144,23 +124,3 @@ def test_killed_or_not_gives_the_same_clips(tmp_path) -> None:
     frames = range(whole.num_frames)
     assert whole.frames_at(frames).tobytes() == killed.frames_at(frames).tobytes()
     assert whole.sources() == killed.sources()
-
-
-@pytest.mark.parametrize("num_bytes", [24_000, 33_000])
-def test_a_full_disk_ends_in_one_line_and_a_store_that_opens(tmp_path, num_bytes) -> None:
-    process = start(tmp_path, f"full_disk(path, {num_bytes})")
-    output, _ = process.communicate()
-    *committed, last = output.splitlines()
-    assert process.returncode == 0, output
-    assert last.startswith(f"StoreError disk full at {tmp_path} (File too large): "), output
-    num_frames = 100 * ((num_bytes - 128) // (100 * SPEC.row_bytes))
-    assert committed == [f"committed {100 * n}" for n in range(1, 1 + num_frames // 100)]
-    assert (tmp_path / "data-00000.npy").stat().st_size == 128 + num_frames * SPEC.row_bytes
-    assert verify_store(tmp_path).num_problems == 0
-    with StoreWriter(tmp_path, SPEC) as store:
-        assert store.committed_frames("a") == num_frames
-        store.append("a", big_clip()[num_frames:], fps=FPS)
-        store.finish_clip("a", fps=FPS)
-        store.set_source("a.mp4", size=1, mtime_ns=1, clip_ids=["a"])
-    assert_holds(StoreReader(tmp_path), {"a": big_clip()})
-    assert read_store_json(tmp_path) == (SPEC, {})

@@ -1,15 +1,15 @@
-"""Whose clips a store holds: those of one place, so that none is let go for another's."""
+"""Which clips a store holds: those of one place, so that clips of another never replace them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from ldf_video.errors import StoreError
 from ldf_video.store.format import STORE_JSON, read_store_json, write_store_json
-from ldf_video.store.manifest import clips_of_sources
+from ldf_video.store.manifest import select
 from ldf_video.store.parts import find_parts, write_error
 from ldf_video.video.files import local_path
 from ldf_video.video.sources import Source
@@ -42,8 +42,8 @@ class Missing:
         if self.is_kept or not self.clips:
             return self
         held = {clip_id for name, clip_id in _clips_of(store) if name not in self.clips}
-        left = {name: ids for name, ids in self.clips.items() if not held.issuperset(ids)}
-        return replace(self, clips=left)
+        remaining = {name: ids for name, ids in self.clips.items() if not held.issuperset(ids)}
+        return replace(self, clips=remaining)
 
 
 def check_place(store: Path, sources: Sequence[Source]) -> None:
@@ -106,7 +106,7 @@ def holds_clips(store: Path, sources: Sequence[Source]) -> bool:
 
 def _clips_of(store: Path) -> Iterator[tuple[str, str]]:
     """Sources and the clips that they point at."""
-    return chain.from_iterable(map(clips_of_sources, find_parts(store).values()))
+    return select(find_parts(store).values(), "SELECT source, clip_id FROM sources")
 
 
 def _are_there(place: str | None, names: set[str]) -> bool:

@@ -22,7 +22,7 @@ from ldf_video.intake.ingest import lines_on_opening
 from ldf_video.intake.intake import take_in
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
-from ldf_video.store.shares import NOBODY, known_owners
+from ldf_video.store.parts import NOBODY, known_owners
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.sources import Found, Source
 

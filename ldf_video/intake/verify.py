@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ldf_video.errors import StoreError
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
+from ldf_video.store.check import Verified, drop_damaged, verify_store
 from ldf_video.store.reader import StoreReader
-from ldf_video.store.verify import Verified, drop_damaged, verify_store
 from ldf_video.video.sources import Source, is_own
 
 
@@ -36,8 +36,7 @@ def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, dr
             f"{out} has {_counted(found.num_problems, 'problem')}: encode --verify --retry lets go"
             " of what is damaged, and the next encode makes it anew"
         )
-    is_current = _current_in(out)
-    lacking = [source for source in sources if not is_current(source)]
+    lacking = _find_lacking(out, sources)
     own = [source for source in lacking if is_own(source)]
     report = Report(len(sources) - len(own), len(sources) - len(lacking), num_own=len(own))
     missing = len(lacking) - len(own)
@@ -75,8 +74,8 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _current_in(out: Path) -> Callable[[Source], bool]:
-    """Whether a source is there as the store knows it, whole or in quarantine."""
+def _find_lacking(out: Path, sources: Sequence[Source]) -> list[Source]:
+    """The sources that the store does not have as they are now, whole or in quarantine."""
     store = StoreReader(out)
     finished = set(store.clip_ids)
     stamps = {bad.source: (bad.size, bad.mtime_ns) for bad in store.quarantined()}
@@ -85,9 +84,8 @@ def _current_in(out: Path) -> Callable[[Source], bool]:
         stamps[known.source] = (known.size, known.mtime_ns)
         if known.clip_id not in finished:
             unfinished.add(known.source)
-
-    def is_current(source: Source) -> bool:
-        stamp = source.size, source.mtime_ns
-        return source.name not in unfinished and stamps.get(source.name) == stamp
-
-    return is_current
+    return [
+        source
+        for source in sources
+        if source.name in unfinished or stamps.get(source.name) != (source.size, source.mtime_ns)
+    ]

@@ -30,13 +30,9 @@ _SHORT_HASH = 8
 
 
 def canonical_json(settings: Settings) -> str:
-    """Write settings as the one JSON text that equal settings share.
+    """Write settings as the one JSON text that equal settings share: ASCII, keys sorted, no spaces.
 
-    Args:
-        settings: JSON values; tuples count as lists. 12 and 12.0 differ: pass one type.
-
-    Returns:
-        ASCII text, keys sorted, no spaces.
+    Tuples count as lists. 12 and 12.0 differ: pass one type.
 
     Raises:
         TypeError: a value that JSON does not have.
@@ -46,14 +42,7 @@ def canonical_json(settings: Settings) -> str:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Hash the settings that produced something: 64 hexadecimal digits of SHA-256.
-
-    Args:
-        settings: see `canonical_json`, which says what is equal and what raises.
-
-    Returns:
-        The same text for equal settings, in whatever order their keys stand.
-    """
+    """Hash the settings that produced something, see `canonical_json`: SHA-256 in 64 digits."""
     return hashlib.sha256(canonical_json(settings).encode("ascii")).hexdigest()
 
 
@@ -111,20 +100,15 @@ class StoreSpec:
 
 
 def describe_difference(found: StoreSpec, asked: StoreSpec) -> str:
-    """Say in one line how two specs differ, for instance `size 32x32 here, 64x64 asked`.
+    """Say in one line how a store's spec differs from what is asked; "" where it does not.
 
-    Args:
-        found: what a store on disk is.
-        asked: what the caller wants.
-
-    Returns:
-        Both short fingerprints and each difference, or "" where the two are equal.
+    For instance `fingerprint 0123abcd, not 4567cdef: size 32x32 here, 64x64 asked`.
     """
-    here, there = _flat(found), _flat(asked)
+    here, there = _flatten(found), _flatten(asked)
     if here == there:
         return ""
     changes = [
-        f"{key} {_short(here.get(key))} here, {_short(there.get(key))} asked"
+        f"{key} {_shorten(here.get(key))} here, {_shorten(there.get(key))} asked"
         for key in sorted(here.keys() | there.keys())
         if here.get(key) != there.get(key)
     ]
@@ -132,7 +116,7 @@ def describe_difference(found: StoreSpec, asked: StoreSpec) -> str:
     return f"{hashes}: {'; '.join(changes)}"
 
 
-def _flat(spec: StoreSpec) -> dict[str, Any]:
+def _flatten(spec: StoreSpec) -> dict[str, Any]:
     flat = {"kind": spec.kind, "item_shape": list(spec.item_shape), "dtype": spec.dtype}
     pending = list(spec.settings.items())
     while pending:
@@ -144,22 +128,17 @@ def _flat(spec: StoreSpec) -> dict[str, Any]:
     return flat
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
         return "x".join(map(str, value))
     if value is None:
         return "nothing"  # "none" is a word that settings use
     text = value if isinstance(value, str) else json.dumps(value)
-    return text[:_SHORT_HASH] if len(text) == 64 else text[:60]  # 64: a hash, told by its start
+    return text[:_SHORT_HASH] if len(text) == 64 else text[:60]  # 64: a hash
 
 
 def write_store_json(root: Path, spec: StoreSpec, *, info: Mapping[str, Any]) -> None:
     """Write `store.json` atomically: after a kill it is there whole, or not at all.
-
-    Args:
-        root: the store's directory, which exists.
-        spec: what the store holds.
-        info: JSON values that only inform.
 
     Raises:
         OSError: the file cannot be written.
@@ -180,13 +159,7 @@ def write_store_json(root: Path, spec: StoreSpec, *, info: Mapping[str, Any]) ->
 
 
 def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
-    """Read `store.json`.
-
-    Args:
-        root: the store's directory.
-
-    Returns:
-        What the store holds, and what only informs.
+    """Read what a store holds, and what only informs, from its `store.json`.
 
     Raises:
         StoreError: there is no store, it is damaged, or of a newer format.

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ldf_video.errors import StoreError
 from ldf_video.store.shards import Position, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
 MANIFEST = "manifest.sqlite"
 BUSY_SECONDS = 60.0
@@ -35,11 +39,16 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason TEXT NOT NULL) WITHOUT ROWID;
 """
 
-
 # an extent that ends before a frame; whatever its types are, it is one or it is not
 _BEFORE = """
 typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
 AND first_frame >= 0 AND num_frames > 0 AND first_frame + num_frames <= ?"""
+
+_DISK_ERRORS = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
+}
+"""What SQLite says where the file system is to blame."""
 
 
 class Source(NamedTuple):
@@ -79,13 +88,6 @@ class SourceRecord:
     reason: str | None = None
 
 
-_DISK = {
-    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
-    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
-}
-"""What SQLite says where the file system is to blame."""
-
-
 def encode_name(name: str) -> bytes:
     """Give a file name's bytes, to bind: one that is not UTF-8 cannot be bound as text."""
     return name.encode("utf-8", "surrogateescape")
@@ -96,11 +98,7 @@ def _decode_name(name: bytes) -> str:
 
 
 def connect(root: Path) -> sqlite3.Connection:
-    """Open a store's manifest, which exists, with explicit transactions.
-
-    Raises:
-        sqlite3.Error: it cannot be opened.
-    """
+    """Open a store's manifest, which exists, with explicit transactions."""
     # "rw" also for readers: only it can undo what a killed writer left half-written. Where nothing
     # may be written it falls back to reading.
     uri = f"{(root / MANIFEST).absolute().as_uri()}?mode=rw"
@@ -110,11 +108,7 @@ def connect(root: Path) -> sqlite3.Connection:
 
 
 def create_manifest(root: Path) -> None:
-    """Create an empty manifest where there is none.
-
-    Raises:
-        OSError, sqlite3.Error: it cannot be written.
-    """
+    """Create an empty manifest where there is none."""
     (root / MANIFEST).touch()
     connection = connect(root)
     try:
@@ -141,8 +135,43 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
         raise _unreadable(root / MANIFEST, error, instead="use another store") from error
 
 
+def select(parts: Iterable[Path], query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows that a query gives for each of some parts, one part after the other, as of now.
+
+    Raises:
+        StoreError: a manifest is missing or damaged.
+    """
+    for part in parts:
+        with reading(part) as connection:
+            yield from connection.execute(query)
+
+
+def read_records(
+    connection: sqlite3.Connection, rows: str, *numbers: str, values: tuple[int, ...] = ()
+) -> npt.NDArray[np.void]:
+    """Read rows of a table as records (n,) of the clip's `id` (bytes) and of numbers (int64).
+
+    Args:
+        connection: to a manifest.
+        rows: the table, and which of its rows in which order, in SQL.
+        numbers: columns to read.
+        values: for the question marks in `rows`.
+
+    Raises:
+        sqlite3.Error: the manifest cannot be read.
+        ValueError, OverflowError, TypeError: a value that is no such number, or no ASCII id.
+    """
+    query = f"SELECT max(length(CAST(clip_id AS BLOB))) FROM {rows}"
+    width = connection.execute(query, values).fetchone()[0] or 1
+    dtype = np.dtype([("id", f"S{width}"), *((name, np.int64) for name in numbers)])
+    columns = ", ".join(("clip_id", *numbers))
+    return np.fromiter(connection.execute(f"SELECT {columns} FROM {rows}", values), dtype)
+
+
 class Manifest:
     """The writer's connection: look-ups, and transactions whose failure is a `sqlite3.Error`.
+
+    Opening and look-ups raise StoreError where the manifest is missing or damaged.
 
     Args:
         root: the part's directory.
@@ -153,10 +182,13 @@ class Manifest:
     def __init__(self, root: Path, *, foreign: bool = False) -> None:
         self._path = root / MANIFEST
         self._foreign = foreign
-        self._connection = connect(root)
-        # A journal that is rolled back, not a write-ahead log: a store on a read-only disk must
-        # open. FULL: a commit is on disk when it returns.
-        self._connection.executescript("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY")
+        try:
+            self._connection = connect(root)
+            # A journal that is rolled back, not a write-ahead log: a store on a read-only disk must
+            # open. FULL: a commit is on disk when it returns.
+            self._connection.executescript("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY")
+        except sqlite3.Error as error:
+            raise _unreadable(self._path, error) from error
 
     def close(self) -> None:
         """Drop an unfinished transaction and the connection."""
@@ -176,11 +208,7 @@ class Manifest:
                 self._connection.execute("ROLLBACK")
 
     def shard_ends(self) -> dict[int, int]:
-        """Rows that the manifest points at, by shard.
-
-        Raises:
-            StoreError: a number that cannot be, or the manifest is damaged.
-        """
+        """Rows that the manifest points at, by shard."""
         query = "SELECT shard, max(start + num_frames) FROM extents GROUP BY shard ORDER BY shard"
         ends = dict(self._query(query))
         for shard, num_rows in ends.items():
@@ -192,21 +220,13 @@ class Manifest:
         return ends
 
     def clip(self, clip_id: str) -> ClipRecord | None:
-        """Look a clip up.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
+        """Look a clip up."""
         query = "SELECT num_frames, fps_num, fps_den, status FROM clips WHERE clip_id = ?"
         rows = self._query(query, clip_id)
         return ClipRecord(rows[0][0], Fraction(*rows[0][1:3]), rows[0][3]) if rows else None
 
     def source(self, source: str) -> SourceRecord | None:
-        """Look a source up, in quarantine or not.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
+        """Look a source up, in quarantine or not."""
         name = encode_name(source)
         query = "SELECT size, mtime_ns, clip_id FROM sources WHERE source = CAST(? AS TEXT)"
         if rows := self._query(query, name):
@@ -251,6 +271,7 @@ class Manifest:
         return len(first_lost), num_frames
 
     def put_clips(self, clips: Mapping[str, ClipRecord]) -> None:
+        """Replace the rows of clips."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)",
             (
@@ -260,6 +281,7 @@ class Manifest:
         )
 
     def add_runs(self, clip_id: str, runs: Iterable[Run], *, first_frame: int) -> None:
+        """Add the extents of a clip's frames from one on."""
         for run in runs:
             self._connection.execute(
                 "INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)",
@@ -296,53 +318,10 @@ class Manifest:
         execute("DROP TABLE present")
 
 
-def look_into(root: Path) -> Manifest:
-    """Open a manifest that another process writes, for look-ups alone.
-
-    Raises:
-        StoreError: the manifest is damaged or missing.
-    """
-    try:
-        return Manifest(root, foreign=True)
-    except sqlite3.Error as error:
-        raise _unreadable(root / MANIFEST, error) from error
-
-
-def source_names(root: Path) -> Iterator[str]:
-    """All sources of a part, in quarantine or not.
-
-    Raises:
-        StoreError: the manifest is damaged.
-    """
-    with reading(root) as connection:
-        query = "SELECT source FROM sources UNION SELECT source FROM quarantine"
-        yield from (source for (source,) in connection.execute(query))
-
-
-def clips_of_sources(root: Path) -> Iterator[tuple[str, str]]:
-    """The sources of a part, each with each id of its clips.
-
-    Raises:
-        StoreError: the manifest is damaged.
-    """
-    with reading(root) as connection:
-        yield from connection.execute("SELECT source, clip_id FROM sources")
-
-
-def count_quarantined(root: Path) -> int:
-    """Count the sources of a part that are in quarantine.
-
-    Raises:
-        StoreError: the manifest is damaged.
-    """
-    with reading(root) as connection:
-        return int(connection.execute("SELECT count(*) FROM quarantine").fetchone()[0])
-
-
 def _unreadable(path: Path, error: Exception, *, instead: str = "use another --out") -> StoreError:
     """Say what SQLite cannot read: the file is damaged, or the disk does not give it."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    if path.exists() and code & 0xFF in _DISK and code != sqlite3.SQLITE_IOERR_SHORT_READ:
+    if path.exists() and code & 0xFF in _DISK_ERRORS and code != sqlite3.SQLITE_IOERR_SHORT_READ:
         return StoreError(f"{path} cannot be read ({error}): see to its permissions and the disk")
     return StoreError(f"{path} is damaged or missing ({error}): {instead}")
 

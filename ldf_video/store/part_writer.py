@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import StoreError
 from ldf_video.output import PARTS
+from ldf_video.store.check import repair_shards
 from ldf_video.store.format import STORE_JSON, StoreSpec, write_store_json
 from ldf_video.store.manifest import (
-    FINISHED,
     MANIFEST,
     ClipRecord,
     Manifest,
@@ -24,31 +22,31 @@ from ldf_video.store.manifest import (
     last_position,
 )
 from ldf_video.store.parts import acquire, check_directory, find_difference, write_error
-from ldf_video.store.repair import repair_torn
 from ldf_video.store.shards import Rows, ShardWriter, cut_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-_MAX_CLIP_ID = 200
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass
-class _OpenClip:
+class PendingClip:
     """A clip as the next commit will leave it: what is committed, and the blocks that are not."""
 
     record: ClipRecord  # num_frames: the committed ones
     blocks: list[Rows] = field(default_factory=list)
 
     @property
-    def num_pending(self) -> int:
-        return sum(map(len, self.blocks))
+    def num_frames(self) -> int:
+        """Committed and pending ones."""
+        return self.record.num_frames + sum(map(len, self.blocks))
 
 
 class PartWriter:
     """Writes one part, alone, and knows nothing of the others; `StoreWriter` has the contract.
 
     Attributes:
+        clips: what the next commit changes of clips, by id.
+        sources: what the next commit sets of sources, by name.
         pending_bytes: of rows that the next commit will write.
         repaired: one line on rows that were committed and are lost, and what was let go; "" else.
     """
@@ -65,30 +63,30 @@ class PartWriter:
         self._path = path
         self._root = path.resolve()
         self._spec = spec
+        self.clips: dict[str, PendingClip] = {}
+        self.sources: dict[str, SourceRecord] = {}
         self.pending_bytes = 0
-        self.repaired = ""
-        self._clips: dict[str, _OpenClip] = {}
-        self._sources: dict[str, SourceRecord] = {}
         self._broken = False
         self._closed = False
         try:
             check_directory(path)
             self._root.mkdir(parents=True, exist_ok=True)
-            self._lock = acquire(path)
-            try:
+            with ExitStack() as stack:
+                stack.callback(acquire(path).release)
                 self._prepare(info)
-                self._manifest, self._shards = self._recover(shard_bytes)
-            except BaseException:
-                self._lock.release()
-                raise
+                self._manifest = Manifest(self._root)
+                stack.callback(self._manifest.close)
+                self.repaired = repair_shards(self._root, spec, self._manifest)
+                position = last_position(self._manifest.shard_ends())
+                cut_after(self._root, spec, position=position)
+                self._opened = stack.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise write_error(self._path, error) from error
-
-    # Opening
+        self._shards = ShardWriter(self._root, spec, position=position, shard_bytes=shard_bytes)
 
     def _prepare(self, info: Mapping[str, Any]) -> None:
-        for left in self._root.glob(PARTS):
-            left.unlink(missing_ok=True)
+        for abandoned in self._root.glob(PARTS):
+            abandoned.unlink(missing_ok=True)
         if not (self._root / STORE_JSON).exists():
             create_manifest(self._root)
             write_store_json(self._root, self._spec, info=info)
@@ -96,122 +94,64 @@ class PartWriter:
         problem = find_difference(self._path, self._spec)
         if problem:
             raise StoreError(f"{problem}; use another --out, or --overwrite to move it aside")
-
-    def _recover(self, shard_bytes: int) -> tuple[Manifest, ShardWriter]:
         if not (self._root / MANIFEST).exists():
             raise StoreError(
                 f"{self._path} has no {MANIFEST}: the store is damaged, use another --out"
             )
-        manifest = Manifest(self._root)
-        try:
-            self.repaired = repair_torn(self._root, self._spec, manifest)
-            position = last_position(manifest.shard_ends())
-            cut_after(self._root, self._spec, position=position)
-        except BaseException:
-            manifest.close()
-            raise
-        shards = ShardWriter(self._root, self._spec, position=position, shard_bytes=shard_bytes)
-        return manifest, shards
 
     # What is there
 
     def clip(self, clip_id: str) -> ClipRecord | None:
         """A clip that was begun here: its committed frames, and its status with the next commit."""
-        opened = self._clips.get(clip_id)
-        return self._manifest.clip(clip_id) if opened is None else opened.record
+        pending = self.clips.get(clip_id)
+        return self._manifest.clip(clip_id) if pending is None else pending.record
 
     def source(self, source: str) -> SourceRecord | None:
         """What a source of this part gave, with the next commit."""
-        return self._sources.get(source) or self._manifest.source(source)
+        return self.sources.get(source) or self._manifest.source(source)
 
-    def _open(self, clip_id: str) -> _OpenClip:
-        opened = self._clips.get(clip_id)
-        if opened is None:
+    def pending_clip(self, clip_id: str) -> PendingClip:
+        """A clip to be changed; it is in the next commit once it is put into `clips`."""
+        pending = self.clips.get(clip_id)
+        if pending is None:
             record = self._manifest.clip(clip_id) or ClipRecord(0, Fraction(1), "partial")
-            opened = _OpenClip(record)
-        return opened
-
-    # Adding
-
-    def append(self, clip_id: str, rows: Rows, *, fps: Fraction) -> None:
-        """See `StoreWriter.append`."""
-        self.check_usable()
-        clip = self._open(clip_id)
-        if clip.record.status in FINISHED:
-            raise ValueError(f"clip {clip_id} is {clip.record.status}: nothing can be added to it")
-        if rows.shape[1:] != self._spec.item_shape or rows.dtype != self._spec.numpy_dtype:
-            raise ValueError(
-                f"rows {rows.shape} of {rows.dtype}:"
-                f" expected (n, *{self._spec.item_shape}) of {self._spec.dtype}"
-            )
-        clip.record = replace(clip.record, fps=_checked_fps(fps))
-        self._clips[checked_id(clip_id)] = clip
-        block = np.array(rows, dtype=self._spec.numpy_dtype, order="C")
-        clip.blocks.append(block)
-        self.pending_bytes += block.nbytes
-
-    def finish_clip(
-        self, clip_id: str, *, fps: Fraction, status: Literal["complete", "salvaged"]
-    ) -> None:
-        """See `StoreWriter.finish_clip`."""
-        self.check_usable()
-        clip = self._open(clip_id)
-        if status not in FINISHED or clip.record.status in FINISHED:
-            raise ValueError(f"clip {clip_id} is {clip.record.status}: it cannot become {status}")
-        if not clip.record.num_frames + clip.num_pending:
-            raise ValueError(f"clip {clip_id} has no frames: expected one or more, or no clip")
-        clip.record = replace(clip.record, fps=_checked_fps(fps), status=status)
-        self._clips[clip_id] = clip
-
-    def put_source(self, source: str, record: SourceRecord) -> None:
-        """Replace what a source gave."""
-        self.check_usable()
-        self._sources[source] = record
-
-    def keep_sources(self, present: Iterable[str]) -> None:
-        """Commit, then forget every source and quarantine that is not `present`."""
-        self.commit()
-        with self._writing(), self._manifest.transaction():
-            self._manifest.keep_sources(present)
-
-    def drop_clip(self, clip_id: str) -> None:
-        """Commit, then forget what was begun of a clip."""
-        self.commit()
-        record = self.clip(clip_id)
-        if record is not None and record.status in FINISHED:
-            raise ValueError(
-                f"clip {clip_id} is {record.status}: expected one that is not finished"
-            )
-        with self._writing(), self._manifest.transaction():
-            self._manifest.drop_frames({clip_id: 0})
+            pending = PendingClip(record)
+        return pending
 
     # Committing
 
     def commit(self) -> None:
         """Make all that was added durable; after an error nothing of it is, and the writer ends."""
         self.check_usable()
-        if self._clips or self._sources:
+        if self.clips or self.sources:
             with self._writing():
                 self._write()
 
     def _write(self) -> None:
-        runs = {clip_id: self._shards.append(clip.blocks) for clip_id, clip in self._clips.items()}
+        runs = {clip_id: self._shards.append(clip.blocks) for clip_id, clip in self.clips.items()}
         self._shards.sync()  # rows are on disk before the manifest points at them
         records = {
-            clip_id: replace(clip.record, num_frames=clip.record.num_frames + clip.num_pending)
-            for clip_id, clip in self._clips.items()
+            clip_id: replace(clip.record, num_frames=clip.num_frames)
+            for clip_id, clip in self.clips.items()
         }
         with self._manifest.transaction():
-            for clip_id, clip in self._clips.items():
+            for clip_id, clip in self.clips.items():
                 first = clip.record.num_frames
                 self._manifest.add_runs(clip_id, runs[clip_id], first_frame=first)
             self._manifest.put_clips(records)
-            self._manifest.put_sources(self._sources)
+            self._manifest.put_sources(self.sources)
         self._shards.keep()
         # From now on they are looked up in the manifest: memory must not grow with their number.
-        self._clips = {}
-        self._sources = {}
+        self.clips = {}
+        self.sources = {}
         self.pending_bytes = 0
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """Commit, then change the manifest, all at once or not at all."""
+        self.commit()
+        with self._writing(), self._manifest.transaction():
+            yield self._manifest
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -227,11 +167,7 @@ class PartWriter:
         self._broken = False
 
     def check_usable(self) -> None:
-        """See that no commit has failed and the part is open.
-
-        Raises:
-            StoreError: one has, or it is not.
-        """
+        """Raise StoreError where a commit has failed or the part is closed."""
         if self._broken or self._closed:
             raise StoreError(f"the writer of {self._path} has ended: open the store again to go on")
 
@@ -245,24 +181,4 @@ class PartWriter:
         finally:
             self._closed = True
             self._shards.close()
-            self._manifest.close()
-            self._lock.release()
-
-
-def checked_id(clip_id: str) -> str:
-    """Give back an id that every part and reader can hold.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not (0 < len(clip_id) <= _MAX_CLIP_ID and clip_id.isascii() and clip_id.isprintable()):
-        raise ValueError(
-            f"clip id {clip_id!r}: expected 1 to {_MAX_CLIP_ID} printable ASCII characters"
-        )
-    return clip_id
-
-
-def _checked_fps(fps: Fraction) -> Fraction:
-    if fps <= 0:
-        raise ValueError(f"{fps} frames a second: expected a positive rate")
-    return Fraction(fps)
+            self._opened.close()

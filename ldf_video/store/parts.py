@@ -1,9 +1,9 @@
-"""The parts of a store: where they are, whether they fit together, how they lock and move aside."""
+"""The parts of a store: where they are, whether they fit together, which process writes which."""
 
 from __future__ import annotations
 
 import errno
-import re
+import heapq
 import sqlite3
 from contextlib import ExitStack
 from datetime import datetime
@@ -14,22 +14,21 @@ from filelock import FileLock, Timeout
 from ldf_video.errors import StoreError
 from ldf_video.output import FULL, PARTS, reason, remedy
 from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
-from ldf_video.store.manifest import MANIFEST
+from ldf_video.store.manifest import MANIFEST, select
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOCK = ".lock"
+NOBODY = -1
+
 _UNBORN = {LOCK, MANIFEST, f"{MANIFEST}-journal"}
 """What a kill can leave before a new part has its store.json."""
 
 
 def check_directory(path: Path, *, option: str = "--out") -> None:
-    """See that a directory is a store or empty, or that there is none; touches nothing.
-
-    Args:
-        path: of the store.
-        option: that names it.
+    """See that a directory, which `option` names, is a store or empty, or that there is none.
 
     Raises:
         StoreError: a file is there, or other files are in it.
@@ -57,9 +56,6 @@ def find_parts(root: Path) -> dict[int, Path]:
 
     A directory without a store.json, which a kill can leave, is none yet.
 
-    Args:
-        root: the store's directory.
-
     Raises:
         StoreError: the directory cannot be read.
     """
@@ -67,11 +63,11 @@ def find_parts(root: Path) -> dict[int, Path]:
         paths = [path for path in root.glob("part-*") if (path / STORE_JSON).is_file()]
     except OSError as error:
         raise StoreError(f"{root} cannot be read ({error.strerror}): check the path") from error
-    found = ((path, re.fullmatch(r"part-(\d{4,9})", path.name)) for path in paths)
-    numbered = [(int(match[1]), path) for path, match in found if match]
+    numbers = (path.name.removeprefix("part-") for path in paths)
+    parts = {int(number) for number in numbers if number.isdecimal()} - {0}
+    found = {part: part_path(root, part) for part in sorted(parts)}
     # part-00001 is no name that we give
-    parts = {part for part, path in numbered if path == part_path(root, part)}
-    return {part: part_path(root, part) for part in (0, *sorted(parts - {0}))}
+    return {0: root, **{part: path for part, path in found.items() if path in paths}}
 
 
 def find_difference(path: Path, spec: StoreSpec) -> str:
@@ -96,7 +92,7 @@ def acquire(path: Path) -> FileLock:
     """Take the lock of a part's directory, which exists.
 
     Raises:
-        StoreError: another process has it.
+        StoreError: another process has it, or the file system has no locks.
     """
     lock = FileLock(path.resolve() / LOCK)
     try:
@@ -105,17 +101,15 @@ def acquire(path: Path) -> FileLock:
         raise StoreError(
             f"{path} is in use by another process: wait for it to end, or use another --out"
         ) from None
+    except OSError as error:
+        raise write_error(path, error) from error
     return lock
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a store, all its parts in it, to `NAME.old-DATE` beside it.
+    """Rename a store, all its parts in it, to `NAME.old-DATE` beside it, and return where it is.
 
-    Args:
-        path: the store's directory; behind a link, what it points at moves.
-
-    Returns:
-        Where it is now.
+    Behind a link, what it points at moves.
 
     Raises:
         StoreError: a part is in use.
@@ -142,3 +136,45 @@ def write_error(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     what = "disk full" if error.errno in FULL else "cannot write"
     todo = remedy(error, elsewhere="use another --out")
     return StoreError(f"{what} at {path} ({reason(error)}): what was committed is safe, {todo}")
+
+
+def share_sources(
+    root: Path, sources: Sequence[str], sizes: Sequence[int], *, num_ranks: int
+) -> list[int]:
+    """Give each source to a process: a known one to its part's, new ones by size.
+
+    New sources go largest first to whoever has the fewest bytes so far, which comes close to equal
+    shares (Graham, 1969), and a long video is not what all wait for in the end. A source of no or
+    of unknown size counts one byte, so that these spread too. See `StoreWriter.owners`.
+    """
+    if num_ranks == 1:
+        return [0] * len(sources)
+    owners = known_owners(root, sources, num_ranks=num_ranks)
+    weights = [max(size, 1) for size in sizes]
+    loads = [0] * num_ranks
+    for owner, weight in zip(owners, weights, strict=True):
+        if owner != NOBODY:
+            loads[owner] += weight
+    heap = [(load, rank) for rank, load in enumerate(loads)]
+    heapq.heapify(heap)
+    new = [place for place, owner in enumerate(owners) if owner == NOBODY]
+    for place in sorted(new, key=lambda place: -weights[place]):  # stable: equal ones in order
+        load, rank = heap[0]
+        owners[place] = rank
+        heapq.heapreplace(heap, (load + weights[place], rank))
+    return owners
+
+
+def known_owners(root: Path, sources: Sequence[str], *, num_ranks: int) -> list[int]:
+    """The process that has the part of each source; NOBODY for one that no part knows.
+
+    Part p is that of process p mod `num_ranks`.
+    """
+    owners = [NOBODY] * len(sources)
+    places = {source: place for place, source in enumerate(sources)}
+    query = "SELECT source FROM sources UNION SELECT source FROM quarantine"
+    for part, path in reversed(find_parts(root).items()):  # the lowest part has it
+        for (source,) in select([path], query):
+            if source in places:
+                owners[places[source]] = part % num_ranks
+    return owners

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import StoreError
-from ldf_video.store.columns import Columns, Ints, UsedShard, read_columns, take
+from ldf_video.store.check import verify_store
 from ldf_video.store.format import read_store_json
-from ldf_video.store.manifest import Quarantined, Source, reading
+from ldf_video.store.index import Ints, read_index
+from ldf_video.store.manifest import Quarantined, Source, select
 from ldf_video.store.parts import find_differing_part, find_parts
-from ldf_video.store.shards import REPAIR, Rows, count_rows, map_rows
-from ldf_video.store.span import Span
-from ldf_video.store.verify import verify_store
+from ldf_video.store.shards import Rows, map_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +42,6 @@ class StoreReader:
     def __init__(self, path: Path) -> None:
         """Open a store.
 
-        Args:
-            path: the store's directory.
-
         Raises:
             StoreError: no store, a damaged one, one of a newer format, or one that points outside.
         """
@@ -55,48 +51,31 @@ class StoreReader:
         if problem:
             raise StoreError(f"{problem}; use another store")
         self.parts = tuple(find_parts(self.path).values())
-        clips, shards = read_columns(self.parts)
-        self._shards = [self._map(shard) for shard in shards]
-        self._shard_rows = np.array([len(rows) for rows in self._shards], np.int64)
-        self._span = Span(self._shards, self.spec)
-        self._hold(clips)
+        clips, extents, shards = read_index(self.parts)
+        self._shards = [
+            map_rows(part, self.spec, shard=shard, num_rows=num_rows)
+            for part, shard, num_rows in shards
+        ]
+        self._set_clips(clips, extents)
 
-    def _hold(self, clips: Columns) -> None:
-        self._clips = clips
-        self.lengths = clips.lengths
+    def _set_clips(self, clips: npt.NDArray[np.void], extents: npt.NDArray[np.void]) -> None:
+        self._clips, self._extents = clips, extents
+        self.lengths = np.ascontiguousarray(clips["num_frames"])
         self.num_clips = len(self.lengths)
         self.num_frames = int(self.lengths.sum())
-        # A block of rows from a frame on may be copied if it ends before its extent's `stop`, in
-        # the order of all frames; it lies at the extent's `offset` + the frame's bytes in the span.
-        # Behind a clip's end follows the rest of the map.
-        row = clips.extent_row - clips.extent_frame
-        self._extent_offset = self._span.offsets[clips.extent_shard] + row * self.spec.row_bytes
-        self._extent_stop = clips.extent_end.copy()
-        last = clips.first_extent + clips.num_extents - 1
-        self._extent_stop[last] = (self._shard_rows[clips.extent_shard] - row)[last]
-        # the same of each clip's first extent, from the clip's first frame on
-        first = clips.first_frame
-        self._clip_offset = self._extent_offset[clips.first_extent] + first * self.spec.row_bytes
-        self._clip_stop = self._extent_stop[clips.first_extent] - first
-
-    def _map(self, used: UsedShard) -> Rows:
-        part, shard, num_rows = used
-        held = count_rows(part, self.spec, shard=shard)
-        if num_rows > held:
-            raise StoreError(
-                f"{part} is damaged: its manifest points at row {num_rows - 1}"
-                f" of shard {shard}, which holds {held}; {REPAIR}"
-            )
-        return map_rows(part, self.spec, shard=shard, num_rows=num_rows)
+        # in the order of all frames: where clips begin, where extents begin and end
+        self._clip_frame = np.cumsum(self.lengths) - self.lengths
+        self._extent_stop = np.cumsum(extents["num_frames"])
+        self._extent_frame = self._extent_stop - extents["num_frames"]
 
     @property
     def clip_ids(self) -> list[str]:
-        """All ids, in order; made anew at each call, since a million of them are 100 MB."""
-        return [clip_id.decode() for clip_id in self._clips.ids.tolist()]
+        """All ids, in order; a new list at each call, since a million of them are 100 MB."""
+        return [clip_id.decode() for clip_id in self._clips["id"].tolist()]
 
     def clip_id(self, clip: int) -> str:
         """The id of one clip."""
-        return bytes(self._clips.ids[self._checked(clip)]).decode()
+        return bytes(self._clips["id"][self._checked(clip)]).decode()
 
     def index(self, clip_id: str) -> int:
         """The number of the clip with this id.
@@ -104,9 +83,9 @@ class StoreReader:
         Raises:
             KeyError: no such clip.
         """
-        key = clip_id.encode()
-        clip = int(np.searchsorted(self._clips.ids, np.bytes_(key)))
-        if clip == self.num_clips or self._clips.ids[clip] != key:
+        ids, key = self._clips["id"], clip_id.encode()
+        clip = int(np.searchsorted(ids, np.bytes_(key)))
+        if clip == self.num_clips or ids[clip] != key:
             raise KeyError(clip_id)
         return clip
 
@@ -129,19 +108,23 @@ class StoreReader:
         _check_range("clip", chosen, self.num_clips)
         if (chosen[1:] <= chosen[:-1]).any():
             raise ValueError("clips to select: expected each number to be above the one before")
+        number = np.full(self.num_clips, -1)
+        number[chosen] = np.arange(len(chosen))
+        extents = self._extents[number[self._extents["clip"]] >= 0]
+        extents["clip"] = number[extents["clip"]]
         view = copy.copy(self)
-        view._hold(take(self._clips, chosen))
+        view._set_clips(self._clips[chosen], extents)
         return view
 
     @property
     def num_seconds(self) -> float:
         """How long all clips last together, in seconds."""
-        return float((self.lengths * (self._clips.fps_den / self._clips.fps_num)).sum())
+        return float((self.lengths * (self._clips["fps_den"] / self._clips["fps_num"])).sum())
 
     def fps(self, clip: int) -> Fraction:
         """Frames a second of one clip."""
-        number = self._checked(clip)
-        return Fraction(int(self._clips.fps_num[number]), int(self._clips.fps_den[number]))
+        record = self._clips[self._checked(clip)]
+        return Fraction(int(record["fps_num"]), int(record["fps_den"]))
 
     def read(self, clip: int, first: int, stop: int) -> Rows:
         """Copy frames `first` to `stop` of a clip.
@@ -158,20 +141,21 @@ class StoreReader:
                 f"frames {first} to {stop} of clip {clip}:"
                 f" expected 0 <= first <= stop <= {self.lengths[number]}"
             )
-        base = int(self._clips.first_frame[number])
-        values = np.empty((stop - first, *self.spec.item_shape), self.spec.numpy_dtype)
-        for rows, begin in self._pieces(base + first, base + stop):
-            values[begin : begin + len(rows)] = rows
+        values = self._empty(stop - first)
+        self._fill(values, int(self._clip_frame[number]) + first)
         return values
 
-    def _pieces(self, first: int, stop: int) -> Iterator[tuple[Rows, int]]:
-        clips, frame = self._clips, first
-        extent = int(np.searchsorted(clips.extent_frame, first, "right")) - 1
-        while frame < stop:
-            row = int(clips.extent_row[extent] - clips.extent_frame[extent]) + frame
-            end = min(stop, int(clips.extent_end[extent]))
-            yield self._shards[clips.extent_shard[extent]][row : row + end - frame], frame - first
-            frame, extent = end, extent + 1
+    def _fill(self, values: Rows, frame: int) -> None:
+        """Copy as many frames as `values` has, from one on in the order of all frames."""
+        extent = int(np.searchsorted(self._extent_frame, frame, "right")) - 1
+        filled = 0
+        while filled < len(values):
+            skipped = frame + filled - int(self._extent_frame[extent])
+            place = self._extents[extent]
+            count = min(int(place["num_frames"]) - skipped, len(values) - filled)
+            row = int(place["start"]) + skipped
+            values[filled : filled + count] = self._shards[place["shard"]][row : row + count]
+            filled, extent = filled + count, extent + 1
 
     def frames_at(self, indices: npt.ArrayLike) -> Rows:
         """Copy single frames, by their number in the order of all clips' frames.
@@ -187,7 +171,18 @@ class StoreReader:
         """
         frames = _integers(indices)
         _check_range("frame", frames, self.num_frames)
-        return self._frames(frames)
+        _, shards, rows = self._locate(frames)
+        values = self._empty(len(frames))
+        for shard in np.unique(shards):
+            here = shards == shard
+            values[here] = self._shards[shard][rows[here]]
+        return values
+
+    def _locate(self, frames: Ints) -> tuple[Ints, Ints, Ints]:
+        """The extent, the shard and the row there of frames (B,) in the order of all frames."""
+        extent = np.searchsorted(self._extent_frame, frames, "right") - 1
+        row = self._extents["start"][extent] + frames - self._extent_frame[extent]
+        return extent, self._extents["shard"][extent], row
 
     def windows(
         self, clips: npt.ArrayLike, starts: npt.ArrayLike, *, length: int
@@ -212,61 +207,29 @@ class StoreReader:
                 f"{len(clip)} clips, {len(start)} starts, length {length}:"
                 " expected as many starts as clips, and a length of 1 or more"
             )
-        if not len(clip):
-            return self._empty(0, length), np.ones((0, length), np.bool_)
         _check_range("clip", clip, self.num_clips)
-        left = self.lengths[clip] - start  # frames from the start to the clip's end
-        least = np.minimum.reduce(left)
-        if least < 1 or np.minimum.reduce(start) < 0:
+        num_real = self.lengths[clip] - start  # frames from the start to the clip's end
+        if (num_real < 1).any() or (start < 0).any():
             raise IndexError(
                 "a window starts outside its clip: expected 0 <= start < length of the clip"
             )
-        values = self._windows(clip, start, left, length)
-        if least >= length:
-            return values, np.ones((len(clip), length), np.bool_)
-        mask = np.arange(length) < left[:, None]
-        short = np.flatnonzero(left < length)
-        tails = values[short]
-        tails[~mask[short]] = 0
-        values[short] = tails
-        return values, mask
+        first = self._clip_frame[clip] + start
+        extent, shards, rows = self._locate(first)
+        is_whole = (num_real >= length) & (first + length <= self._extent_stop[extent])
+        values = self._empty(len(clip), length)
+        # Nearly every window is one slice of a shard, which takes less than a microsecond.
+        places = zip(shards.tolist(), rows.tolist(), is_whole.tolist(), strict=True)
+        for window, (shard, row, is_slice) in enumerate(places):
+            if is_slice:
+                values[window] = self._shards[shard][row : row + length]
+            else:
+                stop = min(length, int(num_real[window]))
+                self._fill(values[window, :stop], int(first[window]))
+                values[window, stop:] = 0
+        return values, np.arange(length) < num_real[:, None]
 
-    def _windows(self, clip: Ints, start: Ints, left: Ints, length: int) -> Rows:
-        # Nearly every window lies in one extent: its rows are one block of bytes. What follows a
-        # clip's end there is copied along, to be masked, unless the map ends first. Every call of
-        # numpy counts: the copy itself takes no longer than a few dozen of them.
-        row_bytes = self.spec.row_bytes
-        offset = self._clip_offset[clip] + start * row_bytes
-        (rest,) = (start + length > self._clip_stop[clip]).nonzero()
-        if not len(rest):
-            return self._span.copy(offset, length)
-        # not in its clip's first extent, the only one of most
-        first = self._clips.first_frame[clip[rest]] + start[rest]
-        extent = self._extent_of(first)
-        offset[rest] = self._extent_offset[extent] + first * row_bytes
-        apart = first + length > self._extent_stop[extent]
-        rest, first = rest[apart], first[apart]
-        if not len(rest):
-            return self._span.copy(offset, length)
-        if len(rest) < len(offset):  # these copy some other window, cheaper than to leave them out
-            offset[rest] = np.delete(offset, rest)[0]
-            values = self._span.copy(offset, length)
-        else:
-            values = self._empty(len(rest), length)
-        steps = np.minimum(np.arange(length), left[rest, None] - 1)  # stay in the clip
-        frames = self._frames((first[:, None] + steps).reshape(-1))
-        values[rest] = frames.reshape(-1, length, *self.spec.item_shape)
-        return values
-
-    def _frames(self, frames: Ints) -> Rows:
-        extent = self._extent_of(frames)
-        return self._span.copy(self._extent_offset[extent] + frames * self.spec.row_bytes, 1)[:, 0]
-
-    def _extent_of(self, frames: Ints) -> Ints:
-        return np.searchsorted(self._clips.extent_frame, frames, "right") - 1
-
-    def _empty(self, num_windows: int, length: int) -> Rows:
-        return np.empty((num_windows, length, *self.spec.item_shape), self.spec.numpy_dtype)
+    def _empty(self, *shape: int) -> Rows:
+        return np.empty((*shape, *self.spec.item_shape), self.spec.numpy_dtype)
 
     def sources(self) -> list[Source]:
         """All sources and their clips, as of now.
@@ -292,19 +255,14 @@ class StoreReader:
         Raises:
             StoreError: the manifest is damaged.
         """
-        cut = {
-            clip_id
-            for (clip_id,) in self._rows("SELECT clip_id FROM clips WHERE status = 'salvaged'")
-        }
+        cut = {row[0] for row in self._rows("SELECT clip_id FROM clips WHERE status = 'salvaged'")}
         if not cut:
             return []
         pairs = self._rows("SELECT source, clip_id FROM sources")
         return sorted({source for source, clip_id in pairs if clip_id in cut})
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        for part in find_parts(self.path).values():
-            with reading(part) as connection:
-                yield from connection.execute(query)
+        return select(find_parts(self.path).values(), query)
 
     def verify(self) -> list[str]:
         """List what is wrong with the store as it is now; see `verify_store`, which says more."""
@@ -324,8 +282,7 @@ def _integers(values: npt.ArrayLike) -> Ints:
 
 
 def _check_range(what: str, values: Ints, stop: int) -> None:
-    # unsigned, a negative number is a huge one: a single pass
-    if len(values) and np.maximum.reduce(values.view(np.uint64)) >= stop:
+    if len(values) and not 0 <= values.min() <= values.max() < stop:
         raise IndexError(
             f"{what}s from {values.min()} to {values.max()}: expected 0 to {stop}, the end excluded"
         )

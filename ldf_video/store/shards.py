@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[Any]
 
-_ALIGNMENT = 64  # numpy's own, so that rows start on a cache line
-_MAX_COUNT = 10**18  # leaves room in the header for any count, so that it is rewritten in place
+HEADER_BYTES = 128
+"""Before the first row: room for any count, so that a header is rewritten in place."""
+
 _BUFFER_BYTES = 1 << 20
 
 REPAIR = "run the same encode again to repair it, or --verify to see what is lost"
@@ -52,22 +53,14 @@ def shard_path(root: Path, shard: int) -> Path:
     return root / f"data-{shard:05d}.npy"
 
 
-def header_size(spec: StoreSpec) -> int:
-    """Bytes before the first row: 128, or the next multiple of 64 for a very long shape."""
-    need = len(_header_text(spec, _MAX_COUNT)) + 11  # magic, version, length, newline
-    return max(128, -(-need // _ALIGNMENT) * _ALIGNMENT)
-
-
 def header(spec: StoreSpec, num_rows: int) -> bytes:
     """An npy header (format 1.0) of fixed size for an array of `num_rows` rows."""
-    size = header_size(spec)
-    text = _header_text(spec, num_rows).encode("ascii").ljust(size - 11) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-def _header_text(spec: StoreSpec, num_rows: int) -> str:
     shape = (num_rows, *spec.item_shape)
-    return str({"descr": spec.numpy_dtype.str, "fortran_order": False, "shape": shape})
+    fields = {"descr": spec.numpy_dtype.str, "fortran_order": False, "shape": shape}
+    if len(str(fields)) > HEADER_BYTES - 11:
+        raise ValueError(f"item_shape {spec.item_shape}: too long for a header")
+    text = str(fields).encode("ascii").ljust(HEADER_BYTES - 11) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
 @dataclass(frozen=True)
@@ -76,65 +69,63 @@ class ShardFile:
 
     Attributes:
         num_rows: whole rows that it has room for, whatever its header counts.
-        counted: rows that its header counts; -1 where it is no header of these rows.
+        header_rows: rows that its header counts; -1 where it is no header of these rows.
     """
 
     num_rows: int
-    counted: int
+    header_rows: int
 
 
-def look_at(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
-    """Look at a shard's file; None where there is none.
+def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
+    """Find out what a shard's file holds; None where there is none.
 
     Raises:
         StoreError: it cannot be read, or is a link to a file that is not there.
     """
     path = shard_path(root, shard)
-    size = header_size(spec)
     try:
         with path.open("rb") as file:
-            start = file.read(size)
+            start = file.read(HEADER_BYTES)
             num_bytes = os.fstat(file.fileno()).st_size
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
-        raise _unreadable(path, error) from error
-    return ShardFile(max(0, num_bytes - size) // spec.row_bytes, _counted(start, spec))
-
-
-def count_rows(root: Path, spec: StoreSpec, *, shard: int) -> int:
-    """Count the whole rows that a shard's file has room for, whatever its header counts.
-
-    Raises:
-        StoreError: the file is missing, or holds another kind of row.
-    """
-    path = shard_path(root, shard)
-    found = look_at(root, spec, shard=shard)
-    if found is None:
-        raise StoreError(f"{path} is missing: the store is damaged, {REPAIR}")
-    if found.counted < 0:
         raise StoreError(
-            f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}, {REPAIR}"
-        )
-    return found.num_rows
+            f"{path} cannot be read ({error.strerror}): check the disk and the path"
+        ) from error
+    return ShardFile(max(0, num_bytes - HEADER_BYTES) // spec.row_bytes, _header_rows(start, spec))
 
 
-def _counted(start: bytes, spec: StoreSpec) -> int:
+def _header_rows(start: bytes, spec: StoreSpec) -> int:
     match = re.search(rb"'shape': \((\d{1,18}),", start)
     return int(match[1]) if match and start == header(spec, int(match[1])) else -1
 
 
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be read ({error.strerror}): check the disk and the path")
-
-
 def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
-    """Map the first rows of a shard, read-only, as an array of shape (num_rows, *item_shape)."""
-    shape = (num_rows, *spec.item_shape)
-    offset = header_size(spec)
+    """Map the first rows of a shard, read-only, whatever number its header counts.
+
+    Returns:
+        Shape (num_rows, *item_shape).
+
+    Raises:
+        StoreError: the file is missing, has fewer rows or holds another kind of row.
+    """
     path = shard_path(root, shard)
+    found = inspect_shard(root, spec, shard=shard)
+    if found is None:
+        raise StoreError(f"{path} is missing: the store is damaged, {REPAIR}")
+    if found.header_rows < 0:
+        raise StoreError(
+            f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}, {REPAIR}"
+        )
+    if found.num_rows < num_rows:
+        raise StoreError(
+            f"{root} is damaged: its manifest points at row {num_rows - 1}"
+            f" of shard {shard}, which holds {found.num_rows}; {REPAIR}"
+        )
+    shape = (num_rows, *spec.item_shape)
     # A plain view: indexing the memmap subclass itself costs microseconds a call.
-    return np.asarray(np.memmap(path, spec.numpy_dtype, "r", offset=offset, shape=shape))
+    return np.asarray(np.memmap(path, spec.numpy_dtype, "r", offset=HEADER_BYTES, shape=shape))
 
 
 def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
@@ -145,15 +136,9 @@ def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
     """
     with shard_path(root, shard).open("r+b") as file:
         file.write(header(spec, num_rows))
-        file.truncate(header_size(spec) + num_rows * spec.row_bytes)
+        file.truncate(HEADER_BYTES + num_rows * spec.row_bytes)
         file.flush()
         sync(file.fileno())
-
-
-def shards_after(root: Path, shard: int) -> list[Path]:
-    """List the shard files whose number is greater than `shard`."""
-    found = ((path, re.fullmatch(r"data-(\d{5,})\.npy", path.name)) for path in root.iterdir())
-    return sorted(path for path, match in found if match and int(match[1]) > shard)
 
 
 class ShardWriter:
@@ -248,12 +233,14 @@ def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
         StoreError: the position's shard is missing or holds fewer rows.
         OSError: a file cannot be written.
     """
-    for path in shards_after(root, position.shard):
-        path.unlink()
+    for path in sorted(root.glob("data-*.npy")):
+        match = re.fullmatch(r"data-(\d{5,})\.npy", path.name)
+        if match and int(match[1]) > position.shard:
+            path.unlink()
     if not position.row:
         shard_path(root, position.shard).unlink(missing_ok=True)
         return
-    found = look_at(root, spec, shard=position.shard)
+    found = inspect_shard(root, spec, shard=position.shard)
     num_rows = 0 if found is None else found.num_rows
     if num_rows < position.row:  # its header is written anew, whatever a full disk made of it
         raise StoreError(

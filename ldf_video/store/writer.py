@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
+
 from ldf_video.errors import StoreError
-from ldf_video.store.counts import Counts, count_store
 from ldf_video.store.format import StoreSpec
-from ldf_video.store.manifest import SourceRecord
-from ldf_video.store.part_set import PartSet
-from ldf_video.store.part_writer import checked_id
+from ldf_video.store.manifest import FINISHED, Manifest, SourceRecord
+from ldf_video.store.part_writer import PartWriter
 from ldf_video.store.parts import (
     find_difference,
     find_differing_part,
+    find_parts,
     move_aside,
+    part_path,
+    share_sources,
     write_error,
 )
 from ldf_video.store.shards import Rows
-from ldf_video.store.shares import share_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 _NO_INFO: Mapping[str, Any] = MappingProxyType({})
+_MAX_CLIP_ID = 200
 
 
 class StoreWriter:
@@ -38,7 +43,8 @@ class StoreWriter:
     A commit comes every `commit_seconds` or `commit_bytes`, whichever is first, from inside the
     calls that add something, and at the end. A kill at any instant loses what came after the last
     one and nothing else. Use it from one thread, as a context manager: Ctrl-C or another error
-    still commits what is there.
+    still commits what is there. Where the disk is full or fails, nothing of a commit is kept and
+    the writer ends: that call, and each one after it that adds or commits, raises StoreError.
 
     Process `rank` of `num_ranks` writes part `rank`, where what is new goes, and goes on with every
     other part that an earlier run left and whose number leaves that remainder. What the other
@@ -47,6 +53,7 @@ class StoreWriter:
     look up and write.
 
     Attributes:
+        path: the store's directory.
         moved_to: where `overwrite` put the store that was there, or None.
         repaired: one line on committed rows that the disk has lost, a copy cut short for instance:
             what they belonged to was let go when the store was opened, and is to be encoded anew;
@@ -86,44 +93,45 @@ class StoreWriter:
             StoreError: the directory is in use, holds something else, a store that differs or is
                 damaged, or cannot be written.
         """
-        self._path = Path(path)
+        self.path = Path(path)
         self._spec = spec
         self._retry = retry
         self._rank = rank
         self._num_ranks = num_ranks
         self._commit_seconds = commit_seconds
         self._commit_bytes = commit_bytes
-        self.moved_to: Path | None = None
-        self._counted: Counts | None = None
-        self._closed = False
-        self._make_way(overwrite=overwrite)
-        self._root = self._path.resolve()
-        self._parts = PartSet(
-            self._path, spec, info=info, shard_bytes=shard_bytes, rank=rank, num_ranks=num_ranks
+        self.moved_to = self._make_way(overwrite=overwrite)
+        self._root = self.path.resolve()
+        numbers = {part for part in find_parts(self._root) if part % num_ranks == rank} | {rank}
+        self._own: dict[int, PartWriter] = {}
+        with ExitStack() as stack:
+            for part in sorted(numbers):
+                directory = part_path(self.path, part)
+                writer = PartWriter(directory, spec, info=info, shard_bytes=shard_bytes)
+                stack.callback(writer.close)
+                self._own[part] = writer
+            self._opened = stack.pop_all()
+        self._foreign: list[Manifest] | None = None
+        self.repaired = "; ".join(
+            f"{part_path(self.path, part).name}: {writer.repaired}" if part else writer.repaired
+            for part, writer in self._own.items()
+            if writer.repaired
         )
-        self.repaired = self._parts.repaired
         self._last_commit = time.monotonic()
 
-    # Opening
-
-    def _make_way(self, *, overwrite: bool) -> None:
+    def _make_way(self, *, overwrite: bool) -> Path | None:
         check = find_difference if self._rank else find_differing_part
-        problem = check(self._path, self._spec)
+        problem = check(self.path, self._spec)
         if not problem:
-            return
+            return None
         if not overwrite or self._rank:
             raise StoreError(f"{problem}; use another --out, or --overwrite to move it aside")
         try:
-            self.moved_to = move_aside(self._path)
+            return move_aside(self.path)
         except OSError as error:
-            raise write_error(self._path, error) from error
+            raise write_error(self.path, error) from error
 
     # What is there
-
-    @property
-    def path(self) -> Path:
-        """The store's directory."""
-        return self._path
 
     def owners(self, sources: Sequence[str], sizes: Sequence[int]) -> list[int]:
         """Which process is to bring each source in, the same answer in every process.
@@ -155,12 +163,12 @@ class StoreWriter:
         Returns:
             False also for a source in quarantine where the writer was opened with `retry`.
         """
-        record = self._parts.of_source(source).source(source)
+        record = self._part_of_source(source).source(source)
         if record is None or (record.size, record.mtime_ns) != (size, mtime_ns):
             return False
         if record.reason is not None:
             return not self._retry
-        return all(map(self._parts.has_clip, record.clip_ids))
+        return all(map(self.has_clip, record.clip_ids))
 
     def has_clip(self, clip_id: str) -> bool:
         """Whether a clip is finished, complete or salvaged, in any part; a partial one is not.
@@ -168,37 +176,33 @@ class StoreWriter:
         Raises:
             StoreError: a manifest is damaged.
         """
-        return self._parts.has_clip(clip_id)
+        if self._foreign is None:
+            # Not before the first look-up: by then every process has made its parts.
+            parts = find_parts(self._root).items()
+            others = [path for part, path in parts if part not in self._own]
+            self._foreign = [Manifest(path, foreign=True) for path in others]
+            for manifest in self._foreign:
+                self._opened.callback(manifest.close)
+        places: list[PartWriter | Manifest] = [*self._own.values(), *self._foreign]
+        records = (place.clip(clip_id) for place in places)
+        return any(record is not None and record.status in FINISHED for record in records)
 
     def committed_frames(self, clip_id: str) -> int:
         """Frames of a clip that would survive a kill: where to resume it; 0 if unknown here."""
-        record = self._parts.of_clip(clip_id).clip(clip_id)
+        record = self._part_of_clip(clip_id).clip(clip_id)
         return 0 if record is None else record.num_frames
 
-    @property
-    def num_clips(self) -> int:
-        """Finished clips of current sources in all parts, as of the last commit."""
-        return self._counts().num_clips
+    def _part_of_clip(self, clip_id: str) -> PartWriter:
+        return self._part_that(lambda part: part.clip(clip_id) is not None)
 
-    @property
-    def num_frames(self) -> int:
-        """Frames of those clips."""
-        return self._counts().num_frames
+    def _part_of_source(self, source: str) -> PartWriter:
+        return self._part_that(lambda part: part.source(source) is not None)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of those frames' rows."""
-        return self._counts().num_frames * self._spec.row_bytes
-
-    @property
-    def num_quarantined(self) -> int:
-        """Sources in quarantine in all parts, as of the last commit."""
-        return self._counts().num_quarantined
-
-    def _counts(self) -> Counts:
-        if self._counted is None or not self._closed:
-            self._counted = count_store(self._root)
-        return self._counted
+    def _part_that(self, knows: Callable[[PartWriter], bool]) -> PartWriter:
+        """The part that knows something, else the one where new things go."""
+        home = self._own[self._rank]
+        others = (part for part in self._own.values() if part is not home)
+        return next(filter(knows, others), home)
 
     # Adding
 
@@ -212,10 +216,22 @@ class StoreWriter:
 
         Raises:
             ValueError: another shape or dtype, a finished clip, or a bad id or rate.
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
         self._check_usable()
-        self._parts.of_clip(clip_id).append(clip_id, rows, fps=fps)
+        part = self._part_of_clip(_checked_id(clip_id))
+        clip = part.pending_clip(clip_id)
+        if clip.record.status in FINISHED:
+            raise ValueError(f"clip {clip_id} is {clip.record.status}: nothing can be added to it")
+        if rows.shape[1:] != self._spec.item_shape or rows.dtype != self._spec.numpy_dtype:
+            raise ValueError(
+                f"rows {rows.shape} of {rows.dtype}:"
+                f" expected (n, *{self._spec.item_shape}) of {self._spec.dtype}"
+            )
+        clip.record = replace(clip.record, fps=_checked_fps(fps))
+        block = np.array(rows, dtype=self._spec.numpy_dtype, order="C")
+        clip.blocks.append(block)
+        part.clips[clip_id] = clip
+        part.pending_bytes += block.nbytes
         self.commit_if_due()
 
     def finish_clip(
@@ -234,10 +250,16 @@ class StoreWriter:
 
         Raises:
             ValueError: the clip has no frames or is finished, or the rate or status is none.
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
         self._check_usable()
-        self._parts.of_clip(clip_id).finish_clip(clip_id, fps=fps, status=status)
+        part = self._part_of_clip(clip_id)
+        clip = part.pending_clip(clip_id)
+        if status not in FINISHED or clip.record.status in FINISHED:
+            raise ValueError(f"clip {clip_id} is {clip.record.status}: it cannot become {status}")
+        if not clip.num_frames:
+            raise ValueError(f"clip {clip_id} has no frames: expected one or more, or no clip")
+        clip.record = replace(clip.record, fps=_checked_fps(fps), status=status)
+        part.clips[clip_id] = clip
         self.commit_if_due()
 
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
@@ -248,9 +270,8 @@ class StoreWriter:
 
         Raises:
             ValueError: no clips.
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
-        unique = tuple(dict.fromkeys(map(checked_id, clip_ids)))
+        unique = tuple(dict.fromkeys(map(_checked_id, clip_ids)))
         if not unique:
             raise ValueError(
                 f"source {source!r} has no clips: expected one or more, or a quarantine"
@@ -258,16 +279,12 @@ class StoreWriter:
         self._put_source(source, SourceRecord(size, mtime_ns, unique))
 
     def quarantine(self, source: str, *, size: int, mtime_ns: int, reason: str) -> None:
-        """Put a source that cannot be read aside, with the reason; it then points at no clip.
-
-        Raises:
-            StoreError: the disk is full, or the writer has failed or is closed.
-        """
+        """Put a source that cannot be read aside, with the reason; it then points at no clip."""
         self._put_source(source, SourceRecord(size, mtime_ns, (), reason))
 
     def _put_source(self, source: str, record: SourceRecord) -> None:
         self._check_usable()
-        self._parts.of_source(source).put_source(source, record)
+        self._part_of_source(source).sources[source] = record
         self.commit_if_due()
 
     def drop_clip(self, clip_id: str) -> None:
@@ -275,9 +292,16 @@ class StoreWriter:
 
         Raises:
             ValueError: the clip is finished.
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
-        self._parts.of_clip(clip_id).drop_clip(clip_id)
+        self._check_usable()
+        part = self._part_of_clip(clip_id)
+        record = part.clip(clip_id)
+        if record is not None and record.status in FINISHED:
+            raise ValueError(
+                f"clip {clip_id} is {record.status}: expected one that is not finished"
+            )
+        with part.changing() as manifest:
+            manifest.drop_frames({clip_id: 0})
 
     def forget_missing(self, present: Sequence[str]) -> None:
         """Commit, then forget every source and quarantine of this process that is not `present`.
@@ -287,22 +311,16 @@ class StoreWriter:
 
         Args:
             present: all sources, those of other processes too.
-
-        Raises:
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
-        for part in self._parts.own.values():
-            part.keep_sources(present)
+        for part in self._own.values():
+            with part.changing() as manifest:
+                manifest.keep_sources(present)
 
     # Committing
 
     def commit(self) -> None:
-        """Make all that was added durable and visible to readers that open from now on.
-
-        Raises:
-            StoreError: the disk is full or fails; nothing of this commit is kept, the writer ends.
-        """
-        for part in self._parts.own.values():
+        """Make all that was added durable and visible to readers that open from now on."""
+        for part in self._own.values():
             part.commit()
         self._last_commit = time.monotonic()
 
@@ -310,29 +328,19 @@ class StoreWriter:
         """Commit where the last time is `commit_seconds` ago, or `commit_bytes` are held.
 
         Each call that adds something does so; who adds seldom calls this now and then.
-
-        Raises:
-            StoreError: the disk is full, or the writer has failed or is closed.
         """
         late = time.monotonic() - self._last_commit >= self._commit_seconds
-        pending_bytes = sum(part.pending_bytes for part in self._parts.own.values())
+        pending_bytes = sum(part.pending_bytes for part in self._own.values())
         if late or pending_bytes >= self._commit_bytes:
             self.commit()
 
     def _check_usable(self) -> None:
-        for part in self._parts.own.values():
+        for part in self._own.values():
             part.check_usable()
 
-    # Ending
-
     def close(self) -> None:
-        """Commit, unless a commit has failed, and free the store; a second time does nothing.
-
-        Raises:
-            StoreError: the disk is full or fails.
-        """
-        self._closed = True
-        self._parts.close()
+        """Commit, unless a commit has failed, and free the store; a second time does nothing."""
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -344,3 +352,18 @@ class StoreWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _checked_id(clip_id: str) -> str:
+    """An id that every part and reader can hold, else a ValueError."""
+    if not (0 < len(clip_id) <= _MAX_CLIP_ID and clip_id.isascii() and clip_id.isprintable()):
+        raise ValueError(
+            f"clip id {clip_id!r}: expected 1 to {_MAX_CLIP_ID} printable ASCII characters"
+        )
+    return clip_id
+
+
+def _checked_fps(fps: Fraction) -> Fraction:
+    if fps <= 0:
+        raise ValueError(f"{fps} frames a second: expected a positive rate")
+    return Fraction(fps)

@@ -1,4 +1,4 @@
-"""A store whose disk has lost rows: what is let go, what stays, that a writer completes it."""
+"""Stores that are damaged or have lost rows: what is found, what is let go, what stays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_data import FPS, FRAMES, SPEC, assert_holds, make_clips, opened, write_parts
+from store_data import (
+    FPS,
+    FRAMES,
+    SPEC,
+    STAMP,
+    assert_holds,
+    change_manifest,
+    make_clips,
+    make_rows,
+    opened,
+    write_parts,
+)
 
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, drop_damaged, verify_store
@@ -21,7 +32,6 @@ if TYPE_CHECKING:
 
 CLIPS = make_clips({"a": 6, "b": 5, "c": 9})
 HEADER, ROW = 128, SPEC.row_bytes
-STAMP = {"size": 10, "mtime_ns": 20}
 
 
 def encode(path: Path, *, clips=CLIPS) -> StoreWriter:
@@ -88,13 +98,19 @@ def test_the_layout_that_these_tests_cut(store) -> None:
         (2, HEADER + 2 * ROW, [6, 5, 6], "1 clip lost 3 frames that data-00002.npy no"),
         (0, HEADER + 3 * ROW, [2, 0, 0], "3 clips lost 18 frames that data-00000.npy no"),
         (0, 0, [0, 0, 0], "3 clips lost 20 frames"),
+        (2, None, [6, 5, 5], "1 clip lost 4 frames that data-00002.npy no longer holds"),
+        (0, None, [0, 0, 0], "3 clips lost 20 frames"),
     ],
 )
 def test_a_shard_cut_short_costs_what_it_lost_and_no_more(
     store, shard, num_bytes, left, line
 ) -> None:
     path = shard_path(store, shard)
-    path.write_bytes(path.read_bytes()[:num_bytes])
+    if num_bytes is None:
+        path.unlink()
+        assert f"data-0000{shard}.npy is missing" in refuses(store)
+    else:
+        path.write_bytes(path.read_bytes()[:num_bytes])
     assert "run the same encode again to repair it, or --verify" in refuses(store)
     with StoreWriter(store, SPEC) as writer:
         assert writer.repaired.startswith(line)
@@ -106,17 +122,6 @@ def test_a_shard_cut_short_costs_what_it_lost_and_no_more(
             assert writer.is_current(f"{clip_id}.mp4", **STAMP) == whole
     assert verify_store(store).num_problems == 0
     assert encode(store).repaired == ""
-    assert_holds(StoreReader(store), CLIPS)
-
-
-def test_a_missing_shard_is_let_go(store) -> None:
-    for shard, left in ((2, [6, 5, 5]), (0, [0, 0, 0])):
-        shard_path(store, shard).unlink()
-        assert f"data-0000{shard}.npy is missing" in refuses(store)
-        with StoreWriter(store, SPEC) as writer:
-            assert committed(writer) == left
-            assert f"that data-0000{shard}.npy no longer holds" in writer.repaired
-    encode(store)
     assert_holds(StoreReader(store), CLIPS)
 
 
@@ -207,11 +212,39 @@ def test_after_any_cut_the_next_encode_completes_the_store(tmp_path_factory, cut
 # What verification finds, on request
 
 
-def flip(store: Path, shard: int, row: int) -> None:
+def flip(store: Path, shard: int, row: int, byte: int = 0) -> None:
     path = shard_path(store, shard)
     data = bytearray(path.read_bytes())
-    data[HEADER + row * ROW] ^= 1
+    data[HEADER + row * ROW + byte] ^= 1
     path.write_bytes(data)
+
+
+def test_a_sound_store_has_no_problems_partial_clips_included(store) -> None:
+    with StoreWriter(store, SPEC) as writer:
+        writer.append("d", make_rows(2, 4), fps=FPS)
+        writer.commit()
+        writer.append("d", make_rows(2, 4), fps=FPS)
+        assert verify_store(store).problems == ()
+    assert verify_store(store).problems == ()
+
+
+def test_no_store_raises(tmp_path) -> None:
+    with pytest.raises(StoreError, match="no store at"):
+        verify_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shard", "place", "extent"),
+    [
+        (0, 0, "clip a, frames 0 to 2, in shard 0 from row 0"),
+        (0, 3 * ROW + 5, "clip b, frames 0 to 2, in shard 0 from row 2"),
+        (2, 4 * ROW - 1, "clip c, frames 8 to 9, in shard 2 from row 3"),
+    ],
+)
+def test_one_flipped_bit_in_any_block_is_found(store, monkeypatch, shard, place, extent) -> None:
+    monkeypatch.setattr("ldf_video.store.check._BLOCK_BYTES", 5)
+    flip(store, shard, *divmod(place, ROW))
+    assert verify_store(store).problems == (f"{extent}: its checksum is wrong",)
 
 
 def test_what_is_damaged_is_let_go_and_encoded_anew(store) -> None:
@@ -237,41 +270,45 @@ def test_what_is_damaged_is_let_go_and_encoded_anew(store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "left"),
+    ("script", "problem", "left"),
     [
-        ("UPDATE extents SET start = 3 WHERE clip_id = 'b' AND first_frame = 0", [6, None, 9]),
-        ("UPDATE extents SET start = 7 WHERE clip_id = 'b' AND first_frame = 4", [6, 4, 9]),
-        ("UPDATE extents SET shard = 9 WHERE clip_id = 'a' AND first_frame = 4", [4, 5, 9]),
-        ("UPDATE extents SET start = -1 WHERE clip_id = 'a' AND first_frame = 4", [None, 5, 9]),
-        ("UPDATE extents SET shard = '../x' WHERE clip_id = 'b'", [6, None, 9]),
-        ("UPDATE extents SET num_frames = 'x' WHERE clip_id = 'b'", [6, None, 9]),
-        ("UPDATE extents SET first_frame = 5 WHERE clip_id = 'a' AND first_frame = 4", [4, 5, 9]),
-        ("UPDATE clips SET num_frames = 7 WHERE clip_id = 'a'", [6, 5, 9]),
-        ("UPDATE clips SET num_frames = 5 WHERE clip_id = 'a'", [4, 5, 9]),
-        ("UPDATE clips SET num_frames = 'x' WHERE clip_id = 'a'", [None, 5, 9]),
-        ("UPDATE clips SET fps_den = 0 WHERE clip_id = 'a'", [None, 5, 9]),
-        ("UPDATE clips SET status = 'odd' WHERE clip_id = 'a'", [None, 5, 9]),
-        ("DELETE FROM extents WHERE clip_id = 'c' AND first_frame = 2", [6, 5, 2]),
-        ("DELETE FROM clips WHERE clip_id = 'a'", [None, 5, 9]),
-        ("UPDATE clips SET clip_id = 'é'; UPDATE extents SET clip_id = 'é'", None),
+        ("UPDATE extents SET start = 3 WHERE {b0}", "its checksum is wrong", [6, 0, 9]),
+        ("UPDATE extents SET start = 7 WHERE {b4}", "its checksum is wrong", [6, 4, 9]),
+        (
+            # with the checksum of the rows that it lies over: only that they are had twice is wrong
+            "UPDATE extents SET start = 0, crc32 = (SELECT crc32 FROM extents WHERE {a0})"
+            " WHERE {b0}",
+            "overlaps the one before",
+            [6, 0, 9],
+        ),
+        ("UPDATE extents SET start = 7 WHERE {b2}", "the shard holds 8 rows", [6, 2, 9]),
+        ("UPDATE extents SET shard = 9 WHERE {a4}", "data-00009.npy is missing", [4, 5, 9]),
+        ("UPDATE extents SET start = -1 WHERE {a4}", "cannot be", [0, 5, 9]),
+        ("UPDATE extents SET shard = '../x' WHERE clip_id = 'b'", "cannot be", [6, 0, 9]),
+        ("UPDATE extents SET num_frames = 'x' WHERE clip_id = 'b'", "cannot be", [6, 0, 9]),
+        ("UPDATE extents SET first_frame = 5 WHERE {a4}", "expected frame 4 next", [4, 5, 9]),
+        ("UPDATE extents SET clip_id = 'é' WHERE clip_id = 'a'", "cannot be", [0, 5, 9]),
+        ("DELETE FROM extents WHERE {c2}", "expected frame 2 next", [6, 5, 2]),
+        ("DELETE FROM extents WHERE clip_id = 'a'", "has 6 frames, its extents 0", [0, 5, 9]),
+        ("DELETE FROM clips WHERE clip_id = 'a'", "clip a has extents but no row", [0, 5, 9]),
+        ("UPDATE clips SET num_frames = 7 {a}", "has 7 frames, its extents 6", [6, 5, 9]),
+        ("UPDATE clips SET num_frames = 5 {a}", "has 5 frames, its extents 6", [4, 5, 9]),
+        ("UPDATE clips SET num_frames = 'x' {a}", "cannot be", [0, 5, 9]),
+        ("UPDATE clips SET fps_den = 0 {a}", "cannot be", [0, 5, 9]),
+        ("UPDATE clips SET status = 'odd' {a}", "cannot be", [0, 5, 9]),
+        ("UPDATE clips SET clip_id = 'é' {a}", "cannot be", [0, 5, 9]),
     ],
 )
-def test_a_manifest_that_lies_is_set_right(tmp_path, script, left) -> None:
-    encode(tmp_path)
-    if left is None:
-        script = "".join(f"{part} WHERE clip_id = 'a';" for part in script.split(";"))
-        left = [None, 5, 9]
-    with closing(sqlite3.connect(tmp_path / "manifest.sqlite")) as connection:
-        connection.executescript(script)
-    assert drop_damaged(tmp_path).num_problems > 0
-    assert verify_store(tmp_path).num_problems == 0
-    with StoreWriter(tmp_path, SPEC) as writer:
-        assert committed(writer) == [num_frames or 0 for num_frames in left]
-        for (clip_id, rows), num_frames in zip(CLIPS.items(), left, strict=True):
-            stays = num_frames == len(rows) and clip_id not in script
-            assert writer.has_clip(clip_id) or not stays
-    encode(tmp_path)
-    assert_holds(StoreReader(tmp_path), CLIPS)
+def test_a_manifest_that_lies_is_found_and_set_right(store, script, problem, left) -> None:
+    names = ("a0", "a4", "b0", "b2", "b4", "c2")  # a clip and the first frame of an extent
+    places = {name: f"clip_id = '{name[0]}' AND first_frame = {name[1]}" for name in names}
+    change_manifest(store, script.format(a="WHERE clip_id = 'a'", **places))
+    assert problem in "\n".join(drop_damaged(store).problems)
+    assert verify_store(store).num_problems == 0
+    with StoreWriter(store, SPEC) as writer:
+        assert committed(writer) == left
+    encode(store)
+    assert_holds(StoreReader(store), CLIPS)
 
 
 @pytest.mark.parametrize("shard", [0, 2])
