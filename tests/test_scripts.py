@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -14,6 +15,12 @@ import check_dist as checker
 import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*/*.py")))
+def test_every_script_finds_what_it_imports(name: str) -> None:
+    importlib.import_module(name)
+
 
 # -------------------- bench_training.py and bench_updates.py
 
