@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_memory import MIB, resident_bytes
+from bench_updates import RandomFrames
 
 from ldf_video.models import build
 from ldf_video.progress import Progress
@@ -49,20 +50,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "mixed_precision": "bf16",
     },
 }
-
-
-class RandomFrames:
-    """Frames as a store of them gives them."""
-
-    num_frames = 1024
-
-    def __init__(self, size: int) -> None:
-        shape = (self.num_frames, size, size, 3)
-        self._frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-    def frames_at(self, indices: np.ndarray) -> np.ndarray:
-        """Frames (B, H, W, 3)."""
-        return self._frames[indices]
 
 
 class TimedLevel(FrameLevel):

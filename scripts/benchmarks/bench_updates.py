@@ -54,12 +54,12 @@ class RandomFrames:
 
     num_frames = 1024
 
-    def __init__(self) -> None:
-        shape = (self.num_frames, 32, 32, 3)
+    def __init__(self, size: int) -> None:
+        shape = (self.num_frames, size, size, 3)
         self._frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def frames_at(self, indices: np.ndarray) -> np.ndarray:
-        """Frames (B, 32, 32, 3)."""
+        """Frames (B, size, size, 3)."""
         return self._frames[indices]
 
 
@@ -88,7 +88,7 @@ def child(options: argparse.Namespace) -> None:
         return time.perf_counter()
 
     level = TimedLevel(
-        build.frame_game(network, game), RandomFrames(), batch_size=options.batch_size, seed=0
+        build.frame_game(network, game), RandomFrames(32), batch_size=options.batch_size, seed=0
     )
     precision = "bf16" if device == "cuda" else "no"
     config = TrainConfig(
