@@ -26,8 +26,8 @@ from ldf_video.options import (
 )
 
 if TYPE_CHECKING:
+    from ldf_video.evaluation.report import Evaluated
     from ldf_video.recipes.encode import Encoded
-    from ldf_video.recipes.evaluate import Evaluated
     from ldf_video.recipes.generate import Generated
     from ldf_video.recipes.reconstruct import Reconstructed
 

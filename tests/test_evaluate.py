@@ -16,10 +16,11 @@ import ldf_video
 from ldf_video.api import evaluate
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
-from ldf_video.evaluation import judged
+from ldf_video.evaluation import comparison, judged
 from ldf_video.evaluation.clouds import difference
-from ldf_video.recipes import evaluate as room
-from ldf_video.recipes.evaluate import Evaluated
+from ldf_video.evaluation.reference import Reference
+from ldf_video.evaluation.report import Evaluated
+from ldf_video.recipes import evaluate as recipe
 from ldf_video.recipes.generate import generate
 from ldf_video.recipes.reconstruct import reconstruct
 from ldf_video.video.write import tile
@@ -119,9 +120,9 @@ def test_reconstructions_are_of_clips_that_are_not_the_reference(
         judged, "encoded", lambda m, clips, **o: seen.append(clips) or encode(m, clips, **o)
     )
     references: list[np.ndarray] = []
-    make = room.Reference.of
+    make = Reference.of
     monkeypatch.setattr(
-        room.Reference,
+        Reference,
         "of",
         lambda clips, *a, **o: references.append(clips) or make(clips, *a, **o),
     )
@@ -206,7 +207,7 @@ def test_sizes(root: Path) -> None:
 def test_a_reference_is_kept_and_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"frame_model": "checkpoints", "reference": "kept/reference.npz", "train": "real"}
     first = run(**options)
-    monkeypatch.setattr(room.Reference, "of", None)  # it is not made again
+    monkeypatch.setattr(Reference, "of", None)  # it is not made again
     second = run(**options)
     assert second.rows == first.rows
     assert second.reference_sha256 == first.reference_sha256
@@ -243,7 +244,7 @@ def test_a_judge_of_clips(root: Path) -> None:
 
 
 def test_long_videos_are_not_held(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_BYTES", 3 * 60 * 5 * 32 * 32)
+    monkeypatch.setattr(comparison, "MAX_BYTES", 3 * 60 * 5 * 32 * 32)
     assert run(generated="real").num_clips == 30
     with pytest.raises(LdfError, match="62 clips of 32 x 32 would take"):
         run(generated="real", num_clips=31)
@@ -343,7 +344,7 @@ def test_the_table_is_printed_whatever_becomes_of_the_files(
     def fail(*args: object) -> None:
         raise LdfError("cannot write all.json: No space left on device")
 
-    monkeypatch.setattr(room, "write_atomically", fail)
+    monkeypatch.setattr(recipe, "write_atomically", fail)
     line = "evaluate --real real --judge judge.pt --num-clips 30 --quiet --json all.json"
     done = CliRunner().invoke(app, line.split())
     assert done.exit_code == 1

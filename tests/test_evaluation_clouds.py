@@ -1,12 +1,71 @@
-"""Frechet distances with intervals: what they hold, and that resamples do not inflate them."""
+"""Frechet distances of known clouds, their intervals, and principal directions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ldf_video.evaluation.clouds import GROUPS, STUDENT, Cloud, difference, frechet
+from ldf_video.evaluation.clouds import GROUPS, STUDENT, Cloud, Directions, difference, frechet
 from ldf_video.levels.frechet import Gaussian, frechet_distance
+
+
+def cloud(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, dimensions))
+
+
+def whitened(points: np.ndarray) -> np.ndarray:
+    """Points of mean 0 and covariance I exactly."""
+    centred = points - points.mean(0)
+    return centred @ np.linalg.inv(np.linalg.cholesky(np.cov(centred, rowvar=False)).T)
+
+
+@pytest.mark.parametrize("dimensions", [2, 7])
+def test_points_are_at_no_distance_from_themselves(dimensions: int) -> None:
+    points = cloud(50, dimensions)
+    assert frechet_distance(points, points) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(points, points[::-1]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_translation_costs_its_squared_length() -> None:
+    points = cloud(40, 3)
+    assert frechet_distance(points, points + np.array([3, 0, 4])) == pytest.approx(25)
+
+
+def test_known_gaussians() -> None:
+    a = whitened(cloud(60, 3))
+    # Of diagonal covariances: the sum of squared differences of the standard deviations.
+    b = whitened(cloud(80, 3, seed=1)) * [2.0, 0.5, 1.0] + np.array([1, 0, 0])
+    assert frechet_distance(a, b) == pytest.approx(1 + 1 + 0.25)
+    assert frechet_distance(b, a) == pytest.approx(1 + 1 + 0.25)
+
+
+def test_covariances_that_do_not_commute() -> None:
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    first = np.array([[4.0, 0.0], [0.0, 1.0]])
+    second = turn @ np.diag([9.0, 0.25]) @ turn.T
+    a = whitened(cloud(60, 2)) @ np.linalg.cholesky(first).T
+    b = whitened(cloud(70, 2, seed=1)) @ np.linalg.cholesky(second).T
+    # Of a 2 x 2 matrix M: trace of its root is sqrt(trace M + 2 sqrt(det M)).
+    product = first @ second
+    root = np.sqrt(np.trace(product) + 2 * np.sqrt(np.linalg.det(product)))
+    assert frechet_distance(a, b) == pytest.approx(np.trace(first + second) - 2 * root)
+
+
+def test_one_dimension_and_collapse() -> None:
+    points = cloud(30, 1)
+    spread = points.std(ddof=1)
+    still = np.full((10, 1), points.mean())
+    assert frechet_distance(points, still) == pytest.approx(spread**2)
+    assert frechet_distance(points, 3 * points - 2 * points.mean()) == pytest.approx(4 * spread**2)
+
+
+def test_fewer_points_than_dimensions() -> None:
+    points = cloud(4, 9)
+    assert frechet_distance(points, points) == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(frechet_distance(points, cloud(5, 9, seed=2)))
+
+
+# -- intervals -----------------------------------------------------------------------------------
 
 
 def points(count: int, *, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -115,3 +174,16 @@ def test_points_of_one_episode_are_left_out_together() -> None:
 def test_too_few_points() -> None:
     with pytest.raises(ValueError, match="got 19 points, expected 20 or more"):
         Cloud(points(19, seed=0))
+
+
+def test_directions_are_those_of_largest_spread() -> None:
+    rng = np.random.default_rng(0)
+    spreads = np.array([0.1, 9, 0.1, 3, 1])
+    points = (rng.normal(size=(4000, 5)) * spreads + 7).astype(np.float32)
+    found = Directions.fit(points, count=3)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(3), atol=1e-5)
+    assert np.abs(found.axes).argmax(0).tolist() == [1, 3, 4]
+    projected = found.project(points.reshape(40, 100, 5)).reshape(-1, 3)
+    np.testing.assert_allclose(projected.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(projected.std(0), [9, 3, 1], rtol=0.05)
+    assert Directions.fit(points, count=64).axes.shape == (5, 5)

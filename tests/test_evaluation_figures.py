@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ldf_video.errors import LdfError
-from ldf_video.evaluation.figures import Figures, figures_from_json, measure
+from ldf_video.evaluation import figures
+from ldf_video.evaluation.figures import Change, Figures, change, figures_from_json, measure
 from ldf_video.evaluation.judge import Judge, load_judge
 from ldf_video.evaluation.reference import Reference, blurred, noised
-from ldf_video.evaluation.table import table
+from ldf_video.evaluation.report import table
 from ldf_video.output import json_text
 
 if TYPE_CHECKING:
@@ -198,3 +199,41 @@ def test_the_table_has_a_row_a_set_and_no_empty_column(floor: Figures) -> None:
     assert "PSNR" not in text
     assert "flicker" in shares
     assert "to training" not in shares
+
+
+# -- change, on pixels set by hand -----------------------------------------------------------------
+
+
+def grey(count: int) -> np.ndarray:
+    return np.full((count, 3, 10, 10, 3), 100, np.uint8)
+
+
+def test_change_by_hand() -> None:
+    clips = grey(2)
+    clips[0, 1, 0, :5] += 41  # five pixels move, and move back
+    clips[0, 2, 9, 0, 1] -= 40  # one flickers, in one colour
+    # 2 clips x 2 steps x 100 pixels; flicker: 40 over the 390 that do not move
+    assert change(clips) == Change(
+        moving_percent=pytest.approx(100 * 10 / 400),
+        still_clips_percent=50,
+        flicker_levels=pytest.approx(40 / 390),
+    )
+
+
+def test_levels_do_not_wrap_round() -> None:
+    clips = grey(1)
+    clips[0, :, 0, 0] = np.array([0, 255, 0])[:, None]
+    assert change(clips).moving_percent == 1
+
+
+def test_where_every_pixel_moves_there_is_no_flicker() -> None:
+    clips = grey(1)
+    clips[:, 1] = 200
+    assert change(clips) == Change(100, 0, 0)
+
+
+def test_many_clips_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = np.random.default_rng(0).integers(0, 80, (7, 3, 4, 4, 3), np.uint8)
+    whole = change(clips)
+    monkeypatch.setattr(figures, "CLIPS_AT_ONCE", 2)
+    assert change(clips) == whole

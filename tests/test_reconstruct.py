@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ldf_video.progress import Progress
 from ldf_video.recipes import reconstruct as room
 from ldf_video.recipes.reconstruct import Reconstructed
 from ldf_video.runs.zoo import load_frame_model
-from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.probe import probe
 
 if TYPE_CHECKING:
@@ -40,7 +41,20 @@ def squared_errors(root: Path, frames: np.ndarray) -> np.ndarray:
     return (decoded.astype(float) - frames) ** 2
 
 
-def test_psnr_by_hand_over_all_frames(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("mean_squared_error", "expected"),
+    [
+        (255.0**2, 0.0),  # black for white
+        (1.0, 20 * math.log10(255)),  # each value off by one
+        (650.25, 20.0),
+        (0.0, 99.0),
+    ],
+)
+def test_psnr_by_hand(mean_squared_error: float, expected: float) -> None:
+    assert psnr_db(mean_squared_error) == pytest.approx(expected)
+
+
+def test_psnr_is_of_all_frames_together(root: Path) -> None:
     for seed, length in enumerate((3, 70)):  # more than one batch
         write_array(root / "clips" / f"{seed}.npy", length, seed=seed)
     frames = np.concatenate([make_frames(3, seed=0), make_frames(70, seed=1)])

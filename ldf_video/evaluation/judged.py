@@ -1,28 +1,151 @@
-"""Clips that models make, to be judged."""
+"""What is judged: clips that models make, and the models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ldf_video.errors import ReadError, UsageError
 from ldf_video.evaluation.draw import CLIP_FRAMES
 from ldf_video.levels.decoding import decode, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.readers.clips import frame_size
+from ldf_video.runs.framing import parse_size
+from ldf_video.runs.zoo import (
+    Loaded,
+    clip_geometry,
+    find_model,
+    frame_model_of,
+    load_frame_model,
+    load_top_model,
+)
+from ldf_video.training import checkpoints
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, psnr_db, to_model
+from ldf_video.video.sources import Source
 
 Clips = npt.NDArray[np.uint8]
 OnFrames = Callable[[int], None]
 
 NOISE_SHARE = 0.1
 """Of each latent dimension's spread: how wrong a latent is that should still decode well."""
-_FRAMES = 64
-_VIDEOS = {"cpu": 64}
-_VIDEOS_ON_GPU = 512
+FRAMES_AT_ONCE = 64
+VIDEOS_AT_ONCE = {"cpu": 64}
+VIDEOS_ON_GPU = 512
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips to be judged.
+
+    Attributes:
+        name: of their row.
+        clips: uint8 (N, T, H, W, 3); T = 1 where they are single frames.
+        origin: where they come from.
+        psnr_db: of reconstructions.
+    """
+
+    name: str
+    clips: Clips
+    origin: str
+    psnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that are judged.
+
+    Attributes:
+        top: a top model and the frame model that decodes its latents.
+        frame: a frame model.
+    """
+
+    top: tuple[Loaded[TopModel], Loaded[FrameModel]] | None
+    frame: Loaded[FrameModel] | None
+
+    def files(self) -> list[Path]:
+        """What they were read from."""
+        loaded: tuple[Loaded[Any] | None, ...] = (*(self.top or ()), self.frame)
+        names = (checkpoints.CONFIG, checkpoints.WEIGHTS)
+        return [model.directory / name for model in loaded if model is not None for name in names]
+
+
+def load_models(
+    top_model: str | Path | None,
+    frame_model: str | Path | None,
+    *,
+    default: bool,
+    skip: int,
+    device: str,
+) -> Models:
+    """The models that were asked for; by `default`, without any, the top model of `generate`.
+
+    Raises:
+        UsageError: the top model only makes clips too short to be judged after `skip` frames.
+    """
+    pair = frame = None
+    if top_model is not None or (default and frame_model is None):
+        top = load_top_model(find_model(top_model, "top")[0], device=device)
+        _check_length(top, skip)
+        pair = top, frame_model_of(top.config, beside=top.directory, device=device)
+    if frame_model is not None:
+        frame = load_frame_model(find_model(frame_model, "frame")[0], device=device)
+    return Models(pair, frame)
+
+
+def _check_length(top: Loaded[TopModel], skip: int) -> None:
+    fixed = top.model.fixed_frames
+    if fixed is not None and skip and fixed < skip + CLIP_FRAMES:
+        raise UsageError(
+            f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "
+            f"{fixed - CLIP_FRAMES} or less"
+        )
+    if fixed is not None and fixed < CLIP_FRAMES:
+        raise UsageError(
+            f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
+            f"{CLIP_FRAMES} or more; train-top --window {CLIP_FRAMES}"
+        )
+
+
+def choose_geometry(models: Models, size: str | int | None, sources: list[Source]) -> Geometry:
+    """What all clips are brought to: as a model's were (a top model's first), SIZE, or as they are.
+
+    Raises:
+        UsageError: the models, or a model and SIZE, want frames of different sizes.
+    """
+    asked = None if size is None else parse_size(size)
+    wanted = [] if models.top is None else [clip_geometry(*models.top)]
+    wanted += [] if models.frame is None else [models.frame.geometry()]
+    if not wanted:
+        return Geometry(*(asked or _size_of_first(sources)))
+    height, width = wanted[0].height, wanted[0].width
+    if (wanted[-1].height, wanted[-1].width) != (height, width):
+        raise UsageError(
+            f"--frame-model: its frames are {wanted[-1].width}x{wanted[-1].height}, the top "
+            f"model's {width}x{height}; evaluate one after the other"
+        )
+    if asked not in (None, (height, width)):
+        raise UsageError(f"--size {size}: the model makes {width}x{height}; leave it out")
+    return wanted[0]
+
+
+def _size_of_first(sources: list[Source]) -> tuple[int, int]:
+    """Height and width of the first source that can be read."""
+    reasons = []
+    for source in sources:
+        try:
+            return frame_size(source)
+        except ReadError as error:
+            reasons.append(f"{source.name}: {error}")
+    raise ReadError(f"{sources[0].root}: none of {len(sources):,} sources: {reasons[0]}")
 
 
 def generated(
@@ -37,12 +160,11 @@ def generated(
 ) -> Clips:
     """Five frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
     last = skip + CLIP_FRAMES
-    num_frames = top.fixed_frames or last
-    size = _VIDEOS.get(device, _VIDEOS_ON_GPU)
+    size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
     parts = []
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
-        blocks = top.sample(num_frames, generators)
+        blocks = top.sample(top.fixed_frames or last, generators)
         parts.append(_frames_between(decode(frame, blocks), skip, last))
         on_frames((start + len(generators)) * CLIP_FRAMES)
     return np.concatenate(parts)
@@ -57,6 +179,29 @@ def _frames_between(blocks: Iterator[Clips], first: int, last: int) -> Clips:
     return np.concatenate(kept, axis=1)
 
 
+def frame_model_sets(
+    frame: Loaded[FrameModel], real: Clips, *, seed: int, whole_clips: bool, device: str
+) -> Iterator[ClipSet]:
+    """Reconstructions of real clips, also from slightly wrong latents, and frames from the prior.
+
+    Args:
+        frame: the frame model.
+        real: clips uint8 (N, T, H, W, 3).
+        seed: of the noise.
+        whole_clips: leave out the prior, which has single frames.
+        device: where to compute.
+    """
+    model, origin = frame.model, str(frame)
+    latents = encoded(model, real, device=device)
+    noise = noisy(latents, seed=seed)
+    for name, z in (("reconstruction", latents), ("noisy latents", noise)):
+        clips = decoded(model, z, num_frames=real.shape[1], device=device)
+        yield ClipSet(name, clips, origin, psnr_of(clips, real))
+    if not whole_clips:
+        z = prior(model.config.latent_shape, count=len(real), seed=seed)
+        yield ClipSet("prior", decoded(model, z, num_frames=1, device=device), origin)
+
+
 @torch.inference_mode()
 def encoded(model: FrameModel, clips: Clips, *, device: str) -> Tensor:
     """E(x) of all frames of clips (N, T, H, W, 3), rounded as the store keeps them.
@@ -66,16 +211,15 @@ def encoded(model: FrameModel, clips: Clips, *, device: str) -> Tensor:
     """
     frames = clips.reshape(-1, *clips.shape[2:])
     latents = [
-        model.encoder(to_model(frames[start : start + _FRAMES], device)).half().cpu()
-        for start in range(0, len(frames), _FRAMES)
+        model.encoder(to_model(frames[start : start + FRAMES_AT_ONCE], device)).half().cpu()
+        for start in range(0, len(frames), FRAMES_AT_ONCE)
     ]
     return torch.cat(latents).float()
 
 
 def noisy(latents: Tensor, *, seed: int) -> Tensor:
     """Latents (B, C, h, w) with Gaussian noise of NOISE_SHARE of each dimension's spread."""
-    spread = latents.std(0)
-    return latents + NOISE_SHARE * spread * _normal(latents.shape, seed)
+    return latents + NOISE_SHARE * latents.std(0) * _normal(latents.shape, seed)
 
 
 def prior(latent_shape: tuple[int, ...], *, count: int, seed: int) -> Tensor:
@@ -86,10 +230,7 @@ def prior(latent_shape: tuple[int, ...], *, count: int, seed: int) -> Tensor:
 @torch.inference_mode()
 def decoded(model: FrameModel, latents: Tensor, *, num_frames: int, device: str) -> Clips:
     """G of latents (N * num_frames, C, h, w) -> clips (N, num_frames, H, W, 3)."""
-    parts = [
-        from_model(model.generator(latents[start : start + _FRAMES].to(device)))
-        for start in range(0, len(latents), _FRAMES)
-    ]
+    parts = [from_model(model.generator(z.to(device))) for z in latents.split(FRAMES_AT_ONCE)]
     frames = np.concatenate(parts)
     return frames.reshape(-1, num_frames, *frames.shape[1:])
 

@@ -47,7 +47,7 @@ def compare(judged: Distances, real: Distances) -> Memorisation:
     )
 
 
-def some(clips: Clips) -> Clips:
+def evenly_spread(clips: Clips) -> Clips:
     """At most MAX_CLIPS of clips (N, ...), evenly spread."""
     if len(clips) <= MAX_CLIPS:
         return clips

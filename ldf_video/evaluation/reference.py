@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError
-from ldf_video.evaluation.clouds import Cloud
-from ldf_video.evaluation.directions import Array, Directions
+from ldf_video.evaluation.clouds import Array, Cloud, Directions
 from ldf_video.evaluation.judge import Judge, judge_clips
 from ldf_video.output import reason, write_atomically
 
@@ -28,25 +27,16 @@ NOISE_LEVELS = 16
 """Spread of the noise on frames that the wider directions are fitted to, of 255."""
 BLUR_SHARE = 1 / 32
 """Spread of the blur, of a frame's height."""
-_VIEWS = ("frame", "video", "motion", "video_plus")
+VIEWS = ("frame", "video", "motion", "video_plus")
+"""Points of clips by name, as far as the judge and the clips have them.
 
+frame: of each clip's first frame, all features, (N, d). video: of all frames, each projected on the
+directions of real frames, (N, T * k); of a judge that sees clips, its points (N, d). motion:
+differences of successive frames in `video`, (N, (T - 1) * k). video_plus: as `video`, on the wider
+directions.
+"""
 
-@dataclass(frozen=True)
-class Views:
-    """The points of clips that figures compare; None where the judge or the clips have none.
-
-    Attributes:
-        frame: of each clip's first frame, all features, (N, d).
-        video: of all frames, each projected on the directions of real frames, (N, T * k); of a
-            judge that sees clips, its points (N, d).
-        motion: differences of successive frames in `video`, (N, (T - 1) * k).
-        video_plus: as `video`, on the wider directions.
-    """
-
-    frame: Array | None
-    video: Array | None
-    motion: Array | None
-    video_plus: Array | None
+Views = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -62,18 +52,30 @@ class Basis:
     real: Directions
     wide: Directions
 
+    @classmethod
+    def fit(cls, features: Array, clips: Clips, judge: Judge) -> Self:
+        """Of all frames of real clips, and of each clip's middle frame as it is and made worse."""
+        _, t, d = features.shape
+        middle = clips[:, t // 2 : t // 2 + 1]
+        worse = [judge_clips(judge, made)[:, 0] for made in (blurred(middle), noised(middle))]
+        wide = np.concatenate([features[:, t // 2], *worse])
+        return cls(
+            Directions.fit(features.reshape(-1, d), count=NUM_DIRECTIONS),
+            Directions.fit(wide, count=NUM_DIRECTIONS),
+        )
+
     def views(self, features: Array) -> Views:
-        """The points of clips, from a judge's features (N, T, d) of their frames."""
+        """The points of clips, from a judge's features (N, T, d) of their frames; see `VIEWS`."""
         n, t, _ = features.shape
         if t == 1:
-            return Views(features[:, 0], None, None, None)
+            return {"frame": features[:, 0]}
         video = self.real.project(features)  # (N, T, k)
-        return Views(
-            frame=features[:, 0],
-            video=video.reshape(n, -1),
-            motion=(video[:, 1:] - video[:, :-1]).reshape(n, -1),
-            video_plus=self.wide.project(features).reshape(n, -1),
-        )
+        return {
+            "frame": features[:, 0],
+            "video": video.reshape(n, -1),
+            "motion": (video[:, 1:] - video[:, :-1]).reshape(n, -1),
+            "video_plus": self.wide.project(features).reshape(n, -1),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Reference:
         sha256: of the clips' pixels, the judge and the recipe: figures against references of equal
             hash can be compared.
         basis: None of a judge that sees clips.
-        views: of the clips.
+        views: of the clips, by name; see `VIEWS`.
     """
 
     judge_name: str
@@ -103,23 +105,15 @@ class Reference:
     ) -> Self:
         """Judge real clips (N, T, H, W, 3), T at least 2, neighbours in time side by side."""
         features = judge_clips(judge, clips, on_batch=on_frames)
-        basis = None if judge.sees_clips else _fit(features, clips, judge)
-        views = _views(basis, features)
+        basis = None if judge.sees_clips else Basis.fit(features, clips, judge)
         digest = reference_sha256(clips, judge)
+        views = _views(basis, features)
         return cls(judge.name, judge.sha256, clips.shape[1:], digest, basis, views)
-
-    @property
-    def num_clips(self) -> int:
-        """How many clips there are."""
-        points = self.views.video
-        assert points is not None
-        return len(points)
 
     @cached_property
     def clouds(self) -> dict[str, Cloud]:
         """A cloud for each of the views, by its name."""
-        views = {name: getattr(self.views, name) for name in _VIEWS}
-        return {name: Cloud(points) for name, points in views.items() if points is not None}
+        return {name: Cloud(points) for name, points in self.views.items()}
 
     def check(self, judge: Judge, clip_shape: tuple[int, ...]) -> None:
         """Refuse what cannot be compared with it.
@@ -152,30 +146,40 @@ class Reference:
             "sha256": self.sha256,
             "notes": notes,
         }
-        arrays = {name: getattr(self.views, name) for name in _VIEWS}
+        arrays: dict[str, npt.NDArray[Any]] = {**self.views}
         if self.basis is not None:
-            for name in ("real", "wide"):
-                directions = getattr(self.basis, name)
+            for name, directions in (("real", self.basis.real), ("wide", self.basis.wide)):
                 arrays |= {f"{name}_origin": directions.origin, f"{name}_axes": directions.axes}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
         arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
 
         def write(partial: Path) -> None:
             with partial.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is one of its options
 
         write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
-        """Read what `save` wrote; runs no code from it.
+        """Read what `save` wrote, and its notes; runs no code from it.
 
         Raises:
             LdfError: it is another kind of file, or of another version.
         """
         try:
-            with path.open("rb") as file:
-                return _read(cls, file)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
+            head = json.loads(arrays.pop("head").tobytes())
+            if head["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format {head['format_version']}, expected {FORMAT_VERSION}")
+            basis = None
+            if "real_axes" in arrays:
+                basis = Basis(
+                    Directions(arrays["real_origin"], arrays["real_axes"]),
+                    Directions(arrays["wide_origin"], arrays["wide_axes"]),
+                )
+            views = {name: arrays[name] for name in VIEWS if name in arrays}
+            judge, shape = (head["judge_name"], head["judge_sha256"]), tuple(head["clip_shape"])
+            return cls(*judge, shape, head["sha256"], basis, views), dict(head["notes"])
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise LdfError(
                 f"--reference {path}: not a reference of this version ({reason(error)}); "
@@ -191,38 +195,8 @@ def reference_sha256(clips: Clips, judge: Judge) -> str:
     return digest.hexdigest()
 
 
-def _read(cls: type[Any], file: BinaryIO) -> tuple[Any, dict[str, Any]]:
-    with np.load(file, allow_pickle=False) as found:
-        arrays = {name: found[name] for name in found.files}
-    head = json.loads(arrays.pop("head").tobytes())
-    if head["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format {head['format_version']}, expected {FORMAT_VERSION}")
-    basis = None
-    if "real_axes" in arrays:
-        basis = Basis(*(_directions(arrays, name) for name in ("real", "wide")))
-    views = Views(**{name: arrays.get(name) for name in _VIEWS})
-    shape = tuple(head["clip_shape"])
-    made = cls(head["judge_name"], head["judge_sha256"], shape, head["sha256"], basis, views)
-    return made, dict(head["notes"])
-
-
-def _directions(arrays: dict[str, Any], name: str) -> Directions:
-    return Directions(arrays[f"{name}_origin"], arrays[f"{name}_axes"])
-
-
 def _views(basis: Basis | None, features: Array) -> Views:
-    return Views(None, features[:, 0], None, None) if basis is None else basis.views(features)
-
-
-def _fit(features: Array, clips: Clips, judge: Judge) -> Basis:
-    """Directions of all real frames, and of each clip's middle frame as it is and made worse."""
-    _, t, d = features.shape
-    middle = clips[:, t // 2 : t // 2 + 1]
-    worse = [judge_clips(judge, made)[:, 0] for made in (blurred(middle), noised(middle))]
-    return Basis(
-        real=Directions.fit(features.reshape(-1, d), count=NUM_DIRECTIONS),
-        wide=Directions.fit(np.concatenate([features[:, t // 2], *worse]), count=NUM_DIRECTIONS),
-    )
+    return {"video": features[:, 0]} if basis is None else basis.views(features)
 
 
 def blurred(clips: Clips) -> Clips:

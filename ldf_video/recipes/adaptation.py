@@ -129,7 +129,7 @@ def _choose(asked: Asked) -> _Choice:
         return _Choice(shipped[made_by], f"no {own}, using the shipped {made_by} as before")
     trials = _trials(asked, shipped)
     if not trials:  # nothing can be read, which is told where it is tried for good
-        return _Choice(zoo.find_frame_model(None)[0])
+        return _Choice(zoo.find_model(None, "frame")[0])
     return _best(asked, shipped, trials)
 
 

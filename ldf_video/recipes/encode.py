@@ -25,7 +25,7 @@ from ldf_video.recipes.adaptation import (
 from ldf_video.runs.devices import choose_device, choose_precision, out_of_memory
 from ldf_video.runs.outputs import check_folders
 from ldf_video.runs.own_state import own_state
-from ldf_video.runs.zoo import find_frame_model
+from ldf_video.runs.zoo import find_model
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
@@ -92,7 +92,7 @@ def encode(
             asked = Asked(clips, found.sources, Path(out), overwrite, adapt_minutes, read, device)
             directory = own_or_adapted(asked, ranks, say=progress.say, quiet=quiet)
         else:
-            directory, _ = ranks.of_first(lambda: find_frame_model(frame_model))
+            directory, _ = ranks.of_first(lambda: find_model(frame_model, "frame"))
     ranks.of_first(lambda: check_folders(place, inputs=[directory]))
     job = plan_job(
         directory,

@@ -7,7 +7,6 @@ import secrets
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
+from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.levels.decoding import decode, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
@@ -23,14 +22,15 @@ from ldf_video.models.top import TopModel
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.framing import checked_geometry, parse_fps
+from ldf_video.runs.framing import parse_fps
 from ldf_video.runs.outputs import check_files, check_folders
 from ldf_video.runs.own_state import own_state
 from ldf_video.runs.zoo import (
     OWN_FRAME,
     OWN_TOP,
     Loaded,
-    find_top_model,
+    clip_geometry,
+    find_model,
     frame_model_of,
     load_top_model,
 )
@@ -46,7 +46,8 @@ from ldf_video.video.write import VideoWriter, check_output, tile
 Frames = npt.NDArray[np.uint8]
 
 DEFAULT_FRAMES = 16
-_MAX_SHOWN_FPS = 120  # some stores hold a time base of 1/1000 s for a rate
+MAX_FPS = 120
+"""Of a video that is watched: some stores hold a time base of 1/1000 s for a rate."""
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
 
@@ -93,16 +94,16 @@ def generate(
         _check_folder(Path(out), paths)
     check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
     device = choose_device(device)
-    directory, shipped = find_top_model(top_model)
+    directory, shipped = find_model(top_model, "top")
     top = load_top_model(directory, device=device)
     num_frames = _frames_of(top, num_frames, continues=clip is not None)
-    rate = _checked_fps(top) if rate is None else rate
-    frame = frame_model_of(top, device=device, asked=frame_model)
+    if rate is None:
+        learned = top.fps()
+        rate = learned if learned <= MAX_FPS else DEFAULT_FPS
+    frame = frame_model_of(top.config, beside=directory, device=device, asked=frame_model)
     past = None
     if clip is not None:
-        # As the top model's latents were read: encode may have been told another rate or crop.
-        geometry = checked_geometry(top if "frames" in top.config else frame)
-        count = top.model.config.window
+        geometry, count = clip_geometry(top, frame), top.model.config.window
         past = _last_latents(clip, frame.model, geometry=geometry, count=count, device=device)
     seed = secrets.randbelow(2**31) if seed is None else seed
     total = num_videos * num_frames
@@ -110,8 +111,7 @@ def generate(
         if top_model is None and shipped:
             progress.say(_shipped_line(directory.parent.name))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done = 0
-        notes: set[str] = set()
+        done, notes = 0, set[str | None]()
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
@@ -119,19 +119,24 @@ def generate(
             generators = [video_generator(seed, video) for video in group]
             blocks = top.model.sample(num_frames, generators, context=context)
             files = paths[group.start : group.stop] if is_directory else paths
-            with _Outputs(files, tiled=not is_directory, fps=rate, upscale=upscale) as outputs:
+            with ExitStack() as stack:
+                writers = [VideoWriter(path, fps=rate, upscale=upscale) for path in files]
+                for writer in writers:
+                    stack.enter_context(writer)
                 for frames in decode(frame.model, blocks):
-                    outputs.write(frames)
+                    parts = frames if is_directory else [tile(frames)]
+                    for writer, part in zip(writers, parts, strict=True):
+                        writer.write(part)
                     done += frames.shape[0] * frames.shape[1]
                     progress.update(done)
-            notes |= outputs.notes
-        for note in sorted(notes):
+            notes |= {writer.note for writer in writers}
+        for note in sorted(filter(None, notes)):
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames)
 
 
 def _shipped_line(name: str) -> str:
-    """That a shipped pair is used, which knows nothing of an own frame model."""
+    """Which shipped pair is used, and that it leaves an own frame model aside."""
     line = f"generate: no {OWN_TOP}, using the shipped {name}"
     if not (OWN_FRAME / checkpoints.CONFIG).is_file():
         return line
@@ -163,10 +168,10 @@ def _paths(directory: Path, num_videos: int) -> tuple[Path, ...]:
 
 
 def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
-    """Refuse a directory that will hold other films than those of this call.
+    """Refuse a directory that holds other films: `evaluate` would judge old ones as new ones.
 
     Raises:
-        UsageError: it is one; who judges the directory would judge old films as new ones.
+        UsageError: it does.
     """
     check_folders([("-o", folder)], inputs=[])
     written = {path.name for path in paths}
@@ -177,34 +182,6 @@ def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
             f"-o {folder}: it holds {len(others):,} other files, such as {others[0]}, among which "
             "the new videos could not be told; name an empty or a new directory"
         )
-
-
-class _Outputs:
-    """Where frames go: a file, the videos tiled in it, or a file a video."""
-
-    def __init__(
-        self, paths: tuple[Path, ...], *, tiled: bool, fps: Fraction, upscale: int | None
-    ) -> None:
-        self.tiled = tiled
-        self._stack = ExitStack()
-        self._writers = [VideoWriter(path, fps=fps, upscale=upscale) for path in paths]
-
-    @property
-    def notes(self) -> set[str]:
-        return {writer.note for writer in self._writers if writer.note}
-
-    def write(self, frames: Frames) -> None:
-        parts = [tile(frames)] if self.tiled else frames
-        for writer, part in zip(self._writers, parts, strict=True):
-            writer.write(part)
-
-    def __enter__(self) -> _Outputs:
-        for writer in self._writers:
-            self._stack.enter_context(writer)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
 
 def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> int:
@@ -229,21 +206,6 @@ def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> 
             f"train-top {others} can"
         )
     return fixed
-
-
-def _checked_fps(top: Loaded[TopModel]) -> Fraction:
-    """The rate of the clips that a top model learned, if a video can be watched at it."""
-    try:
-        fps = Fraction(top.config["fps"])
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        fps = Fraction(0)
-    if fps <= 0:
-        found = repr(top.config.get("fps"))
-        raise CheckpointError(
-            f"{top.directory / checkpoints.CONFIG} is damaged: fps is {found}, expected a positive "
-            "rate; restore it from a copy, or give --fps"
-        )
-    return fps if fps <= _MAX_SHOWN_FPS else DEFAULT_FPS
 
 
 def _named_clip(path: Path) -> Source:
@@ -277,7 +239,7 @@ def _last_latents(
                 last.extend(stream.frames)
                 break
     except TruncatedError:
-        pass  # its readable beginning is what there is to go on from
+        pass  # the video goes on from the readable beginning
     except ReadError as error:
         raise ReadError(f"--from {path}: {error}") from None
     if not last:

@@ -1,16 +1,17 @@
-"""info: what a path is, in a few lines."""
+"""info: what a path is, how good it is, and the command that uses it, in a few lines."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.readers.clips import probe
-from ldf_video.runs import verdict
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.devices import out_of_memory
 from ldf_video.runs.zoo import shipped_models
@@ -18,28 +19,27 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.video.sources import folder_series
 
+Described = dict[str, Any]
+
 
 @out_of_memory("a machine that has more")
-def info(path: str | Path) -> dict[str, Any]:
+def info(path: str | Path) -> Described:
     """Describe a video, a store, a checkpoint or a shipped model; see `ldf_video.api.info`."""
     asked, path = str(path), Path(path)
-    if not path.exists() and str(path) in shipped_models():
-        path = shipped_models()[str(path)]
+    if not path.exists() and asked in shipped_models():
+        path = shipped_models()[asked]
     if not path.exists():
         raise UsageError(f"{path} does not exist: expected a video, a store or a checkpoint")
     if (path / "store.json").is_file():
         return _store(path)
     if (path / checkpoints.CONFIG).is_file():
         found = _checkpoint(path)
-        kind = found["what"].partition(" ")[0]
-        return {"summary": verdict.of_model(found, kind=kind, asked=asked), **found}
-    parts = [part for part in ("frame", "top") if (path / part / checkpoints.CONFIG).is_file()]
-    if parts:
-        described = {part: _checkpoint(path / part) for part in parts}
-        card = _card(path)
-        pair = (described.get("frame"), described.get("top"))
-        summary = verdict.of_models(*pair, asked=asked, card=card.get("card", []))
-        return {"summary": summary, "what": "models", **card, **described}
+        return {"summary": _model_lines(found, asked=asked), **found}
+    kinds = [kind for kind in ("frame", "top") if (path / kind / checkpoints.CONFIG).is_file()]
+    if kinds:
+        models, card = {kind: _checkpoint(path / kind) for kind in kinds}, _card(path)
+        summary = _models_lines(list(models.values()), asked=asked, card=card.get("card", []))
+        return {"summary": summary, "what": "models", **card, **models}
     if path.is_dir():
         _check_series(path)
     return _video(path)
@@ -54,7 +54,7 @@ def _check_series(folder: Path) -> None:
         ) from None
 
 
-def _video(path: Path) -> dict[str, Any]:
+def _video(path: Path) -> Described:
     try:
         found = probe(path)
     except ReadError as error:
@@ -72,12 +72,20 @@ def _video(path: Path) -> dict[str, Any]:
         "rotation": found.rotation,
         "truncated": found.truncated,
     }
-    return {"summary": verdict.of_video(described), **described}
+    lines = [
+        f"video of {found.num_frames:,} frames, {found.width}x{found.height}, "
+        f"{float(found.fps):.4g} frames a second, {described['duration_seconds']:,} seconds"
+    ]
+    if found.truncated:
+        lines.append("it is damaged: these frames are what can be read")
+    return {"summary": [*lines, f"next: {hints.encode_line(path, None)}"], **described}
 
 
-def _store(path: Path) -> dict[str, Any]:
+def _store(path: Path) -> Described:
     reader = StoreReader(path)
-    quarantined = reader.quarantined()
+    quarantined, salvaged = reader.quarantined(), len(reader.salvaged())
+    files = [file for part in reader.parts for file in part.iterdir() if file.is_file()]
+    num_bytes = sum(file.stat().st_size for file in files)
     described = {
         "what": f"store of {reader.spec.kind}",
         "path": str(path),
@@ -85,37 +93,41 @@ def _store(path: Path) -> dict[str, Any]:
         "frames": reader.num_frames,
         "hours": round(reader.num_seconds / 3600, 4),
         **({"parts": len(reader.parts)} if len(reader.parts) > 1 else {}),
-        "bytes": sum(
-            file.stat().st_size
-            for part in reader.parts
-            for file in part.iterdir()
-            if file.is_file()
-        ),
+        "bytes": num_bytes,
         "item_shape": list(reader.spec.item_shape),
         "dtype": reader.spec.dtype,
         "fingerprint": reader.spec.fingerprint,
-        "salvaged": len(reader.salvaged()),
+        "salvaged": salvaged,
         "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
         "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
     }
-    made_by = reader.info.get("frame_model")
-    return {"summary": verdict.of_store(described, made_by=made_by), **described}
+    size = f"{reader.num_clips:,} clips, {reader.num_frames:,} frames, {num_bytes / 1e6:,.1f} MB"
+    state = f"{len(quarantined):,} sources unreadable, {salvaged:,} cut short"
+    if reader.spec.kind == "latents":
+        state = f"made by {reader.info.get('frame_model') or 'a model unknown'}, {state}"
+        follows = hints.train_top_line(path)
+    else:
+        follows = shlex.join(["ldf-video", "train-frame", "CLIPS", "--frames-store", str(path)])
+    return {"summary": [f"{described['what']}: {size}", state, f"next: {follows}"], **described}
 
 
 def _causes(reasons: Iterable[str]) -> dict[str, int]:
-    """How many there are of each reason, the most frequent first; its numbers do not tell apart."""
+    """How many there are of each reason, whatever its numbers; the most frequent first."""
     counts = Counter(re.sub(r"\d+(\.\d+)?", "N", reason) for reason in reasons)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+# -- models --------------------------------------------------------------------------------------
+
+
+def _checkpoint(path: Path) -> Described:
     config = checkpoints.load_config(path)
-    described: dict[str, Any] = {"what": f"{config['kind']} model", "path": str(path)}
+    described: Described = {"what": f"{config['kind']} model", "path": str(path)}
     if (path / checkpoints.WEIGHTS).is_file():
         weights = checkpoints.load_weights(path)
         described["parameters"] = sum(tensor.numel() for tensor in weights.values())
         described["bytes"] = (path / checkpoints.WEIGHTS).stat().st_size
-        described["fingerprint"] = checkpoints.fingerprint_of(path)
+        described["fingerprint"] = checkpoints.fingerprint(config["model"], weights)
     state = checkpoints.load_state(path)
     if state is not None:
         described["steps_done"] = state["step"]
@@ -126,42 +138,93 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return described | _card(path) | rest
 
 
-def _learned(path: Path) -> dict[str, Any]:
+def _learned(path: Path) -> Described:
     """How a training went: its last losses, those on other data, restarts, and its pictures."""
-    found: dict[str, Any] = {}
+    found: Described = {}
     lines = checkpoints.read_metrics(path)
-    trained = [line for line in lines if "progress" in line]
-    if trained:
-        left_out = ("seconds", "progress")
-        found["last"] = {
-            k: v for k, v in trained[-1].items() if k not in left_out and "gradient_norm" not in k
-        }
-    restarts = [
-        f"from step {line['step']}: {line['reason']}" for line in lines if "restart" in line
-    ]
+    for line in lines:  # the last one stays
+        if "progress" in line:
+            hidden = ("seconds", "progress")
+            found["last"] = {
+                k: v for k, v in line.items() if k not in hidden and "gradient_norm" not in k
+            }
+    broken = [line for line in lines if "restart" in line]
+    restarts = [f"from step {line['step']}: {line['reason']}" for line in broken]
     if restarts:
         found["restarts"] = restarts
-    held_out = [
-        {k: v for k, v in line.items() if k == "step" or k.startswith("held_out/")}
-        for line in lines
-        if any(name.startswith("held_out/") for name in line)
-    ]
-    if held_out:
-        found["held_out"] = {k.removeprefix("held_out/"): v for k, v in held_out[-1].items()}
-    if (path / checkpoints.BEST / checkpoints.CONFIG).is_file():
-        found["best"] = {
-            "path": str(path / checkpoints.BEST),
-            **checkpoints.load_config(path / checkpoints.BEST).get("best", {}),
-        }
+    for line in lines:
+        if any(name.startswith("held_out/") for name in line):
+            found["held_out"] = {
+                k.removeprefix("held_out/"): v
+                for k, v in line.items()
+                if k == "step" or k.startswith("held_out/")
+            }
+    best = path / checkpoints.BEST
+    if (best / checkpoints.CONFIG).is_file():
+        found["best"] = {"path": str(best), **checkpoints.load_config(best).get("best", {})}
     pictures = [str(path / name) for name in (SHEET, CURVE) if (path / name).is_file()]
     if pictures:
         found["pictures"] = pictures
     return found
 
 
-def _card(path: Path) -> dict[str, Any]:
+def _card(path: Path) -> Described:
     """The model card beside a model: README.md, line by line."""
     card = path / "README.md"
     if not card.is_file():
         return {}
     return {"card": [line for line in card.read_text(errors="replace").splitlines() if line]}
+
+
+def _model_lines(found: Mapping[str, Any], *, asked: str) -> list[str]:
+    """What a model is, how good it is, and the command that uses it by the name `asked`."""
+    kind, model = found["what"].partition(" ")[0], found["model"]
+    what = f"{found['what']}, {found.get('parameters', 0) / 1e6:.2f} million weights"
+    if kind == "top":
+        what += f", {model.get('kind', '')}, windows of {model.get('window')} frames"
+        follows = hints.generate_line(asked)
+    else:
+        what += f", {model.get('width')}x{model.get('height')} pixels"
+        follows = hints.encode_line("CLIPS", asked)
+    if found.get("finished") is False:
+        clips = ["CLIPS"] if kind == "frame" else []
+        follows = shlex.join(["ldf-video", f"train-{kind}", *clips, "--out", asked])
+        follows += " goes on with it"
+    return [what, _quality(found), f"next: {follows}"]
+
+
+def _models_lines(models: list[Described], *, asked: str, card: list[str]) -> list[str]:
+    """Of a directory that holds a frame model, a top model or both, and perhaps a card."""
+    parts = [_model_lines(model, asked=asked) for model in models]
+    lines = [line for what, quality, _ in parts for line in (what, f"  {quality}")]
+    lines += [line.strip("| ") for line in card if " dB" in line][:1]
+    return [*lines, *(follows for *_, follows in parts)]
+
+
+def _quality(found: Mapping[str, Any]) -> str:
+    """How good a model is on clips that it did not learn from, and how much it has learned."""
+    held = found.get("held_out", {})
+    if "psnr_db" in held:
+        parts = [f"held-out frames come back at {held['psnr_db']:.1f} dB"]
+    elif "velocity" in held:
+        parts = [f"held-out windows: squared error of the velocity {held['velocity']:.3f}"]
+    elif "latent_frechet" in held:
+        parts = [f"held-out windows: Frechet distance {held['latent_frechet']:.1f}"]
+    else:
+        parts = ["not measured on held-out clips here"]
+    steps = found.get("steps_done", found.get("trained", {}).get("steps"))
+    minutes = found.get("minutes_trained", found.get("trained", {}).get("minutes"))
+    if steps is not None:
+        parts.append(f"{steps:,} steps, {minutes:g} minutes{_epochs(found, steps)}")
+    if "finished" in found:
+        parts.append("finished" if found["finished"] else "not finished")
+    return ", ".join(parts)
+
+
+def _epochs(found: Mapping[str, Any], steps: int) -> str:
+    """How often each frame, or each window, was seen, on the average."""
+    data, batch = found.get("data", {}), found.get("training", {}).get("batch_size")
+    if not data or not batch:
+        return ""
+    extra = data["clips"] * (found["model"].get("window", 1) - 1)
+    return f", {steps * batch / max(data['frames'] - extra, data['clips'], 1):.3g} epochs"

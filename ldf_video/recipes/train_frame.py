@@ -19,8 +19,7 @@ from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.intake.claim import holds_clips
 from ldf_video.intake.frame_store import check_frames_store, frames_spec, store_frames
 from ldf_video.levels.frame_supply import RESIDENT_SHARE, Frames, FrameSupply
-from ldf_video.levels.memory_plan import bytes_of
-from ldf_video.levels.memory_probe import RandomFrames, fit_memory, plan_line, stay_inside
+from ldf_video.levels.memory import RandomFrames, bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Part

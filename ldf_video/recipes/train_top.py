@@ -46,7 +46,7 @@ from ldf_video.runs.zoo import (
     OWN_FRAME,
     Loaded,
     find_reference,
-    load_matching_frame_model,
+    frame_model_of,
     reference_to,
 )
 from ldf_video.store.reader import StoreReader
@@ -278,7 +278,6 @@ def _check_same_latents(directory: Path, config: dict[str, Any], reader: StoreRe
 def _frame_model_for_pictures(run: Run, *, device: str) -> Loaded[FrameModel] | None:
     """The frame model that decodes sheets while training, if it is at hand."""
     try:
-        wanted = run.config["frame_model"]
-        return load_matching_frame_model(wanted, beside=run.directory, device=device)
+        return frame_model_of(run.config, beside=run.directory, device=device)
     except CheckpointError:
         return None

@@ -7,9 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from ldf_video import options
-from ldf_video.errors import CheckpointError, UsageError
-from ldf_video.runs.zoo import Loaded
-from ldf_video.training import checkpoints
+from ldf_video.errors import UsageError
 from ldf_video.video.geometry import Geometry
 
 
@@ -65,15 +63,3 @@ def parse_fps(asked: str | float) -> Fraction:
         UsageError: it is none of these, or not positive.
     """
     return Fraction(options.rate("--fps", asked))
-
-
-def checked_geometry(model: Loaded[Any]) -> Geometry:
-    """How the frames were read whose latents a model learned or makes."""
-    try:
-        return geometry_of(model.config)
-    except (KeyError, TypeError, ValueError, ArithmeticError, UsageError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(
-            f"{model.directory / checkpoints.CONFIG} is damaged: frames has {reason}, expected "
-            "height, width, crop and fps; restore it from a copy"
-        ) from None

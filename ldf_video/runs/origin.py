@@ -16,9 +16,8 @@ from ldf_video.progress import Progress
 from ldf_video.runs.run import Run
 from ldf_video.runs.zoo import (
     Loaded,
-    find_frame_model,
+    find_model,
     find_reference,
-    find_top_model,
     load_frame_model,
     load_top_model,
     reference_to,
@@ -42,7 +41,7 @@ def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any
         UsageError: it stands in `out`, and would be moved aside or written over.
         CheckpointError: there is none of that name or kind, or it is damaged.
     """
-    directory, _ = find_frame_model(asked) if kind == "frame" else find_top_model(asked)
+    directory, _ = find_model(asked, kind)
     if out is not None and directory.resolve().is_relative_to(out.resolve()):
         raise UsageError(
             f"--init {asked}: it stands in --out {out}: name another --out for the new run"

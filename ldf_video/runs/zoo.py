@@ -1,4 +1,4 @@
-"""Which model a command means: a directory, a shipped name, or nothing said."""
+"""Which model a command means (a directory, a shipped name, or nothing said), loaded for use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 
 import ldf_video
-from ldf_video.errors import CheckpointError
+from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.runs.framing import geometry_of
 from ldf_video.training import checkpoints
+from ldf_video.video.geometry import Geometry
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -33,6 +36,48 @@ class Loaded(Generic[Model]):
     config: dict[str, Any]
     fingerprint: str
 
+    def __str__(self) -> str:
+        return f"{self.directory} ({self.fingerprint[:12]})"
+
+    def geometry(self) -> Geometry:
+        """How the frames were read that it learned, or whose latents it learned.
+
+        Raises:
+            CheckpointError: its config does not say.
+        """
+        try:
+            return geometry_of(self.config)
+        except (KeyError, TypeError, ValueError, ArithmeticError, UsageError) as error:
+            found = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise self._damaged(
+                f"frames has {found}, expected height, width, crop and fps; restore it from a copy"
+            ) from None
+
+    def fps(self) -> Fraction:
+        """The rate of the clips that a top model learned.
+
+        Raises:
+            CheckpointError: its config does not say.
+        """
+        try:
+            fps = Fraction(self.config["fps"])
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            fps = Fraction(0)
+        if fps <= 0:
+            raise self._damaged(
+                f"fps is {self.config.get('fps')!r}, expected a positive rate; restore it from a "
+                "copy, or give --fps"
+            )
+        return fps
+
+    def _damaged(self, reason: str) -> CheckpointError:
+        return CheckpointError(f"{self.directory / checkpoints.CONFIG} is damaged: {reason}")
+
+
+def clip_geometry(top: Loaded[TopModel], frame: Loaded[FrameModel]) -> Geometry:
+    """How a top model's latents were read: `encode` may have been given another rate or crop."""
+    return (top if "frames" in top.config else frame).geometry()
+
 
 def shipped_models() -> dict[str, Path]:
     """Shipped models by name: directories that hold `frame/`, and `top/` where there is a pair.
@@ -45,51 +90,44 @@ def shipped_models() -> dict[str, Path]:
         if root.is_dir() and (
             root.parent == package or (package.parent / "pyproject.toml").is_file()
         ):
-            pairs = (p for p in root.iterdir() if (p / "frame" / checkpoints.CONFIG).is_file())
+            pairs = (path for path in root.iterdir() if _holds_model(path / "frame"))
             found.update({pair.name: pair for pair in sorted(pairs)})
     return found
 
 
-def find_frame_model(asked: str | Path | None) -> tuple[Path, bool]:
-    """The directory of `--frame-model`, and whether it is a shipped one.
+def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
+    """The directory of `--frame-model` or `--top-model`, and whether it is a shipped one.
 
-    Without one asked for: checkpoints/frame, else the shipped default. A directory may be a
-    checkpoint, or hold `frame/` and `top/`.
+    Args:
+        asked: a checkpoint, a directory that holds `frame/` and `top/`, or a shipped name; without
+            one, the own model in checkpoints/, else the shipped default.
+        kind: "frame" or "top".
 
     Raises:
         CheckpointError: there is none of that name.
     """
-    return _find(asked, part="frame", own=OWN_FRAME)
-
-
-def find_top_model(asked: str | Path | None) -> tuple[Path, bool]:
-    """The directory of `--top-model`, likewise."""
-    return _find(asked, part="top", own=OWN_TOP)
-
-
-def _find(asked: str | Path | None, *, part: str, own: Path) -> tuple[Path, bool]:
-    shipped = shipped_models()
-    if asked is None:
-        if (own / checkpoints.CONFIG).is_file():
-            return own, False
-        asked = DEFAULT_SHIPPED
-    directory = Path(asked)
+    own = OWN_FRAME if kind == "frame" else OWN_TOP
+    if asked is None and _holds_model(own):
+        return own, False
+    asked = DEFAULT_SHIPPED if asked is None else asked
+    directory, shipped = Path(asked), shipped_models()
     if directory.is_dir():
-        pair = directory / part
-        return (pair if (pair / checkpoints.CONFIG).is_file() else directory), False
-    if str(asked) in shipped:
-        model = shipped[str(asked)] / part
-        if not (model / checkpoints.CONFIG).is_file():
-            raise CheckpointError(
-                f"the shipped {asked} has no {part} model: encode your clips with it and run "
-                "ldf-video train-top"
-            )
-        return model, True
-    having = (name for name, at in shipped.items() if (at / part / checkpoints.CONFIG).is_file())
-    names = ", ".join(having) or "none"
-    raise CheckpointError(
-        f"no {part} model {asked}: expected a directory or a shipped model ({names})"
-    )
+        return (directory / kind if _holds_model(directory / kind) else directory), False
+    if str(asked) not in shipped:
+        names = ", ".join(name for name, at in shipped.items() if _holds_model(at / kind))
+        raise CheckpointError(
+            f"no {kind} model {asked}: expected a directory or a shipped model ({names or 'none'})"
+        )
+    if not _holds_model(shipped[str(asked)] / kind):
+        raise CheckpointError(
+            f"the shipped {asked} has no {kind} model: encode your clips with it and run "
+            "ldf-video train-top"
+        )
+    return shipped[str(asked)] / kind, True
+
+
+def _holds_model(directory: Path) -> bool:
+    return (directory / checkpoints.CONFIG).is_file()
 
 
 def load_frame_model(directory: Path, *, device: str) -> Loaded[FrameModel]:
@@ -98,9 +136,7 @@ def load_frame_model(directory: Path, *, device: str) -> Loaded[FrameModel]:
     Raises:
         CheckpointError: it is missing, damaged, or no frame model.
     """
-    config = checkpoints.load_config(directory, kind="frame")
-    model = _make(directory, lambda: build.frame_model(config["model"]))
-    return _load(model, directory, config, device=device)
+    return _load(directory, "frame", build.frame_model, device=device)
 
 
 def load_top_model(directory: Path, *, device: str) -> Loaded[TopModel]:
@@ -109,58 +145,55 @@ def load_top_model(directory: Path, *, device: str) -> Loaded[TopModel]:
     Raises:
         CheckpointError: it is missing, damaged, or no top model.
     """
-    config = checkpoints.load_config(directory, kind="top")
-    top = _make(directory, lambda: build.top_model(config["model"]))
-    return _load(top, directory, config, device=device)
+    return _load(directory, "top", build.top_model, device=device)
+
+
+def _load(
+    directory: Path, kind: str, make: Callable[[dict[str, Any]], Model], *, device: str
+) -> Loaded[Model]:
+    config = checkpoints.load_config(directory, kind=kind)
+    try:
+        model = make(config["model"])
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        found = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {found}") from None
+    weights = checkpoints.weights_into(model, directory)
+    model.eval().requires_grad_(False).to(device)
+    return Loaded(model, directory, config, checkpoints.fingerprint(config["model"], weights))
 
 
 def frame_model_of(
-    top: Loaded[TopModel], *, device: str, asked: str | Path | None = None
+    config: Mapping[str, Any], *, beside: Path, device: str, asked: str | Path | None = None
 ) -> Loaded[FrameModel]:
     """The one frame model whose latents a top model learned.
 
     Args:
-        top: the top model.
-        device: to load it to.
+        config: of the top model.
+        beside: its directory.
+        device: to load the frame model to.
         asked: a directory or shipped name to take it from; else it is searched.
 
     Raises:
         CheckpointError: it is nowhere to be found, with where was looked; or `asked` is another.
     """
-    wanted = top.config["frame_model"]
+    wanted = config["frame_model"]
     if asked is None:
-        return load_matching_frame_model(wanted, beside=top.directory, device=device)
-    frame = load_frame_model(find_frame_model(asked)[0], device=device)
+        found, looked = find_reference(wanted, "frame", beside=beside)
+        if found is None:
+            raise CheckpointError(
+                f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose "
+                f"latents the top model learned, among {', '.join(looked) or 'any'}: "
+                "name it by --frame-model, bring it back, or encode and train-top again"
+            )
+        return load_frame_model(found, device=device)
+    frame = load_frame_model(find_model(asked, "frame")[0], device=device)
     if frame.fingerprint != wanted["fingerprint"]:
         raise CheckpointError(
-            f"--frame-model {asked} is {frame.fingerprint[:12]}, the top model {top.directory} "
+            f"--frame-model {asked} is {frame.fingerprint[:12]}, the top model {beside} "
             f"learned latents of {wanted['fingerprint'][:12]}: name that one, or encode and "
             "train-top again"
         )
     return frame
-
-
-def load_matching_frame_model(
-    wanted: Mapping[str, str], *, device: str, beside: Path
-) -> Loaded[FrameModel]:
-    """Load the frame model of a reference from wherever it is.
-
-    Args:
-        wanted: see `reference_to`.
-        device: to load it to.
-        beside: the top model's directory.
-
-    Raises:
-        CheckpointError: it is nowhere to be found.
-    """
-    found, looked = find_reference(wanted, "frame", beside=beside)
-    if found is None:
-        raise CheckpointError(
-            f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose "
-            f"latents the top model learned, among {', '.join(looked) or 'any'}: "
-            "name it by --frame-model, bring it back, or encode and train-top again"
-        )
-    return load_frame_model(found, device=device)
 
 
 def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
@@ -178,7 +211,7 @@ def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
 
 
 def find_reference(
-    wanted: Mapping[str, str], part: str, *, beside: Path
+    wanted: Mapping[str, str], kind: str, *, beside: Path
 ) -> tuple[Path | None, list[str]]:
     """Where the model of a fingerprint stands now.
 
@@ -187,7 +220,7 @@ def find_reference(
 
     Args:
         wanted: its "fingerprint", and where it once was: see `reference_to`.
-        part: "frame" or "top".
+        kind: "frame" or "top".
         beside: the directory of what refers to it.
 
     Returns:
@@ -195,12 +228,12 @@ def find_reference(
         reason where one cannot be read.
     """
     looked: dict[Path, str] = {}
-    for place in _places(wanted, part, beside):
+    for place in _places(wanted, kind, beside):
         model = place.resolve()
         if model in looked or not (model / checkpoints.WEIGHTS).is_file():
             continue
         with contextlib.suppress(CheckpointError):  # no model of this kind
-            checkpoints.load_config(place, kind=part)
+            checkpoints.load_config(place, kind=kind)
             looked[model] = str(place)
         try:
             if model in looked and checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
@@ -210,37 +243,23 @@ def find_reference(
     return None, list(looked.values())
 
 
-def _places(wanted: Mapping[str, str], part: str, beside: Path) -> Iterator[Path]:
+def _places(wanted: Mapping[str, str], kind: str, beside: Path) -> Iterator[Path]:
     """Directories that may hold a model, the likeliest first; most do not exist."""
     beside = beside.resolve()
     homes = [beside, beside.parent]  # best/ has the config of the run that it stands in
     near = [home / wanted["relative"] for home in homes if "relative" in wanted]
-    near += [Path(wanted["path"]), OWN_FRAME if part == "frame" else OWN_TOP]
-    near += [beside.parent / part]
+    near += [Path(wanted["path"]), OWN_FRAME if kind == "frame" else OWN_TOP]
+    near += [beside.parent / kind]
     yield from near
     around = [place.parent for place in near] + [beside.parent.parent]
     for place in [*near, *(model for folder in around for model in _folders(folder))]:
-        yield from (place, place / part, place / checkpoints.BEST)
-    yield from (pair / part for pair in shipped_models().values())
+        yield from (place, place / kind, place / checkpoints.BEST)
+    yield from (pair / kind for pair in shipped_models().values())
 
 
 def _folders(folder: Path) -> list[Path]:
     """What stands in a folder, the latest version of what was moved aside first."""
     try:
         return sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
-    except OSError:  # it is gone, or nobody's business
+    except OSError:  # it is gone, or may not be read
         return []
-
-
-def _make(directory: Path, make: Callable[[], Model]) -> Model:
-    try:
-        return make()
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {reason}") from None
-
-
-def _load(model: Any, directory: Path, config: dict[str, Any], *, device: str) -> Loaded[Any]:
-    checkpoints.weights_into(model, directory)
-    model.eval().requires_grad_(False).to(device)
-    return Loaded(model, directory, config, checkpoints.fingerprint_of(directory))

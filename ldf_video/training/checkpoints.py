@@ -154,24 +154,34 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
-def weights_into(module: torch.nn.Module, directory: Path) -> None:
+def weights_into(module: torch.nn.Module, directory: Path) -> dict[str, Tensor]:
     """Load model.safetensors into a module of float32 weights.
+
+    Returns:
+        The weights as they were stored.
 
     Raises:
         CheckpointError: names or shapes do not agree.
     """
+    stored = load_weights(directory)
     try:
-        module.load_state_dict({k: v.float() for k, v in load_weights(directory).items()})
+        module.load_state_dict({k: v.float() for k, v in stored.items()})
     except RuntimeError as error:
         raise CheckpointError(
             f"{directory / WEIGHTS} does not fit its config: {reason(error)}"
         ) from None
+    return stored
 
 
 def fingerprint_of(directory: Path) -> str:
+    """The fingerprint of the model in a directory."""
+    return fingerprint(load_config(directory)["model"], load_weights(directory))
+
+
+def fingerprint(shape: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
     """sha256 of a model's shape and stored weights: what makes two models the same."""
-    digest = hashlib.sha256(json.dumps(load_config(directory)["model"], sort_keys=True).encode())
-    for name, tensor in sorted(load_weights(directory).items()):
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from ldf_video.runs.zoo import find_frame_model, load_frame_model
+from ldf_video.runs.zoo import find_model, load_frame_model
 from ldf_video.video.pixels import from_model
 
 BATCH = 64
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = load_frame_model(find_frame_model(options.model)[0], device="cpu").model
+    model = load_frame_model(find_model(options.model, "frame")[0], device="cpu").model
     z = torch.randn((BATCH, *model.config.latent_shape), generator=torch.Generator().manual_seed(0))
     from_model(model.generator(z))  # the first is slower
     began, count = time.perf_counter(), 0

@@ -205,9 +205,9 @@ def _centre(images: Any) -> Any:
 def _load(work: Work) -> tuple[Any, Any]:
     """The frame model and the geometry of its frames."""
     from ldf_video.runs.framing import geometry_of
-    from ldf_video.runs.zoo import find_frame_model, load_frame_model
+    from ldf_video.runs.zoo import find_model, load_frame_model
 
-    loaded = load_frame_model(find_frame_model(work.frame_model)[0], device=work.device)
+    loaded = load_frame_model(find_model(work.frame_model, "frame")[0], device=work.device)
     return loaded.model, geometry_of(loaded.config)
 
 

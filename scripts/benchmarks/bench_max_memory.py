@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench_memory import MIB, make_video, peak_bytes
 
-from ldf_video.levels.memory_plan import bytes_of
+from ldf_video.levels.memory import bytes_of
 
 SETTINGS = [
     "--size 32 --batch-size 64 --max-memory 480MiB",

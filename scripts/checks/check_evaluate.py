@@ -27,9 +27,9 @@ import numpy.typing as npt
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.evaluation.figures import measure
 from ldf_video.evaluation.judge import load_judge
-from ldf_video.evaluation.nearest import compare, nearest_levels, some
+from ldf_video.evaluation.nearest import compare, evenly_spread, nearest_levels
 from ldf_video.evaluation.reference import Reference, blurred
-from ldf_video.evaluation.table import table
+from ldf_video.evaluation.report import table
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.probe import frame_size
@@ -85,7 +85,7 @@ def main() -> int:
     for name, clips in sets.items():
         with Progress(name, unit="frames", total=clips.shape[0] * clips.shape[1]) as progress:
             rows[name] = measure(reference, clips, judge, on_frames=progress.update)
-    distances = nearest_levels({name: some(clips) for name, clips in sets.items()}, train)
+    distances = nearest_levels({name: evenly_spread(clips) for name, clips in sets.items()}, train)
     for name, levels in distances.items():
         memorisation = compare(levels, distances["disjoint"])
         rows[name] = replace(rows[name], memorisation=memorisation)

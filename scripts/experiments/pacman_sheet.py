@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.evaluation.change import change
 from ldf_video.evaluation.draw import CLIP_FRAMES, draw_clips
-from ldf_video.evaluation.sheet import side_by_side
-from ldf_video.recipes.generate import decode, video_generator
+from ldf_video.evaluation.figures import change
+from ldf_video.evaluation.report import side_by_side
+from ldf_video.levels.decoding import decode, video_generator
 from ldf_video.runs.framing import geometry_of
-from ldf_video.runs.zoo import find_top_model, frame_model_of, load_top_model
+from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
@@ -46,8 +46,8 @@ def main() -> int:
     parser.add_argument("--num-measured", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    top = load_top_model(find_top_model(arguments.top_model)[0], device="cpu")
-    frame = frame_model_of(top, device="cpu")
+    top = load_top_model(find_model(arguments.top_model, "top")[0], device="cpu")
+    frame = frame_model_of(top.config, beside=top.directory, device="cpu")
     count, seed = arguments.num_measured, arguments.seed
     sources, geometry = find_sources(arguments.real), geometry_of(frame.config)
     real = draw_clips(sources, geometry, count=count, seed=seed).clips

@@ -33,7 +33,7 @@ from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.reference import Reference
 from ldf_video.progress import Progress
 from ldf_video.runs.framing import geometry_of
-from ldf_video.runs.zoo import find_frame_model, load_frame_model
+from ldf_video.runs.zoo import find_model, load_frame_model
 from ldf_video.video.sources import find_sources
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     count, seed = arguments.num_frames, arguments.seed
-    found = load_frame_model(find_frame_model(arguments.frame_model)[0], device="cpu")
+    found = load_frame_model(find_model(arguments.frame_model, "frame")[0], device="cpu")
     model, sources = found.model, find_sources(arguments.clips)
     drawn = draw_clips(sources, geometry_of(found.config), count=2 * count, seed=seed)
     if len(drawn.clips) < 2 * count:

@@ -1,0 +1,243 @@
+"""An evaluation from real clips to figures: what is drawn, judged, kept and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import LdfError, ReadError
+from ldf_video.evaluation import judged
+from ldf_video.evaluation.draw import CLIP_FRAMES, Drawn, all_clips, draw_clips, split_in_two
+from ldf_video.evaluation.figures import Figures, figures_from_json, measure, subtract
+from ldf_video.evaluation.judge import Judge
+from ldf_video.evaluation.judged import ClipSet, Models
+from ldf_video.evaluation.nearest import compare, evenly_spread, nearest_levels
+from ldf_video.evaluation.reference import Reference, reference_sha256
+from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
+from ldf_video.progress import Progress
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.sources import Source
+
+Clips = npt.NDArray[np.uint8]
+
+FEWEST_CLIPS = 20
+MAX_BYTES = 2**32
+"""Of clips that are held: what judges cheaply takes small frames."""
+
+
+class Comparison:
+    """One evaluation as it goes: real clips first, then the sets that are held against them."""
+
+    def __init__(
+        self, judge: Judge, geometry: Geometry, *, seed: int, skip: int, quiet: bool
+    ) -> None:
+        """Takes the judge, what clips are brought to, and options of the command."""
+        self.judge, self.geometry, self.seed = judge, geometry, seed
+        self.skip, self.quiet = skip, quiet
+        self.reference: Reference
+        self.held_out: Clips  # real clips that are not the reference
+        self.rows: dict[str, Figures] = {}
+        self.differences: dict[str, Figures] = {}
+        self.origins: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._shown: list[Clips] = []
+        self._looked_up: dict[str, Clips] = {}
+
+    def read_real(self, sources: list[Source], num_clips: int, file: Path | None) -> None:
+        """Draw real clips; judge a half as the reference, or read it, and the other as the floor.
+
+        Raises:
+            LdfError: there are too few clips, or the reference in `file` is of other clips.
+        """
+        root, known = sources[0].root, None
+        notes: dict[str, Any] = {"seed": self.seed, "num_clips": num_clips}
+        if file is not None and file.exists():
+            known, notes = Reference.load(file)
+            there = notes["num_clips"]
+            if there != num_clips:
+                raise LdfError(
+                    f"--reference {file}: made with --num-clips {there}, got {num_clips}; give "
+                    f"--num-clips {there}, or name another file"
+                )
+        seed = int(notes["seed"])
+        drawn = self._draw("real", sources, 2 * num_clips, seed)
+        half, self.held_out = split_in_two(drawn, seed=seed)
+        if len(half) < FEWEST_CLIPS:
+            raise LdfError(
+                f"{root}: {drawn.num_there} clips of {CLIP_FRAMES} frames that share "
+                f"none, expected {2 * FEWEST_CLIPS} or more; bring more video"
+            )
+        if len(half) < num_clips:
+            self.notes.append(
+                f"real: {drawn.num_there:,} clips that share no frame, so {len(half):,} a side, "
+                f"not {num_clips:,}: distances grow with fewer clips, compare only at equal numbers"
+            )
+        if not drawn.places.any():  # all are of the first source
+            self.notes.append(
+                "real: all clips that were drawn are of one source: its first half is the "
+                "reference, its second the floor, which then holds what changed in between"
+            )
+        if known is None:
+            with self._progress("judge the reference", half) as progress:
+                self.reference = Reference.of(half, self.judge, on_frames=progress.update)
+            self._measure(ClipSet(FLOOR, self.held_out, str(root)))
+            if file is not None:
+                self.reference.save(file, notes={**notes, "floor": asdict(self.rows[FLOOR])})
+            return
+        known.check(self.judge, half.shape[1:])
+        if reference_sha256(half, self.judge) != known.sha256:
+            raise LdfError(
+                f"--reference {file}: made of other real clips than those of {root}; name another "
+                "file, or the clips it was made of"
+            )
+        self.reference = known
+        self._keep(ClipSet(FLOOR, self.held_out, str(root)), figures_from_json(notes["floor"]))
+
+    def sets(self, sources: list[Source] | None, models: Models) -> Iterator[ClipSet]:
+        """What is judged: clips on disk, then what each model makes."""
+        count, device = len(self.held_out), self.judge.device
+        if sources is not None:
+            drawn = self._draw("generated", sources, count, self.seed, skip=self.skip)
+            if len(drawn.clips) < FEWEST_CLIPS:
+                raise LdfError(
+                    f"{sources[0].root}: {len(drawn.clips)} clips of {CLIP_FRAMES} frames, "
+                    f"expected {FEWEST_CLIPS} or more; generate more"
+                )
+            if len(drawn.clips) < count:
+                self.notes.append(
+                    f"generated: {len(drawn.clips):,} clips that share no frame, not {count:,}: "
+                    "its distances are too large beside the floor"
+                )
+            yield ClipSet("generated", drawn.clips, str(sources[0].root))
+        if models.top is not None:
+            top, frame = models.top
+            with self._progress("generate", self.held_out) as progress:
+                clips = judged.generated(
+                    top.model,
+                    frame.model,
+                    count=count,
+                    seed=self.seed,
+                    skip=self.skip,
+                    device=device,
+                    on_frames=progress.update,
+                )
+            yield ClipSet("top model", clips, str(top))
+        if models.frame is not None:
+            yield from judged.frame_model_sets(
+                models.frame,
+                self.held_out,
+                seed=self.seed,
+                whole_clips=self.judge.sees_clips,
+                device=device,
+            )
+            if self.judge.sees_clips:
+                self.notes.append("prior: left out, as the judge sees whole clips only")
+
+    def judge_set(self, clip_set: ClipSet) -> None:
+        """Measure a set of clips, and keep of it what the sheet shows."""
+        self._measure(clip_set)
+        clips = clip_set.clips
+        if clips.shape[1] == 1:  # single frames stand together as if they were clips
+            whole = len(clips) // CLIP_FRAMES * CLIP_FRAMES
+            clips = clips[:whole].reshape(-1, CLIP_FRAMES, *clips.shape[2:])
+        self._shown.append(clips[shown(len(clips))])
+
+    def _measure(self, clip_set: ClipSet) -> None:
+        clips = clip_set.clips
+        with self._progress(f"judge {clip_set.name}", clips) as progress:
+            figures = measure(self.reference, clips, self.judge, on_frames=progress.update)
+        self._keep(clip_set, replace(figures, psnr_db=clip_set.psnr_db))
+
+    def _keep(self, clip_set: ClipSet, figures: Figures) -> None:
+        self.rows[clip_set.name], self.origins[clip_set.name] = figures, clip_set.origin
+        if clip_set.clips.shape[1] == CLIP_FRAMES:
+            self._looked_up[clip_set.name] = evenly_spread(clip_set.clips)
+
+    def look_up(self, trained_on: list[Source]) -> None:
+        """Find the nearest training clip of clips of every set."""
+        with self._bar("training clips", None, "clips") as progress:
+            distances = nearest_levels(
+                self._looked_up,
+                all_clips(trained_on, self.geometry),
+                device=self.judge.device,
+                on_block=progress.update,
+            )
+        if not np.isfinite(distances[FLOOR]).all():
+            raise ReadError(f"--train {trained_on[0].root}: no clip of {CLIP_FRAMES} frames")
+        self.origins["training"] = str(trained_on[0].root)
+        for name, levels in distances.items():
+            memorisation = compare(levels, distances[FLOOR])
+            self.rows[name] = replace(self.rows[name], memorisation=memorisation)
+
+    def compare(self, earlier: Earlier | None) -> None:
+        """Hold two models against each other: both of this call, and those of an earlier one."""
+        if "generated" in self.rows and "top model" in self.rows:
+            found = subtract(self.rows["top model"], self.rows["generated"])
+            self.differences["top model, less generated"] = found
+        if earlier is not None:
+            self.differences |= earlier.differences(self.rows)
+            if not self.differences:
+                self.notes.append(f"{earlier.file}: no set of its names and numbers is judged here")
+
+    def sheet(self) -> list[Clips]:
+        """Rows of a sheet: real clips beside those of each set."""
+        return sheet_rows(self.held_out[shown(len(self.held_out))], self._shown)
+
+    def result(self, output: Path | None) -> Evaluated:
+        """All that was found."""
+        return Evaluated(
+            rows=self.rows,
+            origins=self.origins,
+            reference_sha256=self.reference.sha256,
+            judge=self.judge.name,
+            judge_sha256=self.judge.sha256,
+            num_clips=len(self.held_out),
+            size=(self.geometry.width, self.geometry.height),
+            seed=self.seed,
+            skip=self.skip,
+            differences=self.differences,
+            notes=tuple(self.notes),
+            versions={name: version(name) for name in ("ldf-video", "torch", "numpy")},
+            output=output,
+        )
+
+    def _draw(
+        self, name: str, sources: list[Source], count: int, seed: int, *, skip: int = 0
+    ) -> Drawn:
+        num_bytes = 3 * count * CLIP_FRAMES * self.geometry.height * self.geometry.width
+        if num_bytes > MAX_BYTES:
+            raise LdfError(
+                f"{count:,} clips of {self.geometry.width} x {self.geometry.height} would take "
+                f"{num_bytes / 2**30:.1f} GiB, expected {MAX_BYTES / 2**30:.0f} at most; give a "
+                "smaller --size or --num-clips"
+            )
+        total = len(sources)
+        with self._bar(f"read {name}", total, "sources") as progress:
+            drawn = draw_clips(
+                sources,
+                self.geometry,
+                count=count,
+                seed=seed,
+                skip=skip,
+                on_source=progress.update,
+            )
+            for line in drawn.unread:
+                progress.say(f"  {line}")
+        if drawn.unread:
+            self.notes.append(
+                f"{name}: {len(drawn.unread):,} of {total:,} sources were not read whole, the "
+                f"first {drawn.unread[0]}"
+            )
+        return drawn
+
+    def _progress(self, name: str, clips: Clips) -> Progress:
+        return self._bar(name, clips.shape[0] * clips.shape[1], "frames")
+
+    def _bar(self, name: str, total: int | None, unit: str) -> Progress:
+        return Progress(f"evaluate: {name}", unit=unit, total=total, quiet=self.quiet)

@@ -1,0 +1,419 @@
+"""--max-memory: measured before a training, kept by what goes on; and memory that runs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_cli import shrink
+from tiny_models import frame_game, make_frames
+
+import ldf_video
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.levels import memory
+from ldf_video.levels.memory import (
+    MIB,
+    Footprint,
+    MainMemory,
+    RandomFrames,
+    bytes_of,
+    format_bytes,
+    measure_footprint,
+    plan_line,
+    stay_inside,
+    ways_to_train,
+)
+from ldf_video.recipes import train_frame as recipe
+from ldf_video.recipes.train_frame import FrameLevel, train_frame
+from ldf_video.runs.devices import out_of_memory
+from ldf_video.training import checkpoints
+from ldf_video.training.config import TrainConfig
+from ldf_video.training.loop import Trainer
+from ldf_video.training.ranks import Ranks
+
+says_memory = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the system does not say what it takes"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with clips/; fresh models are tiny."""
+    monkeypatch.chdir(tmp_path)
+    shrink(monkeypatch.setattr)
+    (tmp_path / "clips").mkdir()
+    np.save(tmp_path / "clips" / "all.npy", make_frames(12, seed=0))
+    return tmp_path
+
+
+def train(root: Path, out: str = "run", **options: Any) -> dict[str, Any]:
+    asked = {"steps": 2, "batch_size": 16, "seed": 1, "quiet": True, "device": "cpu"} | options
+    return checkpoints.load_config(train_frame(root / "clips", out=root / out, **asked))
+
+
+# -- sizes and lines -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GiB", 2 << 30),
+        ("900MiB", 900 << 20),
+        ("2GB", 2 * 10**9),
+        ("1.5GiB", 3 << 29),
+        ("1200 MB", 1_200_000_000),
+    ],
+)
+def test_a_size_has_a_unit(text: str, size: int) -> None:
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["2", "2G", "2gib", "GiB", "-1GiB", "0GiB", "1e3MiB", "1,5GiB", "", "2GiB!", "nanGiB"]
+)
+def test_another_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        bytes_of(text)
+    assert str(error.value) == (
+        f"--max-memory {text}: expected a number with MiB, GiB, MB, GB, such as 2GiB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (900 * MIB, "900 MiB"),
+        (900 * MIB + 1, "901 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (1229 * MIB, "1.3 GiB"),
+    ],
+)
+def test_a_size_is_rounded_up(size: int, text: str) -> None:
+    assert format_bytes(size) == text
+    assert bytes_of(text) >= size
+
+
+def test_peaks_lie_on_a_line_above_a_floor() -> None:
+    found = Footprint((4, 140), (8, 180), floor=170)
+    assert [found.at(frames) for frames in (4, 8, 16)] == [170, 180, 260]
+
+
+# -- what is tried, in which order ---------------------------------------------------------------
+
+
+def ways(
+    monkeypatch: pytest.MonkeyPatch, *, device: str = "cpu", has_adam8bit: bool = True, **given: Any
+) -> list[tuple[str, bool, int]]:
+    """Optimizer, checkpointing and parts of each way, for batches of 12."""
+    monkeypatch.setattr(
+        memory.importlib.util, "find_spec", lambda name: name if has_adam8bit else None
+    )
+    known = {name: value for name, value in given.items() if name != "max_memory"}
+    training = TrainConfig(**{"steps": 1, "batch_size": 12, "optimizer": "muon"} | known)
+    found = ways_to_train(training, given, device=device, fewest=4)
+    return [(way.optimizer, way.gradient_checkpointing, way.accumulate) for way in found]
+
+
+def test_parts_come_first_then_checkpointing_then_another_optimizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    muon = [("muon", twice, parts) for twice in (False, True) for parts in (1, 2, 3)]
+    adam = [("adam8bit", twice, parts) for _, twice, parts in muon]
+    assert ways(monkeypatch) == muon + adam
+    assert ways(monkeypatch, has_adam8bit=False) == muon
+    # A small part takes a GPU as long as a large one.
+    on_gpu = [("muon", twice, parts) for parts in (1, 2, 3) for twice in (False, True)]
+    assert ways(monkeypatch, device="cuda")[:6] == on_gpu
+    assert ways(monkeypatch, device="cuda")[6][0] == "adam8bit"
+    # Given options leave less to choose from; a part has four frames or more.
+    assert ways(monkeypatch, optimizer="muon") == muon
+    assert ways(monkeypatch, accumulate=3, optimizer="adam8bit", gradient_checkpointing=True) == [
+        ("adam8bit", True, 3)
+    ]
+    assert [parts for *_, parts in ways(monkeypatch, batch_size=7, optimizer="adam")] == [1, 1]
+    parts = [parts for _, twice, parts in ways(monkeypatch, batch_size=48) if not twice]
+    assert parts[:7] == [1, 2, 3, 4, 6, 8, 12]
+
+
+class FakeMeter:
+    """Holds 100 bytes, whatever is done."""
+
+    def now(self) -> int:
+        return 100
+
+    def reset(self) -> None:
+        """Nothing."""
+
+    def peak(self) -> int:
+        return 100
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """What is measured: 100 MiB and 10 MiB a frame; half as much a frame with checkpointing."""
+    asked: list[tuple[str, bool]] = []
+
+    def peaks(training: TrainConfig, *others: Any) -> tuple[int, int, int]:
+        asked.append((training.optimizer, training.gradient_checkpointing))
+        frame = (5 if training.gradient_checkpointing else 10) * MIB
+        size = others[-1]
+        return 100 * MIB - BESIDE, 100 * MIB + size * frame - BESIDE, 0
+
+    monkeypatch.setattr(memory, "_peaks", peaks)
+    monkeypatch.setattr(memory, "MainMemory", FakeMeter)
+    monkeypatch.setattr(memory, "PARTS", {"cpu": (4,)})
+    return asked
+
+
+# -- what is chosen ------------------------------------------------------------------------------
+
+BESIDE = 16 * 4 * 3 * 32 * 32
+"""Bytes of a batch."""
+
+
+def fitted(budget: str, **given: Any) -> dict[str, Any]:
+    """The "training" of a run's config, and the peak that is expected."""
+    options = {"steps": 2, "batch_size": 16, "seed": 1, "max_memory": budget} | given
+    config = recipe.frame_run_config(options, out=Path("run"), device="cpu", ranks=Ranks())
+    fit = recipe._within_memory(config, options, device="cpu", ranks=Ranks())
+    assert fit["memory"]["budget_bytes"] == bytes_of(budget)
+    assert fit.keys() - config.keys() == {"memory"}
+    return fit["training"] | {"expected": fit["memory"]["expected_bytes"] // MIB}
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize(
+    ("budget", "accumulate", "checkpointing", "expected"),
+    [
+        ("1GiB", 1, False, 260),
+        ("250MiB", 2, False, 180),
+        ("170MiB", 4, False, 140),
+        ("150MiB", 4, True, 120),
+    ],
+)
+def test_the_training_is_made_to_fit(
+    budget: str, accumulate: int, *, checkpointing: bool, expected: int
+) -> None:
+    training = fitted(budget)
+    assert training["accumulate"] == accumulate
+    assert training["gradient_checkpointing"] is checkpointing
+    assert training["expected"] == expected
+    assert training["optimizer"] == "muon"
+    assert training["mixed_precision"] == "no"
+
+
+def test_options_that_were_given_are_kept(measured: list[tuple[str, bool]]) -> None:
+    given = {"accumulate": 1, "optimizer": "adam", "gradient_checkpointing": True}
+    with pytest.raises(UsageError, match=r"16 needs about 214 MiB with everything"):
+        fitted("200MiB", **given)
+    assert measured == [("adam", True)]
+    training = fitted("214MiB", **given)
+    assert {name: training[name] for name in given} == given
+
+
+def test_a_run_keeps_what_was_picked_and_does_not_plan_again(
+    root: Path, measured: list[tuple[str, bool]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = train(root, max_memory="250MiB", quiet=False)
+    assert config["training"]["accumulate"] == 2
+    assert (
+        "--max-memory 250MiB: parts of 8 (--accumulate 2); about 180 MiB expected"
+        in capfd.readouterr().err.splitlines()
+    )
+    (root / "run" / checkpoints.STATE).unlink()  # not finished
+    measured.clear()
+    assert train(root, max_memory="250MiB") == train(root) == config
+    assert measured == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_where_nothing_fits_it_says_what_would_and_leaves_no_trace(root: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        train(root, max_memory="100MiB")
+    assert str(error.value) == (
+        "--max-memory 100MiB: 32x32 in batches of 16 needs about 148 MiB with everything that "
+        "saves memory; give --max-memory 148MiB or a smaller --size"
+    )
+    assert [path.name for path in root.iterdir()] == ["clips"]
+    assert fitted("148MiB")["gradient_checkpointing"]
+
+
+@pytest.mark.usefixtures("measured")
+def test_what_measuring_held_must_fit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "PARTS", {"cpu": (4, 8)})
+    peaks = {4: 140 * MIB, 8: 400 * MIB}
+    monkeypatch.setattr(memory, "_peaks", lambda *others: (130 * MIB, peaks[others[-1]], 0))
+    with pytest.raises(UsageError, match="16 needs about 400 MiB with everything"):
+        fitted("250MiB", optimizer="muon")
+    assert fitted("400MiB", optimizer="muon")["accumulate"] == 4
+
+
+@pytest.mark.parametrize(
+    ("training", "chosen"),
+    [
+        ({}, "the whole batch at once"),
+        (
+            {"accumulate": 4, "gradient_checkpointing": True, "optimizer": "adam8bit"},
+            "parts of 16 (--accumulate 4), --gradient-checkpointing, --optimizer adam8bit",
+        ),
+    ],
+)
+def test_what_was_chosen_is_said_in_a_line(training: dict[str, Any], chosen: str) -> None:
+    config = {
+        "training": {"steps": 1, "batch_size": 64} | training,
+        "options": {"max_memory": "2GiB"},
+        "memory": {"expected_bytes": 900 * MIB},
+    }
+    assert plan_line(config) == f"--max-memory 2GiB: {chosen}; about 900 MiB expected"
+
+
+def test_a_size_that_means_nothing_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--max-memory 2G: expected a number"):
+        train(root, max_memory="2G")
+
+
+# -- measuring -----------------------------------------------------------------------------------
+
+
+def footprint(*peaks: tuple[int, int], largest: int, budget: int = 1 << 40) -> Footprint:
+    """Of peaks of updates, and of looking, at 4, 8, 16 and 32 frames."""
+    measured = iter(peaks)
+    return measure_footprint(
+        lambda size: (100, *next(measured)),
+        (4, 8, 16, 32),
+        largest=largest,
+        beside=1,
+        budget=budget,
+    )
+
+
+def test_the_line_goes_through_the_smallest_and_the_largest_part() -> None:
+    found = footprint((1000, 50), (1200, 60), (1700, 70), (2600, 80), largest=64)
+    assert found == Footprint((4, 1001), (32, 2601), floor=50, held=2600)
+
+
+def test_no_larger_part_is_measured_than_there_is_or_fits() -> None:
+    found = footprint((1000, 50), (1200, 1260), largest=8)
+    assert found == Footprint((4, 1001), (8, 1201), floor=50, held=1260)
+    found = footprint((8 * MIB, 50), largest=64, budget=1)
+    assert (found.low, found.high) == ((0, 101), (4, 8 * MIB + 1))  # what is held anyhow
+    assert found.at(8) > found.at(4)
+
+
+def test_a_rehearsal_is_update_0_and_is_not_counted(tmp_path: Path) -> None:
+    level = FrameLevel(frame_game(), RandomFrames(32, 32), batch_size=8, seed=0)
+    before = {name: value.clone() for name, value in level.game.state_dict().items()}
+    trainer = Trainer(level, tmp_path, config=TrainConfig(steps=9, batch_size=8))
+    trainer.rehearse()
+    assert trainer.step == 0
+    moved = [
+        name for name, value in level.game.state_dict().items() if (value != before[name]).any()
+    ]
+    assert moved
+
+
+@says_memory
+def test_what_is_held_and_what_was_held() -> None:
+    meter = MainMemory()
+    before = meter.now()
+    block = torch.ones(64 * MIB, dtype=torch.uint8)
+    assert meter.now() >= before + 60 * MIB
+    del block
+    assert meter.peak() >= before + 60 * MIB
+    meter.reset()
+    assert meter.peak() < before + 60 * MIB
+
+
+@says_memory
+def test_measuring_changes_nothing_of_the_training(root: Path) -> None:
+    config = train(root, max_memory="64GiB")
+    assert config["training"]["accumulate"] == 1
+    assert 0 < config["memory"]["expected_bytes"] < config["memory"]["budget_bytes"]
+    train(root, "usual")
+    prints = {checkpoints.fingerprint_of(root / name) for name in ("run", "usual")}
+    assert len(prints) == 1
+
+
+def test_where_the_system_does_not_say_or_several_train_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(meter: MainMemory) -> None:
+        raise FileNotFoundError
+
+    with pytest.raises(UsageError, match=r"expected --device cpu or cuda, got mps"):
+        memory._meter("mps", Ranks())
+    with pytest.raises(UsageError, match=r"it measures one process, these are 2"):
+        memory._meter("cpu", Ranks(0, 2))
+    monkeypatch.setattr(MainMemory, "reset", missing)
+    with pytest.raises(UsageError, match=r"on a CPU it needs Linux"):
+        memory._meter("cpu", Ranks())
+
+
+# -- holding to it -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "workers"), [(50, 1), (250, 2), (9999, 8)])
+def test_so_many_processes_read_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, room: int, workers: int
+) -> None:
+    monkeypatch.setattr(memory, "MainMemory", FakeMeter)
+    monkeypatch.setattr(memory, "num_cores", lambda: 8)
+    budget = 100 + room * MIB
+    assert stay_inside({"memory": {"budget_bytes": budget}}, "cpu") == workers
+    assert stay_inside({}, "cpu") is None
+
+
+def test_a_gpu_gives_no_more_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 4 << 30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    assert stay_inside({"memory": {"budget_bytes": 1 << 30}}, "cuda") is None
+    assert stay_inside({"memory": {"budget_bytes": 8 << 30}}, "cuda") is None
+    assert shares == [0.25, 1.0]
+
+
+# -- memory that runs out ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 2 TiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_on_any_device(error: Exception) -> None:
+    with (
+        pytest.raises(LdfError, match=r"^out of memory: .+; try less$"),
+        out_of_memory("less"),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), out_of_memory("less"):
+        raise RuntimeError("another")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "remedy"),
+    [
+        ("generate", "find_model", "fewer --num-videos or --frames, or -o DIRECTORY"),
+        ("evaluate", "find_sources", "a smaller --num-clips or --size"),
+        ("reconstruct", "find_sources", "--device cpu, a smaller --upscale"),
+        ("info", "shipped_models", "a machine that has more"),
+    ],
+)
+def test_every_command_says_what_to_lower_where_memory_runs_out(
+    module: str, name: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise MemoryError("Unable to allocate 5 TiB")
+
+    monkeypatch.setattr(f"ldf_video.recipes.{module}.{name}", fail)
+    with pytest.raises(LdfError, match=f"^out of memory: Unable to allocate 5 TiB; try {remedy}"):
+        getattr(ldf_video, module)("nothing")
