@@ -19,7 +19,7 @@ from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
 from ldf_video.api import generate
 from ldf_video.errors import CheckpointError, ReadError, UsageError
-from ldf_video.levels.decoding import DECODED_AT_ONCE, video_generator
+from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator
 from ldf_video.progress import Progress
 from ldf_video.recipes import generate as room
 from ldf_video.recipes.generate import Generated

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.evaluation.draw import CLIP_FRAMES
-from ldf_video.levels.decoding import decode, video_generator
+from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import frame_size

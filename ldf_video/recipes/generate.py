@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.levels.decoding import decode, video_generator
+from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel

@@ -22,7 +22,7 @@ from joint_gan import JointConfig, JointModel
 from pacman_sheet import Clips, rounded
 from train_joint import generate_clips
 
-from ldf_video.levels.decoding import decode, video_generator
+from ldf_video.levels.latents import decode, video_generator
 from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.arrays import open_array
