@@ -115,8 +115,8 @@ class DecordMedia:
         _require(len(self._reader) == len(self._pts), "it counts other frames")
 
     def position(self) -> float:
-        """Returns the share of the frames that were read."""
-        return min(self._num_read / len(self._pts), 1.0)
+        """Returns the share of the frames that decord gave."""
+        return self._num_read / len(self._pts)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yields every frame once; where decord fails, PyAV goes on from that frame.
@@ -137,9 +137,7 @@ class DecordMedia:
         else:
             return
         with open_media(self._path) as media:
-            for frame in itertools.islice(media.frames(), self._num_read, None):
-                self._num_read += 1
-                yield frame
+            yield from itertools.islice(media.frames(), self._num_read, None)
 
 
 def _require(holds: bool, reason: str) -> None:
