@@ -12,6 +12,7 @@ import shutil
 import struct
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
@@ -35,7 +36,6 @@ from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -100,15 +100,28 @@ def write_bad_clips(folder: Path, clips: Sequence[BadClip]) -> None:
 # What is right, but rare
 
 
+def _stored(
+    name: str, make: Callable[[Path], object], numbers: Sequence[int] = ALL, **more: Any
+) -> BadClip:
+    return BadClip(name, make, "stored", numbers, **more)
+
+
+def _quarantined(name: str, make: Callable[[Path], object], reason: str) -> BadClip:
+    return BadClip(name, make, "quarantined", reason=reason)
+
+
+def _ignored(name: str, make: Callable[[Path], object], **more: Any) -> BadClip:
+    return BadClip(name, make, "ignored", **more)
+
+
 def _codecs() -> Iterator[BadClip]:
     def stored(name: str, codec: str, pix_fmt: str = "yuv420p", **options: str) -> BadClip:
-        make = plain_clip(codec=codec, pix_fmt=pix_fmt, codec_options=options)
-        return BadClip(name, make, "stored", ALL)
+        return _stored(name, plain_clip(codec=codec, pix_fmt=pix_fmt, codec_options=options))
 
     yield stored("h264-b-frames.mp4", "libx264", bf="3")
     for name in ("title-in-latin-1.avi", "title-in-latin-1.mkv", "title-in-latin-1.mp4"):
-        yield BadClip(name, _latin_title, "stored", ALL)
-    yield BadClip("proxy-before-default.mkv", _proxy_first, "stored", ALL)
+        yield _stored(name, _latin_title)
+    yield _stored("proxy-before-default.mkv", _proxy_first)
     yield stored("h264.mkv", "libx264")
     yield stored("h264.flv", "libx264")
     yield stored("h265.mp4", "libx265", **{"x265-params": "log-level=none"})
@@ -130,75 +143,66 @@ def _codecs() -> Iterator[BadClip]:
     yield stored("open-gop.mp4", "libx264", **open_gop)
     yield stored("ten-bit-4-2-2.mkv", "ffv1", "yuv422p10le")
     yield stored("packed.avi", "rawvideo", "yuyv422")
-    yield BadClip("alpha.mov", partial(_holes, "png", "rgba"), "stored", ALL)
-    yield BadClip("alpha-prores.mov", partial(_holes, "prores_ks", "yuva444p10le"), "stored", ALL)
+    yield _stored("alpha.mov", partial(_holes, "png", "rgba"))
+    yield _stored("alpha-prores.mov", partial(_holes, "prores_ks", "yuva444p10le"))
     for codec in ("libvpx", "libvpx-vp9"):
-        yield BadClip(f"alpha-{codec}.webm", partial(_holes, codec, "yuva420p"), "stored", ALL)
+        yield _stored(f"alpha-{codec}.webm", partial(_holes, codec, "yuva420p"))
 
 
 def _shapes() -> Iterator[BadClip]:
-    yield BadClip("odd-63x47.mkv", plain_clip(ALL, 47, 63, **LOSSLESS), "stored", ALL)
-    yield BadClip("odd-17x241.mkv", plain_clip(ALL, 241, 17, **LOSSLESS), "stored", ALL)
+    yield _stored("odd-63x47.mkv", plain_clip(ALL, 47, 63, **LOSSLESS))
+    yield _stored("odd-17x241.mkv", plain_clip(ALL, 241, 17, **LOSSLESS))
     # The crop leaves the two bars in the middle, bits 3 and 4.
     wide = plain_clip([0, 8, 16, 24], 17, 241, **LOSSLESS)
-    yield BadClip("odd-241x17.mkv", wide, "stored", [0, 15, 240, 255])
-    yield BadClip("one-pixel.mkv", _one_pixel, "stored", [255] * 3)
-    yield BadClip("one-frame.mp4", plain_clip([77]), "stored", [77])
+    yield _stored("odd-241x17.mkv", wide, [0, 15, 240, 255])
+    yield _stored("one-pixel.mkv", _one_pixel, [255] * 3)
+    yield _stored("one-frame.mp4", plain_clip([77]), [77])
     for degrees in (0, 90, 180, 270):
-        yield BadClip(f"turned-{degrees}.mp4", partial(_turned, degrees), "stored", ALL)
-    yield BadClip("mirrored.mp4", partial(_mirrored, hflip=True), "stored", ALL)
-    yield BadClip("upside-down.mp4", partial(_mirrored, vflip=True), "stored", ALL)
-    yield BadClip("margins.mkv", _margins, "stored", ALL)
+        yield _stored(f"turned-{degrees}.mp4", partial(_turned, degrees))
+    yield _stored("mirrored.mp4", partial(_mirrored, hflip=True))
+    yield _stored("upside-down.mp4", partial(_mirrored, vflip=True))
+    yield _stored("margins.mkv", _margins)
     tall = {"x264-params": "sar=1/2"}  # shown at half its width: the crop must leave all of it
-    yield BadClip("narrow-pixels.mp4", plain_clip(ALL, 48, 128, codec_options=tall), "stored", ALL)
-    yield BadClip("size-changes.h264", _two_sizes, "stored", [*range(20), *range(20)])
-    yield BadClip("size-changes.ts", _two_sizes, "stored", [*range(20), *range(20)])
+    yield _stored("narrow-pixels.mp4", plain_clip(ALL, 48, 128, codec_options=tall))
+    for name in ("size-changes.h264", "size-changes.ts"):
+        yield _stored(name, _two_sizes, [*range(20), *range(20)])
 
 
 def _times() -> Iterator[BadClip]:
+    def stored(name: str, at_10_fps: Sequence[int] = ALL, **options: Any) -> BadClip:
+        return _stored(name, plain_clip(fps=10, **options), at_10_fps=at_10_fps)
+
     gaps = [*range(10), *range(100, 110), *range(1000, 1020)]
-    yield BadClip(
-        "gaps.mkv", plain_clip(fps=10, pts=gaps, **LOSSLESS), "stored", ALL,
-        at_10_fps=[*range(9), *[9] * 91, *range(10, 19), *[19] * 891, *range(20, 40)],
-    )  # fmt: skip
+    held = [*range(9), *[9] * 91, *range(10, 19), *[19] * 891, *range(20, 40)]
+    yield stored("gaps.mkv", held, pts=gaps, **LOSSLESS)
     uneven = [k + k // 2 for k in range(NUM_FRAMES)]  # 0 1 3 4 6 7 ...
     held = [n for k in range(0, NUM_FRAMES, 2) for n in (k, k + 1, k + 1)]
-    yield BadClip(
-        "uneven.mkv", plain_clip(fps=10, pts=uneven, **LOSSLESS), "stored", ALL, at_10_fps=held[:-1]
-    )
-    hour = range(36_000, 36_040)
+    yield stored("uneven.mkv", held[:-1], pts=uneven, **LOSSLESS)
     for name in ("late.ts", "late.mkv", "late.mp4"):
-        yield BadClip(name, plain_clip(fps=10, pts=hour), "stored", ALL, at_10_fps=ALL)
-    early = range(-10, 30)
+        yield stored(name, pts=range(36_000, 36_040))  # from an hour on
     kept = {"avoid_negative_ts": "disabled"}
     for name in ("early.mkv", "early.ts"):
-        make = plain_clip(fps=10, pts=early, container_options=kept)
-        yield BadClip(name, make, "stored", ALL, at_10_fps=ALL)
-    yield BadClip(
-        "b-frames-h264.avi", plain_clip(fps=10, codec_options={"bf": "3"}), "stored", ALL,
-        at_10_fps=ALL,
-    )  # fmt: skip
-    yield BadClip("doubled.mkv", _doubled, "stored", ALL, at_10_fps=ALL)
-    yield BadClip("clock-jumps-back.ts", _two_streams, "stored", [*range(20), *range(20, 40)])
-    yield BadClip("edit-list.mp4", _edit_list, "stored", range(15, 40), at_10_fps=range(15, 40))
-    yield BadClip("starts-between-key-frames.mkv", _late_join, "stored", range(10, 40))
+        yield stored(name, pts=range(-10, 30), container_options=kept)
+    yield stored("b-frames-h264.avi", codec_options={"bf": "3"})
+    yield _stored("doubled.mkv", _doubled, at_10_fps=ALL)
+    yield _stored("clock-jumps-back.ts", _two_streams, [*range(20), *range(20, 40)])
+    yield _stored("edit-list.mp4", _edit_list, range(15, 40), at_10_fps=range(15, 40))
+    yield _stored("starts-between-key-frames.mkv", _late_join, range(10, 40))
 
 
 def _pictures() -> Iterator[BadClip]:
-    yield BadClip("still.png", _picture, "stored", [5])
-    yield BadClip("still.jpg", _picture, "stored", [5])
-    yield BadClip("still.webp", _picture, "stored", [5])
-    yield BadClip("lying.jpg", _lying, "stored", [6])
-    yield BadClip("tiles.heic", _tiles, "stored", [5])
-    yield BadClip("tiles.avif", _tiles, "stored", [5])
-    yield BadClip("animated.avif", partial(_animation, kind="AVIF"), "stored", ALL)
+    for name in ("still.png", "still.jpg", "still.webp"):
+        yield _stored(name, _picture, [5])
+    yield _stored("lying.jpg", _lying, [6])
+    yield _stored("tiles.heic", _tiles, [5])
+    yield _stored("tiles.avif", _tiles, [5])
     for name, more in (("no-last-byte.gif", None), ("more-behind.gif", b"<!-- served -->")):
-        yield BadClip(name, partial(_gif_end, more=more), "stored", ALL)
-    yield BadClip("animated.gif", plain_clip(codec="gif", pix_fmt="rgb8"), "stored", ALL)
-    yield BadClip("animated.apng", partial(_animation, kind="PNG"), "stored", ALL)
-    yield BadClip("animated.png", partial(_animation, kind="PNG", first=1), "stored", range(1, 41))
-    yield BadClip("animated.webp", partial(_animation, kind="WEBP"), "stored", ALL)
-    yield BadClip("walk", _series, "stored", range(12), source="walk/step_*.png")
+        yield _stored(name, partial(_gif_end, more=more))
+    yield _stored("animated.gif", plain_clip(codec="gif", pix_fmt="rgb8"))
+    for name, kind in (("avif", "AVIF"), ("apng", "PNG"), ("webp", "WEBP")):
+        yield _stored(f"animated.{name}", partial(_animation, kind=kind))
+    yield _stored("animated.png", partial(_animation, kind="PNG", first=1), range(1, 41))
+    yield _stored("walk", _series, range(12), source="walk/step_*.png")
     for number, (form, pattern) in enumerate(
         {
             "frame ({k}).bmp": "frame (*).bmp",
@@ -210,12 +214,11 @@ def _pictures() -> Iterator[BadClip]:
         }.items(),
         start=1,
     ):
+        numbers, folder = range(12 * number, 12 * number + 12), f"recording-{number}"
         make = partial(_series, form=form, first=12 * number)
-        numbers = range(12 * number, 12 * number + 12)
-        folder = f"recording-{number}"
-        yield BadClip(folder, make, "stored", numbers, source=f"{folder}/{pattern}")
-    yield BadClip("stack_1.tif", partial(_stack, ALL), "stored", ALL)
-    yield BadClip("stack_2.tif", partial(_stack, ALL[::-1]), "stored", ALL[::-1])
+        yield _stored(folder, make, numbers, source=f"{folder}/{pattern}")
+    yield _stored("stack_1.tif", partial(_stack, ALL))
+    yield _stored("stack_2.tif", partial(_stack, ALL[::-1]), ALL[::-1])
     yield BadClip(
         "fall", partial(_series, broken=7), "salvaged", range(12), at_least=7,
         reason=CUT + "step_7.png: ", source="fall/step_*.png",
@@ -223,21 +226,17 @@ def _pictures() -> Iterator[BadClip]:
 
 
 def _arrays() -> Iterator[BadClip]:
-    def array(name: str, pixels: NDArray[Any], outcome: str, **expected: Any) -> BadClip:
-        make = partial(_save, pixels)
-        return BadClip(name, make, outcome, **expected)  # type: ignore[arg-type]
-
     pixels = np.stack([barcode(k) for k in range(60, 80)])
-    yield array("clip.npy", pixels, "stored", numbers=range(60, 80))
+    yield _stored("clip.npy", partial(_save, pixels), range(60, 80))
     clips = pixels.reshape(4, 5, *pixels.shape[1:])[::-1]
     numbers = [*range(75, 80), *range(70, 75), *range(65, 70), *range(60, 65)]
-    yield array("clips.npy", clips, "stored", numbers=numbers)
-    shape = r"expected uint8 \(T, H, W, 3\)"
-    yield array("floats.npy", pixels / 255, "quarantined", reason=f"^an array of float64 .*{shape}")
-    yield array("no-frames.npy", pixels[:0], "quarantined", reason="holds no frame")
-    yield array("objects.npy", np.array([{}]), "quarantined", reason="^not a .npy array: ")
-    yield BadClip("cut.npy", _cut_array, "quarantined", reason="^not a .npy array: ")
-    yield BadClip("huge.npy", _huge_array, "quarantined", reason="^not a .npy array: ")
+    yield _stored("clips.npy", partial(_save, clips), numbers)
+    floats = r"^an array of float64 .*expected uint8 \(T, H, W, 3\)"
+    yield _quarantined("floats.npy", partial(_save, pixels / 255), floats)
+    yield _quarantined("no-frames.npy", partial(_save, pixels[:0]), "holds no frame")
+    objects = partial(_save, np.array([{}]))
+    for name, make in (("objects", objects), ("cut", _cut_array), ("huge", _huge_array)):
+        yield _quarantined(f"{name}.npy", make, "^not a .npy array: ")
 
 
 # Damage
@@ -261,28 +260,28 @@ def _cut() -> Iterator[BadClip]:
     yield cut("cut.flv", 0.6, 15)
     yield cut("cut.mov", 0.6, 15, codec="png", pix_fmt="rgb24", container_options=index_first)
     yield cut("cut.apng", 0.6, 15, codec="apng", pix_fmt="rgb24")
+    reason = r"^damaged after \d+ frames: 1 missing, 19 more read$"
     for name in ("hole.mp4", "hole.mkv"):
-        yield BadClip(
-            name, _hole, "holed", [*range(20), *range(21, 40)],
-            reason=r"^damaged after \d+ frames: 1 missing, 19 more read$",
-        )  # fmt: skip
-    no_index = partial(_cut_file, make=plain_clip(), share=0.6)
-    yield BadClip("no-moov.mp4", no_index, "quarantined", reason=NO_VIDEO)
-    yield BadClip("moov-alone.mp4", _moov_alone, "quarantined", reason="^no frame could be decoded")
-    header = partial(_cut_file, make=plain_clip(), share=0.02)
-    yield BadClip("header-alone.mkv", header, "quarantined", reason="^no(t a| frame| video)")
-    animation = partial(_cut_file, make=partial(_animation, kind="WEBP"), share=0.6)
-    yield BadClip("cut.webp", animation, "quarantined", reason="^not a video: ")
-    still = partial(_cut_file, make=_picture, share=0.6)
-    yield BadClip("cut.png", still, "quarantined", reason="^cannot be read: the file ends early$")
-    yield BadClip("cut.jpg", still, "quarantined", reason="^cannot be read: ")
-    yield BadClip("corrupt-still.webp", _corrupt_webp, "quarantined", reason="^cannot be read: ")
+        yield BadClip(name, _hole, "holed", [*range(20), *range(21, 40)], reason=reason)
+
+    def quarantined(
+        name: str, make: Callable[[Path], object], reason: str, share: float = 0.6
+    ) -> BadClip:
+        return _quarantined(name, partial(_cut_file, make=make, share=share), reason)
+
+    yield quarantined("no-moov.mp4", plain_clip(), NO_VIDEO)
+    yield _quarantined("moov-alone.mp4", _moov_alone, "^no frame could be decoded")
+    yield quarantined("header-alone.mkv", plain_clip(), "^no(t a| frame| video)", share=0.02)
+    yield quarantined("cut.webp", partial(_animation, kind="WEBP"), "^not a video: ")
+    yield quarantined("cut.png", _picture, "^cannot be read: the file ends early$")
+    yield quarantined("cut.jpg", _picture, "^cannot be read: ")
+    yield _quarantined("corrupt-still.webp", _corrupt_webp, "^cannot be read: ")
     # Neither format has an end of its own: what is there is whole, or the last picture is half one.
     stream = partial(_cut_file, make=plain_clip(codec="mpeg2video"), share=0.6)
     yield BadClip("cut.ts", stream, "begun", ALL, 15)
     stream = partial(_cut_file, make=plain_clip(), share=0.6)
     yield BadClip("cut.h264", stream, "any", ALL)
-    yield BadClip("with-more-behind.mp4", _more_behind, "stored", ALL)
+    yield _stored("with-more-behind.mp4", _more_behind)
 
 
 def _flipped() -> Iterator[BadClip]:
@@ -299,55 +298,46 @@ def _flipped() -> Iterator[BadClip]:
 
 
 def _no_videos() -> Iterator[BadClip]:
-    def quarantined(name: str, make: Callable[[Path], object], reason: str) -> BadClip:
-        return BadClip(name, make, "quarantined", reason=reason)
+    def written(name: str, content: bytes, reason: str) -> BadClip:
+        return _quarantined(name, partial(_write, content), reason)
 
-    yield quarantined("zero-bytes.mp4", lambda path: path.touch(), "^empty file$")
-    yield quarantined("zeros.mp4", lambda path: path.write_bytes(bytes(1 << 20)), "^not a video: ")
-    text = "these are the notes on my clips\n" * 20
-    yield quarantined("text.mp4", lambda path: path.write_text(text), NO_VIDEO)
-    yield quarantined("notes.mov", lambda path: path.write_text("# " + text), NO_VIDEO)
+    yield _quarantined("zero-bytes.mp4", Path.touch, "^empty file$")
+    yield written("zeros.mp4", bytes(1 << 20), "^not a video: ")
+    text = b"these are the notes on my clips\n" * 20
+    yield written("text.mp4", text, NO_VIDEO)
+    yield written("notes.mov", b"# " + text, NO_VIDEO)
     for seed in range(3):
         noise = random.Random(seed).randbytes(100_000)
-        yield quarantined(
-            f"noise-{seed}.mp4",
-            partial(_write, noise),
-            "^(not a video|no video stream|no frame could be decoded)",
-        )
-    yield quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
-    yield quarantined("frames.zip", partial(_write, b"PK\3\4..."), "^a zip archive: ")
+        reason = "^(not a video|no video stream|no frame could be decoded)"
+        yield written(f"noise-{seed}.mp4", noise, reason)
+    yield _quarantined("sound.mp4", write_sound, r"^no video stream \(audio only\)$")
+    yield written("frames.zip", b"PK\3\4...", "^a zip archive: ")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234567\n"
-    yield quarantined("pointer.mp4", partial(_write, pointer), "^a git-lfs pointer: ")
-    yield quarantined(
-        "demo.hdf5", partial(_write, b"\x89HDF\r\n\x1a\n and more"), "^an HDF5 file: "
-    )
+    yield written("pointer.mp4", pointer, "^a git-lfs pointer: ")
+    yield written("demo.hdf5", b"\x89HDF\r\n\x1a\n and more", "^an HDF5 file: ")
     for name in ("dog.txt", "metadata.jsonl", "sound.wav"):
-        yield BadClip(name, partial(_write, b"a dog runs"), "ignored")
-    yield BadClip("generated.mp4", _generated, "ignored")
-    yield BadClip("generated.gif", _generated, "ignored")
-    yield BadClip("latents", _store, "ignored", source="latents/data-00000.npy")
-    yield quarantined(
-        "raw-camera.mov", partial(_other_codec, tag=b"brhq"),
-        r"^no decoder for Blackmagic RAW \(brhq\)$",
-    )  # fmt: skip
-    yield quarantined(
-        "other-codec.mp4", partial(_other_codec, tag=b"abcd"),
-        r"^no decoder for an unknown codec \(abcd\)$",
-    )  # fmt: skip
-    yield quarantined("list.m3u8", _playlist, "^not a video: ")
-    yield quarantined("list.ffconcat", _concat_script, "^not a video: ")
+        yield _ignored(name, partial(_write, b"a dog runs"))
+    yield _ignored("generated.mp4", _generated)
+    yield _ignored("generated.gif", _generated)
+    yield _ignored("latents", _store, source="latents/data-00000.npy")
+    for name, tag, codec in (
+        ("raw-camera.mov", b"brhq", r"Blackmagic RAW \(brhq\)"),
+        ("other-codec.mp4", b"abcd", r"an unknown codec \(abcd\)"),
+    ):
+        yield _quarantined(name, partial(_other_codec, tag=tag), f"^no decoder for {codec}$")
+    yield _quarantined("list.m3u8", _playlist, "^not a video: ")
+    yield _quarantined("list.ffconcat", _concat_script, "^not a video: ")
 
 
 def _too_large() -> Iterator[BadClip]:
     reason = r"^a frame of 16384x8192 pixels; at most"
-    huge = Image.new("1", (2**14, 2**13))
-    yield BadClip("huge.png", huge.save, "quarantined", reason=reason)
+    yield _quarantined("huge.png", Image.new("1", (2**14, 2**13)).save, reason)
     reason = "^a frame of 16000x16000 pixels; at most"
-    yield BadClip("large-said.gif", partial(_huge_gif, 16_000), "quarantined", reason=reason)
-    yield BadClip("large-said.avi", partial(_huge_avi, 16_000), "quarantined", reason=reason)
+    yield _quarantined("large-said.gif", partial(_huge_gif, 16_000), reason)
+    yield _quarantined("large-said.avi", partial(_huge_avi, 16_000), reason)
     reason = "^no frame could be decoded: Invalid"  # beyond FFmpeg's own limit
-    yield BadClip("huge-said.gif", partial(_huge_gif, 65_535), "quarantined", reason=reason)
-    yield BadClip("huge-said.avi", partial(_huge_avi, 60_000), "quarantined", reason=reason)
+    yield _quarantined("huge-said.gif", partial(_huge_gif, 65_535), reason)
+    yield _quarantined("huge-said.avi", partial(_huge_avi, 60_000), reason)
 
 
 # Names, links and rights
@@ -356,7 +346,11 @@ def _too_large() -> Iterator[BadClip]:
 def _names() -> Iterator[BadClip]:
     def stored(name: str, first: int) -> BadClip:
         numbers = range(first, first + 20)
-        return BadClip(name, partial(_renamed, plain_clip(numbers)), "stored", numbers)
+        return _stored(name, partial(_renamed, plain_clip(numbers)), numbers)
+
+    def link(name: str, target: str, reason: str) -> BadClip:
+        reason = f"^cannot be read: {reason}$"
+        return _quarantined(name, lambda path: path.symlink_to(target), reason)
 
     yield stored("directory.mp4/inside.mp4", 80)
     yield stored("\u00fcn\u00ef\u4f60\u597d \U0001f39e.mp4", 81)
@@ -365,34 +359,22 @@ def _names() -> Iterator[BadClip]:
     yield stored("no_suffix", 84)
     if _takes_any_bytes():
         yield stored(os.fsdecode(b"latin-\xe9.mp4"), 85)
-        yield BadClip(
-            os.fsdecode(b"latin-\xe8.mp4"), lambda path: path.write_text("no video" * 90),
-            "quarantined", reason=NO_VIDEO,
-        )  # fmt: skip
-    yield BadClip(
-        "circle-a.mp4", lambda path: path.symlink_to("circle-b.mp4"), "quarantined",
-        reason="^cannot be read: Too many levels of symbolic links$",
-    )  # fmt: skip
-    yield BadClip(
-        "circle-b.mp4", lambda path: path.symlink_to("circle-a.mp4"), "quarantined",
-        reason="^cannot be read: Too many levels of symbolic links$",
-    )  # fmt: skip
-    yield BadClip(
-        "leads-nowhere.mp4", lambda path: path.symlink_to("gone.mp4"), "quarantined",
-        reason="^cannot be read: No such file or directory$",
-    )  # fmt: skip
-    yield BadClip("down/up", lambda path: path.symlink_to(".."), "ignored")
-    yield BadClip("pipe.mp4", os.mkfifo, "ignored")
-    yield BadClip(".hidden.mp4", plain_clip([1]), "ignored")
-    yield BadClip("original.mp4", plain_clip(range(90, 110)), "stored", range(90, 110))
-    yield BadClip("duplicate.mp4", _duplicate, "stored", range(90, 110))
+        no_video = partial(_write, b"no video" * 90)
+        yield _quarantined(os.fsdecode(b"latin-\xe8.mp4"), no_video, NO_VIDEO)
+    yield link("circle-a.mp4", "circle-b.mp4", "Too many levels of symbolic links")
+    yield link("circle-b.mp4", "circle-a.mp4", "Too many levels of symbolic links")
+    yield link("leads-nowhere.mp4", "gone.mp4", "No such file or directory")
+    yield _ignored("down/up", lambda path: path.symlink_to(".."))
+    yield _ignored("pipe.mp4", os.mkfifo)
+    yield _ignored(".hidden.mp4", plain_clip([1]))
+    yield _stored("original.mp4", plain_clip(range(90, 110)), range(90, 110))
+    yield _stored("duplicate.mp4", _duplicate, range(90, 110))
 
 
-LOCKED = BadClip(
+LOCKED = _quarantined(
     "locked.mp4",
     lambda path: write_clip(path, [barcode(3)]).chmod(0),
-    "quarantined",
-    reason="^cannot be read: Permission denied$",
+    "^cannot be read: Permission denied$",
 )
 """A file that its user may not read; means nothing to root."""
 

@@ -1,13 +1,15 @@
-"""The bad files in one run of the reading pipeline, and that the table of torture.py can say no."""
+"""The bad files in one run of the reading pipeline; the table of torture.py can say no."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torture
 from bad_clips import BadClip, bad_clips, write_bad_clips
+from clip_files import barcode, write_clip
 
 from ldf_video.intake.frame_store import store_frames
 from ldf_video.progress import Progress
@@ -77,3 +79,14 @@ def test_what_encode_made_otherwise_and_what_nobody_made_is_wrong() -> None:
     assert rows({"a.mp4": WHOLE}, {"a.mp4": replace(WHOLE, num_frames=3)}) == [False]
     assert rows({"a.mp4": WHOLE}, {}) == [False]
     assert rows({"a.mp4": WHOLE}, {"a.mp4": WHOLE, "b.mp4": WHOLE}) == [True, False]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux has such a call")
+def test_an_encoder_that_takes_real_time_priority_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVT_LOG", "1")
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    images = [barcode(number, height=64) for number in range(12)]
+    write_clip(tmp_path / "av1.mp4", images, codec="libsvtav1", codec_options={"preset": "11"})
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before

@@ -157,7 +157,7 @@ def _grey(path: Path, highest: int) -> Path:
 @pytest.mark.parametrize(
     ("highest", "share", "factor"), [(4095, "6.2", 16), (1023, "1.6", 64), (7000, "11", 8)]
 )
-def test_a_small_part_of_the_range_is_told(
+def test_pictures_that_use_a_small_part_of_the_range_are_noted(
     tmp_path: Path, highest: int, share: str, factor: int
 ) -> None:
     note = _note(_grey(tmp_path / "a.png", highest))
@@ -165,12 +165,14 @@ def test_a_small_part_of_the_range_is_told(
     assert note.endswith(f" -evaluate multiply {factor} *")
 
 
-@pytest.mark.parametrize("highest", [0, 20_000, 65_535])
-def test_black_and_light_pictures_are_not_told_of(tmp_path: Path, highest: int) -> None:
-    assert _note(_grey(tmp_path / "a.png", highest)) == ""
+def test_black_light_and_eight_bit_pictures_are_not_noted(tmp_path: Path) -> None:
+    for highest in (0, 20_000, 65_535):
+        assert _note(_grey(tmp_path / "a.png", highest)) == ""
+    Image.fromarray(np.full((4, 4), 3, np.uint8)).save(tmp_path / "a.png")
+    assert _note(tmp_path / "a.png") == ""
 
 
-def test_a_series_is_told_of_once_by_its_lightest(tmp_path: Path) -> None:
+def test_a_series_is_noted_once_by_its_lightest(tmp_path: Path) -> None:
     for number, highest in enumerate([1000, 4095, 30]):
         _grey(tmp_path / f"{number}.png", highest)
     assert "6.2 %" in _note(tmp_path)
@@ -180,12 +182,7 @@ def test_a_series_is_told_of_once_by_its_lightest(tmp_path: Path) -> None:
     assert "6.2 %" in _note(_write_tiff(tmp_path / "a.tif", pages))
 
 
-def test_eight_bits_are_never_told_of(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 3, np.uint8)).save(tmp_path / "a.png")
-    assert _note(tmp_path / "a.png") == ""
-
-
-def test_the_report_tells_it_in_a_line() -> None:
+def test_the_report_says_it_in_a_line() -> None:
     reports = [Report(noted=[(name, range_note(0.06))]) for name in ("b", "a", "c")]
     (line,) = [line for line in merge_reports(reports).lines() if "dark" in line]
     assert line.startswith("  a (and 2 more): uses 6 % of the range of its numbers")
