@@ -218,7 +218,7 @@ def test_an_unlikely_shape_of_pixels_is_not_believed(tmp_path: Path, ratio: Frac
 # Time
 
 
-def test_the_rate_is_the_source_s_own_unless_told(tmp_path: Path) -> None:
+def test_the_rate_is_the_source_s_own_unless_asked_otherwise(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", [barcode(k) for k in range(4)], fps=Fraction(30000, 1001))
     (clip,) = open_clips(path, NATIVE)
     assert clip.fps == Fraction(30000, 1001)

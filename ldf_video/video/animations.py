@@ -20,7 +20,7 @@ from ldf_video.video.pictures import DEFAULT_FPS, check_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STUMBLES = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow's decoders
+_DECODER_ERRORS = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow
 _GIF_TRAILER = b"\x3b"
 _CUT_SHORT = "the file ends early"
 
@@ -45,7 +45,7 @@ class AnimationMedia:
             raise unreachable(error) from error
         except UnidentifiedImageError as error:
             raise ReadError("not a video: its header is broken") from error
-        except (*_STUMBLES, Image.DecompressionBombError) as error:
+        except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {reason_of(error)}") from error
         check_size(*self._image.size)
         self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
@@ -68,7 +68,7 @@ class AnimationMedia:
                 pixels = over_white(np.asarray(self._image.convert("RGBA")))
             except RemoteError as error:
                 raise unreachable(error) from error
-            except _STUMBLES as error:
+            except _DECODER_ERRORS as error:
                 kind = TruncatedError if index else ReadError
                 raise kind(f"damaged after {index} frames: {error}") from error
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -81,7 +81,7 @@ class AnimationMedia:
 
 
 def _webp_fps(file: BinaryIO) -> Fraction:
-    """The mean rate of an animation, from the headers of its frames.
+    """Returns the mean rate of an animation, from the headers of its frames.
 
     WebP container specification, "Animation": a frame is a chunk ANMF, whose bytes 12 to 14 are how
     long it shows, in milliseconds.
@@ -102,7 +102,7 @@ def _webp_fps(file: BinaryIO) -> Fraction:
 
 
 def _avif_fps(file: BinaryIO) -> Fraction:
-    """The mean rate of an animation, whose poster is a film of one frame."""
+    """Returns the mean rate of an animation, beside which a film of one frame is the poster."""
     with open_container(file) as container:
         film = max(container.streams.video, key=lambda stream: stream.frames, default=None)
         seconds = film.duration * film.time_base if film and film.duration and film.time_base else 0
@@ -112,12 +112,12 @@ def _avif_fps(file: BinaryIO) -> Fraction:
 class WholeGif:
     """A GIF up to its last picture, with a trailer behind that, to be read as a file.
 
-    FFmpeg loses the last picture where the last byte is missing, or where others are behind that,
-    and takes a comment behind it for one more frame.
+    FFmpeg loses the last picture where the file's last byte is missing or is not the trailer, and
+    takes a comment behind the last picture for one more frame.
 
-    Where a picture without transparency is to be cleared before the next, FFmpeg paints the
-    background's colour and browsers nothing: here such a picture says of a colour that it has not
-    that it is transparent, and FFmpeg does as browsers do.
+    Where an opaque picture is to be cleared before the next, FFmpeg leaves the background's colour,
+    and browsers nothing. Such a picture is given a transparent colour that it does not use, with
+    which FFmpeg does as browsers do.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -193,7 +193,7 @@ class WholeGif:
 
 
 def _skip_colours(file: BinaryIO, packed: bytes) -> int:
-    """Bit 7 says that there are colours, bits 0 to 2 how many; returns the number."""
+    """Skips a table of colours and returns their number: bit 7 says if, bits 0 to 2 how many."""
     if not packed or not packed[0] & 0x80:
         return 0
     num_colours = 2 << (packed[0] & 7)

@@ -110,7 +110,7 @@ class _Bytes:
 def picture_stream(container: InputContainer) -> VideoStream:
     """Returns the stream that is the film: the default one, else the largest and longest.
 
-    Covers are none, nor is a poster of one frame beside a film, nor what nobody here decodes.
+    Covers, streams without a decoder, and posters of one frame beside a film are left out.
 
     Raises:
         ReadError: if there is none, or its frames are too large.
@@ -139,7 +139,7 @@ def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
 
 
 def _seconds(stream: VideoStream) -> Fraction:
-    """How long a stream is, 0 where nothing says it; in Matroska a tag does, as 00:01:02.345."""
+    """Returns how long a stream is, 0 if unknown; in Matroska a tag says it, as 00:01:02.345."""
     tags = (text for name, text in stream.metadata.items() if name.startswith("DURATION"))
     parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", next(tags, ""))
     if parts is None:
@@ -149,7 +149,7 @@ def _seconds(stream: VideoStream) -> Fraction:
 
 
 def _codec_names(container: InputContainer) -> str:
-    """What FFmpeg says of the codecs that it cannot decode: a name, a four-character code."""
+    """Returns names, and four-character codes, of the codecs that FFmpeg cannot decode."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)  # the description is printed into the log
     try:
@@ -164,9 +164,9 @@ def _codec_names(container: InputContainer) -> str:
 
 
 def sample_aspect_ratio(stream: VideoStream) -> Fraction:
-    """Returns how wide a pixel is shown, over its height; 1 where that is unsaid or unlikely.
+    """Returns the width of a pixel as shown, over its height; 1 where it is unsaid or unlikely.
 
-    Of a GIF's browsers take no notice.
+    Browsers ignore that of a GIF.
     """
     if stream.codec_context.name in ANIMATIONS:
         return SQUARE
@@ -224,7 +224,7 @@ def _rate(
     """Returns the rate of a stream by its headers and its first packets, which may be all."""
     time_base = Fraction(stream.time_base or 0)
     seconds = Fraction(stream.duration or 0) * time_base
-    whole = _believed(stream.frames / seconds if seconds else None)
+    whole = _plausible(stream.frames / seconds if seconds else None)
     if container.format.name in ANIMATIONS:
         delays = [(packet.duration or 0) * time_base for packet in head]
         if not is_whole and whole and min(delays) > _TOO_SHORT:
@@ -232,17 +232,20 @@ def _rate(
         return nearest_rate(
             len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
         )
-    said = [_believed(stream.average_rate), _believed(stream.guessed_rate)]
+    named = [_plausible(stream.average_rate), _plausible(stream.guessed_rate)]
     steps = _steps(head, is_whole=is_whole)
     if not any(steps) or not time_base:
         # A bare stream has no times, and its first rate is FFmpeg's own.
         has_times = any(packet.pts is not None for packet in head)
-        return (said[0] if has_times else said[1]) or said[1] or said[0] or DEFAULT_FPS
+        first, second = named if has_times else named[::-1]
+        return first or second or DEFAULT_FPS
     middle = statistics.median(steps)
     # Times are rounded to ticks, so that a step may be one more or less.
     regular = [step for step in steps if step and abs(step - middle) <= 1 + middle / 50]
     if len(regular) >= _REGULAR_SHARE * len(steps):
-        rate = nearest_rate(len(regular), sum(regular) * time_base, tick=2 * time_base, said=said)
+        rate = nearest_rate(
+            len(regular), sum(regular) * time_base, tick=2 * time_base, preferred=named
+        )
         if whole is None or whole > rate * Fraction(4, 5):
             return rate
     mean = len(steps) / (sum(steps) * time_base)
@@ -250,7 +253,7 @@ def _rate(
 
 
 def _steps(head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> list[int]:
-    """The times between frames as they show; of joined recordings, within each."""
+    """Returns the times between frames as they show; in joined recordings, within each."""
     runs: list[list[int]] = [[]]
     last_dts: int | None = None
     for packet in head:
@@ -266,12 +269,12 @@ def _steps(head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> list[int]:
 
 
 def shown_delay(seconds: Fraction) -> Fraction:
-    """Returns how long a frame of an animation shows: browsers believe in no short delays."""
+    """Returns how long browsers show a frame of an animation: they lengthen short delays."""
     return seconds if seconds > _TOO_SHORT else _SHORT_DELAY
 
 
 def nearest_rate(
-    num_frames: int, seconds: Fraction, *, tick: Fraction, said: Sequence[Fraction | None] = ()
+    num_frames: int, seconds: Fraction, *, tick: Fraction, preferred: Sequence[Fraction | None] = ()
 ) -> Fraction:
     """Returns the rate of so many frames in so long, a usual one if rounding may have moved it.
 
@@ -279,18 +282,18 @@ def nearest_rate(
         num_frames: at least 1.
         seconds: how long they show, more than 0.
         tick: what that is rounded to, in seconds.
-        said: rates to be preferred.
+        preferred: rates that are taken first, None for unknown ones.
     """
     exact = num_frames / seconds
     low, high = num_frames / (seconds + tick / 2), num_frames / max(seconds - tick / 2, tick / 2)
     usual = sorted(
-        _USUAL_FPS, key=lambda rate: (rate not in said, rate % 1 != 0, abs(rate - exact))
+        _USUAL_FPS, key=lambda rate: (rate not in preferred, rate % 1 != 0, abs(rate - exact))
     )
-    for rate in (*usual, *said, Fraction(round(exact))):
+    for rate in (*usual, *preferred, Fraction(round(exact))):
         if rate is not None and low <= rate <= high:
             return rate
     return min(exact, Fraction(_MAX_FPS))
 
 
-def _believed(rate: Fraction | None) -> Fraction | None:
+def _plausible(rate: Fraction | None) -> Fraction | None:
     return Fraction(rate) if rate is not None and 0 < rate <= _MAX_FPS else None

@@ -127,7 +127,7 @@ def _for_ffmpeg(file: BinaryIO, head: bytes) -> tuple[Readable, Headers]:
 
 
 def _is_picture(path: Location, head: bytes) -> bool:
-    """Whether a file is a picture or a TIFF for sure; a JPEG may be the first of a stream.
+    """Returns whether a file is no film for sure; a JPEG may be the first of a stream of them.
 
     Phones put a film, a map of brightness or a second view behind the JPEG of a photograph.
     """

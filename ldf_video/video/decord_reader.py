@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 # FFmpeg's names of the formats whose packets all carry times.
 _CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-# Of each codec where its extradata has the length of a unit's length (ISO/IEC 14496-15, 5.3.3.1 and
-# 8.3.3.1), and kinds of units: sequence sets, all parameter sets (ITU-T H.264, table 7-1, and
-# H.265, table 7-1), broken links and ends of a sequence, after which a decoder leaves frames out.
+# For each codec: where its extradata says how long lengths of units are (ISO/IEC 14496-15, 5.3.3.1
+# and 8.3.3.1); then kinds of units (ITU-T H.264, table 7-1, and H.265, table 7-1): sequence sets,
+# all parameter sets, broken links and ends of a sequence, after which a decoder leaves frames out.
 _CODECS: dict[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]] = {
     "h264": (4, 7, (7, 8), ()),
     "hevc": (21, 33, (32, 33, 34), (16, 17, 18, 36, 37)),
 }
 _HEAD_PACKETS = 64
-# In no codec does a picture wait for more others to be shown.
+# No codec lets a picture wait for more others.
 _MAX_REORDERED = 16
-# Its scaler is not ours: from three times the size of the result, ours does most of the work.
+# decord's scaler is not ours: from three times the target's size, ours does most of the work.
 _OVERSIZE = 3
-# It was seen 2,800 frames ahead: these are 370 MB at worst, 140 MB for 32 x 32 from 16:9.
+# decord was seen 2,800 frames ahead: 370 MB at worst, 140 MB for 32 x 32 from 16:9.
 _MAX_FRAME_BYTES = 2**17
 
 
@@ -243,8 +243,7 @@ def _inner_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
     whole = geometry.whole_size(height, width, box=geometry.box(height, width))
     if whole is None or whole[0] * _OVERSIZE >= height or whole[1] * _OVERSIZE >= width:
         return height, width
-    # At an odd width its colours are computed a pixel, not a pair: at an even one they come 1.5
-    # levels too dark.
+    # At an even width it computes colours for pairs of pixels, and they come 1.5 levels too dark.
     return whole[0] * _OVERSIZE, whole[1] * _OVERSIZE | 1
 
 
@@ -270,7 +269,7 @@ def _next_image(reader: Any) -> NDArray[np.uint8] | None:
         image: NDArray[np.uint8] = reader.next().asnumpy()
     except (StopIteration, RuntimeError, decord.DECORDError, DECORDLimitReachedError):
         return None
-    # At some widths, 48 among them, it takes what pads a row of memory for further channels.
+    # At some widths, such as 48, it takes the padding of a row in memory for further channels.
     height, width = image.shape[:2]
     rows = image.reshape(height, -1)[:, : 3 * width]
     return np.ascontiguousarray(rows.reshape(height, width, 3))

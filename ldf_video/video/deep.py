@@ -114,7 +114,7 @@ def _rounded(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
 
 
 def _raw_mode(tile: Any) -> str:
-    return str(tile[3] if isinstance(tile[3], str) else tile[3][0])
+    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
 
 
 def _other_byte(mode: str) -> str:
@@ -122,6 +122,4 @@ def _other_byte(mode: str) -> str:
 
 
 def _with_raw_mode(tile: Any, mode: str) -> Any:
-    arguments = mode if isinstance(tile[3], str) else (mode, *tile[3][1:])
-    # Plain tuples before Pillow 11.
-    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+    return tile._replace(args=mode if isinstance(tile.args, str) else (mode, *tile.args[1:]))

@@ -60,7 +60,9 @@ def read_headers(file: BinaryIO) -> Headers:
     if head.startswith(_EBML):
         for element, begin, end in _elements(file, 0, num_bytes):
             if element == _SEGMENT:
-                headers = Headers(num_bytes, end > num_bytes, _track_margins(file, begin, end))
+                tracks = _inside(file, begin, end, _TRACKS, _TRACK, _VIDEO)
+                margins = [_margins(file, *video) for video in tracks]
+                headers = Headers(num_bytes, end > num_bytes, margins)
                 break
     elif head[4:8] == b"ftyp":
         headers = Headers(num_bytes, _mp4_end(file, num_bytes) > num_bytes)
@@ -86,18 +88,17 @@ def _mp4_end(file: BinaryIO, num_bytes: int) -> int:
     return position
 
 
-def _track_margins(file: BinaryIO, begin: int, end: int) -> list[Margins]:
-    found = []
-    for element, *tracks in _elements(file, begin, end):
+def _inside(
+    file: BinaryIO, begin: int, end: int, first: int, *others: int
+) -> Iterator[tuple[int, int]]:
+    """Yields where the elements lie to which a path of IDs leads, before any frames."""
+    for element, *data in _elements(file, begin, end):
         if element == _CLUSTER:
-            break
-        if element != _TRACKS:
-            continue
-        for track, *fields in _elements(file, *tracks):
-            for field, *video in _elements(file, *fields) if track == _TRACK else ():
-                if field == _VIDEO:
-                    found.append(_margins(file, *video))
-    return found
+            return
+        if element == first and others:
+            yield from _inside(file, *data, *others)
+        elif element == first:
+            yield (data[0], data[1])
 
 
 def _margins(file: BinaryIO, begin: int, end: int) -> Margins:

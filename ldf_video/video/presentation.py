@@ -42,8 +42,8 @@ _CONVERT = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.BITEXACT
 )
-# For these, at an even height and without those flags, libswscale has a way of its own: twice as
-# fast, it repeats chroma and has greys right to a level.
+# For these, at an even height and without those flags, libswscale takes another way, which is twice
+# as fast, repeats chroma and gets greys right to a level.
 _DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 _CONVERT_DIRECT = Interpolation.AREA
 _LIMITED_WHITE = 65283  # what libswscale makes of it in 16 bits
@@ -80,9 +80,9 @@ def frame_orientation(frame: av.VideoFrame) -> Orientation:
     # Not frame.side_data: that holds the frame that holds it, and memory waits for a collection.
     try:
         known = SideDataContainer(frame)  # type: ignore[call-arg]
-    except ValueError:  # PyAV knows not every kind, EXIF is one; its own look sees no mirror
+    except ValueError:  # PyAV does not know all kinds, such as EXIF; `rotation` has no mirror
         return _TURNS[round(frame.rotation / 90) % 4]
-    for index in range(len(known)):  # going through it gives data, from PyAV 19 on their types
+    for index in range(len(known)):  # iterating gives data, from PyAV 19 on types
         data = known[index]
         if data.type == Type.DISPLAYMATRIX:
             return matrix_orientation(np.frombuffer(bytes(data), np.int32).tolist())
@@ -142,8 +142,8 @@ class Cropper:
 class Resizer:
     """Turns decoded frames of any shape into RGB arrays of one geometry.
 
-    A scaler is dear to make, so one is kept for each pass; libswscale remakes it only when the
-    source's shape changes.
+    A scaler is expensive to make, so one is kept for each pass; libswscale remakes it only when
+    the source's shape changes.
     """
 
     def __init__(

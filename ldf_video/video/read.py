@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
 """Instead of a first frame: leave the clip out."""
-_BEAT_FRAMES = 16
+_ALIVE_FRAMES = 16
 _T = TypeVar("_T")
 
 
@@ -107,8 +107,8 @@ def open_clips(
             None gives all from frame 0. Those before it are decoded and discarded: seeking is
             inexact in many files.
         threads: of PyAV's decoder, 0 to choose by the size of the pictures, alike on every machine.
-        alive: called every few frames, given or not, so that who waits for a far frame knows that
-            work goes on.
+        alive: called every few frames, given or discarded, so that a caller that waits for a far
+            frame knows that work goes on.
 
     Raises:
         ReadError: if not one frame can be read; the message is a short reason without the path.
@@ -116,7 +116,7 @@ def open_clips(
         ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
     check_reader(reader)
-    path, series = _place(source)
+    path, series = _locate(source)
     if path.suffix.lower() == ARRAY_SUFFIX and series is None:
         yield from _array_clips(path, geometry, first_frames)
         return
@@ -138,13 +138,13 @@ def count_clips(source: Source | Location) -> int | None:
     Raises:
         ReadError: if it is a .npy file without such an array; other files are not looked at.
     """
-    path, series = _place(source)
+    path, series = _locate(source)
     if path.suffix.lower() != ARRAY_SUFFIX or series is not None:
         return None
     return num_clips(open_array(path))
 
 
-def _place(source: Source | Location) -> tuple[Location, Series | None]:
+def _locate(source: Source | Location) -> tuple[Location, Series | None]:
     if isinstance(source, Source):
         return source.path, source.series
     return source, folder_series(source) if source.is_dir() else None
@@ -196,7 +196,7 @@ def _video_clip(
         if media is None:
             media = stack.enter_context(open_media(path, threads=threads))
         # From here on the frames own the open file: they close it when read to the end or dropped.
-        decoded = _begun(_owning(_beating(media.frames(), alive), stack.pop_all()))
+        decoded = _begun(_closing(_reporting(media.frames(), alive), stack.pop_all()))
     if geometry.fps is not None:
         decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
     resize = Resizer(
@@ -221,14 +221,14 @@ def _begun(items: Iterator[_T]) -> Iterator[_T]:
     return itertools.chain(first, items)
 
 
-def _beating(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
+def _reporting(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
     for number, frame in enumerate(frames):
-        if number % _BEAT_FRAMES == 0:
+        if number % _ALIVE_FRAMES == 0:
             alive()
         yield frame
 
 
-def _owning(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
+def _closing(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
     with resources:
         yield from frames
 

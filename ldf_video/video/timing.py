@@ -50,9 +50,9 @@ def timed(
 
 
 def shown_seconds(frame: av.VideoFrame, *, native_fps: Fraction) -> Fraction:
-    """Returns how long a last frame shows: as its file says, else a step.
+    """Returns how long the last frame shows: as its file says, else one nominal step.
 
-    Less than half a step is FFmpeg's guess where a file says nothing.
+    FFmpeg guesses less than half a step where a file says nothing.
     """
     if frame.duration and frame.time_base is not None:
         seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
@@ -101,7 +101,7 @@ def resample(
 
 
 class _Upcoming:
-    """Frames, some of which may be looked at before it is their turn.
+    """Frames, the next of which may be looked at before they are taken.
 
     Attributes:
         error: that ended the frames, if one did.
@@ -156,7 +156,7 @@ class _Clock:
             # After many frames of one time all is as it was.
             start, self._offset = unmoved, self._first_offset
         else:
-            start = self._mended(last, time, frame, upcoming)
+            start = self._repaired(last, time, frame, upcoming)
         self._last, self._last_frame = start, frame
         return start
 
@@ -164,7 +164,7 @@ class _Clock:
         seconds = _seconds(frame, frame.dts if self._by_dts else frame.pts)
         return None if seconds is None else seconds + self._offset
 
-    def _mended(
+    def _repaired(
         self, last: Fraction, time: Fraction, frame: av.VideoFrame, upcoming: _Upcoming
     ) -> Fraction:
         """Returns the start of a frame whose time leaps ahead, or does not advance."""
@@ -214,7 +214,7 @@ class _Clock:
         return last + self._step
 
     def _switch_to_dts(self, last: Fraction, frames: Sequence[av.VideoFrame]) -> bool:
-        """Goes by when frames come out of the decoder from here on, if these times rise."""
+        """Goes by dts, when frames come out of the decoder, from here on if these times rise."""
         assert self._last_frame is not None
         rising: list[Fraction] = []
         for frame in (self._last_frame, *frames):
