@@ -71,8 +71,8 @@ class Level(SmallLevel):
         if hasattr(config, "window"):
             t = config.window
             mask = torch.arange(t) < 1 + torch.arange(COUNT)[:, None] % t
-            return part.of(numbers(COUNT, t, *config.latent_shape, seed=step)), part.of(mask)
-        return part.of(numbers(COUNT, 3, 32, 32, seed=step).tanh())
+            return part.rows(numbers(COUNT, t, *config.latent_shape, seed=step)), part.rows(mask)
+        return part.rows(numbers(COUNT, 3, 32, 32, seed=step).tanh())
 
 
 def statistics(ranks: Ranks) -> dict[str, Tensor]:
@@ -82,20 +82,20 @@ def statistics(ranks: Ranks) -> dict[str, Tensor]:
     with apart():
         found["apart"] = torch.tensor(joined())
 
-    x = part.of(numbers(COUNT, 3)).clone().requires_grad_()
+    x = part.rows(numbers(COUNT, 3)).clone().requires_grad_()
     rows = gathered(x)
     found["gathered"] = rows
     (rows.prod(1) * torch.arange(1.0, COUNT + 1)).sum().backward()
     found["gathered gradient"] = ranks.sum(whole(x.grad, part)) / ranks.count
 
-    x = part.of(numbers(COUNT, 3)).clone().requires_grad_()
+    x = part.rows(numbers(COUNT, 3)).clone().requires_grad_()
     mean = mean_over_processes(x.square().mean(0))
     found["mean"] = mean
     # Each process has a loss of its own, the mean of which is the loss of the whole batch.
-    (mean.prod() * part.of(numbers(COUNT, 3)).mean()).backward()
+    (mean.prod() * part.rows(numbers(COUNT, 3)).mean()).backward()
     found["mean gradient"] = ranks.sum(whole(x.grad, part)) / ranks.count
 
-    z = part.of(numbers(COUNT, 2, 3)).clone().requires_grad_()
+    z = part.rows(numbers(COUNT, 2, 3)).clone().requires_grad_()
     found["moments"] = moment_penalty(z)
     found["moments"].backward()
     found["moments gradient"] = ranks.sum(whole(z.grad, part)) / ranks.count
@@ -108,9 +108,9 @@ def batch_norm(ranks: Ranks, part: Part) -> dict[str, Tensor]:
         norm.weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
         norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
     shift = 100 * torch.arange(3.0).view(3, 1, 1)
-    x = (part.of(numbers(COUNT, 3, 4, 4)) + shift).requires_grad_()
+    x = (part.rows(numbers(COUNT, 3, 4, 4)) + shift).requires_grad_()
     y = norm(x)
-    (y.pow(3) * part.of(numbers(COUNT, 3, 4, 4, seed=1))).mean().backward()
+    (y.pow(3) * part.rows(numbers(COUNT, 3, 4, 4, seed=1))).mean().backward()
     found = {
         "norm": ranks.sum(whole(y.detach(), part)),
         "norm mean": norm.running_mean.clone(),
@@ -127,7 +127,7 @@ def batch_norm(ranks: Ranks, part: Part) -> dict[str, Tensor]:
 def whole(rows: Tensor, part: Part) -> Tensor:
     """The rows at their place in a batch of zeros."""
     filled = torch.zeros(len(rows) * part.count, *rows.shape[1:])
-    part.of(filled).copy_(rows)
+    part.rows(filled).copy_(rows)
     return filled
 
 

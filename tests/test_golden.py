@@ -92,7 +92,7 @@ class TwoSequences(SmallLevel):
         numbers = torch.Generator().manual_seed(step)
         chosen = sequences()[torch.randint(2, (16,), generator=numbers)]
         latents = chosen + 0.1 * torch.randn(chosen.shape, generator=numbers)
-        return part.of(latents), torch.ones(16 // part.count, SHORT.window, dtype=torch.bool)
+        return part.rows(latents), torch.ones(16 // part.count, SHORT.window, dtype=torch.bool)
 
 
 def sequences() -> torch.Tensor:

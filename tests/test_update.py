@@ -134,11 +134,11 @@ def test_torchs_global_generator_is_left_alone() -> None:
 
 
 def test_rows_that_cannot_be_divided_are_refused() -> None:
-    assert Part(1, 3).of(np.arange(6)).tolist() == [2, 3]
-    assert Part(1, 3).of(torch.arange(6)).tolist() == [2, 3]
-    assert Part().of(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    assert Part(1, 3).rows(np.arange(6)).tolist() == [2, 3]
+    assert Part(1, 3).rows(torch.arange(6)).tolist() == [2, 3]
+    assert Part().rows(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="7 rows: expected a multiple of 3"):
-        Part(0, 3).of(np.arange(7))
+        Part(0, 3).rows(np.arange(7))
 
 
 # -- parts of a batch ----------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class SmallLevel:
 
     def batch(self, step: int, part: Part, device: torch.device) -> Any:
         self.on_batch(step)
-        return part.of(self.whole_batch(step)).to(device)
+        return part.rows(self.whole_batch(step)).to(device)
 
     def whole_batch(self, step: int) -> torch.Tensor:
         raise NotImplementedError
@@ -92,7 +92,7 @@ class LatentLevel(SmallLevel):
         shape, t = self.config.latent_shape, self.config.window
         generator = torch.Generator().manual_seed(step)
         mask = torch.arange(t) < torch.randint(1, t + 1, (16, 1), generator=generator)
-        return part.of(torch.randn(16, t, *shape, generator=generator)), part.of(mask)
+        return part.rows(torch.randn(16, t, *shape, generator=generator)), part.rows(mask)
 
 
 class OneNumberGame(Game):

@@ -83,7 +83,7 @@ class _Draw:
 
     def numbers(self, number: int, part: Part) -> npt.NDArray[np.int64]:
         total, size = self._frames.num_frames, self._batch_size
-        return part.of(frame_indices(self._seed, number, num_frames=total, batch_size=size))
+        return part.rows(frame_indices(self._seed, number, num_frames=total, batch_size=size))
 
     def read(self, number: int, part: Part) -> npt.NDArray[Any]:
         return self._frames.frames_at(self.numbers(number, part))

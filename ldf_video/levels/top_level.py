@@ -62,7 +62,7 @@ class TopLevel:
             window=self._window,
             batch_size=self.batch_size,
         )
-        return self._read(self.latents, part.of(clips), part.of(starts), device)
+        return self._read(self.latents, part.rows(clips), part.rows(starts), device)
 
     def _read(
         self, store: StoreReader, clips: Integers, starts: Integers, device: torch.device

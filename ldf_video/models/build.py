@@ -11,7 +11,6 @@ from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.grid import (
-    CHANNELS_AT,
     GridConfig,
     GridGame,
     GridGameConfig,
@@ -69,7 +68,7 @@ def frame_settings(
         shape = OLD_GRID | shape | {"linear": True}
         return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
     stride = stride_of(height, width)
-    shape |= {"stride": stride, "latent_channels": CHANNELS_AT[stride]}
+    shape |= {"stride": stride, "latent_channels": stride}
     if base_width is not None:
         shape["base_width"] = base_width
     return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))

@@ -28,16 +28,16 @@ class Part:
     index: int = 0
     count: int = 1
 
-    def of(self, rows: Rows) -> Rows:
+    def rows(self, whole: Rows) -> Rows:
         """The part's rows among those of the whole batch.
 
         Raises:
             ValueError: the rows cannot be divided so.
         """
-        size, rest = divmod(len(rows), self.count)
+        size, rest = divmod(len(whole), self.count)
         if rest:
-            raise ValueError(f"{len(rows)} rows: expected a multiple of {self.count}")
-        return rows[self.index * size : (self.index + 1) * size]
+            raise ValueError(f"{len(whole)} rows: expected a multiple of {self.count}")
+        return whole[self.index * size : (self.index + 1) * size]
 
 
 class Noise:
@@ -61,7 +61,7 @@ class Noise:
     def _numbers(self, draw: Draw, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
         """The part's rows of what is drawn for the whole batch."""
         whole = (shape[0] * self.part.count, *shape[1:])
-        return self.part.of(draw(whole, generator=self._generator)).to(device)
+        return self.part.rows(draw(whole, generator=self._generator)).to(device)
 
 
 class StaticNoise(Noise):

@@ -38,10 +38,8 @@ from ldf_video.models.losses import (
     relativistic_loss,
 )
 
-REFINEMENTS = 1
-"""Times that a generated latent goes through a frame and back before it is decoded."""
-CHANNELS_AT = {4: 4, 8: 8, 16: 16}
-"""Numbers a cell of the grid, by the cell's side in pixels; 16 is read for old checkpoints only."""
+STRIDES = (4, 8, 16)
+"""Sides of a cell in pixels, and how many numbers it has; 16 is read for old checkpoints only."""
 
 
 def stride_of(height: int, width: int) -> int:
@@ -81,10 +79,8 @@ class GridConfig:
     linear: bool = True
 
     def __post_init__(self) -> None:
-        if self.stride not in CHANNELS_AT:
-            raise ValueError(
-                f"stride {self.stride}: expected one of {', '.join(map(str, CHANNELS_AT))}"
-            )
+        if self.stride not in STRIDES:
+            raise ValueError(f"stride {self.stride}: expected one of 4, 8, 16")
         if min(self.height, self.width) < 8:
             raise ValueError(f"frame size {self.width}x{self.height}: expected sides of 8 or more")
 
@@ -217,9 +213,7 @@ class GridModel(FrameModel):
         step of a denoising autoencoder's chain towards the data (Bengio et al. 2013,
         arXiv:1305.6663). What is no part of any frame is lost on the way (docs/log.md).
         """
-        for _ in range(REFINEMENTS):
-            z = self.encoder(self.generator(z).clamp(-1, 1))
-        return self.generator(z)
+        return self.generator(self.encoder(self.generator(z).clamp(-1, 1)))
 
 
 @dataclass(frozen=True)

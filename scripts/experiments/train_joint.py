@@ -80,7 +80,7 @@ class JointLevel:
         clips, starts = windows(
             seed, step, lengths=self.clips.lengths, window=length, batch_size=count
         )
-        frames, _ = self.clips.windows(part.of(clips), part.of(starts), length=length)
+        frames, _ = self.clips.windows(part.rows(clips), part.rows(starts), length=length)
         pixels = to_model(frames.reshape(-1, *frames.shape[2:]), device=device)
         return pixels.unflatten(0, (-1, length))
 
