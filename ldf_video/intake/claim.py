@@ -27,7 +27,7 @@ class Missing:
 
     Attributes:
         clips: of each its ids.
-        is_kept: whether they stay: the call named one file, and says nothing about others.
+        is_kept: whether they stay in use, because the call named a single file.
     """
 
     clips: Mapping[str, Collection[str]]
@@ -75,7 +75,7 @@ def check_place(store: Path, sources: Sequence[Source]) -> None:
 
 
 def claim(store: Path, sources: Sequence[Source]) -> Missing:
-    """Make a store the one of these clips; nobody else claims it at the same time.
+    """Record the place of these clips as the store's; the caller holds the store's lock.
 
     Raises:
         StoreError: see `check_place`; or it cannot be written.

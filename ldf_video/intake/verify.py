@@ -14,13 +14,13 @@ from ldf_video.video.sources import Source, is_own
 
 
 def verify_clips(out: Path, sources: Sequence[Source], progress: Progress, *, drop: bool) -> Report:
-    """Read every row of a store, and say what is wrong and what of the clips it lacks.
+    """Read every row of a store; report what is wrong, and which clips the store lacks.
 
     Args:
         out: the store's directory.
         sources: all that there are.
-        progress: told what was found.
-        drop: let go of what is damaged, so that the next encode makes it anew.
+        progress: where the lines go.
+        drop: drop what is damaged, so that the next encode makes it again.
 
     Returns:
         How many sources there are, and how many the store has as they are now.

@@ -1,4 +1,4 @@
-"""Checking a store's rows against its manifest, and letting go of what is damaged or lost."""
+"""Checking a store's rows against its manifest, and dropping those that are damaged or lost."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Verified:
         num_frames: of all extents, each of which was read where its shard holds it.
         num_bytes: of those frames' rows.
         num_unused_clips: to which no source points; no problem, their sources may come back.
-        num_unreachable_rows: inside the shards, of clips that were let go; no problem.
+        num_unreachable_rows: inside the shards, of clips that were dropped; no problem.
         num_problems: all that is wrong.
         problems: a line for each of the first 1,000.
-        num_lost_clips: of which `drop_damaged` let frames go.
-        num_lost_frames: that it let go.
+        num_lost_clips: of which `drop_damaged` dropped frames.
+        num_lost_frames: that it dropped.
     """
 
     num_clips: int = 0
@@ -86,13 +86,13 @@ def verify_store(path: Path) -> Verified:
 
 
 def drop_damaged(path: Path) -> Verified:
-    """Verify a store and let go of what is damaged, so that the next writer makes it anew.
+    """Verify a store and drop what is damaged, so that the next writer encodes it again.
 
-    A clip goes back to the frames before its first damaged extent and is then partial, or unknown.
-    What is sound stays; of the shards nothing but a wrong header is written.
+    A clip keeps the frames before its first damaged extent and is then partial; without any it is
+    forgotten. Sound clips stay. In the shards only wrong headers are rewritten.
 
     Returns:
-        What was found, and how much was let go.
+        What was found, and how much was dropped.
 
     Raises:
         StoreError: as for `verify_store`, or a part is in use, made otherwise, or not writable.
@@ -152,10 +152,10 @@ def _count_unused(parts: Sequence[Path]) -> int:
 
 
 class _PartCheck:
-    """One part against its manifest, also beside its writer: that is never kept from it for long.
+    """Checks one part. Its writer may be at work: no read transaction on the manifest lasts long.
 
     Attributes:
-        lost: by clip, the first frame from which on it is to be made anew.
+        lost: the first damaged frame of each damaged clip; frames from there on are encoded again.
     """
 
     def __init__(self, part: Path, spec: StoreSpec, found: Verified, *, prefix: str) -> None:
@@ -187,7 +187,7 @@ class _PartCheck:
             shards = [shard for (shard,) in connection.execute(query)]
         for shard in shards:
             extents = _read_extents(self._part, shard)
-            if len(extents):  # else a writer has let go of them meanwhile
+            if len(extents):  # else a writer has dropped them meanwhile
                 self._check_shard(shard, extents, is_last=shard == shards[-1])
 
     def _check_values(self, connection: sqlite3.Connection) -> None:
@@ -243,7 +243,7 @@ class _PartCheck:
             starts = np.append(extents["start"], max(end, int(stops[-1])))
             gaps = starts - np.insert(stops, 0, 0)
             self._found.num_unreachable_rows += int(gaps.clip(min=0).sum())
-        except (StoreError, OSError) as error:  # not to be let go: the disk may come back
+        except (StoreError, OSError) as error:  # drop nothing: the disk may come back
             self.add(str(error))
 
 
@@ -311,11 +311,11 @@ def _check_bytes(file: BinaryIO, offset: int, num_bytes: int, *, crc32: int) -> 
 def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
     """Make a part's manifest and headers agree with the rows that its shards still hold.
 
-    In a shard that is missing, too short or has no header of its rows, each extent stays if its
-    checksum says that it is whole. A clip that lost one is partial from there on.
+    Shards that are missing, too short or have a wrong header are read: each extent whose checksum
+    is right stays. A clip that lost an extent keeps the frames before it and is then partial.
 
     Returns:
-        One line on what was let go or mended, "" if nothing was.
+        One line on what was dropped or mended, "" if nothing was.
 
     Raises:
         StoreError: the manifest is damaged, or a shard cannot be read.
@@ -326,8 +326,8 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
     for shard, num_rows in ends.items():
         file = inspect_shard(root, spec, shard=shard) or _NO_FILE
         # the last shard's header is behind or ahead after any kill
-        lies = file.header_rows != file.num_rows and shard != max(ends)
-        if lies or file.header_rows < 0 or file.num_rows < num_rows:
+        is_wrong = file.header_rows != file.num_rows and shard != max(ends)
+        if is_wrong or file.header_rows < 0 or file.num_rows < num_rows:
             torn[shard] = file.num_rows
     if not torn:
         return ""

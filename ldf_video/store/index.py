@@ -33,7 +33,7 @@ class UsedShard(NamedTuple):
 
 
 class _Tables(NamedTuple):
-    """What one part's manifest says at one moment."""
+    """The tables of one part's manifest, all of one moment."""
 
     source_clips: Ids  # that its sources point at
     clips: Records  # finished ones, by id
@@ -52,7 +52,7 @@ def read_index(parts: Sequence[Path]) -> tuple[Records, Records, list[UsedShard]
     Returns:
         Records (clips,) of `id`, `num_frames`, `fps_num` and `fps_den`, ordered by id; records
         (extents,) of `clip`, `shard`, `start` and `num_frames`, in the order of the clips' frames,
-        where `clip` and `shard` are numbers in the two lists beside; the shards in use.
+        where `clip` and `shard` are positions in the other two; the shards in use.
 
     Raises:
         StoreError: a manifest is damaged or missing.

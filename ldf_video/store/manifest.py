@@ -48,7 +48,7 @@ _DISK_ERRORS = {
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
 }
-"""What SQLite says where the file system is to blame."""
+"""SQLite's error codes where the file system is the cause."""
 
 
 class Source(NamedTuple):
@@ -89,7 +89,7 @@ class SourceRecord:
 
 
 def encode_name(name: str) -> bytes:
-    """Give a file name's bytes, to bind: one that is not UTF-8 cannot be bound as text."""
+    """A file name as bytes for a query: SQLite takes no text that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -246,10 +246,10 @@ class Manifest:
     def drop_frames(self, first_lost: Mapping[str, int]) -> tuple[int, int]:
         """Forget the frames of clips from the first lost one on; the clips are partial then.
 
-        A clip of which no extent is left is forgotten whole; what its sources are is not.
+        A clip without any extent is forgotten; its sources are not.
 
         Args:
-            first_lost: by clip, the first frame that is lost.
+            first_lost: the first lost frame of each clip.
 
         Returns:
             How many clips lost something, and how many frames in all.

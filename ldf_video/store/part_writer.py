@@ -48,7 +48,7 @@ class PartWriter:
         clips: what the next commit changes of clips, by id.
         sources: what the next commit sets of sources, by name.
         pending_bytes: of rows that the next commit will write.
-        repaired: one line on rows that were committed and are lost, and what was let go; "" else.
+        repaired: one line on committed rows that are lost and the clips they belonged to; "" else.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class PartWriter:
     # What is there
 
     def clip(self, clip_id: str) -> ClipRecord | None:
-        """A clip that was begun here: its committed frames, and its status with the next commit."""
+        """A clip of this part: its committed frames, and its status as of the next commit."""
         pending = self.clips.get(clip_id)
         return self._manifest.clip(clip_id) if pending is None else pending.record
 
     def source(self, source: str) -> SourceRecord | None:
-        """What a source of this part gave, with the next commit."""
+        """What a source of this part gave, as of the next commit."""
         return self.sources.get(source) or self._manifest.source(source)
 
     def pending_clip(self, clip_id: str) -> PendingClip:

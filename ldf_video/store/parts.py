@@ -143,9 +143,9 @@ def share_sources(
 ) -> list[int]:
     """Give each source to a process: a known one to its part's, new ones by size.
 
-    New sources go largest first to whoever has the fewest bytes so far, which comes close to equal
-    shares (Graham, 1969), and a long video is not what all wait for in the end. A source of no or
-    of unknown size counts one byte, so that these spread too. See `StoreWriter.owners`.
+    New sources go, the largest first, to the process with the fewest bytes so far: shares come
+    close to equal (Graham, 1969), and no long video is begun last. A source of no or of unknown
+    size counts one byte, so that these spread too. See `StoreWriter.owners`.
     """
     if num_ranks == 1:
         return [0] * len(sources)

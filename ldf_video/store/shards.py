@@ -144,8 +144,8 @@ def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
 class ShardWriter:
     """Appends rows after a committed position, a new shard wherever one is full.
 
-    Rows become real only when the manifest points at them: `sync` makes them safe on disk, `keep`
-    says that the manifest has them, `undo` cuts them.
+    Rows count only once the manifest points at them: `sync` makes them safe on disk, `keep` is
+    called when the manifest has them, `undo` cuts those that it does not have.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
         return
     found = inspect_shard(root, spec, shard=position.shard)
     num_rows = 0 if found is None else found.num_rows
-    if num_rows < position.row:  # its header is written anew, whatever a full disk made of it
+    if num_rows < position.row:  # the header does not matter: it is rewritten
         raise StoreError(
             f"{shard_path(root, position.shard)} holds {num_rows} rows, its manifest counts"
             f" {position.row}: the store is damaged, {REPAIR}"

@@ -46,18 +46,16 @@ class StoreWriter:
     still commits what is there. Where the disk is full or fails, nothing of a commit is kept and
     the writer ends: that call, and each one after it that adds or commits, raises StoreError.
 
-    Process `rank` of `num_ranks` writes part `rank`, where what is new goes, and goes on with every
-    other part that an earlier run left and whose number leaves that remainder. What the other
-    processes have committed is looked up beside it: a clip that is finished there is not to be
-    encoded again, and a source may point at it. Rank 0 opens first, then all others, then each may
-    look up and write.
+    Process `rank` of `num_ranks` writes part `rank`, which takes new clips, and every other part of
+    an earlier run whose number modulo `num_ranks` is `rank`. It also looks up what the parts of
+    other processes have committed: a clip that is finished there needs no encoding, and a source
+    may point at it. Rank 0 opens first, then all others, then each may look up and write.
 
     Attributes:
         path: the store's directory.
         moved_to: where `overwrite` put the store that was there, or None.
-        repaired: one line on committed rows that the disk has lost, a copy cut short for instance:
-            what they belonged to was let go when the store was opened, and is to be encoded anew;
-            "" where nothing was.
+        repaired: one line on committed rows that the disk has lost, for instance in a copy cut
+            short: opening the store dropped them, and their clips are encoded again; "" else.
     """
 
     def __init__(
@@ -136,9 +134,9 @@ class StoreWriter:
     def owners(self, sources: Sequence[str], sizes: Sequence[int]) -> list[int]:
         """Which process is to bring each source in, the same answer in every process.
 
-        A source that is known, begun or in quarantine stays with its part; new ones go, largest
-        first, to the process with the fewest bytes so far, those of known sources included. Ask
-        when all processes have opened the store and none has written yet.
+        A source that a part knows stays with that part. New ones go, the largest first, to the
+        process with the fewest bytes so far, those of known sources included. Call it when all
+        processes have opened the store and none has written yet.
 
         Args:
             sources: all paths relative to CLIPS, POSIX, in one order that all processes share.
@@ -265,8 +263,8 @@ class StoreWriter:
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
         """Replace what a source points at, and lift its quarantine.
 
-        Its clips may be finished before or after, in any part. A source is current once all are;
-        one that is set when it is begun stays with its part whoever goes on with it.
+        Its clips may be finished before or after, in any part; the source is current once all are.
+        Set when its reading begins, it stays with this part whatever processes come later.
 
         Raises:
             ValueError: no clips.
@@ -288,7 +286,7 @@ class StoreWriter:
         self.commit_if_due()
 
     def drop_clip(self, clip_id: str) -> None:
-        """Commit, then forget the frames of a clip that was begun: they are not the right ones.
+        """Commit, then forget the frames of an unfinished clip, because they are not right.
 
         Raises:
             ValueError: the clip is finished.
