@@ -172,6 +172,8 @@ class StoreReader:
         frames = _integers(indices)
         _check_range("frame", frames, self.num_frames)
         _, shards, rows = self._locate(frames)
+        if len(self._shards) == 1:  # one copy, not two
+            return self._shards[0][rows]
         values = self._empty(len(frames))
         for shard in np.unique(shards):
             here = shards == shard
