@@ -179,6 +179,16 @@ def test_at_its_own_size_levels_are_exact_and_chroma_is_not_smeared(
         assert (Resizer(Geometry(height, 64))(_frame(white, pix_fmt, full=full)) == 255).all()
 
 
+@pytest.mark.parametrize(("pix_fmt", "bits"), [("gray", 8), ("gray10le", 10), ("gray16le", 16)])
+def test_grey_levels_are_kept(pix_fmt: str, bits: int) -> None:
+    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) % 256
+    levels = (grey << (bits - 8) | grey >> (16 - bits)).astype("<u2" if bits > 8 else np.uint8)
+    frame = av.VideoFrame(64, 48, pix_fmt)
+    frame.planes[0].update(levels.tobytes())
+    image = Resizer(Geometry(48, 64))(frame)
+    assert np.abs(image.astype(int) - grey[..., None]).max() <= 1
+
+
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("pix_fmt", PIX_FMTS)
 def test_enlarged_and_reduced_levels_are_exact(pix_fmt: str, full: bool) -> None:

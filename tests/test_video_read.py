@@ -7,7 +7,6 @@ import tracemalloc
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, noisy_barcode, read_barcode, write_clip
@@ -85,27 +84,12 @@ def test_both_crops_of_landscape_and_portrait(
     assert np.abs(squeezed - whole).max() <= 1
 
 
-def test_scaling_up_keeps_flat_areas(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", [barcode(0b10100101)], **LOSSLESS)
-    (frame,) = _frames(path, Geometry(96, 128))
-    assert frame.shape == (96, 128, 3)
-    assert read_barcode(frame) == 0b10100101
-
-
 def test_a_thin_wide_frame_is_cut_before_it_grows(tmp_path: Path) -> None:
     image = np.zeros((2, 2000, 3), np.uint8)
     image[:, 999:1001] = 200
     path = write_clip(tmp_path / "a.mkv", [image], **LOSSLESS)
     (frame,) = _frames(path, Geometry(32, 32))
     assert (frame == 200).all()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (47, 63), (17, 241)])
-def test_odd_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
-    image = np.full((*size, 3), 90, np.uint8)
-    path = write_clip(tmp_path / "a.mkv", [image] * 2, **LOSSLESS)
-    frames = _frames(path, Geometry(16, 16))
-    assert np.array_equal(frames, np.full((2, 16, 16, 3), 90))
 
 
 def test_a_larger_picture_on_the_way_is_scaled_as_it_is(tmp_path: Path) -> None:
@@ -121,23 +105,6 @@ def test_a_larger_picture_on_the_way_is_scaled_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(first, images[0])
     assert np.abs(second - images[1].reshape(48, 2, 64, 2, 3).mean((1, 3))).max() <= 1
     assert np.array_equal(third, images[2][:, 32:96])
-
-
-@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray16le"])
-def test_grey_levels_are_kept(tmp_path: Path, pix_fmt: str) -> None:
-    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) % 256
-    bits = {"gray": 8, "gray10le": 10, "gray16le": 16}[pix_fmt]
-    levels = (grey << (bits - 8) | grey >> (16 - bits)).astype(np.uint16)
-    with av.open(str(tmp_path / "a.mkv"), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
-        image = levels.astype(np.uint8) if bits == 8 else levels
-        frame = av.VideoFrame(64, 48, pix_fmt)
-        frame.planes[0].update(image.tobytes())
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    (frame,) = _frames(tmp_path / "a.mkv")
-    assert np.abs(frame.astype(int) - grey[..., None].astype(int)).max() <= 1
 
 
 def test_both_fields_of_interlaced_frames_are_kept(tmp_path: Path) -> None:
@@ -216,14 +183,6 @@ def test_an_unlikely_shape_of_pixels_is_not_believed(tmp_path: Path, ratio: Frac
 
 
 # Time
-
-
-def test_the_rate_is_the_source_s_own_unless_asked_otherwise(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", [barcode(k) for k in range(4)], fps=Fraction(30000, 1001))
-    (clip,) = open_clips(path, NATIVE)
-    assert clip.fps == Fraction(30000, 1001)
-    (clip,) = open_clips(path, Geometry(48, 64, fps=Fraction(12)))
-    assert clip.fps == 12
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # Matroska rounds times to milliseconds
@@ -577,13 +536,6 @@ def test_who_waits_hears_that_frames_are_decoded(tmp_path: Path) -> None:
     )
     assert len(list(clip.frames)) == 1
     assert len(beats) == 3  # at frames 0, 16 and 32
-
-
-@pytest.mark.parametrize("threads", [0, 1, 3])
-def test_frames_do_not_depend_on_the_decoder_s_threads(tmp_path: Path, threads: int) -> None:
-    _mp4(tmp_path)
-    (clip,) = open_clips(tmp_path / "a.mp4", NATIVE, threads=threads)
-    assert np.array_equal(list(clip.frames), _frames(tmp_path / "a.mp4"))
 
 
 # Arrays

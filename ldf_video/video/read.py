@@ -1,4 +1,9 @@
-"""Clips as streams of frames, ready for a model: cropped, scaled and resampled in time."""
+"""Clips as streams of frames, ready for a model: cropped, scaled and resampled in time.
+
+The way of a video: `decode.open_media` opens its file, `containers` chooses the stream and finds
+its rate, `decode.FilmMedia` decodes the packets while `damage` counts what is lost, `timing` says
+when frames show and changes their rate, `presentation` makes them RGB of the right part and size.
+"""
 
 from __future__ import annotations
 
