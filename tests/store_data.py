@@ -54,6 +54,37 @@ def write_store(
             add_clip(writer, clip_id, rows)
 
 
+def encode(
+    path: Path,
+    clips: Mapping[str, np.ndarray],
+    *,
+    step: int,
+    rows_per_shard: int,
+    by_rounds: bool = False,
+    **options: Any,
+) -> StoreWriter:
+    """What a pipeline does: skip what is there, go on where a clip ends, `step` frames in turn.
+
+    With `by_rounds` a commit comes after each round of all clips.
+    """
+    shard_bytes = rows_per_shard * SPEC.row_bytes
+    with StoreWriter(path, SPEC, shard_bytes=shard_bytes, **options) as writer:
+        todo = [c for c in clips if not writer.is_current(f"{c}.mp4", **STAMP)]
+        for first in range(0, max(map(len, clips.values())), step):
+            for clip_id in todo:
+                rows, stop = clips[clip_id], first + step
+                start = max(first, writer.committed_frames(clip_id))
+                if start < min(stop, len(rows)):
+                    writer.append(clip_id, rows[start:stop], fps=FPS)
+                if first < len(rows) <= stop and not writer.has_clip(clip_id):
+                    writer.finish_clip(clip_id, fps=FPS)
+            if by_rounds:
+                writer.commit()
+        for clip_id in todo:
+            writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
+    return writer
+
+
 @contextmanager
 def opened(path: Path, num_ranks: int, **options: Any) -> Iterator[list[StoreWriter]]:
     """The writers of all processes, the first opened first."""

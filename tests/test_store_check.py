@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from store_data import (
     STAMP,
     assert_holds,
     change_manifest,
+    encode,
     make_clips,
     make_rows,
     opened,
@@ -32,24 +34,9 @@ if TYPE_CHECKING:
 
 CLIPS = make_clips({"a": 6, "b": 5, "c": 9})
 HEADER, ROW = 128, SPEC.row_bytes
-
-
-def encode(path: Path, *, clips=CLIPS) -> StoreWriter:
-    """What a pipeline does: two frames of each clip a commit, from where the store has them."""
-    with StoreWriter(path, SPEC, shard_bytes=8 * ROW, commit_seconds=1e9) as writer:
-        for first in range(0, 9, 2):
-            for clip_id, rows in clips.items():
-                start = max(first, writer.committed_frames(clip_id))
-                if writer.has_clip(clip_id) or first >= len(rows):
-                    continue
-                if start < first + 2:
-                    writer.append(clip_id, rows[start : first + 2], fps=FPS)
-                if first + 2 >= len(rows):
-                    writer.finish_clip(clip_id, fps=FPS)
-            writer.commit()
-        for clip_id in clips:
-            writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
-    return writer
+encode_clips = partial(
+    encode, clips=CLIPS, step=2, rows_per_shard=8, by_rounds=True, commit_seconds=1e9
+)
 
 
 def extents(path: Path) -> list[tuple[str, int, int, int, int]]:
@@ -61,7 +48,7 @@ def extents(path: Path) -> list[tuple[str, int, int, int, int]]:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Shard 0: a0-2 b0-2 c0-2 a2-4; 1: b2-4 c2-4 a4-6 b4-5 c4-5; 2: c5-6 c6-8 c8-9."""
-    encode(tmp_path)
+    encode_clips(tmp_path)
     assert len(extents(tmp_path)) == 12
     return tmp_path
 
@@ -121,7 +108,7 @@ def test_a_shard_cut_short_costs_what_it_lost_and_no_more(
             assert writer.has_clip(clip_id) == whole
             assert writer.is_current(f"{clip_id}.mp4", **STAMP) == whole
     assert verify_store(store).num_problems == 0
-    assert encode(store).repaired == ""
+    assert encode_clips(store).repaired == ""
     assert_holds(StoreReader(store), CLIPS)
 
 
@@ -161,7 +148,7 @@ def test_in_a_shard_that_is_not_whole_each_extent_answers_for_itself(store) -> N
     with StoreWriter(store, SPEC) as writer:
         assert writer.repaired.startswith("1 clip lost 7 frames that data-00001.npy")
         assert committed(writer) == [6, 5, 2]
-    encode(store)
+    encode_clips(store)
     assert_holds(StoreReader(store), CLIPS)
 
 
@@ -197,7 +184,7 @@ def test_each_process_repairs_its_parts_and_names_them(tmp_path) -> None:
 @given(cuts=st.dictionaries(st.integers(0, 2), st.integers(0, HEADER + 8 * ROW), max_size=3))
 def test_after_any_cut_the_next_encode_completes_the_store(tmp_path_factory, cuts) -> None:
     store = tmp_path_factory.mktemp("store")
-    encode(store)
+    encode_clips(store)
     sound = set(extents(store))
     for shard, num_bytes in cuts.items():
         path = shard_path(store, shard)
@@ -205,7 +192,7 @@ def test_after_any_cut_the_next_encode_completes_the_store(tmp_path_factory, cut
     StoreWriter(store, SPEC).close()
     assert set(extents(store)) <= sound
     assert verify_store(store).num_problems == 0
-    encode(store)
+    encode_clips(store)
     assert_holds(StoreReader(store), CLIPS)
 
 
@@ -265,7 +252,7 @@ def test_what_is_damaged_is_let_go_and_encoded_anew(store) -> None:
     left = verify_store(store)
     # a 2-4 in shard 0, a 4-6 in shard 1; c 8-9 was the end of shard 2 and is cut
     assert (left.num_problems, left.num_unreachable_rows, left.num_frames) == (0, 4, 15)
-    encode(store)
+    encode_clips(store)
     assert_holds(StoreReader(store), CLIPS)
 
 
@@ -307,7 +294,7 @@ def test_a_manifest_that_lies_is_found_and_set_right(store, script, problem, lef
     assert verify_store(store).num_problems == 0
     with StoreWriter(store, SPEC) as writer:
         assert committed(writer) == left
-    encode(store)
+    encode_clips(store)
     assert_holds(StoreReader(store), CLIPS)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows
-from test_store_kill import CLIPS, encode, start
+from test_store_kill import CLIPS, encode_clips, start
 
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
@@ -134,7 +134,7 @@ def test_a_disk_that_is_full_from_any_step_on_keeps_every_commit(tmp_path) -> No
         with pytest.MonkeyPatch.context() as patch:
             disk = FullAt(instant, patch)
             try:
-                encode(path, **options)
+                encode_clips(path, **options)
                 break
             except StoreError as error:
                 message = str(error)
@@ -148,7 +148,7 @@ def test_a_disk_that_is_full_from_any_step_on_keeps_every_commit(tmp_path) -> No
             held = sum(disk.committed.values()) * SPEC.row_bytes
             files = [file.stat().st_size for file in path.glob("data-*.npy")]
             assert sum(files) == held + 128 * len(files)  # nothing of what failed takes room
-        encode(path, **options)
+        encode_clips(path, **options)
         assert_holds(StoreReader(path), CLIPS)
     assert disk.steps < disk.instant
     assert stops > 50

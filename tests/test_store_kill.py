@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from store_data import FPS, SPEC, assert_holds, make_clips
+from store_data import assert_holds, encode, make_clips
 
-from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
+from ldf_video.store import StoreReader, part_writer, shards, verify_store
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
 
@@ -20,25 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIPS = make_clips({"a": 17, "b": 4, "c": 23, "d": 1})
-ROWS_PER_SHARD = 10
-
-
-def encode(path: Path | str, **options: float) -> None:
-    """What a pipeline does: skip what is there, go on where a clip ends, clips in turn."""
-    shard_bytes = ROWS_PER_SHARD * SPEC.row_bytes
-    with StoreWriter(path, SPEC, shard_bytes=shard_bytes, **options) as store:
-        todo = [c for c in CLIPS if not store.is_current(f"{c}.mp4", size=1, mtime_ns=1)]
-        done = {c: store.committed_frames(c) for c in todo}
-        for first in range(0, 24, 3):
-            for clip_id in todo:
-                if first >= len(CLIPS[clip_id]) or store.has_clip(clip_id):
-                    continue
-                stop = first + 3
-                store.append(clip_id, CLIPS[clip_id][max(first, done[clip_id]) : stop], fps=FPS)
-                if stop >= len(CLIPS[clip_id]):
-                    store.finish_clip(clip_id, fps=FPS)
-        for clip_id in todo:
-            store.set_source(f"{clip_id}.mp4", size=1, mtime_ns=1, clip_ids=[clip_id])
+encode_clips = partial(encode, clips=CLIPS, step=3, rows_per_shard=10)
 
 
 def die_at(instant: int) -> None:
@@ -86,7 +69,7 @@ def assert_consistent(path: Path) -> None:
 def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
     kills = 0
     for instant in (1, 3, 7, 13, 21, 31, 43, 57, 10**9):
-        process = start(tmp_path, f"die_at({instant}); encode(path, commit_seconds=0)")
+        process = start(tmp_path, f"die_at({instant}); encode_clips(path, commit_seconds=0)")
         output, _ = process.communicate()
         if process.returncode == 0:
             break
@@ -102,23 +85,24 @@ def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
 def test_kills_by_the_clock_lose_no_commit(tmp_path) -> None:
     for wait_seconds in (0.0, 0.02, 0.05):
         process = start(
-            tmp_path, "print('go', flush=True); [encode(path, commit_seconds=0) for _ in count()]"
+            tmp_path,
+            "print('go', flush=True); [encode_clips(path, commit_seconds=0) for _ in count()]",
         )
         assert process.stdout.readline() == "go\n"
         time.sleep(wait_seconds)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    encode(tmp_path)  # the lock is free
+    encode_clips(tmp_path)  # the lock is free
     assert_holds(StoreReader(tmp_path), CLIPS)
 
 
 def test_killed_or_not_gives_the_same_clips(tmp_path) -> None:
-    encode(tmp_path / "whole")
-    process = start(tmp_path / "killed", "die_at(60); encode(path, commit_seconds=0)")
+    encode_clips(tmp_path / "whole")
+    process = start(tmp_path / "killed", "die_at(60); encode_clips(path, commit_seconds=0)")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    encode(tmp_path / "killed")
+    encode_clips(tmp_path / "killed")
     whole, killed = StoreReader(tmp_path / "whole"), StoreReader(tmp_path / "killed")
     assert whole.clip_ids == killed.clip_ids
     frames = range(whole.num_frames)

@@ -53,21 +53,14 @@ def test_the_npy_file_counts_its_rows_after_each_commit(tmp_path) -> None:
             assert writer.committed_frames("a") == stop
 
 
-def test_rows_are_copied_when_they_are_given(tmp_path) -> None:
-    rows = make_rows(0, 3)
-    with StoreWriter(tmp_path, SPEC) as writer:
-        buffer = rows.copy()
-        writer.append("a", buffer, fps=FPS)
-        buffer[:] = 0
-    assert load(tmp_path).tobytes() == rows.tobytes()
-
-
-def test_rows_of_any_memory_layout_are_stored_alike(tmp_path) -> None:
+def test_rows_are_copied_whatever_their_memory_layout(tmp_path) -> None:
     rows = make_rows(0, 6)
     with StoreWriter(tmp_path, SPEC) as writer:
-        writer.append("a", np.asfortranarray(rows), fps=FPS)
-        writer.append("b", np.repeat(rows, 2, axis=0)[::2], fps=FPS)
-    assert load(tmp_path).tobytes() == rows.tobytes() * 2
+        layouts = (rows.copy(), np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2])
+        for number, given in enumerate(layouts):
+            writer.append(str(number), given, fps=FPS)
+            given[:] = 0
+    assert load(tmp_path).tobytes() == rows.tobytes() * 3
 
 
 def test_commits_come_by_bytes(tmp_path) -> None:
