@@ -427,12 +427,6 @@ def test_what_is_no_number_is_null_in_metrics_also_in_old_files(tmp_path: Path) 
     assert json.dumps(info(tmp_path), allow_nan=False)
 
 
-def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
-    assert checkpoints.read_metrics(tmp_path) == []
-    (tmp_path / checkpoints.METRICS).write_text('{"step": 1}\n{"step": 2, "a": 0.5}\n{"st')
-    assert checkpoints.read_metrics(tmp_path) == [{"step": 1}, {"step": 2, "a": 0.5}]
-
-
 def test_the_best_score_is_the_lower_of_what_best_and_the_state_say(tmp_path: Path) -> None:
     save_pair(tmp_path)
     frame = tmp_path / "frame"

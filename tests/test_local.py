@@ -25,9 +25,9 @@ def path(*, shaken: bool = True) -> LocalPath:
 
 def through(path: LocalPath, grids: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     """Tokens beside velocities, each frame's numbers in a row: (B, T, numbers)."""
-    features, told = path.enter(grids, level)
-    tokens = torch.tanh(told)
-    return torch.cat([told.flatten(2), path.leave(features, tokens, level).flatten(2)], dim=2)
+    features, added = path.encode(grids, level)
+    tokens = torch.tanh(added)
+    return torch.cat([added.flatten(2), path.decode(features, tokens, level).flatten(2)], dim=2)
 
 
 def inputs(b: int = 2, t: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,11 +38,11 @@ def inputs(b: int = 2, t: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_shapes_and_nothing_at_initialisation() -> None:
     grids, level = inputs()
-    features, told = path(shaken=False).enter(grids, level)
+    features, added = path(shaken=False).encode(grids, level)
     assert features.shape == (6, 8, 5, 3)
-    assert told.shape == (2, 3, 6, LEVEL_WIDTH)  # 3 x 2 patches, the last ones filled up
-    assert not told.any()
-    velocities = path(shaken=False).leave(features, torch.randn(told.shape).double(), level)
+    assert added.shape == (2, 3, 6, LEVEL_WIDTH)  # 3 x 2 patches, the last ones filled up
+    assert not added.any()
+    velocities = path(shaken=False).decode(features, torch.randn(added.shape).double(), level)
     assert velocities.shape == grids.shape
     assert not velocities.any()
 
@@ -58,9 +58,9 @@ def test_a_frame_sees_itself_alone() -> None:
 
 def test_a_cell_sees_its_neighbours_in_other_patches() -> None:
     made, (grids, level) = path(), inputs(1, 1)
-    before, _ = made.enter(grids, level)
+    before, _ = made.encode(grids, level)
     grids[..., 1, 1] += 1  # of the first patch
-    after, _ = made.enter(grids, level)
+    after, _ = made.encode(grids, level)
     moved = (before - after).abs().amax(1)[0]
     assert moved[2, 2] > 0.1  # across both borders of the patch
     assert moved[2, 2] > 3 * moved[4, 2]  # farther away it shows in the norm alone

@@ -45,7 +45,7 @@ class FlowConfig:
         shared_noise: share of the noise's variance that is the same in all frames of a block (Ge et
             al. 2023, arXiv:2305.10474): what stands still then has nearly the same noise, too.
         prefix_noise: highest noise level of the clean past in training.
-        context_level: noise level that the past is said to have when sampling.
+        context_level: noise level that the network takes the past to have when sampling.
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
@@ -227,7 +227,7 @@ class FlowTop(TopModel):
         tokens = self.norm(tokens)
         velocities = unpatchify(self.head(tokens), c.latent_shape, c.patch_shape)
         if features is not None:
-            velocities = velocities + self.local.leave(features, tokens, level)
+            velocities = velocities + self.local.decode(features, tokens, level)
         return velocities.flatten(-3)
 
     def _transform(
@@ -240,14 +240,14 @@ class FlowTop(TopModel):
     ) -> tuple[Tensor, Tensor | None, KeysValues]:
         """Tokens that leave the transformer, features that go around it, keys and values a layer.
 
-        `level` is what the network is told of the noise levels, (B, T, width) or (1, 1, width).
+        `level` holds features of the noise levels, (B, T, width) or (1, 1, width).
         """
         c = self.config
         noisy = frames.unflatten(-1, c.latent_shape)
         h, features = self.embed(patchify(noisy, c.patch_shape)), None
         if c.local_width:
-            features, told = self.local.enter(noisy, level)
-            h = h + told
+            features, of_cells = self.local.encode(noisy, level)
+            h = h + of_cells
         h = h + self.position[first : first + frames.shape[1]].unsqueeze(1)
         if c.patches > 1:
             h = h + self.place
@@ -332,7 +332,7 @@ class FlowTop(TopModel):
         return [shift * u / (1 + (shift - 1) * u) for u in even]
 
     def _remember(self, past: Tensor) -> KeysValues:
-        """Keys and values of the past, said to be slightly noisy."""
+        """Keys and values of the past, at `context_level`."""
         level = self.level(fourier_features(past.new_full((1, 1), self.config.context_level), 8))
         return self._transform(past, level, 0, self._causal(past.shape[1]), None)[2]
 

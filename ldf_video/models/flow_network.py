@@ -82,12 +82,12 @@ class ModulatedBlock(nn.Module):
 class LocalPath(nn.Module):
     """A way around the transformer on which a cell sees its neighbours in its own frame.
 
-    What looks the same wherever it lies is learned once here, and not anew by each patch and place
-    in it; the transformer says how frames and patches belong together. What enters and what leaves
-    the transformer passes through convolutions, and features go from one to the other directly (as
-    in U-ViT, Bao et al. 2023, arXiv:2209.12152, and Hoogeboom et al. 2023, arXiv:2301.11093).
+    Convolutions learn once what looks the same at all places; the transformer learns how frames and
+    patches belong together. Convolutions stand before the transformer (`encode`) and after it
+    (`decode`), and features go from one to the other directly (as in U-ViT, Bao et al. 2023,
+    arXiv:2209.12152, and Hoogeboom et al. 2023, arXiv:2301.11093).
 
-    `enter` adds nothing to the tokens and `leave` gives zero at initialisation.
+    At initialisation `encode` adds nothing to the tokens and `decode` gives zero.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class LocalPath(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def enter(self, grids: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, grids: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """What the cells say before the transformer.
 
         Args:
@@ -131,7 +131,7 @@ class LocalPath(nn.Module):
             level: features of the noise level, (B, T, token_width) or (1, 1, token_width).
 
         Returns:
-            Features (B * T, width, H, W) for `leave`, and what to add to the tokens
+            Features (B * T, width, H, W) for `decode`, and what to add to the tokens
             (B, T, patches, token_width).
         """
         features = self.stem(grids.flatten(0, 1))
@@ -140,16 +140,16 @@ class LocalPath(nn.Module):
         patches = patchify(features.unflatten(0, grids.shape[:2]), self._patch_shape)
         return features, self.to_tokens(patches)
 
-    def leave(self, features: Tensor, tokens: Tensor, level: Tensor) -> Tensor:
+    def decode(self, features: Tensor, tokens: Tensor, level: Tensor) -> Tensor:
         """What the cells add to the transformer's velocities (B, T, C, H, W).
 
         Args:
-            features: of `enter`.
+            features: of `encode`.
             tokens: that leave the transformer, normed, (B, T, patches, token_width).
-            level: as in `enter`.
+            level: as in `encode`.
         """
-        told = unpatchify(self.from_tokens(tokens), self._shape, self._patch_shape)
-        features = features + told.flatten(0, 1)
+        of_tokens = unpatchify(self.from_tokens(tokens), self._shape, self._patch_shape)
+        features = features + of_tokens.flatten(0, 1)
         for block in self.after:
             features = block(features, level.flatten(0, 1))
         return self.head(F.silu(features)).unflatten(0, tokens.shape[:2])

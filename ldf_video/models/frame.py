@@ -12,22 +12,16 @@ from ldf_video.models.losses import GanGame
 
 
 class FrameShape(Protocol):
-    """What any frame model's config says. Sizes in pixels."""
+    """What any frame model's config says: pixels, and (channels, rows, columns) of a latent."""
 
     @property
-    def height(self) -> int:
-        """Of a frame."""
-        ...
+    def height(self) -> int: ...
 
     @property
-    def width(self) -> int:
-        """Of a frame."""
-        ...
+    def width(self) -> int: ...
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns) of one frame's latent."""
-        ...
+    def latent_shape(self) -> tuple[int, int, int]: ...
 
 
 class FrameModel(nn.Module):

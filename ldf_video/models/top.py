@@ -12,17 +12,13 @@ LEAST_SPREAD = 0.1
 
 
 class TopShape(Protocol):
-    """What any top model's config says."""
+    """What any top model's config says: (channels, rows, columns) of a latent, frames at once."""
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns) of one frame's latent."""
-        ...
+    def latent_shape(self) -> tuple[int, int, int]: ...
 
     @property
-    def window(self) -> int:
-        """Frames that the networks see at once."""
-        ...
+    def window(self) -> int: ...
 
 
 class TopModel(nn.Module):

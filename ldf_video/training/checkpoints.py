@@ -54,7 +54,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile),
     *(TypeError, AttributeError, LookupError),
 )
-"""What torch was seen to raise on damaged states, beside what it says it raises."""
+"""What torch raises on damaged states, documented or seen."""
 _STATE_PARTS = {"step", "elapsed_seconds", "done", "networks", "average", "optimizers"}
 
 
@@ -146,7 +146,7 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{directory} has no {WEIGHTS} yet: let its training go on first")
     try:
-        with path.open("rb"):  # safetensors says of what may not be read that it is not there
+        with path.open("rb"):  # without permission safetensors would report a missing file
             return load_file(path)
     except OSError as error:
         raise _unreadable(path, error) from None

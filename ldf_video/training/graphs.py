@@ -51,14 +51,17 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records CUDA graphs, which share their memory: they are never played at the same time."""
+    """Records CUDA graphs, which share their memory: they are never played at the same time.
+
+    `rehearse` runs on the stream of the recording; `record` first gives free memory back to the
+    device; after `clear` a pool that lost its last graph is not used again.
+    """
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
         self.clear()
 
     def rehearse(self, perform: Perform) -> Tensor:
-        """Do the work on the stream of the recording."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -67,7 +70,6 @@ class CudaGraphs:
         return result
 
     def record(self, perform: Perform) -> Perform:
-        """Record the work; memory that is free is given back to the device first."""
         gc.collect()  # an old graph that Python drops in the middle of a capture would end it
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         trouble: str | None = None
@@ -88,7 +90,6 @@ class CudaGraphs:
         return again
 
     def clear(self) -> None:
-        """A pool that lost its last graph must not be used again."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def _abandon(self) -> None:

@@ -76,7 +76,7 @@ def make_optimizer(
         return Muon(parameters, **settings)
     if name == "adam":
         return torch.optim.Adam(list(parameters), fused=True, **settings)  # 3 times faster on CPU
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses 4-bit kernels, aloud
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of 4-bit kernels
     import bitsandbytes  # only where it is asked for: it takes seconds and is not everywhere
 
     make: Any = bitsandbytes.optim.Adam8bit  # type: ignore[attr-defined]

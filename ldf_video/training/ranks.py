@@ -125,9 +125,9 @@ class Ranks:
         try:
             made = make()
         except BaseException as error:  # else the others wait for it as long as for work
-            told = isinstance(error, LdfError | KeyboardInterrupt)
-            with suppress(LdfError):  # they have ended: the first error is what is to be told
-                self.gather(error if told else LdfError(f"the first process failed: {error!r}"))
+            is_known = isinstance(error, LdfError | KeyboardInterrupt)
+            with suppress(LdfError):  # they have ended: the first error is the one to report
+                self.gather(error if is_known else LdfError(f"the first process failed: {error!r}"))
             raise
         self.gather(made)
         return made
@@ -175,7 +175,7 @@ class Ranks:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Say in a line what a closed connection means; whoever ended has said why."""
+    """Turn a closed connection into an error of one line; the process that ended reports why."""
     try:
         yield
     except RuntimeError as error:
@@ -198,7 +198,7 @@ def join_ranks(device: str) -> Ranks:
 
 
 def check_alone(work: str) -> None:
-    """See that work which one process does was not launched as several.
+    """Check that work of one process was not launched as several.
 
     Raises:
         UsageError: it was.

@@ -67,9 +67,7 @@ class Level(Protocol):
     """What a level of the hierarchy gives to the loop: a game, and data to play it on."""
 
     @property
-    def game(self) -> Game:
-        """The networks and their losses."""
-        ...
+    def game(self) -> Game: ...
 
     @property
     def score(self) -> str:
