@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.readers import process
+from ldf_video.readers import worker
 from ldf_video.video import probe, read
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def main() -> None:
     right_probe, probe.probe = probe.probe, answer
     probe.frame_size = answer
     read.open_clips = open_clips
-    process.main()
+    worker.main()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny ne
 import numpy as np
 import pytest
 
-from ldf_video.intake import intake
+from ldf_video.intake import ingest
 from ldf_video.readers import clips
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def _read_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Commands that tests run as processes of their own choose by themselves, as for a user.
     """
-    kept = intake.choose_workers
+    kept = ingest.choose_workers
 
     def choose(asked: int | None, *, num_sources: int) -> int:
         return 0 if asked is None else kept(asked, num_sources=num_sources)
 
-    monkeypatch.setattr(intake, "choose_workers", choose)
+    monkeypatch.setattr(ingest, "choose_workers", choose)
     monkeypatch.setattr(clips, "NUM_READERS", 0)

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from ldf_video.errors import StoreError
 from ldf_video.intake import batches as room
-from ldf_video.intake.batches import Batcher, Plain
+from ldf_video.intake.batches import Plain, RowsMade, make_rows
+from ldf_video.readers.reading import Clip, ClipEnded, FramesRead
+from ldf_video.video.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ldf_video.intake.batches import Item, Transform
+    from ldf_video.readers.reading import Event
 
 SHAPE = (2, 3, 3)
+A, B = (
+    Clip(Source(Path("clips"), name, 1, 1), name, None, Fraction(25), 0, "") for name in ("a", "b")
+)
 
 
-def numbered(*numbers: int) -> np.ndarray:
-    """A frame for each number, filled with it."""
-    return np.stack([np.full(SHAPE, number, np.uint8) for number in numbers])
+def read(clip: Clip, *numbers: int) -> FramesRead:
+    """A frame of a clip for each number, filled with it."""
+    return FramesRead(clip, np.stack([np.full(SHAPE, n, np.uint8) for n in numbers]), 0.5)
 
 
-class Sink:
-    """Keeps the numbers of the rows that it gets."""
+def numbers_of(item: Item) -> list[int]:
+    return [int(row.flat[0]) for row in item.rows] if isinstance(item, RowsMade) else []
 
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
 
-    def take(self, rows: np.ndarray) -> None:
-        self.numbers += [int(row.flat[0]) for row in rows]
+def rows_of(
+    events: Iterable[Event | None],
+    transform: Transform,
+    *,
+    batch_size: int,
+    kept: list[int] | None = None,
+) -> list[int]:
+    """The numbers of all rows; those before an error are in `kept`."""
+    kept = [] if kept is None else kept
+    for item in make_rows(events, transform, batch_size=batch_size):
+        kept += numbers_of(item)
+    return kept
 
 
 class InTurn:
@@ -60,55 +81,52 @@ class InTurn:
 
 @pytest.mark.parametrize("num_lanes", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_rows_go_to_their_clips_in_order(num_lanes: int, batch_size: int) -> None:
-    a, b, order = Sink(), Sink(), []
-    with Batcher(InTurn(num_lanes), batch_size=batch_size) as batcher:
-        for block in range(10):
-            batcher.add(numbered(*range(7 * block, 7 * block + 7)), to=a.take)
-            batcher.add(numbered(100 + block), to=b.take)
-            batcher.then(lambda block=block: order.append((block, len(a.numbers), len(b.numbers))))
-        batcher.flush()
-    assert a.numbers == list(range(70))
-    assert b.numbers == list(range(100, 110))
+def test_rows_take_the_place_of_frames(num_lanes: int, batch_size: int) -> None:
+    events: list[Event] = []
+    for block in range(10):
+        events.append(read(A, *range(7 * block, 7 * block + 7)))
+        events.append(read(B, 100 + block))
+        events.append(ClipEnded(A, block, ""))
+    found: dict[str, list[int]] = {"a": [], "b": []}
+    order = []
+    for item in make_rows(events, InTurn(num_lanes), batch_size=batch_size):
+        if isinstance(item, RowsMade):
+            found[item.clip.clip_id] += numbers_of(item)
+            assert item.position == 0.5
+        elif isinstance(item, ClipEnded):
+            order.append((item.num_frames, len(found["a"]), len(found["b"])))
+    assert found == {"a": list(range(70)), "b": list(range(100, 110))}
     # Neither before the rows that came before it, nor after a row that came later.
     assert order == [(block, 7 * block + 7, block + 1) for block in range(10)]
 
 
 def test_batches_have_one_shape_and_their_memory_is_used_again() -> None:
-    transform, sink = InTurn(2), Sink()
-    with Batcher(transform, batch_size=4) as batcher:
-        for number in range(35):
-            batcher.add(numbered(number), to=sink.take)
-        batcher.flush()
+    transform = InTurn(2)
+    events = (read(A, number) for number in range(35))
+    assert rows_of(events, transform, batch_size=4) == list(range(35))
     assert sorted(transform.seen) == [((4, *SHAPE), 3), *[((4, *SHAPE), 4)] * 8]
-    assert sink.numbers == list(range(35))
     assert transform.made <= 4  # one open, one a lane, one that waits
     assert transform.num_begun <= 2
 
 
 def test_a_batch_that_is_done_first_waits_for_those_before_it() -> None:
-    transform, sink = InTurn(2), Sink()
+    transform = InTurn(2)
     transform.gates[0] = threading.Event()
-    with Batcher(transform, batch_size=2) as batcher:
-        batcher.add(numbered(0, 1, 2, 3), to=sink.take)
+    with closing(make_rows([read(A, 0, 1, 2, 3), None], transform, batch_size=2)) as items:
+        assert numbers_of(next(items)) == []
         assert transform.second.wait(30)
-        batcher.poll()
-        assert sink.numbers == []
+        assert numbers_of(next(items)) == []
         transform.gates[0].set()
-        batcher.flush()
-    assert sink.numbers == [0, 1, 2, 3]
+        assert [number for item in items for number in numbers_of(item)] == [0, 1, 2, 3]
 
 
-def test_the_caller_waits_when_all_lanes_are_busy() -> None:
-    transform, sink = InTurn(1), Sink()
+def test_no_event_is_asked_for_when_all_lanes_are_busy() -> None:
+    transform, found = InTurn(1), list[int]()
     transform.gates = {number: threading.Event() for number in range(6)}
     done = threading.Event()
 
     def work() -> None:
-        with Batcher(transform, batch_size=1) as batcher:
-            for number in range(6):
-                batcher.add(numbered(number), to=sink.take)
-            batcher.flush()
+        rows_of((read(A, number) for number in range(6)), transform, batch_size=1, kept=found)
         done.set()
 
     threading.Thread(target=work).start()
@@ -116,84 +134,74 @@ def test_the_caller_waits_when_all_lanes_are_busy() -> None:
         assert transform.made <= 3
         gate.set()
     assert done.wait(30)
-    assert sink.numbers == list(range(6))
+    assert found == list(range(6))
 
 
 def test_frames_that_wait_long_go_in_a_batch_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(room.time, "monotonic", lambda: now[0])
-    transform, sink = InTurn(0), Sink()
-    with Batcher(transform, batch_size=8) as batcher:
-        batcher.add(numbered(1, 2), to=sink.take)
+    transform, found = InTurn(0), list[int]()
+
+    def events() -> Iterator[Event | None]:
+        yield read(A, 1, 2)
         now[0] = 0.9
-        batcher.poll()
-        assert sink.numbers == []
+        yield None
+        assert found == []
         now[0] = 1.1
-        batcher.poll()
-        assert sink.numbers == [1, 2]
-        batcher.add(numbered(3), to=sink.take)
-        batcher.poll()  # the wait is that of the open batch
-        assert sink.numbers == [1, 2]
-        batcher.flush()
+        yield None
+        assert found == [1, 2]
+        yield read(A, 3)
+        yield None  # the wait is that of the open batch
+        assert found == [1, 2]
+
+    assert rows_of(events(), transform, batch_size=8, kept=found) == [1, 2, 3]
     assert transform.seen == [((8, *SHAPE), 2), ((8, *SHAPE), 1)]
 
 
-def test_an_error_of_a_lane_comes_to_the_caller() -> None:
+@pytest.mark.parametrize("num_lanes", [0, 2])
+def test_an_error_of_a_lane_comes_to_the_caller(num_lanes: int) -> None:
     class Broken(InTurn):
         def __call__(self, frames: np.ndarray, num_real: int) -> np.ndarray:
             if frames.flat[0] == 4:
                 raise ArithmeticError("no")
             return frames.copy()
 
-    sink = Sink()
+    found: list[int] = []
+    with pytest.raises(ArithmeticError):
+        rows_of([read(A, *range(10))], Broken(num_lanes), batch_size=2, kept=found)
+    assert found == [0, 1, 2, 3]  # what came before is handed on
 
-    def work(num_lanes: int) -> None:
-        with Batcher(Broken(num_lanes), batch_size=2) as batcher:
-            batcher.add(numbered(*range(10)), to=sink.take)
-            batcher.flush()
 
-    for num_lanes in (0, 2):
-        sink.numbers.clear()
-        with pytest.raises(ArithmeticError):
-            work(num_lanes)
-        assert sink.numbers == [0, 1, 2, 3]  # what came before is handed on
+def interrupted(*events: Event) -> Iterator[Event]:
+    yield from events
+    raise KeyboardInterrupt
 
 
 def test_after_ctrl_c_what_is_done_is_handed_on() -> None:
-    transform, sink = InTurn(1), Sink()
-
-    def interrupted(*, within: bool) -> None:
-        with Batcher(transform, batch_size=2) as batcher:
-            batcher.add(numbered(0, 1, 2, 3, 4), to=sink.take)
-            if within:
-                batcher.then(stop)
-                batcher.flush()
-            stop()
-
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    for within, kept in ((False, [0, 1, 2, 3]), (True, [0, 1, 2, 3, 4])):
-        sink.numbers.clear()
-        with pytest.raises(KeyboardInterrupt):
-            interrupted(within=within)
-        # A batch that no lane had begun is let go.
-        assert sink.numbers == kept or (not within and sink.numbers == kept[:2])
+    found: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        rows_of(interrupted(read(A, 0, 1, 2, 3, 4)), InTurn(1), batch_size=2, kept=found)
+    assert found in ([0, 1, 2, 3], [0, 1])  # a batch that no lane had begun is let go
 
 
 def test_ctrl_c_within_a_commit_stays_ctrl_c() -> None:
-    def refuse(rows: np.ndarray) -> None:
-        raise StoreError("the writer has ended")
+    """It breaks into the store while a source is set; the store then takes no rows any more."""
+    transform = InTurn(1)
+    transform.gates[1] = threading.Event()
 
-    def interrupted() -> None:
-        transform = InTurn(1)
-        with Batcher(transform, batch_size=2) as batcher:
-            batcher.add(numbered(1, 2, 3, 4), to=refuse)
-            assert transform.second.wait(30)  # so the first is done
-            raise KeyboardInterrupt
+    def events() -> Iterator[Event]:
+        yield read(A, 1, 2, 3, 4)
+        transform.gates[1].set()
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        with closing(make_rows(events(), transform, batch_size=2)) as items:
+            for item in items:
+                if isinstance(item, RowsMade):
+                    raise OSError("the writer has ended")
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        write()
 
 
 def test_a_function_is_a_transform() -> None:
@@ -203,10 +211,7 @@ def test_a_function_is_a_transform() -> None:
         calls.append(num_real)
         return 2 * frames
 
-    sink = Sink()
-    with Batcher(Plain(double), batch_size=2) as batcher:
-        batcher.then(lambda: calls.append("at once"))
-        batcher.add(numbered(1, 2, 3), to=sink.take)
-        batcher.flush()
-    assert sink.numbers == [2, 4, 6]
-    assert calls == ["at once", 2, 1]
+    items = make_rows([ClipEnded(B, 0, ""), read(A, 1, 2, 3)], Plain(double), batch_size=2)
+    assert next(items) == ClipEnded(B, 0, "")  # nothing is before it
+    assert [number for item in items for number in numbers_of(item)] == [2, 4, 6]
+    assert calls == [2, 1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,15 +13,16 @@ import torch
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.intake import frame_encoder
-from ldf_video.intake.batches import Batcher
+from ldf_video.intake.batches import RowsMade, make_rows
 from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
+from ldf_video.readers.reading import Clip, FramesRead
 from ldf_video.recipes.encode import encode
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
+from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +48,9 @@ def encoder_of(root: Path, num_lanes: int, *, precision: str = "no") -> FrameEnc
 
 
 def latents(encoder: FrameEncoder, frames: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
-    rows: list[np.ndarray] = []
-    with Batcher(encoder, batch_size=batch_size) as batcher:
-        batcher.add(frames, to=lambda some: rows.append(some.copy()))
-        batcher.flush()
-    return np.concatenate(rows)
+    clip = Clip(Source(Path("clips"), "a", 1, 1), "a", None, Fraction(25), 0, "")
+    items = make_rows([FramesRead(clip, frames, 1.0)], encoder, batch_size=batch_size)
+    return np.concatenate([item.rows.copy() for item in items if isinstance(item, RowsMade)])
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])

@@ -9,24 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from clip_files import barcode, read_barcode, write_clip
+from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 from PIL import Image
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError, UsageError
+from ldf_video.intake import ingest as ingest_room
 from ldf_video.intake.batches import Plain
 from ldf_video.intake.frame_store import store_frames
-from ldf_video.intake.ingest import ALONE, ingest, list_sources
+from ldf_video.intake.ingest import ALONE, ingest, ingest_sources, list_sources
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import (
+    Clip,
+    ClipEnded,
+    Event,
+    FramesRead,
+    SourceEnded,
+    SourceFailed,
+    SourceFound,
+)
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
+from ldf_video.video import arrays
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Found, Source, find_sources, source_digest
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 GEOMETRY = Geometry(32, 32)
@@ -71,6 +84,20 @@ def test_every_frame_comes_whole_whatever_the_batch(
     for seed, (name, length) in enumerate(LENGTHS.items()):
         assert np.array_equal(found[name], make_frames(length, seed=seed))
     assert report == Report(num_sources=4, num_frames=sum(LENGTHS.values()))
+
+
+def test_many_clips_by_several_readers_come_whole(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for n in range(12):
+        numbers = range(20 * n, 20 * n + 5 + n)
+        images = [barcode(k, height=32, width=32) for k in numbers]
+        write_clip(tmp_path / "clips" / f"{n}.mkv", images, **LOSSLESS)
+    report = bring(tmp_path / "clips", tmp_path / "store", workers=3)
+    assert report == Report(num_sources=12, num_frames=sum(5 + n for n in range(12)))
+    found = frames_of(tmp_path / "store")
+    for n in range(12):
+        frames = found[f"{n}.mkv"]
+        assert [read_barcode(frame) for frame in frames] == list(range(20 * n, 20 * n + 5 + n))
 
 
 def test_batches_are_full_and_of_one_shape(clips: Path, tmp_path: Path) -> None:
@@ -120,20 +147,29 @@ def test_a_renamed_source_and_a_copy_cost_no_frame(clips: Path, tmp_path: Path) 
     assert StoreReader(tmp_path / "store").num_clips == 4
 
 
-def test_two_copies_at_once_are_stored_once(tmp_path: Path) -> None:
-    for name in ("x.npy", "y.npy"):
-        write_array(tmp_path / "clips" / name, 3)
-    report = bring(tmp_path / "clips", tmp_path / "store", batch_size=64)
-    assert report.num_frames == 3
-    assert frames_of(tmp_path / "store").keys() == {"x.npy", "y.npy"}
+@pytest.mark.parametrize("workers", [0, 3])
+def test_copies_at_once_are_stored_once(tmp_path: Path, workers: int) -> None:
+    for name in ("a", "b", "c"):
+        write_array(tmp_path / "clips" / f"{name}.npy", 40)
+    report = bring(tmp_path / "clips", tmp_path / "store", batch_size=64, workers=workers)
+    assert report == Report(num_sources=3, num_frames=40)
+    assert frames_of(tmp_path / "store").keys() == {"a.npy", "b.npy", "c.npy"}
     assert StoreReader(tmp_path / "store").num_clips == 1
+    again = bring(tmp_path / "clips", tmp_path / "store")
+    assert again == Report(num_sources=3, num_unchanged=3)
 
 
-def test_a_source_that_is_gone_is_used_no_more(clips: Path, tmp_path: Path) -> None:
-    bring(clips, tmp_path / "store")
-    (clips / "d.npy").unlink()
-    bring(clips, tmp_path / "store")
-    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys() - {"d.npy"}
+def test_copies_of_what_cannot_be_read_are_put_aside_with_it(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / "clips" / name).write_text("no video")
+    for workers in (0, 3):
+        report = bring(tmp_path / "clips", tmp_path / "store", workers=workers, retry=True)
+        assert sorted(name for name, _ in report.quarantined) == ["a.mp4", "b.mp4", "c.mp4"]
+        assert len({reason for _, reason in report.quarantined}) == 1
+        assert len(StoreReader(tmp_path / "store").quarantined()) == 3
+        again = bring(tmp_path / "clips", tmp_path / "store")
+        assert again == Report(num_sources=3, num_unchanged=3)
 
 
 def test_an_array_of_clips_gives_each_its_own(tmp_path: Path) -> None:
@@ -237,6 +273,172 @@ def test_what_was_stopped_goes_on_to_the_same_clips(
         assert np.array_equal(found[name], make_frames(length, seed=seed))
 
 
+# Going on in the middle
+
+
+def on_choice(monkeypatch: pytest.MonkeyPatch, act: Callable[[Sequence[int]], None]) -> None:
+    """Does something when a source has been hashed and its clips are chosen."""
+    kept = ReaderPool.choose
+
+    def choose(self: ReaderPool, first_frames: Sequence[int]) -> None:
+        act(first_frames)
+        kept(self, first_frames)
+
+    monkeypatch.setattr(ReaderPool, "choose", choose)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_long_clip_goes_on_behind_its_last_committed_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    clips, store = tmp_path / "clips", tmp_path / "store"
+    clips.mkdir()
+    frames = [barcode(k % 256, height=32, width=32) for k in range(600)]
+    write_clip(clips / "long.mp4", frames, codec_options={"g": "50", "qp": "0"})
+    bring(clips, tmp_path / "straight")
+    whole = frames_of(tmp_path / "straight")["long.mp4"]
+    assert [read_barcode(frame) for frame in whole] == [k % 256 for k in range(600)]
+    begun: list[int] = []
+    on_choice(monkeypatch, begun.extend)
+    with StoreWriter(store, SPEC) as writer:  # what a killed run had committed
+        writer.append(source_digest(find_sources(clips)[0]), whole[:421], fps=Fraction(25))
+
+    report = bring(clips, store, workers=workers)
+
+    assert begun == [421]
+    assert report == Report(num_sources=1, num_frames=600 - 421)
+    assert frames_of(store)["long.mp4"].tobytes() == whole.tobytes()
+
+
+def test_which_part_has_begun_a_source_is_known_before_it_is_whole(tmp_path: Path) -> None:
+    write_array(tmp_path / "clips" / "a.npy", 40)
+    with StoreWriter(tmp_path / "store", SPEC):  # the first of them makes it
+        pass
+
+    def stop(frames: np.ndarray, num_real: int) -> np.ndarray:
+        raise Stopped
+
+    with (
+        pytest.raises(Stopped),
+        StoreWriter(tmp_path / "store", SPEC, rank=1, num_ranks=2) as writer,
+        Progress("read", unit="frames", quiet=True) as progress,
+    ):
+        ingest_sources(
+            find_sources(tmp_path / "clips"),
+            writer,
+            GEOMETRY,
+            transform=Plain(stop),
+            batch_size=8,
+            progress=progress,
+            workers=0,
+        )
+    with StoreWriter(tmp_path / "store", SPEC, num_ranks=2) as writer:
+        assert writer.owners(["a.npy", "new.mp4"], [1, 1]) == [1, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_is_replaced_behind_its_hash_is_not_taken_for_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    clips, store = tmp_path / "clips", tmp_path / "store"
+    path = write_array(clips / "a.npy", 40)
+    before = path.read_bytes()
+
+    def replace(first_frames: Sequence[int]) -> None:
+        write_array(tmp_path / "new.npy", 40, seed=7)
+        (tmp_path / "new.npy").replace(path)
+
+    with monkeypatch.context() as patch:
+        on_choice(patch, replace)
+        ((name, reason),) = bring(
+            tmp_path / "clips", tmp_path / "store", workers=workers
+        ).quarantined
+    assert name == "a.npy"
+    assert reason == "changed while it was read; run again when it is complete"
+
+    (clips / "b.npy").write_bytes(before)
+    assert bring(clips, store, workers=workers) == Report(num_sources=2, num_frames=80)
+    assert np.array_equal(frames_of(store)["a.npy"], make_frames(40, seed=7))
+    assert np.array_equal(frames_of(store)["b.npy"], make_frames(40))
+
+
+class FakePool:
+    """Two copies of one clip of 20 frames, of which the first is out of reach after 12 frames."""
+
+    frames = np.stack([barcode(k, height=32, width=32) for k in range(20)])
+    num_failures = 1
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> FakePool:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def choose(self, first_frames: list[int]) -> None:
+        (self.first,) = first_frames
+
+    def read(self, sources: list[Source]) -> Iterator[Event]:
+        for source in sources:
+            found = SourceFound(source, "0" * 64, None)
+            yield found
+            clip = Clip(source, found.digest, None, Fraction(25), self.first, "")
+            if self.first >= 0 and FakePool.num_failures:
+                FakePool.num_failures -= 1
+                yield clip
+                yield FramesRead(clip, self.frames[:12], 0.5)
+                yield SourceFailed(
+                    source, "cannot be read: the network is gone", "reach", found, clip
+                )
+                continue
+            if self.first >= 0:
+                yield clip
+                yield FramesRead(clip, self.frames[self.first :], 1.0)
+                yield ClipEnded(clip, 20, "")
+            yield SourceEnded(found)
+
+
+def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / "clips").mkdir(exist_ok=True)
+        (tmp_path / "clips" / name).write_bytes(b"clip")
+    monkeypatch.setattr(ingest_room, "ReaderPool", FakePool)
+    monkeypatch.setattr(FakePool, "num_failures", 1)
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert report.quarantined == [("a", "cannot be read: the network is gone")]
+    assert report.num_frames == 20
+    assert np.array_equal(frames_of(tmp_path / "store")["b"], FakePool.frames)
+    assert [bad.source for bad in StoreReader(tmp_path / "store").quarantined()] == ["a"]
+
+
+def test_rows_of_a_file_that_was_written_over_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_array(tmp_path / "clips" / "a.npy", 40)
+    before = path.read_bytes()
+    kept = arrays._MappedArray.frame
+
+    def frame(self: Any, clip: int, number: int) -> np.ndarray:
+        if number == 5:  # the same file, other bytes: the frames that follow are black
+            path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
+        return kept(self, clip, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays._MappedArray, "frame", frame)
+        ((name, reason),) = bring(tmp_path / "clips", tmp_path / "store").quarantined
+    assert (name, reason) == ("a.npy", "changed while it was read; run again when it is complete")
+    (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert report.num_frames == 80  # both from their beginning
+    assert np.array_equal(frames_of(tmp_path / "store")["b.npy"], make_frames(40))
+    assert not frames_of(tmp_path / "store")["a.npy"].any()
+
+
+# Pictures
+
+
 def _write_walk(folder: Path, numbers: range) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for k in numbers:
@@ -249,29 +451,25 @@ def _numbers_of(store: Path) -> dict[str, list[int]]:
     }
 
 
-def test_a_folder_of_numbered_pictures_is_one_clip(tmp_path: Path) -> None:
-    _write_walk(tmp_path / "clips" / "walk", range(7))
-    Image.fromarray(barcode(99, height=32, width=32)).save(tmp_path / "clips" / "still.png")
-    report = bring(tmp_path / "clips", tmp_path / "store")
-    assert (report.num_sources, report.num_frames) == (2, 8)
-    whole = {"walk/frame_*.png": list(range(7)), "still.png": [99]}
-    assert _numbers_of(tmp_path / "store") == whole
-    assert bring(tmp_path / "clips", tmp_path / "store").num_unchanged == 2
-
-
-def test_a_folder_of_pictures_that_changes_is_read_again(tmp_path: Path) -> None:
-    walk = tmp_path / "clips" / "walk"
+def test_a_folder_of_numbered_pictures_is_one_clip_and_read_again_when_it_changes(
+    tmp_path: Path,
+) -> None:
+    clips, store, walk = tmp_path / "clips", tmp_path / "store", tmp_path / "clips" / "walk"
     _write_walk(walk, range(7))
-    bring(tmp_path / "clips", tmp_path / "store")
+    Image.fromarray(barcode(99, height=32, width=32)).save(clips / "still.png")
+    report = bring(clips, store)
+    assert (report.num_sources, report.num_frames) == (2, 8)
+    assert _numbers_of(store) == {"walk/frame_*.png": list(range(7)), "still.png": [99]}
+    assert bring(clips, store).num_unchanged == 2
     (walk / "frame_006.png").rename(walk / "frame_007.png")  # the same pictures in order
-    report = bring(tmp_path / "clips", tmp_path / "store")
-    assert (report.num_unchanged, report.num_frames) == (0, 0)
+    report = bring(clips, store)
+    assert (report.num_unchanged, report.num_frames) == (1, 0)
     (walk / "frame_003.png").unlink()
-    assert bring(tmp_path / "clips", tmp_path / "store").num_frames == 6
-    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 4, 5, 6]}
+    assert bring(clips, store).num_frames == 6
+    assert _numbers_of(store)["walk/frame_*.png"] == [0, 1, 2, 4, 5, 6]
     _write_walk(walk, range(20, 22))
-    bring(tmp_path / "clips", tmp_path / "store")
-    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 4, 5, 6, 20, 21]}
+    bring(clips, store)
+    assert _numbers_of(store)["walk/frame_*.png"] == [0, 1, 2, 4, 5, 6, 20, 21]
 
 
 def test_a_broken_picture_leaves_those_before_it(tmp_path: Path) -> None:
@@ -365,6 +563,7 @@ def test_clips_that_are_gone_are_said_and_come_back(clips: Path, tmp_path: Path)
         "no more; put back, they cost no encoding"
     )
     assert bring(clips, tmp_path / "store").num_gone == 0
+    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys() - {"b.npy", "d.npy"}
     for name in ("b.npy", "d.npy"):
         (tmp_path / name).rename(clips / name)
     assert bring(clips, tmp_path / "store").num_frames == 0

@@ -50,8 +50,8 @@ from pathlib import Path
 from ldf_video.intake import ray_engine
 
 class KilledActor(ray_engine.EncodeActor):
-    def take(self, sources):
-        done = super().take(sources)
+    def encode(self, sources):
+        done = super().encode(sources)
         mark = Path(os.environ["KILL"])
         if self._index == 1 and not mark.exists():
             mark.touch()
@@ -79,10 +79,10 @@ class FailingActor(ray_engine.EncodeActor):
         raise LdfError("the constructor failed")
 
 class DyingActor(ray_engine.EncodeActor):
-    def take(self, sources):
+    def encode(self, sources):
         if any(source.name == "3.npy" for source in sources):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().take(sources)
+        return super().encode(sources)
 
 def run(actor, **changes):
     ray_engine.EncodeActor = actor

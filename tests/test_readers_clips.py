@@ -50,8 +50,6 @@ def spoil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spoil:
         seconds = 1 if fault in ("hang", "stop") else 60
         for key, value in (("command", command), ("stall_seconds", seconds)):
             monkeypatch.setitem(ReaderPool.__init__.__kwdefaults__, key, value)
-        monkeypatch.setattr(clips, "COMMAND", command)
-        monkeypatch.setattr(clips, "STALL_SECONDS", seconds)
 
     return spoil
 

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import bad_reader
@@ -18,21 +18,22 @@ from bad_reader import is_alive, process_ids
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.readers.pool import (
-    ClipBegun,
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import (
+    Clip,
     ClipEnded,
     Event,
     FramesRead,
-    ReaderPool,
     SourceEnded,
     SourceFailed,
+    SourceFound,
 )
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import find_sources, source_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ldf_video.video.sources import Source
 
@@ -40,46 +41,62 @@ SIZE = Geometry(48, 64)
 NUM_FRAMES = 100
 
 
-def from_start(source: Source, digest: str, num_clips: int | None) -> list[int]:
-    return [0] * (1 if num_clips is None else num_clips)
+def source_of(event: Event) -> Source:
+    if isinstance(event, FramesRead | ClipEnded):
+        return event.clip.source
+    return event.found.source if isinstance(event, SourceEnded) else event.source
 
 
 class Heard:
-    """Events, with the frames read as barcodes before the next event."""
+    """Events of sources, with the frames read as barcodes before the next event.
 
-    def __init__(self, events: Iterable[Event | None]) -> None:
+    Of sources in `firsts` the clips chosen are those that it names.
+    """
+
+    def __init__(
+        self,
+        pool: ReaderPool,
+        sources: Sequence[Source],
+        firsts: Mapping[str, list[int]] = MappingProxyType({}),
+    ) -> None:
         self.events: list[Event] = []
         self.num_nothing = 0
         self.numbers: dict[tuple[str, int | None], list[int]] = {}
-        for event in events:
+        for event in pool.read(sources):
             if event is None:
                 self.num_nothing += 1
                 continue
             self.events.append(event)
             if isinstance(event, FramesRead):
-                numbers = self.numbers.setdefault((event.source.name, event.index), [])
+                numbers = self.numbers.setdefault((event.clip.source.name, event.clip.index), [])
                 numbers += [read_barcode(frame) for frame in event.frames]
+            if isinstance(event, SourceFound) and event.source.name in firsts:
+                pool.choose(firsts[event.source.name])
 
     def of(self, name: str) -> list[Event]:
-        """The events of one source, without its frames."""
-        found = [event for event in self.events if event.source.name == name]
-        return [event for event in found if not isinstance(event, FramesRead)]
+        """The events of one source once it was found, without its frames."""
+        found = [event for event in self.events if source_of(event).name == name]
+        return [event for event in found if not isinstance(event, FramesRead | SourceFound)]
 
-    def assert_whole(self, name: str, num_frames: int = NUM_FRAMES) -> None:
-        begun, ended, source_ended = self.of(name)
-        assert isinstance(begun, ClipBegun)
-        assert isinstance(ended, ClipEnded)
+    def assert_ended(self, name: str, num_frames: int = NUM_FRAMES, damage: str = "") -> None:
+        clip, ended, source_ended = self.of(name)
+        assert isinstance(clip, Clip)
+        assert ended == ClipEnded(clip, num_frames, damage)
         assert isinstance(source_ended, SourceEnded)
-        assert ended.damage == ""
         assert self.numbers[name, None] == list(range(num_frames))
+
+    def assert_whole(self, name: str) -> None:
+        self.assert_ended(name)
+
+    def assert_failed(self, source: Source, reason: str) -> None:
+        failed = self.of(source.name)[-1]
+        assert isinstance(failed, SourceFailed)
+        assert (failed.reason, failed.fault) == (reason, "content")
+        assert failed.found == SourceFound(source, source_digest(source), None)
+        assert (source.name, None) not in self.numbers
 
     def assert_salvaged(self, name: str, num_frames: int, reason: str) -> None:
-        begun, ended, source_ended = self.of(name)
-        assert isinstance(begun, ClipBegun)
-        assert isinstance(ended, ClipEnded)
-        assert isinstance(source_ended, SourceEnded)
-        assert self.numbers[name, None] == list(range(num_frames))
-        assert ended.damage == f"damaged after {num_frames} frames: {reason}"
+        self.assert_ended(name, num_frames, f"damaged after {num_frames} frames: {reason}")
 
 
 @pytest.fixture
@@ -113,17 +130,14 @@ def array_source(path: Path, num_frames: int) -> Source:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None:
     with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        heard = Heard(pool.read(three, from_start))
-        assert list(pool.read([], from_start)) == []
+        heard = Heard(pool, three)
+        assert list(pool.read([])) == []
     for source in three:
         heard.assert_whole(source.name)
-        begun, ended, source_ended = heard.of(source.name)
-        digest = source_digest(source)
-        assert begun == ClipBegun(source, digest, None, 25, 0, "")
-        assert (ended, source_ended) == (
-            ClipEnded(source, None, ""),
-            SourceEnded(source, digest, None),
-        )
+        found = SourceFound(source, source_digest(source), None)
+        clip = Clip(source, found.digest, None, 25, 0, "")
+        assert heard.of(source.name) == [clip, ClipEnded(clip, NUM_FRAMES, ""), SourceEnded(found)]
+        assert found in heard.events
     positions = [e.position for e in heard.events if isinstance(e, FramesRead)]
     assert 0 < min(positions) < max(positions) <= 1
 
@@ -131,66 +145,53 @@ def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_sources_are_begun_in_the_order_given(three: list[Source], num_workers: int) -> None:
     with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        heard = Heard(pool.read(three[::-1], from_start))
-    begun = [event.source.name for event in heard.events if isinstance(event, ClipBegun)]
+        heard = Heard(pool, three[::-1])
+    begun = [event.source.name for event in heard.events if isinstance(event, Clip)]
     assert begun == ["c.mkv", "b.mkv", "a.mkv"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_pool_reads_again_and_from_where_the_plan_says(
-    three: list[Source], num_workers: int
-) -> None:
-    firsts = {"a.mkv": 97, "b.mkv": SKIP, "c.mkv": NUM_FRAMES}
+def test_a_pool_reads_again_and_what_is_chosen(three: list[Source], num_workers: int) -> None:
+    firsts = {"a.mkv": [97], "b.mkv": [SKIP], "c.mkv": [NUM_FRAMES]}
     with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        Heard(pool.read(three, from_start))
-        heard = Heard(pool.read(three, lambda source, *_: [firsts[source.name]]))
+        Heard(pool, three)
+        heard = Heard(pool, three, firsts)
     assert heard.numbers == {("a.mkv", None): [97, 98, 99]}
-    assert [type(event) for event in heard.of("a.mkv")] == [ClipBegun, ClipEnded, SourceEnded]
-    assert heard.of("b.mkv") == [SourceEnded(three[1], source_digest(three[1]), None)]
-    begun, ended, source_ended = heard.of("c.mkv")  # has fewer frames: gives none
-    assert isinstance(begun, ClipBegun)
-    assert begun.first_frame == NUM_FRAMES
-    assert ended == ClipEnded(three[2], None, "")
+    assert [type(event) for event in heard.of("a.mkv")] == [Clip, ClipEnded, SourceEnded]
+    skipped = SourceFound(three[1], source_digest(three[1]), None)
+    assert heard.of("b.mkv") == [SourceEnded(skipped)]
+    clip, ended, source_ended = heard.of("c.mkv")  # has fewer frames: gives none
+    assert isinstance(clip, Clip)
+    assert clip.first_frame == NUM_FRAMES
+    assert ended == ClipEnded(clip, NUM_FRAMES, "")
     assert isinstance(source_ended, SourceEnded)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_array_gives_the_clips_that_are_wanted(tmp_path: Path, num_workers: int) -> None:
+def test_an_array_gives_the_clips_that_are_chosen(tmp_path: Path, num_workers: int) -> None:
     clips = [[barcode(20 * clip + frame) for frame in range(5)] for clip in range(6)]
     np.save(tmp_path / "a.npy", np.array(clips))
     (source,) = find_sources(tmp_path)
-    asked = []
-
-    def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
-        asked.append((source, digest, num_clips))
-        return [SKIP, 0, SKIP, 3, 9, SKIP]
-
     with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        heard = Heard(pool.read([source], plan))
-    assert asked == [(source, source_digest(source), 6)]
+        heard = Heard(pool, [source], {"a.npy": [SKIP, 0, SKIP, 3, 9, SKIP]})
     assert heard.numbers == {("a.npy", 1): [20, 21, 22, 23, 24], ("a.npy", 3): [63, 64]}
-    assert [
-        (type(event), getattr(event, "index", None), getattr(event, "first_frame", None))
-        for event in heard.of("a.npy")
-    ] == [
-        (ClipBegun, 1, 0),
-        (ClipEnded, 1, None),
-        (ClipBegun, 3, 3),
-        (ClipEnded, 3, None),
-        (ClipBegun, 4, 9),
-        (ClipEnded, 4, None),
-        (SourceEnded, None, None),
-    ]
-    assert heard.events[-1] == SourceEnded(source, source_digest(source), 6)
+    found = SourceFound(source, source_digest(source), 6)
+    assert found.clip_ids() == [f"{found.digest}#{index}" for index in range(6)]
+    expected: list[Event] = [found]
+    for index, first_frame, num_frames in ((1, 0, 5), (3, 3, 5), (4, 9, 9)):
+        clip = Clip(source, f"{found.digest}#{index}", index, 25, first_frame, "")
+        expected += [clip, ClipEnded(clip, num_frames, "")]
+    events = [event for event in heard.events if not isinstance(event, FramesRead)]
+    assert events == [*expected, SourceEnded(found)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_plan_must_fit_the_source(three: list[Source], num_workers: int) -> None:
+def test_a_choice_must_fit_the_source(three: list[Source], num_workers: int) -> None:
     with (
         ReaderPool(SIZE, num_workers=num_workers) as pool,
-        pytest.raises(ValueError, match="a plan of 2 clips, expected 1"),
+        pytest.raises(ValueError, match="first frames of 2 clips, expected 1"),
     ):
-        Heard(pool.read(three, lambda *_: [0, 0]))
+        Heard(pool, three, {"a.mkv": [0, 0]})
 
 
 def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
@@ -202,9 +203,9 @@ def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
         path.rename(tmp_path / name)
     sources = find_sources(tmp_path)
     with ReaderPool(SIZE, num_workers=1) as pool:
-        heard = Heard(pool.read(sources, from_start))
+        heard = Heard(pool, sources)
     assert heard.numbers == {(name, None): [7] for name in names}
-    assert {event.source for event in heard.events} == set(sources)
+    assert set(map(source_of, heard.events)) == set(sources)
 
 
 def test_what_cannot_be_read_fails_with_its_reason(tmp_path: Path, three: list[Source]) -> None:
@@ -213,13 +214,11 @@ def test_what_cannot_be_read_fails_with_its_reason(tmp_path: Path, three: list[S
     gone, text = find_sources(tmp_path)
     (tmp_path / "gone.mp4").unlink()
     with ReaderPool(SIZE, num_workers=1) as pool:
-        heard = Heard(pool.read([gone, text, three[0]], from_start))
-    assert heard.of("gone.mp4") == [
-        SourceFailed(gone, None, "cannot be read: No such file or directory")
-    ]
+        heard = Heard(pool, [gone, text, three[0]])
+    assert heard.of("gone.mp4") == [SourceFailed(gone, "cannot be read: No such file or directory")]
     (failed,) = heard.of("text.mp4")
     assert isinstance(failed, SourceFailed)
-    assert failed.digest == source_digest(text)
+    assert failed.found == SourceFound(text, source_digest(text), None)
     assert failed.reason.startswith("not a video: ")
     heard.assert_whole("a.mkv")
 
@@ -228,7 +227,7 @@ def test_a_truncated_clip_ends_with_its_damage(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", [barcode(k) for k in range(60)], **LOSSLESS)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with ReaderPool(SIZE, num_workers=1) as pool:
-        heard = Heard(pool.read(find_sources(tmp_path), from_start))
+        heard = Heard(pool, find_sources(tmp_path))
     numbers = heard.numbers["a.mkv", None]
     assert numbers == list(range(len(numbers)))
     assert 20 < len(numbers) < 60
@@ -247,7 +246,7 @@ def test_no_more_readers_than_work(
 ) -> None:
     command = bad_reader.command(notes)
     with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
-        heard = Heard(pool.read(three[:num_sources], from_start))
+        heard = Heard(pool, three[:num_sources])
     for source in three[:num_sources]:
         heard.assert_whole(source.name)
     assert len(process_ids(notes)) <= min(num_sources, num_workers)
@@ -258,7 +257,7 @@ def test_without_workers_there_is_no_process(
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
     with ReaderPool(SIZE, num_workers=0) as pool:
-        Heard(pool.read(three, from_start)).assert_whole("b.mkv")
+        Heard(pool, three).assert_whole("b.mkv")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -271,9 +270,9 @@ def test_nothing_is_left_of_a_pool(three: list[Source], notes: Path, num_workers
         command = ()
     before = descriptors()
     with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
-        Heard(pool.read(three, from_start))
+        Heard(pool, three)
     with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
-        for event in pool.read(three, from_start):
+        for event in pool.read(three):
             if isinstance(event, FramesRead):
                 break  # in the middle
     assert descriptors() == before
@@ -287,14 +286,11 @@ def test_nothing_is_left_of_a_pool(three: list[Source], notes: Path, num_workers
 
 def test_a_source_left_in_the_middle_does_not_come_in_the_next_call(three: list[Source]) -> None:
     with ReaderPool(SIZE, num_workers=1) as pool:
-        for event in pool.read(three, from_start):
+        for event in pool.read(three):
             if isinstance(event, FramesRead):
                 break
-        heard = Heard(pool.read(three[1:], from_start))
-    assert [source.name for source in dict.fromkeys(e.source for e in heard.events)] == [
-        "b.mkv",
-        "c.mkv",
-    ]
+        heard = Heard(pool, three[1:])
+    assert {source_of(event).name for event in heard.events} == {"b.mkv", "c.mkv"}
     heard.assert_whole("b.mkv")
 
 
@@ -318,7 +314,7 @@ def test_a_clip_that_kills_its_reader_twice_is_kept_up_to_there(
     three: list[Source], notes: Path, fault: str, how: str
 ) -> None:
     with faulty_pool(notes, fault) as pool:
-        heard = Heard(pool.read(three, from_start))
+        heard = Heard(pool, three)
     heard.assert_salvaged("b.mkv", 20, f"the decoder crashed ({how})")
     heard.assert_whole("a.mkv")
     heard.assert_whole("c.mkv")
@@ -327,26 +323,18 @@ def test_a_clip_that_kills_its_reader_twice_is_kept_up_to_there(
 
 def test_a_clip_that_kills_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
     with faulty_pool(notes, "die", frame=0) as pool:
-        heard = Heard(pool.read(three, from_start))
-    failed = SourceFailed(three[1], source_digest(three[1]), "the decoder crashed (signal 11)")
-    assert heard.of("b.mkv")[-1] == failed
-    assert ("b.mkv", None) not in heard.numbers
+        heard = Heard(pool, three)
+    heard.assert_failed(three[1], "the decoder crashed (signal 11)")
     heard.assert_whole("a.mkv")
     heard.assert_whole("c.mkv")
 
 
 def test_a_crash_that_does_not_come_again_costs_nothing(three: list[Source], notes: Path) -> None:
-    asked: Counter[str] = Counter()
-
-    def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
-        asked[source.name] += 1
-        return [0]
-
     with faulty_pool(notes, "once-die", frame=77) as pool:
-        heard = Heard(pool.read(three, plan))
+        heard = Heard(pool, three)
     for source in three:
         heard.assert_whole(source.name)
-    assert asked == {"a.mkv": 1, "b.mkv": 1, "c.mkv": 1}
+    assert sum(isinstance(event, SourceFound) for event in heard.events) == 3
     assert (notes / "done").exists()
 
 
@@ -354,11 +342,12 @@ def test_a_clip_of_which_frames_are_known_is_kept_where_it_kills_at_its_first(
     three: list[Source], notes: Path
 ) -> None:
     with faulty_pool(notes, "die", frame=30) as pool:
-        heard = Heard(pool.read([three[1]], lambda *_: [30]))
-    assert [event for event in heard.of("b.mkv") if not isinstance(event, ClipBegun)] == [
-        ClipEnded(three[1], None, "damaged after 30 frames: the decoder crashed (signal 11)"),
-        SourceEnded(three[1], source_digest(three[1]), None),
-    ]
+        heard = Heard(pool, [three[1]], {"b.mkv": [30]})
+    *clips, ended, source_ended = heard.of("b.mkv")
+    assert isinstance(ended, ClipEnded)
+    assert ended.damage == "damaged after 30 frames: the decoder crashed (signal 11)"
+    assert isinstance(source_ended, SourceEnded)
+    assert len(clips) == 1
 
 
 def test_a_reader_killed_from_outside_loses_and_doubles_no_frame(
@@ -368,8 +357,8 @@ def test_a_reader_killed_from_outside_loses_and_doubles_no_frame(
     numbers, num_killed, begun = [], 0, 0
     pool = ReaderPool(SIZE, num_workers=1, command=bad_reader.command(notes))
     with pool:
-        for event in pool.read([source], from_start):
-            begun += isinstance(event, ClipBegun)
+        for event in pool.read([source]):
+            begun += isinstance(event, Clip)
             if isinstance(event, FramesRead):
                 numbers += [read_barcode(frame) for frame in event.frames]
                 if len(numbers) > 700 and num_killed == 0:
@@ -389,7 +378,7 @@ def test_a_clip_that_hangs_its_reader_is_kept_up_to_there(
     three: list[Source], notes: Path, fault: str
 ) -> None:
     with faulty_pool(notes, fault, frame=45) as pool:
-        heard = Heard(pool.read(three, from_start))
+        heard = Heard(pool, three)
     heard.assert_salvaged("b.mkv", 45, "the decoder hung for 2 s")
     assert heard.num_nothing >= 4  # twice a second there is a chance to do something else
     heard.assert_whole("a.mkv")
@@ -399,15 +388,14 @@ def test_a_clip_that_hangs_its_reader_is_kept_up_to_there(
 
 def test_a_clip_that_hangs_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
     with faulty_pool(notes, "hang", frame=0) as pool:
-        heard = Heard(pool.read(three[1:], from_start))
-    digest = source_digest(three[1])
-    assert heard.of("b.mkv")[-1] == SourceFailed(three[1], digest, "the decoder hung for 2 s")
+        heard = Heard(pool, three[1:])
+    heard.assert_failed(three[1], "the decoder hung for 2 s")
     heard.assert_whole("c.mkv")
 
 
 def test_a_reader_at_long_work_does_not_hang(three: list[Source], notes: Path) -> None:
     with faulty_pool(notes, "work", frame=45) as pool:  # 3 s
-        heard = Heard(pool.read([three[1]], from_start))
+        heard = Heard(pool, [three[1]])
     heard.assert_whole("b.mkv")
     assert len(process_ids(notes)) == 1
 
@@ -419,7 +407,7 @@ def test_a_slow_consumer_is_waited_for_and_memory_stays_bounded(
     command = bad_reader.command(notes, "count")
     num_read = 0
     with ReaderPool(SIZE, num_workers=1, stall_seconds=1, command=command) as pool:
-        for event in pool.read([source], from_start):
+        for event in pool.read([source]):
             if isinstance(event, FramesRead):
                 if num_read == 0:
                     time.sleep(3)
@@ -446,7 +434,7 @@ def test_an_exception_costs_its_clip_alone(
     three: list[Source], notes: Path, fault: str, reason: str
 ) -> None:
     with faulty_pool(notes, fault, frame=40) as pool:
-        heard = Heard(pool.read(three, from_start))
+        heard = Heard(pool, three)
     heard.assert_salvaged("b.mkv", 40, reason)
     heard.assert_whole("a.mkv")
     heard.assert_whole("c.mkv")
@@ -455,18 +443,14 @@ def test_an_exception_costs_its_clip_alone(
 
 def test_an_exception_before_the_first_frame_is_a_failure(three: list[Source], notes: Path) -> None:
     with faulty_pool(notes, "raise", frame=0) as pool:
-        heard = Heard(pool.read(three, from_start))
-    reason = "the reader failed: TypeError: a fault of two lines"
-    assert heard.of("b.mkv")[-1] == SourceFailed(three[1], source_digest(three[1]), reason)
+        heard = Heard(pool, three)
+    heard.assert_failed(three[1], "the reader failed: TypeError: a fault of two lines")
 
 
 def test_damage_within_a_clip_is_what_the_reader_says(three: list[Source], notes: Path) -> None:
     with faulty_pool(notes, "truncated", frame=40) as pool:
-        heard = Heard(pool.read(three, from_start))
-    _, ended, source_ended = heard.of("b.mkv")
-    assert ended == ClipEnded(three[1], None, "damaged after a while: bits")
-    assert isinstance(source_ended, SourceEnded)
-    assert heard.numbers["b.mkv", None] == list(range(40))
+        heard = Heard(pool, three)
+    heard.assert_ended("b.mkv", 40, "damaged after a while: bits")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +467,7 @@ def test_readers_that_do_not_start_are_an_error(
         ReaderPool(SIZE, num_workers=2, command=command) as pool,
         pytest.raises(LdfError, match=reason),
     ):
-        Heard(pool.read(three, from_start))
+        Heard(pool, three)
 
 
 def test_modules_of_the_current_directory_are_not_taken(
@@ -493,7 +477,7 @@ def test_modules_of_the_current_directory_are_not_taken(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     with ReaderPool(SIZE, num_workers=1) as pool:
-        Heard(pool.read(three, from_start)).assert_whole("a.mkv")
+        Heard(pool, three).assert_whole("a.mkv")
 
 
 def test_a_reader_of_videos_must_exist() -> None:
@@ -509,21 +493,22 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import bad_reader
 from ldf_video.video.geometry import Geometry
-from ldf_video.readers.pool import ClipEnded, FramesRead, ReaderPool
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import ClipEnded, FramesRead
 from ldf_video.video.sources import find_sources
 
 command = bad_reader.command(Path({notes!r}), {fault!r}, "*", 20)
 try:
     with ReaderPool(Geometry(48, 64), num_workers=2, command=command) as pool:
         begun = set()
-        for event in pool.read(find_sources(Path({clips!r})), lambda *_: [0]):
+        for event in pool.read(find_sources(Path({clips!r}))):
             if isinstance(event, FramesRead):
-                begun.add(event.source.name)
+                begun.add(event.clip.source.name)
                 if len(begun) == 2:  # at once, so two readers are in the middle
                     print("begun", flush=True)
                     {then}
             elif isinstance(event, ClipEnded):
-                begun.discard(event.source.name)
+                begun.discard(event.clip.source.name)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ldf_video.readers.events import ClipBegun, ClipEnded, SourceEnded, SourceFailed
-from ldf_video.readers.reading import Reading
+from ldf_video.readers.reading import (
+    Clip,
+    ClipEnded,
+    Reading,
+    SourceEnded,
+    SourceFailed,
+    SourceFound,
+)
 from ldf_video.readers.wire import Message, WireError
 from ldf_video.video.files import RemotePath
 from ldf_video.video.geometry import Geometry
@@ -20,12 +26,14 @@ from ldf_video.video.sources import Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ldf_video.readers.events import Event
+    from ldf_video.readers.reading import Event
 
 SIZE = Geometry(2, 3)
 SOURCE = Source(Path("clips"), "a.npy", 10, 20)
 DIGEST = "0123456789abcdef" * 4
 LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4, "stamp": "now"}
+FOUND = SourceFound(SOURCE, DIGEST, 4)
+OPEN = Clip(SOURCE, f"{DIGEST}#1", 1, Fraction(30000, 1001), 5, "")
 CLIP = {
     "is": "clip",
     "index": 1,
@@ -39,65 +47,60 @@ PIXELS = bytes(range(36))
 
 
 def hear(reading: Reading, header: dict[str, Any], payload: bytes = b"") -> Sequence[Event]:
-    return reading.hear(Message(header, memoryview(payload)))
+    return reading.on_message(Message(header, memoryview(payload)))
 
 
-def plan(source: Source, digest: str, num_clips: int | None) -> list[int]:
-    assert (source, digest, num_clips) == (SOURCE, DIGEST, 4)
-    return [SKIP, 5, SKIP, 0]
-
-
-def looked_at() -> Reading:
-    reading = Reading(SOURCE, SIZE)
+def opened(source: Source = SOURCE) -> Reading:
+    reading = Reading(source, SIZE)
     hear(reading, LOOKED)
+    reading.choose([SKIP, 5, SKIP, 0])
+    reading.next_command()
     return reading
 
 
-def opened() -> Reading:
-    reading = looked_at()
-    reading.command(plan)
-    return reading
-
-
-def begun() -> Reading:
-    reading = opened()
+def begun(source: Source = SOURCE) -> Reading:
+    reading = opened(source)
     hear(reading, CLIP)
     return reading
 
 
 def test_commands_follow_from_what_is_known() -> None:
     reading = Reading(SOURCE, SIZE)
-    assert reading.command(plan) == {"do": "look", "source": SOURCE.to_json()}
-    assert hear(reading, LOOKED) == []
-    assert reading.command(plan) == {
+    assert reading.next_command() == {"do": "look", "source": SOURCE.to_json()}
+    assert hear(reading, LOOKED) == [FOUND]
+    expected = {
         "do": "open",
         "source": SOURCE.to_json(),
         "stamp": "now",
-        "first_frames": [SKIP, 5, SKIP, 0],
+        "first_frames": [0, 0, 0, 0],
         "threads": 0,
         "careful": False,
     }
+    assert reading.next_command() == expected
+    reading.choose([SKIP, 5, SKIP, 0])
+    assert reading.next_command() == expected | {"first_frames": [SKIP, 5, SKIP, 0]}
 
 
 def test_nothing_is_to_be_done_where_no_clip_is_wanted() -> None:
-    reading = looked_at()
-    assert reading.command(lambda *_: [SKIP] * 4) is None
-    assert reading.end() == SourceEnded(SOURCE, DIGEST, 4)
+    reading = opened()
+    reading.choose([SKIP] * 4)
+    assert reading.next_command() is None
+    assert reading.end() == SourceEnded(FOUND)
     assert reading.is_over
 
 
-def test_words_become_events() -> None:
+def test_messages_become_events() -> None:
     reading = opened()
-    assert hear(reading, CLIP) == [ClipBegun(SOURCE, DIGEST, 1, Fraction(30000, 1001), 5, "")]
+    assert hear(reading, CLIP) == [OPEN]
     (read,) = hear(reading, FRAMES, PIXELS)
-    assert (read.source, read.index, read.position) == (SOURCE, 1, 0.5)  # type: ignore[union-attr]
+    assert (read.clip, read.position) == (OPEN, 0.5)  # type: ignore[union-attr]
     expected = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
     assert np.array_equal(read.frames, expected)  # type: ignore[union-attr]
-    assert hear(reading, {"is": "clip_end", "damage": "bits"}) == [ClipEnded(SOURCE, 1, "bits")]
+    assert hear(reading, {"is": "clip_end", "damage": "bits"}) == [ClipEnded(OPEN, 7, "bits")]
     assert not reading.is_over
-    hear(reading, CLIP | {"index": 3, "first_frame": 0})
-    assert hear(reading, CLIP_END) == [ClipEnded(SOURCE, 3, "")]
-    assert hear(reading, {"is": "source_end"}) == [SourceEnded(SOURCE, DIGEST, 4)]
+    (last,) = hear(reading, CLIP | {"index": 3, "first_frame": 0})
+    assert hear(reading, CLIP_END) == [ClipEnded(last, 0, "")]  # type: ignore[arg-type]
+    assert hear(reading, {"is": "source_end"}) == [SourceEnded(FOUND)]
     assert reading.is_over
 
 
@@ -105,37 +108,26 @@ def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
     reading = begun()
     hear(reading, FRAMES, PIXELS)
     reading.begin_second_try()
-    command = reading.command(plan)
+    command = reading.next_command()
     assert command is not None
     assert command["first_frames"] == [SKIP, 7, SKIP, 0]
     assert (command["threads"], command["careful"]) == (1, True)
-    assert hear(reading, CLIP | {"first_frame": 7}) == []  # it has begun already
+    assert hear(reading, CLIP | {"first_frame": 7}) == []  # it is open already
     hear(reading, CLIP_END)
     reading.begin_second_try()
-    command = reading.command(plan)
+    command = reading.next_command()
     assert command is not None
     assert command["first_frames"] == [SKIP, SKIP, SKIP, 0]
 
 
-def test_a_clip_that_had_begun_ends_where_it_came() -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
-    assert reading.break_off("it hung") == [
-        ClipEnded(SOURCE, 1, "damaged after 7 frames: it hung"),
-        SourceEnded(SOURCE, DIGEST, 4),
-    ]
-    assert reading.is_over
-
-
 def test_what_had_no_frame_fails() -> None:
-    assert Reading(SOURCE, SIZE).break_off("why") == [SourceFailed(SOURCE, None, "why")]
-    assert looked_at().break_off("why") == [SourceFailed(SOURCE, DIGEST, "why")]
-    assert opened().break_off("why") == [SourceFailed(SOURCE, DIGEST, "why")]
+    assert Reading(SOURCE, SIZE).salvage("why") == [SourceFailed(SOURCE, "why")]
+    assert opened().salvage("why") == [SourceFailed(SOURCE, "why", found=FOUND)]
     reading = begun()
     hear(reading, CLIP_END)
-    hear(reading, CLIP | {"index": 3, "first_frame": 0})
+    (clip,) = hear(reading, CLIP | {"index": 3, "first_frame": 0})
     failed = {"is": "failed", "reason": "why", "fault": "content"}
-    assert hear(reading, failed) == [SourceFailed(SOURCE, DIGEST, "why")]
+    assert hear(reading, failed) == [SourceFailed(SOURCE, "why", "content", FOUND, clip)]  # type: ignore[arg-type]
     assert reading.is_over
 
 
@@ -145,29 +137,22 @@ def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(fault: Any) -> Non
     hear(reading, FRAMES, PIXELS)
     events = hear(reading, {"is": "failed", "reason": "why", "fault": fault})
     if fault == "content":
-        assert events == [
-            ClipEnded(SOURCE, 1, "damaged after 7 frames: why"),
-            SourceEnded(SOURCE, DIGEST, 4),
-        ]
+        assert events == [ClipEnded(OPEN, 7, "damaged after 7 frames: why"), SourceEnded(FOUND)]
     else:
-        assert events == [SourceFailed(SOURCE, DIGEST, "why", fault)]
+        assert events == [SourceFailed(SOURCE, "why", fault, FOUND, OPEN)]
     assert reading.is_over
 
 
-def test_where_the_network_may_hang_nothing_is_said_of_the_clip() -> None:
+def test_where_the_network_may_hang_nothing_is_known_of_the_clip() -> None:
     reading = begun()
     hear(reading, FRAMES, PIXELS)
-    assert reading.hang(60.0) == [
-        ClipEnded(SOURCE, 1, "damaged after 7 frames: the decoder hung for 60 s"),
-        SourceEnded(SOURCE, DIGEST, 4),
-    ]
-    far = Source(RemotePath("memory://clips"), "a.npy", 10, 20)
-    reading = Reading(far, SIZE)
-    hear(reading, LOOKED)
-    reading.command(lambda *_: [SKIP, 5, SKIP, 0])
-    hear(reading, CLIP)
+    damage = "damaged after 7 frames: the decoder hung for 60 s"
+    assert reading.on_hang(60.0) == [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
+    reading = begun(Source(RemotePath("memory://clips"), "a.npy", 10, 20))
     hear(reading, FRAMES, PIXELS)
-    assert reading.hang(60.0) == [SourceFailed(far, DIGEST, "no answer for 60 s", fault="reach")]
+    (failed,) = reading.on_hang(60.0)
+    assert isinstance(failed, SourceFailed)
+    assert (failed.reason, failed.fault) == ("no answer for 60 s", "reach")
     assert reading.is_over
 
 
@@ -253,7 +238,6 @@ def test_a_large_array_is_not_looked_through_at_every_word() -> None:
     num_clips = 50_000
     reading = Reading(SOURCE, SIZE)
     hear(reading, LOOKED | {"num_clips": num_clips})
-    reading.command(lambda *_: [0] * num_clips)
     looked = 0
 
     class Counted(list[int]):
@@ -262,7 +246,7 @@ def test_a_large_array_is_not_looked_through_at_every_word() -> None:
             looked += 1
             return super().__getitem__(index)
 
-    reading._first_frames = Counted(reading._first_frames or [])
+    reading._first_frames = Counted(reading._first_frames)
     for index in range(num_clips):
         hear(reading, CLIP | {"index": index, "first_frame": 0})
         hear(reading, CLIP_END)

@@ -18,7 +18,8 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from PIL import Image
 
 from ldf_video.errors import LdfError, ReadError, UsageError
-from ldf_video.readers.pool import FramesRead, ReaderPool, SourceEnded
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import FramesRead, SourceEnded
 from ldf_video.video.files import (
     BLOCK_BYTES,
     RemoteError,
@@ -378,11 +379,11 @@ def test_readers_open_urls_in_their_own_processes(tmp_path: Path) -> None:
     frames: dict[str, bytes] = {source.name: b"" for source in remote}
     digests = {}
     with ReaderPool(NATIVE, num_workers=1) as pool:
-        for event in pool.read(remote, lambda source, digest, count: [0] * (count or 1)):
+        for event in pool.read(remote):
             if isinstance(event, FramesRead):
-                frames[event.source.name] += event.frames.tobytes()
+                frames[event.clip.source.name] += event.frames.tobytes()
             elif isinstance(event, SourceEnded):
-                digests[event.source.name] = event.digest
+                digests[event.found.source.name] = event.found.digest
     assert digests == {source.name: source_digest(source) for source in local}
     for source in local:
         assert frames[source.name] == b"".join(image for _, image in _frames(source))

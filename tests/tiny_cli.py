@@ -75,9 +75,9 @@ def signal_after(number: int, count: int) -> None:
 
         return call
 
-    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> None:
-            function(*arguments)
+    def counted(deliver: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        def call(*arguments: Any) -> Iterator[Any]:
+            yield from deliver(*arguments)
             stored.release()
 
         return call
@@ -86,9 +86,9 @@ def signal_after(number: int, count: int) -> None:
         for _ in range(count):
             stored.acquire()
 
-    encoder, batcher, average = frame_encoder.FrameEncoder, batches.Batcher, optim.Average
+    encoder, batcher, average = frame_encoder.FrameEncoder, batches._Batcher, optim.Average
     encoder.__call__ = when_due(encoder.__call__, wait=all_before)  # type: ignore[method-assign]
-    batcher._deliver = noted(batcher._deliver)  # type: ignore[method-assign]
+    batcher._deliver = counted(batcher._deliver)  # type: ignore[method-assign]
     average.update = when_due(average.update, wait=lambda: None)  # type: ignore[method-assign]
     frame_encoder._choose_lanes = lambda device: 1
     batches.FLUSH_SECONDS = math.inf

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.errors import LdfError
+from ldf_video.readers.reading import Clip, Event, FramesRead
 
-Frames = npt.NDArray[np.uint8]
-Rows = npt.NDArray[Any]
-Sink = Callable[[Rows], None]
-"""Where rows of one clip go, in the order of its frames."""
+Frames: TypeAlias = npt.NDArray[np.uint8]
+Rows: TypeAlias = npt.NDArray[Any]
 
 FLUSH_SECONDS = 1.0
 """How long frames wait for a batch to fill: a kill must not lose much where reading is slow."""
@@ -66,25 +62,87 @@ class Plain:
         return self.function(frames, num_real)
 
 
+@dataclass(frozen=True)
+class RowsMade:
+    """The next rows of a clip, one for each of its frames.
+
+    Attributes:
+        clip: that they belong to.
+        rows: shape (n, *item_shape), n at least 1; valid until the next item is asked for.
+        position: how much of the source the rows so far are, in [0, 1].
+    """
+
+    clip: Clip
+    rows: Rows
+    position: float
+
+
+Item: TypeAlias = Event | RowsMade | None
+
+
+@dataclass
+class _Part:
+    """The next frames in a batch of one clip."""
+
+    clip: Clip
+    position: float
+    count: int = 0
+
+
 @dataclass
 class _Batch:
-    """Frames, and what is to be done in turn once their rows are there."""
+    """Frames, and in order whose they are and the events between them."""
 
     frames: Frames | None = None
     count: int = 0
-    steps: list[tuple[Sink, int] | Callable[[], None]] = field(default_factory=list)
-    rows: Future[Rows] | None = None
+    contents: list[_Part | Event] = field(default_factory=list)
+    rows: Future[Rows] = field(default_factory=Future)
 
 
-class Batcher:
-    """Fills batches across clips, has them transformed, and hands rows on in the order of frames.
+def make_rows(
+    events: Iterable[Event | None], transform: Transform, *, batch_size: int
+) -> Generator[Item, None, None]:
+    """Pass events on, with rows in place of frames.
 
-    Frames are copied into one of a few batches that are used again and again, so memory is bounded;
-    the caller waits while all of them are on their way. Rows are handed on in the thread of the
-    caller, from inside its calls.
+    Batches are filled across clips and transformed several at a time. Frames are copied into one of
+    a few batches that are used again and again, so memory is bounded: while all of them are full,
+    no event is asked for.
+
+    Args:
+        events: of a `ReaderPool`; None for a moment without an event.
+        transform: of batches of frames.
+        batch_size: frames a batch, of which the last may be stale and are dropped.
+
+    Yields:
+        The same events in the same order, each frame's row in its place; None between them, so that
+        the caller may do something else now and then. After a Ctrl-C while events are awaited, what
+        the lanes have done comes before the KeyboardInterrupt.
     """
+    batcher = _Batcher(transform, batch_size)
+    try:
+        for event in events:
+            if isinstance(event, FramesRead):
+                yield from batcher.add(event)
+            elif event is not None:
+                yield from batcher.queue(event)
+            yield from batcher.deliver_ready()
+            yield None
+        yield from batcher.flush()
+    except KeyboardInterrupt as interrupt:
+        batcher.end_lanes()
+        try:
+            yield from batcher.deliver_done()
+        except GeneratorExit:  # it broke into the store too, which takes no more rows
+            raise interrupt from None
+        raise
+    finally:
+        batcher.end_lanes()
 
-    def __init__(self, transform: Transform, *, batch_size: int) -> None:
+
+class _Batcher:
+    """The batch that is filled, and those on their way through the transform."""
+
+    def __init__(self, transform: Transform, batch_size: int) -> None:
         self._transform, self._batch_size = transform, batch_size
         self._lanes: ThreadPoolExecutor | None = None
         if transform.num_lanes:
@@ -93,114 +151,95 @@ class Batcher:
             )
         self._open = _Batch()
         self._opened = 0.0
-        self._on_their_way: deque[_Batch] = deque()
-        self._is_handing_on = False
+        self._under_way: deque[_Batch] = deque()
+        self._is_delivering = False
         self._free: list[Frames] = []
 
-    def add(self, frames: Frames, *, to: Sink) -> None:
-        """Take the next frames (n, H, W, 3) of a clip; their rows will go to its sink."""
-        first = 0
-        while first < len(frames):
-            batch = self._with_room(frames.shape[1:])
-            assert batch.frames is not None
-            taken = frames[first : first + self._batch_size - batch.count]
+    def add(self, event: FramesRead) -> Iterator[Item]:
+        """Copy frames (n, H, W, 3) into batches; yields what leaves them meanwhile."""
+        frames = event.frames
+        while len(frames):
+            batch = self._open
+            if batch.frames is None:
+                shape = (self._batch_size, *frames.shape[1:])
+                batch.frames = self._free.pop() if self._free else self._transform.new_batch(shape)
+            if not batch.count:
+                self._opened = time.monotonic()
+            taken = frames[: self._batch_size - batch.count]
             batch.frames[batch.count : batch.count + len(taken)] = taken
             batch.count += len(taken)
-            first += len(taken)
-            last = batch.steps[-1] if batch.steps else None
-            if isinstance(last, tuple) and last[0] == to:
-                batch.steps[-1] = (to, last[1] + len(taken))
-            else:
-                batch.steps.append((to, len(taken)))
+            frames = frames[len(taken) :]
+            last = batch.contents[-1] if batch.contents else None
+            if not (isinstance(last, _Part) and last.clip is event.clip):
+                last = _Part(event.clip, event.position)
+                batch.contents.append(last)
+            last.count += len(taken)
+            last.position = event.position
             if batch.count == self._batch_size:
                 self._send()
+                # One more than there are lanes, so that each finds its next at once.
+                most = self._transform.num_lanes + 1 if self._lanes else 0
+                while len(self._under_way) > most:
+                    yield from self._deliver()
 
-    def then(self, action: Callable[[], None]) -> None:
-        """Do something once all rows so far have been handed on."""
+    def queue(self, event: Event) -> Iterator[Item]:
+        """Yield an event once the rows of all frames before it have been."""
         if self._open.count:
-            self._open.steps.append(action)
-        elif self._on_their_way:
-            self._on_their_way[-1].steps.append(action)
+            self._open.contents.append(event)
+        elif self._under_way:
+            self._under_way[-1].contents.append(event)
         else:
-            action()
+            yield event
 
-    def poll(self) -> None:
-        """Hand on what is ready, and let frames that have waited long go in a batch of few."""
+    def deliver_ready(self) -> Iterator[Item]:
+        """Yield what is done, and let frames that have waited long go in a batch of few."""
         if self._open.count and time.monotonic() - self._opened > FLUSH_SECONDS:
             self._send()
-        while self._on_their_way and self._is_ready(self._on_their_way[0]):
-            self._deliver()
+        while self._under_way and self._under_way[0].rows.done():
+            yield from self._deliver()
 
-    def flush(self) -> None:
-        """Transform what is there, and hand all of it on."""
+    def flush(self) -> Iterator[Item]:
+        """Transform what is there, and yield all of it."""
         if self._open.count:
             self._send()
-        while self._on_their_way:
-            self._deliver()
+        while self._under_way:
+            yield from self._deliver()
 
-    def _with_room(self, frame_shape: tuple[int, ...]) -> _Batch:
-        batch = self._open
-        if batch.frames is None:
-            shape = (self._batch_size, *frame_shape)
-            batch.frames = self._free.pop() if self._free else self._transform.new_batch(shape)
-        if not batch.count:
-            self._opened = time.monotonic()
-        return batch
+    def deliver_done(self) -> Iterator[Item]:
+        """Yield what the lanes did before a Ctrl-C, unless it broke into the middle of a batch."""
+        while not self._is_delivering and self._under_way and _is_whole(self._under_way[0].rows):
+            yield from self._deliver()
+
+    def end_lanes(self) -> None:
+        """Wait for the batches that lanes have begun, and drop the others."""
+        if self._lanes is not None:
+            self._lanes.shutdown(wait=True, cancel_futures=True)
 
     def _send(self) -> None:
-        """Let the open batch go; what lies behind its frames is whatever was there before."""
+        """Let the open batch go; behind its last frame lies whatever was there before."""
         batch, self._open = self._open, _Batch()
         assert batch.frames is not None
         if self._lanes is None:
-            batch.rows = Future()
             batch.rows.set_result(self._transform(batch.frames, batch.count))
         else:
             batch.rows = self._lanes.submit(self._transform, batch.frames, batch.count)
-        self._on_their_way.append(batch)
-        # One more than there are lanes, so that each finds its next at once.
-        while len(self._on_their_way) > self._transform.num_lanes + 1 or (
-            self._lanes is None and self._on_their_way
-        ):
-            self._deliver()
+        self._under_way.append(batch)
 
-    @staticmethod
-    def _is_ready(batch: _Batch) -> bool:
-        return batch.rows is not None and batch.rows.done()
-
-    @staticmethod
-    def _is_whole(batch: _Batch) -> bool:
-        rows = batch.rows
-        return rows is not None and not rows.cancelled() and rows.exception() is None
-
-    def _deliver(self) -> None:
-        assert self._on_their_way[0].rows is not None
-        rows, first = self._on_their_way[0].rows.result(), 0
-        self._is_handing_on = True
-        batch = self._on_their_way.popleft()
-        for step in batch.steps:
-            if isinstance(step, tuple):
-                sink, count = step
-                sink(rows[first : first + count])
-                first += count
+    def _deliver(self) -> Iterator[Item]:
+        rows, first = self._under_way[0].rows.result(), 0
+        self._is_delivering = True
+        batch = self._under_way.popleft()
+        for content in batch.contents:
+            if isinstance(content, _Part):
+                part = rows[first : first + content.count]
+                yield RowsMade(content.clip, part, content.position)
+                first += content.count
             else:
-                step()
+                yield content
         assert batch.frames is not None
         self._free.append(batch.frames)
-        self._is_handing_on = False
+        self._is_delivering = False
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._lanes is not None:
-            self._lanes.shutdown(wait=True, cancel_futures=True)
-        # After Ctrl-C what the lanes have done is kept, unless it broke into the middle of a batch.
-        if isinstance(error, KeyboardInterrupt) and not self._is_handing_on:
-            with suppress(LdfError):  # of a store that it broke into while it was written
-                while self._on_their_way and self._is_whole(self._on_their_way[0]):
-                    self._deliver()
+def _is_whole(rows: Future[Rows]) -> bool:
+    return rows.done() and not rows.cancelled() and rows.exception() is None

@@ -1,29 +1,40 @@
 """Clips into a store: what `encode` and the frame store of `train-frame` share.
 
-Readers in processes of their own give frames, `Batcher` has them transformed, and each clip's rows
-go to the store in the order of its frames. What the store already has is not asked for.
+Data goes one way: readers in processes of their own give clips and their frames, `make_rows` puts
+rows in place of frames, and `_Intake` writes them to the store. What the store already has is not
+asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ldf_video.intake.batches import Plain, Transform
+from ldf_video.intake.batches import Item, Plain, RowsMade, Transform, make_rows
 from ldf_video.intake.claim import claim
-from ldf_video.intake.intake import take_in
-from ldf_video.intake.report import Report, merge_reports
+from ldf_video.intake.report import Reach, Report, merge_reports
 from ldf_video.progress import Progress
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import (
+    Clip,
+    ClipEnded,
+    Event,
+    SourceEnded,
+    SourceFailed,
+    SourceFound,
+)
+from ldf_video.runs.devices import MAX_WORKERS, num_cores
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import Reader
-from ldf_video.video.sources import Found, search
+from ldf_video.video.read import SKIP, Reader
+from ldf_video.video.series import PICTURE_SUFFIXES
+from ldf_video.video.sources import Found, Source, is_own, search
 
 ALONE = Ranks()
 NO_INFO: Mapping[str, Any] = MappingProxyType({})
@@ -94,7 +105,7 @@ def list_sources(clips: str | Path, ranks: Ranks) -> Found:
     def look() -> None:
         found.append(search(clips))
 
-    ranks.of_first(look)  # what is wrong with the path is told once
+    ranks.of_first(look)  # so that a wrong path is reported once
     if ranks.count == 1:
         return found[0]
     if not ranks.is_first:
@@ -150,7 +161,7 @@ def ingest(
     ranks.wait()  # until all know what is whose, nobody writes
     title = name if ranks.count == 1 else f"{name}, process 1 of {ranks.count}"
     with Progress(title, unit="frames", quiet=quiet or not ranks.is_first) as progress:
-        report = take_in(
+        report = ingest_sources(
             mine,
             writer,
             geometry,
@@ -168,3 +179,157 @@ def ingest(
     merged = merge_reports(ranks.gather(report))
     merged.add_search(found, ranks.of_first(lambda: missing.lost(writer.path)))
     return merged
+
+
+def ingest_sources(
+    sources: Sequence[Source],
+    writer: StoreWriter,
+    geometry: Geometry,
+    *,
+    transform: Transform,
+    batch_size: int,
+    progress: Progress,
+    reader: Reader = "auto",
+    workers: int | None = None,
+) -> Report:
+    """Bring the store up to date with these sources, each a source of this writer; see `ingest`.
+
+    The largest sources are begun first.
+    """
+    intake = _Intake(sources, writer, progress)
+    unread = sorted(intake.unread(), key=lambda source: source.size, reverse=True)
+    num_workers = choose_workers(workers, num_sources=len(unread))
+    with ReaderPool(geometry, reader=reader, num_workers=num_workers) as pool:
+        while unread:
+            events = intake.choose_clips(pool, unread)
+            with closing(make_rows(events, transform, batch_size=batch_size)) as items:
+                for item in items:
+                    intake.write(item)
+            unread, intake.copies_to_read = intake.copies_to_read, []
+    return intake.report
+
+
+def choose_workers(asked: int | None, *, num_sources: int) -> int:
+    """How many processes read: as asked, else one a core, 16 at most; no more than sources."""
+    most = min(num_cores(), MAX_WORKERS) if asked is None else asked
+    return min(most, num_sources)
+
+
+class _Intake:
+    """What is known of the sources of one process while they are brought into its store.
+
+    Attributes:
+        report: what became of the sources so far.
+        copies_to_read: of sources that could not be reached.
+    """
+
+    def __init__(self, sources: Sequence[Source], writer: StoreWriter, progress: Progress) -> None:
+        self._sources, self._writer, self._progress = sources, writer, progress
+        self._reach = Reach(sources)
+        # By digest and number of clips: the source that is being read, and the others of its bytes.
+        self._copies: dict[tuple[str, int | None], list[Source]] = {}
+        self.report = Report(num_sources=len(sources))
+        self.copies_to_read: list[Source] = []
+
+    def unread(self) -> Iterator[Source]:
+        """What the store lacks, without what ldf-video wrote."""
+        for source in self._sources:
+            if self._writer.is_current(source.name, size=source.size, mtime_ns=source.mtime_ns):
+                self.report.num_unchanged += 1
+                self._reach.end(source)
+            elif is_own(source):
+                self.report.num_own += 1
+                self.report.num_sources -= 1
+                self._reach.end(source)
+            else:
+                yield source
+
+    def choose_clips(self, pool: ReaderPool, sources: Sequence[Source]) -> Iterator[Event | None]:
+        """Read of the sources what the store lacks."""
+        for event in pool.read(sources):
+            if isinstance(event, SourceFound):
+                pool.choose(self._first_frames(event))
+            else:
+                yield event
+
+    def _first_frames(self, found: SourceFound) -> list[int]:
+        """With which frame each clip of a source is to be begun."""
+        source, clip_ids = found.source, found.clip_ids()
+        # Now, not when they are whole: so a later run knows which part has begun what.
+        self._writer.set_source(
+            source.name, size=source.size, mtime_ns=source.mtime_ns, clip_ids=clip_ids
+        )
+        same = self._copies.setdefault((found.digest, found.num_clips), [])
+        same.append(source)
+        if len(same) > 1:
+            return [SKIP] * len(clip_ids)
+        return [
+            SKIP if self._writer.has_clip(clip_id) else self._writer.committed_frames(clip_id)
+            for clip_id in clip_ids
+        ]
+
+    def write(self, item: Item) -> None:
+        """Write rows to the store and events to the report."""
+        match item:
+            case Clip() if item.why_pyav:
+                self.report.not_by_decord.append((item.source.name, item.why_pyav))
+            case RowsMade():
+                self._write_rows(item)
+            case ClipEnded():
+                self._end_clip(item)
+            case SourceEnded():
+                self._reach.end(item.found.source)
+                self._end_copies(item.found)
+            case SourceFailed():
+                self._fail(item)
+        self._writer.commit_if_due()
+
+    def _write_rows(self, made: RowsMade) -> None:
+        clip = made.clip
+        self._writer.append(clip.clip_id, made.rows, fps=clip.fps)
+        self.report.num_frames += len(made.rows)
+        self._reach.at(clip.source, made.position)
+        self._progress.update(self.report.num_frames, share=self._reach.share)
+
+    def _end_clip(self, ended: ClipEnded) -> None:
+        clip, source = ended.clip, ended.clip.source
+        if ended.damage:
+            self.report.salvaged.append((source.name, ended.damage))
+        if ended.note:
+            self.report.noted.append((source.name, ended.note))
+        is_picture = source.series is None and source.path.suffix.lower() in PICTURE_SUFFIXES
+        if is_picture and ended.num_frames == 1:
+            self.report.num_stills += 1
+            self.report.still = self.report.still or source.name
+        self._writer.finish_clip(
+            clip.clip_id,
+            fps=clip.fps,
+            status="salvaged" if ended.damage else "complete",
+        )
+
+    def _fail(self, event: SourceFailed) -> None:
+        """Put a source in quarantine, and its copies if they are no better."""
+        self._reach.end(event.source)
+        if event.clip is not None:
+            if event.fault != "changed":
+                self._writer.commit()  # the clip, or a copy of it, is gone on with
+            elif not self._writer.has_clip(event.clip.clip_id):
+                self._writer.drop_clip(event.clip.clip_id)
+        failed = [event.source]
+        copies = [] if event.found is None else self._end_copies(event.found)
+        if event.fault == "content":
+            failed += copies
+        else:
+            self.copies_to_read += copies
+        for source in failed:
+            self.report.quarantined.append((source.name, event.reason))
+            self._writer.quarantine(
+                source.name, size=source.size, mtime_ns=source.mtime_ns, reason=event.reason
+            )
+
+    def _end_copies(self, found: SourceFound) -> list[Source]:
+        """The other sources of the bytes of one that is no longer read; none of one of those."""
+        key = found.digest, found.num_clips
+        if found.source not in self._copies.get(key, [])[:1]:
+            return []
+        return self._copies.pop(key)[1:]

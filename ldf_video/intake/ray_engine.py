@@ -1,9 +1,9 @@
 """encode on a Ray cluster: an actor a GPU, or a node, each the writer of its part of the store.
 
-Groups of sources go to whichever actor is free. Ray starts lost actors anew and gives them their
-work again. An actor commits before it answers, so what is answered is never lost, and what is begun
-anew goes on where its part stands. Of a group that kills its actor each time the sources go one by
-one, and the one that does it is put in quarantine.
+Groups of sources go to whichever actor is free. Ray restarts lost actors and repeats their work. An
+actor commits before it answers, so what is answered is never lost, and repeated work goes on where
+its part stands. Of a group that kills its actor each time the sources go one by one, and the one
+that does it is put in quarantine.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.intake.claim import Missing, claim
+from ldf_video.intake.claim import claim
 from ldf_video.intake.encode_job import EncodeJob
 from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
-from ldf_video.intake.ingest import lines_on_opening
-from ldf_video.intake.intake import take_in
+from ldf_video.intake.ingest import ingest_sources, lines_on_opening
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
 from ldf_video.store.parts import NOBODY, known_owners
@@ -27,7 +27,7 @@ from ldf_video.store.writer import StoreWriter
 from ldf_video.video.sources import Found, Source
 
 GROUPS_AN_ACTOR = 8
-"""Into how many groups an actor's share of the sources falls: what is left is spread at the end."""
+"""Into how many groups an actor's share of the sources falls: the last ones are spread evenly."""
 MAX_RETRIES = 2
 """Of what an actor died of: a node may be lost, but not again and again at the same work."""
 MAX_RESTARTS = 24
@@ -38,7 +38,7 @@ class EncodeActor:
     """One process of the cluster: its frame model, and the writer of its part.
 
     Args:
-        job: what all actors are told.
+        job: the same for all actors.
         index: of this one, which is the number of its part.
         count: of all.
     """
@@ -46,61 +46,58 @@ class EncodeActor:
     def __init__(self, job: EncodeJob, index: int, count: int) -> None:
         # No more here: of what a constructor raises Ray passes on a text.
         self._job, self._index, self._count = job, index, count
-        self._opened: tuple[FrameEncoder, StoreWriter] | None = None
+
+    @cached_property
+    def _encoder(self) -> FrameEncoder:
+        return self._job.make_encoder()
+
+    @cached_property
+    def _writer(self) -> StoreWriter:
+        job = self._job
+        return StoreWriter(
+            job.out,
+            job.spec,
+            info=job.info(),
+            retry=job.retry,
+            rank=self._index,
+            num_ranks=self._count,
+        )
 
     def begin(self) -> None:
-        """Open the part: only then may another actor look for it."""
-        self._open()
+        """Load the model and open the part: only then may another actor look for it."""
+        _ = self._encoder, self._writer
 
-    def take(self, sources: Sequence[Source]) -> Report:
-        """Bring a group of sources in."""
-        job = self._job
-        encoder, writer = self._open()
+    def encode(self, sources: Sequence[Source]) -> Report:
+        """Encode a group of sources."""
         with Progress("encode", unit="frames", quiet=True) as progress:
-            report = take_in(
+            report = ingest_sources(
                 sources,
-                writer,
-                job.geometry,
-                transform=encoder,
-                batch_size=job.batch_size,
+                self._writer,
+                self._job.geometry,
+                transform=self._encoder,
+                batch_size=self._job.batch_size,
                 progress=progress,
-                reader=job.reader,
-                workers=job.workers,
+                reader=self._job.reader,
+                workers=self._job.workers,
             )
-        writer.commit()
+        self._writer.commit()
         return report
 
     def give_up(self, source: Source) -> Report:
         """Put a source in quarantine that kills actors."""
-        _, writer = self._open()
         reason = f"it killed its process {1 + MAX_RETRIES} times: see Ray's logs"
-        writer.quarantine(source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason)
-        writer.commit()
+        self._writer.quarantine(
+            source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason
+        )
+        self._writer.commit()
         return Report(num_sources=1, quarantined=[(source.name, reason)])
 
     def end(self, present: Sequence[str] | None) -> Fit:
         """Forget sources that are gone, none if `present` is None, and close the part."""
-        encoder, writer = self._open()
         if present is not None:
-            writer.forget_missing(present)
-        writer.close()
-        return encoder.fit()
-
-    def _open(self) -> tuple[FrameEncoder, StoreWriter]:
-        """The frame model and the part, also after Ray has started this actor anew."""
-        if self._opened is None:
-            job = self._job
-            encoder = job.make_encoder()
-            writer = StoreWriter(
-                job.out,
-                job.spec,
-                info=job.info(),
-                retry=job.retry,
-                rank=self._index,
-                num_ranks=self._count,
-            )
-            self._opened = encoder, writer
-        return self._opened
+            self._writer.forget_missing(present)
+        self._writer.close()
+        return self._encoder.fit()
 
 
 def check_ray() -> None:
@@ -128,7 +125,7 @@ def encode_on_ray(
     Args:
         job: what to do; its store is a folder that all nodes share.
         found: all that there is, found alike on all nodes.
-        progress: told of each group that is done.
+        progress: updated with each group that is done.
         overwrite: move a store that differs aside.
         num_actors: as many; an actor a GPU or node by default.
 
@@ -137,7 +134,7 @@ def encode_on_ray(
 
     Raises:
         UsageError: Ray is not installed.
-        LdfError: an actor failed for a reason that starting it anew does not mend.
+        LdfError: an actor failed for a reason that a restart does not mend.
     """
     check_ray()
     import ray
@@ -148,7 +145,7 @@ def encode_on_ray(
     if started_here:
         ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
     try:
-        return _Cluster(job, progress, num_actors=num_actors).run(found, overwrite=overwrite)
+        return _encode(job, found, progress, overwrite=overwrite, num_actors=num_actors)
     except RayTaskError as error:
         if isinstance(error.cause, LdfError | MemoryError | RuntimeError):
             raise error.cause from None
@@ -160,122 +157,87 @@ def encode_on_ray(
             ray.shutdown()
 
 
-class _Cluster:
-    """The actors, and who is given what."""
-
-    def __init__(self, job: EncodeJob, progress: Progress, *, num_actors: int | None) -> None:
-        self._job, self._progress = job, progress
-        nodes = _alive_nodes()
-        num_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if job.device == "cuda" else 0
-        if job.device == "cuda" and not num_gpus:
-            raise UsageError("--engine ray --device cuda: the cluster has no GPU; use --device cpu")
-        self._count = num_actors or num_gpus or len(nodes)
-        self._num_gpus = 1 if num_gpus else 0
-        cores = min(node.get("CPU", 1) for node in nodes) * len(nodes) / self._count
-        self._cores = float(int(cores)) or cores  # a share of one where there are more actors
-        if job.workers is None:
-            self._job = replace(job, workers=max(1, int(cores)))
-
-    def run(self, found: Found, *, overwrite: bool) -> tuple[Report, float | None]:
-        import ray
-
-        sources = found.sources
-        names = [source.name for source in sources]
-        missing, affine, free = self._open_store(sources, names, overwrite=overwrite)
-        actors = self._start()
-        ray.get([actor.begin.remote() for actor in actors])
-        reports: list[Report] = []
-        for report in self._reports(actors, affine, free):
-            reports.append(report)
-            self._say(reports, len(sources))
-        present = None if missing.is_kept else names
-        fits = ray.get([actor.end.remote(present) for actor in actors])
-        report = merge_reports(reports)
-        report.add_search(found, missing.lost(self._job.out))
-        return report, pooled_psnr_db(fits)
-
-    def _reports(
-        self, actors: Sequence[Any], affine: Sequence[list[Source]], free: Sequence[Source]
-    ) -> Iterator[Report]:
-        """What became of each group as it is done; an actor takes what is in its part first."""
-        import ray
-        from ray.exceptions import RayActorError
-
-        own = [deque([group] if group else []) for group in affine]
-        shared = deque(_groups(free, self._count))
-        running: dict[Any, tuple[int, list[Source]]] = {}
-        idle = set(range(self._count))
-        while True:
-            for index in sorted(idle):
-                if queue := own[index] or shared:
-                    group = queue.popleft()
-                    running[actors[index].take.remote(group)] = index, group
-                    idle.remove(index)
-            if not running:
-                return
-            done, _ = ray.wait(list(running), num_returns=1)
-            index, group = running.pop(done[0])
-            idle.add(index)
-            try:
-                yield ray.get(done[0])
-            except RayActorError:
-                # Until it is there again; fails, too, where the actor is lost for good.
-                ray.get(actors[index].begin.options(max_task_retries=-1).remote())
-                if len(group) == 1:
-                    yield ray.get(actors[index].give_up.remote(group[0]))
-                else:
-                    own[index].extend([source] for source in group)
-
-    def _open_store(
-        self, sources: Sequence[Source], names: Sequence[str], *, overwrite: bool
-    ) -> tuple[Missing, list[list[Source]], list[Source]]:
-        """Make the store; what it has beside, the sources of each actor's part, and the others."""
-        job = self._job
-        with StoreWriter(
-            job.out, job.spec, info=job.info(), overwrite=overwrite, num_ranks=self._count
-        ) as writer:
-            for line in lines_on_opening(writer):
-                self._progress.say(f"encode: {line}")
-            missing = claim(job.out, sources)
-            known = known_owners(job.out, names, num_ranks=self._count)
-        affine: list[list[Source]] = [[] for _ in range(self._count)]
-        free: list[Source] = []
-        for source, owner in zip(sources, known, strict=True):
-            (free if owner == NOBODY else affine[owner]).append(source)
-        return missing, affine, free
-
-    def _start(self) -> list[Any]:
-        import ray
-
-        actor = ray.remote(EncodeActor).options(
-            num_cpus=self._cores,
-            num_gpus=self._num_gpus,
-            scheduling_strategy="SPREAD",
-            max_restarts=MAX_RESTARTS,
-            max_task_retries=MAX_RETRIES,
-        )
-        return [actor.remote(self._job, index, self._count) for index in range(self._count)]
-
-    def _say(self, reports: Sequence[Report], num_sources: int) -> None:
-        done = sum(report.num_sources for report in reports)
-        frames = sum(report.num_frames for report in reports)
-        self._progress.update(frames, share=done / max(num_sources, 1))
-
-
-def _alive_nodes() -> list[dict[str, float]]:
-    """What each living node has of CPU, GPU and so on."""
+def _encode(
+    job: EncodeJob, found: Found, progress: Progress, *, overwrite: bool, num_actors: int | None
+) -> tuple[Report, float | None]:
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    num_gpus = int(sum(node.get("GPU", 0) for node in nodes)) if job.device == "cuda" else 0
+    if job.device == "cuda" and not num_gpus:
+        raise UsageError("--engine ray --device cuda: the cluster has no GPU; use --device cpu")
+    count = num_actors or num_gpus or len(nodes)
+    cores = min(node.get("CPU", 1) for node in nodes) * len(nodes) / count
+    if job.workers is None:
+        job = replace(job, workers=max(1, int(cores)))
+
+    sources = found.sources
+    names = [source.name for source in sources]
+    with StoreWriter(
+        job.out, job.spec, info=job.info(), overwrite=overwrite, num_ranks=count
+    ) as writer:
+        for line in lines_on_opening(writer):
+            progress.say(f"encode: {line}")
+        missing = claim(job.out, sources)
+        owners = known_owners(job.out, names, num_ranks=count)
+    own: list[list[Source]] = [[] for _ in range(count)]  # what each actor's part knows already
+    shared: list[Source] = []
+    for source, owner in zip(sources, owners, strict=True):
+        (shared if owner == NOBODY else own[owner]).append(source)
+
+    remote = ray.remote(EncodeActor).options(
+        num_cpus=float(int(cores)) or cores,  # a share of one where there are more actors
+        num_gpus=1 if num_gpus else 0,
+        scheduling_strategy="SPREAD",
+        max_restarts=MAX_RESTARTS,
+        max_task_retries=MAX_RETRIES,
+    )
+    actors = [remote.remote(job, index, count) for index in range(count)]
+    ray.get([actor.begin.remote() for actor in actors])
+    reports: list[Report] = []
+    for report in _reports(actors, own, shared):
+        reports.append(report)
+        num_done = sum(report.num_sources for report in reports)
+        num_frames = sum(report.num_frames for report in reports)
+        progress.update(num_frames, share=num_done / max(len(sources), 1))
+    present = None if missing.is_kept else names
+    fits = ray.get([actor.end.remote(present) for actor in actors])
+    merged = merge_reports(reports)
+    merged.add_search(found, missing.lost(job.out))
+    return merged, pooled_psnr_db(fits)
 
 
-def _line_of(error: Exception) -> str:
-    """One line of what Ray says of an actor that died; of a constructor's LdfError its own."""
-    lines = str(error).strip().splitlines()
-    name, _, said = lines[-1].partition(": ")
-    if name.startswith("ldf_video.errors."):
-        return said
-    return f"--engine ray: {lines[0]}: see Ray's logs; the same command goes on"
+def _reports(
+    actors: Sequence[Any], own: Sequence[list[Source]], shared: Sequence[Source]
+) -> Iterator[Report]:
+    """What became of each group as it is done; an actor encodes what is in its part first."""
+    import ray
+    from ray.exceptions import RayActorError
+
+    own_groups = [deque([group] if group else []) for group in own]
+    shared_groups = deque(_groups(shared, len(actors)))
+    running: dict[Any, tuple[int, list[Source]]] = {}
+    idle = set(range(len(actors)))
+    while True:
+        for index in sorted(idle):
+            if groups := own_groups[index] or shared_groups:
+                group = groups.popleft()
+                running[actors[index].encode.remote(group)] = index, group
+                idle.remove(index)
+        if not running:
+            return
+        done, _ = ray.wait(list(running), num_returns=1)
+        index, group = running.pop(done[0])
+        idle.add(index)
+        try:
+            yield ray.get(done[0])
+        except RayActorError:
+            # Until the actor is there again; fails, too, where it is lost for good.
+            ray.get(actors[index].begin.options(max_task_retries=-1).remote())
+            if len(group) == 1:
+                yield ray.get(actors[index].give_up.remote(group[0]))
+            else:
+                own_groups[index].extend([source] for source in group)
 
 
 def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]]:
@@ -292,3 +254,12 @@ def _groups(sources: Sequence[Source], num_actors: int) -> Iterator[list[Source]
             group, num_bytes = [], 0
     if group:
         yield group
+
+
+def _line_of(error: Exception) -> str:
+    """One line of what Ray says of an actor that died; of a constructor's LdfError its own."""
+    lines = str(error).strip().splitlines()
+    name, _, said = lines[-1].partition(": ")
+    if name.startswith("ldf_video.errors."):
+        return said
+    return f"--engine ray: {lines[0]}: see Ray's logs; the same command goes on"

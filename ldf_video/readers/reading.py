@@ -1,33 +1,145 @@
-"""How far one source has been read: what its reader says, checked, becomes events."""
+"""How far one source has been read: the messages of its reader, checked, become events."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from ldf_video.readers.events import (
-    ClipBegun,
-    ClipEnded,
-    Event,
-    Fault,
-    FramesRead,
-    SourceEnded,
-    SourceFailed,
-)
 from ldf_video.readers.wire import Header, Message, WireError, frame_bytes
 from ldf_video.video.files import RemotePath
 from ldf_video.video.read import SKIP
+from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
-    from ldf_video.readers.events import Plan
+    from collections.abc import Sequence
+
     from ldf_video.video.geometry import Geometry
-    from ldf_video.video.sources import Source
+
+Fault: TypeAlias = Literal["content", "reach", "changed"]
+Question: TypeAlias = Literal["look", "probe", "measure"]
 
 _FAR_FRAMES = 512
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class SourceFound:
+    """What a source holds is known; its clips follow, see `ReaderPool.choose`.
+
+    Attributes:
+        source: that holds the clips.
+        digest: of the source, 64 hex digits.
+        num_clips: of an array of clips, None where the source is one clip.
+    """
+
+    source: Source
+    digest: str
+    num_clips: int | None
+
+    def clip_ids(self) -> list[str]:
+        """Returns the ids of all its clips."""
+        if self.num_clips is None:
+            return [self.digest]
+        return [f"{self.digest}#{index}" for index in range(self.num_clips)]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip is open; its frames follow.
+
+    Attributes:
+        source: that holds the clip.
+        clip_id: digest of the source, and number of the clip in an array of clips.
+        index: of the clip in an array of clips, None where the source is one clip.
+        fps: frames a second of the frames that follow.
+        first_frame: number of the first of them.
+        why_pyav: why decord, asked for, does not read it; else empty.
+    """
+
+    source: Source
+    clip_id: str
+    index: int | None
+    fps: Fraction
+    first_frame: int
+    why_pyav: str
+
+
+@dataclass(frozen=True)
+class FramesRead:
+    """The next frames of a clip.
+
+    Attributes:
+        clip: that they belong to.
+        frames: uint8 (n, height, width, 3) RGB, n at least 1; valid until the next event is asked
+            for.
+        position: how much of the source has been read, in [0, 1].
+    """
+
+    clip: Clip
+    frames: npt.NDArray[np.uint8]
+    position: float
+
+
+@dataclass(frozen=True)
+class ClipEnded:
+    """A clip has no more frames.
+
+    Attributes:
+        clip: that ended.
+        num_frames: of the clip, those before its `first_frame` included.
+        damage: why it is not whole, empty if it is.
+        note: what a user must know of its frames, empty if nothing.
+    """
+
+    clip: Clip
+    num_frames: int
+    damage: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SourceEnded:
+    """All clips that were chosen of a source have ended."""
+
+    found: SourceFound
+
+
+@dataclass(frozen=True)
+class SourceFailed:
+    """Nothing, or nothing more, can be read of a source.
+
+    Attributes:
+        source: that failed.
+        reason: in a few words, without the path.
+        fault: "content": what it holds, so a copy is no better; "reach": it could not be reached,
+            and the frames given are good; "changed": while it was read, so they may not be.
+        found: what it holds; None if it failed before that was known.
+        clip: that was open, and will not end; None if none was.
+    """
+
+    source: Source
+    reason: str
+    fault: Fault = "content"
+    found: SourceFound | None = None
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answer to a question that is not "look"; unchecked JSON."""
+
+    source: Source
+    answer: Header
+
+
+Event: TypeAlias = (
+    SourceFound | Clip | FramesRead | ClipEnded | SourceEnded | SourceFailed | Answered
+)
 
 
 class Reading:
@@ -40,26 +152,24 @@ class Reading:
     """
 
     def __init__(
-        self, source: Source, geometry: Geometry, *, options: Header | None = None
+        self,
+        source: Source,
+        geometry: Geometry,
+        *,
+        question: Question = "look",
+        options: Header | None = None,
     ) -> None:
-        """Knows nothing of the source yet.
-
-        Args:
-            source: to be read.
-            geometry: what frames are brought to.
-            options: see `ReaderPool`.
-        """
+        """Arguments as of `ReaderPool`."""
         self.source = source
         self.is_over = False
+        self._geometry, self._question, self._options = geometry, question, options or {}
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
-        self._geometry, self._options = geometry, options or {}
-        self._digest: str | None = None
+        self._found: SourceFound | None = None
         self._stamp = ""
-        self._num_clips: int | None = None
-        self._first_frames: list[int] | None = None  # moved on as frames come
-        self._begun: int | None = None  # the clip that was begun and has not ended
-        self._place = 0  # no clip before it is wanted
+        self._first_frames: list[int] = []  # of each clip; they advance as frames come
+        self._clip: Clip | None = None  # that is open
+        self._place = 0  # of the open clip, or of the next one that may be wanted
 
     @property
     def is_second_try(self) -> bool:
@@ -67,24 +177,26 @@ class Reading:
         return self._died_at is not None and self._num_frames < self._died_at + _FAR_FRAMES
 
     def begin_second_try(self) -> None:
-        """Takes note that a reader died: from here on carefully.
+        """Notes that a reader died: from here on the next one reads carefully.
 
         One thread, and each frame sent before the next is decoded: if the clip kills the decoder
         again, then at the same frame in every run.
         """
         self._died_at = self._num_frames
 
-    def command(self, plan: Plan) -> Header | None:
+    def choose(self, first_frames: Sequence[int]) -> None:
+        """Chooses clips, see `ReaderPool.choose`."""
+        if len(first_frames) != len(self._first_frames):
+            raise ValueError(
+                f"got first frames of {len(first_frames)} clips, expected {len(self._first_frames)}"
+            )
+        self._first_frames = list(first_frames)
+
+    def next_command(self) -> Header | None:
         """Returns what a reader is to do next for this source, None if that is nothing."""
         source = self.source.to_json()
-        if self._digest is None:
-            return {"do": "look", "source": source} | self._options
-        if self._first_frames is None:
-            self._first_frames = list(plan(self.source, self._digest, self._num_clips))
-            if len(self._first_frames) != self._num_places():
-                raise ValueError(
-                    f"got a plan of {len(self._first_frames)} clips, expected {self._num_places()}"
-                )
+        if self._found is None:
+            return {"do": self._question, "source": source} | self._options
         if self._next_wanted() is None:
             return None
         return {
@@ -96,139 +208,115 @@ class Reading:
             "careful": self.is_second_try,
         } | self._options
 
-    def hear(self, message: Message) -> list[Event]:
-        """Turns what a reader says into events, in order.
+    def on_message(self, message: Message) -> list[Event]:
+        """Turns a message of a reader into events, in order.
 
         Raises:
             WireError: if it makes no sense.
         """
         header, kind = message.header, message.header.get("is")
+        events: list[Event] = []
         try:
-            if kind == "digested" and self._digest is None:
-                self._digested(header)
-                return []
             if kind == "failed":
-                reason = _text(header["reason"])
-                fault = _fault(header["fault"])
-                return self.break_off(reason) if fault == "content" else self.fail(reason, fault)
-            if kind == "clip" and self._first_frames is not None:
-                return self._clip(header)
-            if kind == "frames" and self._begun is not None:
-                return [self._frames(header, message.payload)]
-            if kind == "clip_end" and self._begun is not None:
-                note = _text(header.get("note", ""))
-                return [self._clip_end(_text(header["damage"]), note)]
-            if kind == "source_end" and self._first_frames is not None and self._begun is None:
-                return [self.end()]
+                reason, fault = _text(header["reason"]), _fault(header["fault"])
+                events = self.salvage(reason) if fault == "content" else [self._fail(reason, fault)]
+            elif kind == "answer" and self._question != "look":
+                self.is_over = True
+                events = [Answered(self.source, header)]
+            elif kind == "digested" and self._found is None:
+                events = [self._on_digest(header)]
+            elif kind == "clip" and self._found is not None:
+                events = self._on_clip(header, self._found)
+            elif kind == "frames" and self._clip is not None:
+                events = [self._on_frames(header, message.payload, self._clip)]
+            elif kind == "clip_end" and self._clip is not None:
+                damage, note = _text(header["damage"]), _text(header.get("note", ""))
+                events = [self._end_clip(self._clip, damage, note)]
+            elif kind == "source_end" and self._found is not None and self._clip is None:
+                events = [self.end()]
+            else:
+                raise WireError(f"a message {kind!r} out of turn")
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise WireError(f"a message {kind!r} that makes no sense") from error
-        raise WireError(f"a message {kind!r} out of turn")
+        return events
 
     def end(self) -> SourceEnded:
         """Returns the event that all has been given."""
-        assert self._digest is not None
+        assert self._found is not None
         self.is_over = True
-        return SourceEnded(self.source, self._digest, self._num_clips)
+        return SourceEnded(self._found)
 
-    def break_off(self, reason: str) -> list[Event]:
-        """Returns the last events of a source that cannot be gone on with.
+    def salvage(self, reason: str) -> list[Event]:
+        """Returns the last events of a source of which no more can be read.
 
-        A clip that had begun is kept as far as it came, where a frame of it was given, now or, as
-        the plan says, before.
+        An open clip is kept as far as it came, if it has a frame, given now or in an earlier run.
         """
-        num_frames = 0
-        if self._begun is not None and self._first_frames is not None:
-            num_frames = self._first_frames[self._begun]
-        if num_frames == 0:
-            return self.fail(reason, "content")
-        return [self._clip_end(f"damaged after {num_frames} frames: {reason}"), self.end()]
+        num_frames = 0 if self._clip is None else self._first_frames[self._place]
+        if self._clip is None or num_frames == 0:
+            return [self._fail(reason, "content")]
+        damage = f"damaged after {num_frames} frames: {reason}"
+        return [self._end_clip(self._clip, damage), self.end()]
 
-    def hang(self, seconds: float) -> list[Event]:
-        """Returns the last events of a source at which its reader said nothing for so long.
+    def on_hang(self, seconds: float) -> list[Event]:
+        """Returns the last events of a source whose reader was silent for so long.
 
         Behind a URL it is more likely the network that hangs, so nothing is known of the clip.
         """
         if isinstance(self.source.root, RemotePath):
-            return self.fail(f"no answer for {seconds:g} s", "reach")
-        return self.break_off(f"the decoder hung for {seconds:g} s")
+            return [self._fail(f"no answer for {seconds:g} s", "reach")]
+        return self.salvage(f"the decoder hung for {seconds:g} s")
 
-    def fail(self, reason: str, fault: Fault) -> list[Event]:
-        """Returns the last event of a source that failed; if out of reach, its clip may go on."""
+    def _fail(self, reason: str, fault: Fault) -> SourceFailed:
         self.is_over = True
-        return [SourceFailed(self.source, self._digest, reason, fault)]
-
-    def _num_places(self) -> int:
-        return 1 if self._num_clips is None else self._num_clips
-
-    def _index(self, place: int) -> int | None:
-        return None if self._num_clips is None else place
+        return SourceFailed(self.source, reason, fault, self._found, self._clip)
 
     def _next_wanted(self) -> int | None:
-        """The first clip that has not been given to its end, of those wanted."""
-        assert self._first_frames is not None
+        """The first clip that was chosen and has not ended."""
         while self._place < len(self._first_frames):
             if self._first_frames[self._place] != SKIP:
                 return self._place
             self._place += 1
         return None
 
-    def _digested(self, header: Header) -> None:
+    def _on_digest(self, header: Header) -> SourceFound:
         digest, num_clips = header["digest"], header["num_clips"]
         if not _DIGEST.fullmatch(digest) or (num_clips is not None and _count(num_clips) == 0):
             raise ValueError
-        self._digest, self._num_clips = digest, num_clips
         self._stamp = _text(header["stamp"])
+        self._found = SourceFound(self.source, digest, num_clips)
+        self._first_frames = [0] * (1 if num_clips is None else num_clips)
+        return self._found
 
-    def _clip(self, header: Header) -> list[Event]:
-        assert self._digest is not None
-        assert self._first_frames is not None
+    def _on_clip(self, header: Header, found: SourceFound) -> list[Event]:
         place = self._next_wanted()
-        if place is None or header["index"] != self._index(place):
+        if place is None or header["index"] != (None if found.num_clips is None else place):
             raise ValueError
-        if header["first_frame"] != self._first_frames[place]:
-            raise ValueError
+        first_frame = self._first_frames[place]
         numerator, denominator = map(_count, header["fps"])
-        fps = Fraction(numerator, denominator)
-        if fps == 0:
+        fps, why_pyav = Fraction(numerator, denominator), _text(header["why_pyav"])
+        if header["first_frame"] != first_frame or fps == 0:
             raise ValueError
-        if self._begun == place:  # by the reader that died
+        if self._clip is not None:  # the reader that died had opened it
             return []
-        if self._begun is not None:
-            raise ValueError
-        self._begun = place
-        return [
-            ClipBegun(
-                self.source,
-                self._digest,
-                self._index(place),
-                fps,
-                self._first_frames[place],
-                _text(header["why_pyav"]),
-            )
-        ]
+        index = header["index"]
+        clip_id = found.digest if index is None else f"{found.digest}#{index}"
+        self._clip = Clip(self.source, clip_id, index, fps, first_frame, why_pyav)
+        return [self._clip]
 
-    def _frames(self, header: Header, payload: memoryview) -> FramesRead:
-        assert self._begun is not None
-        assert self._first_frames is not None
+    def _on_frames(self, header: Header, payload: memoryview, clip: Clip) -> FramesRead:
         num_frames, position = _count(header["num_frames"]), float(header["position"])
         if num_frames == 0 or len(payload) != num_frames * frame_bytes(self._geometry):
             raise ValueError
         shape = (num_frames, self._geometry.height, self._geometry.width, 3)
-        self._first_frames[self._begun] += num_frames
+        self._first_frames[self._place] += num_frames
         self._num_frames += num_frames
-        return FramesRead(
-            self.source,
-            self._index(self._begun),
-            np.frombuffer(payload, np.uint8).reshape(shape),
-            position if 0 <= position <= 1 else 1.0,
-        )
+        frames = np.frombuffer(payload, np.uint8).reshape(shape)
+        return FramesRead(clip, frames, position if 0 <= position <= 1 else 1.0)
 
-    def _clip_end(self, damage: str, note: str = "") -> ClipEnded:
-        assert self._begun is not None
-        assert self._first_frames is not None
-        place, self._begun = self._begun, None
-        self._first_frames[place] = SKIP
-        return ClipEnded(self.source, self._index(place), damage, note)
+    def _end_clip(self, clip: Clip, damage: str, note: str = "") -> ClipEnded:
+        num_frames = self._first_frames[self._place]
+        self._clip, self._first_frames[self._place] = None, SKIP
+        return ClipEnded(clip, num_frames, damage, note)
 
 
 def _count(value: Any) -> int:

@@ -1,6 +1,6 @@
-"""What a reader process and its parent say to each other: JSON, frames behind it as bare bytes.
+"""Messages between a reader process and its parent: JSON, frames behind it as bare bytes.
 
-No pickle: a clip that takes over a decoder gets to say words, and to run nothing in the parent.
+No pickle: a clip that takes over a decoder may send messages, and run nothing in the parent.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
 Header: TypeAlias = dict[str, Any]
 
@@ -33,7 +34,7 @@ class WireError(Exception):
 
 
 class Message(NamedTuple):
-    """What the other side said.
+    """A message of the other side.
 
     Attributes:
         header: the JSON object; "is" names its kind.
@@ -73,11 +74,7 @@ class Channel:
         """
         self._end = end
         self._max_header_bytes, self._max_payload_bytes = max_header_bytes, max_payload_bytes
-        self._prefix = memoryview(bytearray(_PREFIX.size))
-        self._payload = memoryview(b"")
-        self._missing = self._prefix
-        self._header: memoryview | None = None
-        self._parsed: Header | None = None
+        self._received = self._receive_all()
 
     def fileno(self) -> int:
         """Returns the descriptor, for `select`."""
@@ -104,49 +101,43 @@ class Channel:
         """Returns the next message, or None where a socket that does not block has too little yet.
 
         Raises:
-            EOFError: if the other side is gone.
-            WireError: if what came is no message.
+            EOFError: if the other side is gone; then nothing more can be received.
+            WireError: if what came is no message; then neither.
         """
-        while True:
-            while self._missing:
-                try:
-                    count = self._end.recv_into(self._missing)
-                except BlockingIOError:
-                    return None
-                except ConnectionError:
-                    count = 0
-                if count == 0:
-                    raise EOFError
-                self._missing = self._missing[count:]
-            message = self._next_part()
-            if message is not None:
-                self._expect_prefix()
-                return message
+        return next(self._received)
 
     def close(self) -> None:
         """Closes the socket; the other side reads an end."""
         self._end.close()
 
-    def _expect_prefix(self) -> None:
-        self._missing = self._prefix
-        self._header = self._parsed = None
-
-    def _next_part(self) -> Message | None:
-        """Looks at the part that is complete; the message, if it was the last."""
-        header_bytes, payload_bytes = _PREFIX.unpack(self._prefix)
-        if self._header is None:
+    def _receive_all(self) -> Iterator[Message | None]:
+        prefix, payload = memoryview(bytearray(_PREFIX.size)), memoryview(b"")
+        while True:
+            yield from self._fill(prefix)
+            header_bytes, payload_bytes = _PREFIX.unpack(prefix)
             if header_bytes > self._max_header_bytes or payload_bytes > self._max_payload_bytes:
                 raise WireError(f"a message of {header_bytes:,} + {payload_bytes:,} bytes")
-            self._header = self._missing = memoryview(bytearray(header_bytes))
-            return None
-        if self._parsed is None:
-            self._parsed = _parsed(self._header)
-            if payload_bytes:
-                if not self._payload:
-                    self._payload = memoryview(bytearray(self._max_payload_bytes))
-                self._missing = self._payload[:payload_bytes]
-                return None
-        return Message(self._parsed, self._payload[:payload_bytes])
+            text = memoryview(bytearray(header_bytes))
+            yield from self._fill(text)
+            header = _parsed(text)
+            if payload_bytes and not payload:
+                payload = memoryview(bytearray(self._max_payload_bytes))
+            yield from self._fill(payload[:payload_bytes])
+            yield Message(header, payload[:payload_bytes])
+
+    def _fill(self, part: memoryview) -> Iterator[None]:
+        """Fills memory from the socket; yields where it would block."""
+        while part:
+            try:
+                count = self._end.recv_into(part)
+            except BlockingIOError:
+                yield
+                continue
+            except ConnectionError:
+                count = 0
+            if count == 0:
+                raise EOFError
+            part = part[count:]
 
     def _wait_to_send(self, deadline: float) -> None:
         poll = select.poll()

@@ -89,14 +89,15 @@ def encode(work: Work) -> int:
 
 def decoding(work: Work) -> int:
     """Our readers alone."""
-    from ldf_video.readers.pool import FramesRead, ReaderPool
+    from ldf_video.readers.pool import ReaderPool
+    from ldf_video.readers.reading import FramesRead
     from ldf_video.video.sources import find_sources
 
     geometry = _load(work)[1]
     sources = find_sources(work.clips[0].parent)
     num_frames = 0
     with ReaderPool(geometry, num_workers=_num_cores()) as pool:
-        for event in pool.read(sources, lambda source, digest, num_clips: [0] * (num_clips or 1)):
+        for event in pool.read(sources):
             if isinstance(event, FramesRead):
                 num_frames += len(event.frames)
     return num_frames
@@ -104,22 +105,24 @@ def decoding(work: Work) -> int:
 
 def encoding(work: Work) -> int:
     """Our encoder alone: the frames of the first clip again and again."""
-    from ldf_video.intake.batches import Batcher
+    from ldf_video.intake.batches import RowsMade, make_rows
     from ldf_video.intake.frame_encoder import FrameEncoder
+    from ldf_video.readers.reading import Clip, FramesRead
     from ldf_video.video.read import open_clips
+    from ldf_video.video.sources import find_sources
 
     model, geometry = _load(work)
-    (clip,) = open_clips(work.clips[0], geometry)
-    frames = np.stack(list(itertools.islice(clip.frames, 4 * BATCH_SIZE)))
+    (stream,) = open_clips(work.clips[0], geometry)
+    frames = np.stack(list(itertools.islice(stream.frames, 4 * BATCH_SIZE)))
+    clip = Clip(find_sources(work.clips[0])[0], "0" * 64, None, stream.fps, 0, "")
     encoder = FrameEncoder(model, device=work.device, precision=_precision(work))
-    left = sum(num_frames for _, num_frames in _index(work.clips[0].parent))
-    rows_made: list[int] = []
-    with Batcher(encoder, batch_size=BATCH_SIZE) as batcher:
-        while left > 0:
-            batcher.add(frames[:left], to=lambda rows: rows_made.append(len(rows)))
-            left -= len(frames)
-        batcher.flush()
-    return sum(rows_made)
+    num_frames = sum(num_frames for _, num_frames in _index(work.clips[0].parent))
+    events = (
+        FramesRead(clip, frames[: num_frames - first], 0.0)
+        for first in range(0, num_frames, len(frames))
+    )
+    items = make_rows(events, encoder, batch_size=BATCH_SIZE)
+    return sum(len(item.rows) for item in items if isinstance(item, RowsMade))
 
 
 def pyav(work: Work) -> int:

@@ -60,7 +60,7 @@ def _lose_patience() -> None:
 
 
 # orig_argv: sys.argv is not there yet.
-if any("readers.process" in argument for argument in sys.orig_argv):
+if any("readers.worker" in argument for argument in sys.orig_argv):
     _break_readers()
 else:
     _lose_patience()
