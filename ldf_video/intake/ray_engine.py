@@ -12,7 +12,6 @@ import importlib.util
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from ldf_video.errors import LdfError, UsageError
@@ -46,58 +45,62 @@ class EncodeActor:
     def __init__(self, job: EncodeJob, index: int, count: int) -> None:
         # No more here: of what a constructor raises Ray passes on a text.
         self._job, self._index, self._count = job, index, count
-
-    @cached_property
-    def _encoder(self) -> FrameEncoder:
-        return self._job.make_encoder()
-
-    @cached_property
-    def _writer(self) -> StoreWriter:
-        job = self._job
-        return StoreWriter(
-            job.out,
-            job.spec,
-            info=job.info(),
-            retry=job.retry,
-            rank=self._index,
-            num_ranks=self._count,
-        )
+        self._opened: tuple[FrameEncoder, StoreWriter] | None = None
 
     def begin(self) -> None:
         """Load the model and open the part: only then may another actor look for it."""
-        _ = self._encoder, self._writer
+        self._open()
 
     def encode(self, sources: Sequence[Source]) -> Report:
         """Encode a group of sources."""
+        job = self._job
+        encoder, writer = self._open()
         with Progress("encode", unit="frames", quiet=True) as progress:
             report = ingest_sources(
                 sources,
-                self._writer,
-                self._job.geometry,
-                transform=self._encoder,
-                batch_size=self._job.batch_size,
+                writer,
+                job.geometry,
+                transform=encoder,
+                batch_size=job.batch_size,
                 progress=progress,
-                reader=self._job.reader,
-                workers=self._job.workers,
+                reader=job.reader,
+                workers=job.workers,
             )
-        self._writer.commit()
+        writer.commit()
         return report
 
     def give_up(self, source: Source) -> Report:
         """Put a source in quarantine that kills actors."""
+        _, writer = self._open()
         reason = f"it killed its process {1 + MAX_RETRIES} times: see Ray's logs"
-        self._writer.quarantine(
-            source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason
-        )
-        self._writer.commit()
+        writer.quarantine(source.name, size=source.size, mtime_ns=source.mtime_ns, reason=reason)
+        writer.commit()
         return Report(num_sources=1, quarantined=[(source.name, reason)])
 
     def end(self, present: Sequence[str] | None) -> Fit:
         """Forget sources that are gone, none if `present` is None, and close the part."""
+        encoder, writer = self._open()
         if present is not None:
-            self._writer.forget_missing(present)
-        self._writer.close()
-        return self._encoder.fit()
+            writer.forget_missing(present)
+        writer.close()
+        return encoder.fit()
+
+    def _open(self) -> tuple[FrameEncoder, StoreWriter]:
+        """The frame model and the part, also after Ray has restarted this actor."""
+        if self._opened is None:
+            job, rank, count = self._job, self._index, self._count
+            self._opened = (
+                job.make_encoder(),
+                StoreWriter(
+                    job.out,
+                    job.spec,
+                    info=job.info(),
+                    retry=job.retry,
+                    rank=rank,
+                    num_ranks=count,
+                ),
+            )
+        return self._opened
 
 
 def check_ray() -> None:
