@@ -14,7 +14,6 @@ import pytest
 from ldf_video.readers.wire import (
     Channel,
     WireError,
-    fraction_to_json,
     frame_bytes,
     frames_per_block,
     geometry_from_json,
@@ -145,7 +144,3 @@ def test_a_block_is_32_frames_or_a_mebibyte_or_one_frame(
 def test_a_geometry_goes_through_json(fps: Fraction | None) -> None:
     geometry = Geometry(48, 64, crop="none", fps=fps)
     assert geometry_from_json(json.loads(json.dumps(geometry_to_json(geometry)))) == geometry
-
-
-def test_a_fraction_is_two_numbers() -> None:
-    assert fraction_to_json(Fraction(30000, 1001)) == [30000, 1001]

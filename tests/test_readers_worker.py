@@ -126,7 +126,7 @@ def test_a_fault_is_told_and_the_next_command_done(
     served.tell(SETUP)
     assert served.hear() == {"is": "ready"}
     with monkeypatch.context() as patch:
-        patch.setattr("ldf_video.video.sources.source_digest", fail)
+        patch.setattr(worker, "source_digest", fail)
         served.tell({"do": "look", "source": source.to_json()})
         reason = "the reader failed: IndexError: out of range"
         assert served.hear() == {"is": "failed", "reason": reason, "fault": "content"}

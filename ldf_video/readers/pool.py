@@ -152,7 +152,7 @@ class ReaderPool:
         """Gives readers work, listens to them once, and ends those that hang."""
         self._start_readers()
         for reader in list(self._readers):
-            yield from self._hand_out(reader)
+            yield from self._assign(reader)
         began = time.monotonic()
         ready = self._selector.select(_LISTEN_SECONDS)
         waited = min(time.monotonic() - began, _MAX_SECONDS_A_WAIT)
@@ -179,12 +179,12 @@ class ReaderPool:
             self._readers.append(reader)
             self._selector.register(reader.channel, selectors.EVENT_READ, reader)
 
-    def _hand_out(self, reader: ReaderHandle) -> Iterator[Event]:
+    def _assign(self, reader: ReaderHandle) -> Iterator[Event]:
         """Gives an idle reader the next source that needs one."""
         while self._num_waiting() and reader.is_idle and reader in self._readers:
-            yield from self._go_on(reader, self._next_reading())
+            yield from self._send_next(reader, self._next_reading())
 
-    def _go_on(self, reader: ReaderHandle, reading: Reading) -> Iterator[Event]:
+    def _send_next(self, reader: ReaderHandle, reading: Reading) -> Iterator[Event]:
         """Commands what is to be done next for a source, if anything is."""
         command = reading.next_command()
         if command is None:
@@ -214,10 +214,10 @@ class ReaderPool:
                 self._found = reading
                 yield event
                 if isinstance(event, SourceFound) and reading is not None:
-                    yield from self._go_on(reader, reading)
+                    yield from self._send_next(reader, reading)
             if reader not in self._readers:
                 return
-            yield from self._hand_out(reader)
+            yield from self._assign(reader)
 
     def _events_of(self, reader: ReaderHandle, message: Message) -> list[Event]:
         kind, reading = message.header.get("is"), reader.reading

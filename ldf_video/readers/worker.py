@@ -34,6 +34,7 @@ from ldf_video.readers.wire import (
     geometry_from_json,
 )
 from ldf_video.video.files import is_remote_failure
+from ldf_video.video.sources import Source, source_digest, source_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,10 +266,8 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
                     _look(command, outbox)
                 case "open":
                     _open(command, outbox, geometry, reader)
-                case "probe":
-                    _probe(command, outbox)
-                case "measure":
-                    _measure(command, outbox)
+                case "probe" | "measure":
+                    _answer(command, outbox)
         except GoneError:
             raise
         except Exception as error:
@@ -278,7 +277,6 @@ def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reade
 
 def _look(command: Header, outbox: Outbox) -> None:
     from ldf_video.video.read import count_clips
-    from ldf_video.video.sources import Source, source_digest, source_stamp
 
     source = Source.from_json(command["source"])
     stamp = source_stamp(source, alive=outbox.alive)
@@ -290,7 +288,6 @@ def _look(command: Header, outbox: Outbox) -> None:
 
 def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
     from ldf_video.video.read import open_clips
-    from ldf_video.video.sources import Source, source_stamp
 
     source = Source.from_json(command["source"])
     num_left = command.get("most", sys.maxsize)
@@ -336,20 +333,16 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
     outbox.put({"is": "source_end"})
 
 
-def _probe(command: Header, outbox: Outbox) -> None:
-    from ldf_video.video.probe import probe
-    from ldf_video.video.sources import Source
+def _answer(command: Header, outbox: Outbox) -> None:
+    from ldf_video.video.probe import frame_size, probe
 
-    found = probe(Source.from_json(command["source"]).path, alive=outbox.alive)
-    info = {**asdict(found), "fps": fraction_to_json(found.fps)}
-    outbox.put({"is": "answer", "info": info})
-
-
-def _measure(command: Header, outbox: Outbox) -> None:
-    from ldf_video.video.probe import frame_size
-    from ldf_video.video.sources import Source
-
-    outbox.put({"is": "answer", "size": frame_size(Source.from_json(command["source"]))})
+    source = Source.from_json(command["source"])
+    if command["do"] == "probe":
+        found = probe(source.path, alive=outbox.alive)
+        info = {**asdict(found), "fps": fraction_to_json(found.fps)}
+        outbox.put({"is": "answer", "info": info})
+    else:
+        outbox.put({"is": "answer", "size": frame_size(source)})
 
 
 def _reason(error: Exception) -> str:
