@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _DECODER_ERRORS = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow
 _GIF_TRAILER = b"\x3b"
-_CUT_SHORT = "the file ends early"
 
 
 class AnimationMedia:
@@ -173,12 +172,12 @@ class WholeGif:
                 raise ValueError("no block of a GIF")
             while kind != b"\0" and (size := file.read(1)) != b"\0":
                 if not size:
-                    raise ValueError(_CUT_SHORT)
+                    raise ValueError("the file ends early")
                 file.seek(size[0], os.SEEK_CUR)
             if kind == b"\x2c":
                 end = file.tell()
         if announced:
-            raise ValueError(_CUT_SHORT)
+            raise ValueError("the file ends early")
         return end
 
     def _clear_as_browsers_do(self, control: int) -> None:

@@ -201,7 +201,7 @@ def _video_clip(
         if media is None:
             media = stack.enter_context(open_media(path, threads=threads))
         # From here on the frames own the open file: they close it when read to the end or dropped.
-        decoded = _begun(_closing(_reporting(media.frames(), alive), stack.pop_all()))
+        decoded = _begun(_owning(media.frames(), stack.pop_all(), alive))
     if geometry.fps is not None:
         decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
     resize = Resizer(
@@ -226,16 +226,15 @@ def _begun(items: Iterator[_T]) -> Iterator[_T]:
     return itertools.chain(first, items)
 
 
-def _reporting(frames: Iterator[_T], alive: Callable[[], None]) -> Iterator[_T]:
-    for number, frame in enumerate(frames):
-        if number % _ALIVE_FRAMES == 0:
-            alive()
-        yield frame
-
-
-def _closing(frames: Iterator[_T], resources: contextlib.ExitStack) -> Iterator[_T]:
-    with resources:
-        yield from frames
+def _owning(
+    frames: Iterator[_T], file: contextlib.ExitStack, alive: Callable[[], None]
+) -> Iterator[_T]:
+    """Yields frames, reports every few of them that work goes on, and closes their file."""
+    with file:
+        for number, frame in enumerate(frames):
+            if number % _ALIVE_FRAMES == 0:
+                alive()
+            yield frame
 
 
 def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArray[np.uint8]]:
