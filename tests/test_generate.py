@@ -326,40 +326,12 @@ def test_a_directory_with_a_dot_in_its_name(root: Path) -> None:
 # -- which models --------------------------------------------------------------------------------
 
 
-def test_a_missing_frame_model_is_named_by_its_fingerprint(root: Path) -> None:
-    top = load_top_model(root / "checkpoints" / "top", device="cpu")
-    wanted = top.config["frame_model"]["fingerprint"]
-    save_frame(root / "checkpoints" / "frame", seed=9)  # another one in its place
-    with pytest.raises(CheckpointError) as error:
-        make()
-    assert wanted[:12] in str(error.value)
-    assert "checkpoints/frame" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_the_frame_model_is_found_beside_the_top_model(root: Path) -> None:
-    make("before.mp4", num_frames=3)
-    (root / "checkpoints").rename(root / "moved")
-    make("after.mp4", num_frames=3, top_model="moved/top")
-    assert (root / "after.mp4").read_bytes() == (root / "before.mp4").read_bytes()
-
-
 def test_a_damaged_model_in_one_place_does_not_hide_the_right_one_in_another(root: Path) -> None:
     save_top(root / "other" / "top", save_frame(root / "other" / "frame", seed=4))
     (root / "checkpoints" / "frame" / "config.json").write_text("{")
     (root / "other").rename(root / "moved")
     make(top_model="moved/top", num_frames=2)
     assert count_decoded(root / "out.mp4") == 2
-
-
-def test_a_top_model_that_is_nowhere(root: Path) -> None:
-    with pytest.raises(CheckpointError, match="no top model nothing: expected a directory or"):
-        make(top_model="nothing")
-
-
-def test_a_frame_model_is_no_top_model(root: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
-        make(top_model="checkpoints/frame")
 
 
 @pytest.mark.parametrize(("fps", "shown"), [("1000", 25), ("120", 120)])

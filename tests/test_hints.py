@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from ldf_video import api
 from ldf_video.cli import app
+from ldf_video.evaluation.report import FLOOR
 from ldf_video.recipes import evaluate
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_evaluate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     shown = last("evaluate --real 'my clips' -o s.png")
     assert shown.startswith("look at s.png; next: train for")
-    assert shown.endswith(f"the row '{evaluate.FLOOR}'")
+    assert shown.endswith(f"the row '{FLOOR}'")
 
 
 def begins(line: str) -> list[str]:

@@ -183,9 +183,3 @@ def test_a_run_says_what_it_came_from_its_last_losses_restarts_and_pictures(tmp_
     assert described["init"]["from"] == "pacman-32"
     (frame / "curve.png").write_bytes(b"")
     assert info(frame)["pictures"] == [str(frame / name) for name in ("sheet.png", "curve.png")]
-
-
-def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / checkpoints.METRICS).write_text('{"step": 20, "a": 1}\n{"step": 4')
-    assert checkpoints.read_metrics(tmp_path) == [{"step": 20, "a": 1}]
-    assert checkpoints.read_metrics(tmp_path / "none") == []

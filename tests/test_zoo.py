@@ -196,7 +196,10 @@ def test_a_frame_model_may_be_named_and_only_its_own_will_do(pair: Path) -> None
     far = pair.parent / "far" / "away" / "deep"
     far.parent.mkdir(parents=True)
     (pair / "frame").rename(far)
-    with pytest.raises(CheckpointError, match=r"no frame model .*: name it by --frame-model"):
+    save_frame(pair / "frame", seed=9)  # another one in its place
+    wanted = top.config["frame_model"]["fingerprint"][:12]
+    said = rf"^no frame model {wanted} .*, among [^\n]*pair/frame.*: name it by --frame-model.*$"
+    with pytest.raises(CheckpointError, match=said):
         frame_of(top)
     assert frame_of(top, asked=far).directory == far
     other = save_frame(pair / "other", seed=5)
