@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry
+from test_video_files import FlakyFile, Odd, protocol
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import reconstruct
@@ -20,49 +20,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+__all__ = ["protocol"]  # a fixture
+
 LENGTHS = {"short.npy": 3, "long.npy": 300, "b/middle.npy": 40}
 
 
-class Moody(MemoryFileSystem):
+class Moody(Odd):
     """The memory file system, with files that end in an error after some bytes."""
 
-    protocol = "moody"
     allowed_bytes: ClassVar[dict[str, int]] = {}
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        stripped: str = MemoryFileSystem._strip_protocol(path.removeprefix("moody://"))
-        return stripped
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         return _File(super().open(path, mode), self.allowed_bytes.get(path, 10**9))
 
 
-class _File:
-    def __init__(self, file: Any, allowed_bytes: int) -> None:
-        self._file, self._allowed = file, allowed_bytes
-        self.seek, self.tell, self.close = file.seek, file.tell, lambda: None
+class _File(FlakyFile):
+    """Fails by where it is read, not by how much."""
 
     def read(self, num_bytes: int) -> bytes:
-        if self._file.tell() + num_bytes > self._allowed:
+        if self._file.tell() + num_bytes > self._left:
             raise ConnectionResetError("connection reset by peer")
         data: bytes = self._file.read(num_bytes)
         return data
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, protocol: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with a frame model, and the same clips in a folder and in memory."""
     monkeypatch.chdir(tmp_path)
     save_frame(tmp_path / "checkpoints" / "frame")
-    fsspec.register_implementation("moody", Moody, clobber=True)
+    protocol(Moody)
     for seed, (name, length) in enumerate(LENGTHS.items()):
         path = write_array(tmp_path / "clips" / name, length, seed=seed)
         fsspec.filesystem("memory").pipe_file(f"/clips/{name}", path.read_bytes())
     yield tmp_path
     MemoryFileSystem.store.clear()
     Moody.allowed_bytes.clear()
-    _registry.pop("moody")
 
 
 def run(clips: str, **options: Any) -> Encoded:
@@ -115,14 +108,14 @@ def test_a_clip_that_the_network_broke_goes_on_where_it_was(
         return digests[source.name]
 
     monkeypatch.setattr(sources, "source_digest", digest_of)
-    first = run("moody://clips", out="remote").report
+    first = run("odd://clips", out="remote").report
     assert first.quarantined == [("long.npy", "cannot be read: connection reset by peer")]
     assert first.salvaged == []
     assert 43 < first.num_frames < 43 + 300
     assert "long.npy" not in latents_of(root / "remote")
-    assert run("moody://clips", out="remote").report.num_frames == 0  # it has not changed
+    assert run("odd://clips", out="remote").report.num_frames == 0  # it has not changed
     Moody.allowed_bytes.clear()
-    again = run("moody://clips", out="remote", retry=True).report
+    again = run("odd://clips", out="remote", retry=True).report
     assert again.quarantined == []
     assert first.num_frames + again.num_frames == sum(LENGTHS.values())
     assert_equal(latents_of(root / "remote"), latents_of(root / "local"))

@@ -23,6 +23,7 @@ POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
     "oid sha256:4d7a21460000000000000000000000000000000000000000000000000000000000\nsize 1234567\n"
 )
+HDF5 = b"\x89HDF\r\n\x1a\n"
 FRAMES = np.random.default_rng(0).integers(0, 256, (7, 6, 8, 3), np.uint8)
 
 
@@ -44,36 +45,16 @@ def _tar(path: Path) -> None:
         ("a.png", lambda path: path.write_text(POINTER), "^a git-lfs pointer: run git lfs pull$"),
         ("a.zip", _zip, "^a zip archive: unpack it$"),
         ("a.npy", _zip, "^a zip archive: unpack it$"),
-        (
-            "a.npz",
-            lambda path: np.savez(path, obs=FRAMES),
-            r"^a \.npz archive of arrays: ",
-        ),
+        ("a.npz", lambda path: np.savez(path, obs=FRAMES), r"^a \.npz archive of arrays: "),
         ("a.dat", lambda path: torch.save(FRAMES, path), "^a file of torch.save: save its frames"),
-        (
-            "a.hdf5",
-            lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"),
-            "^an HDF5 file: ",
-        ),
-        (
-            "a.mat",
-            lambda path: path.write_bytes(bytes(512) + b"\x89HDF\r\n\x1a\n"),
-            "^an HDF5 file: ",
-        ),
-        (
-            "a.mat",
-            lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file"),
-            "^a MATLAB ",
-        ),
+        ("a.hdf5", lambda path: path.write_bytes(HDF5), "^an HDF5 file: "),
+        ("a.mat", lambda path: path.write_bytes(bytes(512) + HDF5), "^an HDF5 file: "),
+        ("a.mat", lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file"), "^a MATLAB "),
         ("a.tar", _tar, "^a tar archive: unpack it$"),
         ("a.gz", lambda path: path.write_bytes(gzip.compress(b"x")), "^a gzip archive: unpack it$"),
         ("a.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(99)), "^a Parquet table: "),
         ("a.pdf", lambda path: path.write_bytes(b"%PDF-1.7" + bytes(99)), "^a PDF document: "),
-        (
-            "a.pkl",
-            lambda path: path.write_bytes(pickle.dumps(FRAMES)),
-            "^a pickle: ",
-        ),
+        ("a.pkl", lambda path: path.write_bytes(pickle.dumps(FRAMES)), "^a pickle: "),
         ("a.mp4", lambda path: path.write_text("<!DOCTYPE html><html>"), "^a web page, perhaps "),
         (
             "a.dat",

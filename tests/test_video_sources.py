@@ -1,23 +1,30 @@
+"""What is found under CLIPS: files, series of numbered pictures, and what is left out."""
+
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import tracemalloc
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clip_files import barcode, write_clip
+from clip_files import barcode, read_barcode, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ldf_video.errors import ReadError, UsageError
+from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video.encoders import write_png
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.own import is_own_file
+from ldf_video.video.not_clips import is_own_file
+from ldf_video.video.probe import VideoInfo, probe
 from ldf_video.video.read import open_clips
+from ldf_video.video.series import find_series
 from ldf_video.video.sources import (
+    Source,
     find_sources,
     natural_key,
     search,
@@ -28,6 +35,8 @@ from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+NATIVE = Geometry(48, 64)
 
 
 def _touch(path: Path, content: bytes = b"x") -> Path:
@@ -40,17 +49,23 @@ def _names(clips: Path) -> list[str]:
     return [source.name for source in find_sources(clips)]
 
 
-def test_names_come_in_natural_order(tmp_path: Path) -> None:
-    for name in ("clip10.mp4", "clip2.mp4", "Clip1.mp4", "b/2.mp4", "b/10.mp4", "日本 é.mp4"):
-        _touch(tmp_path / name)
-    assert _names(tmp_path) == [
-        "b/2.mp4",
-        "b/10.mp4",
-        "Clip1.mp4",
-        "clip2.mp4",
-        "clip10.mp4",
-        "日本 é.mp4",
-    ]
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (  # natural order
+            ["clip10.mp4", "clip2.mp4", "Clip1.mp4", "b/2.mp4", "b/10.mp4", "日本 é.mp4"],
+            ["b/2.mp4", "b/10.mp4", "Clip1.mp4", "clip2.mp4", "clip10.mp4", "日本 é.mp4"],
+        ),
+        ([".a.mp4", ".git/b.mp4", "c/.d/e.mp4", "c/f.mp4"], ["c/f.mp4"]),  # hidden at any depth
+    ],
+)
+def test_names_come_in_natural_order_without_hidden_ones(
+    tmp_path: Path, files: list[str], expected: list[str]
+) -> None:
+    clips = tmp_path / ".clips"  # not hidden from who names it
+    for name in files:
+        _touch(clips / name)
+    assert _names(clips) == expected
 
 
 NAMES = st.text(st.sampled_from("019aAbß-._/ \x01é日"), max_size=8)
@@ -78,19 +93,9 @@ def test_a_source_keeps_no_path_and_no_dictionary(tmp_path: Path) -> None:
     assert all(source.root is sources[0].root for source in sources)
 
 
-def test_hidden_files_are_left_out_at_any_depth(tmp_path: Path) -> None:
-    for name in (".a.mp4", ".git/b.mp4", "c/.d/e.mp4", "c/f.mp4"):
-        _touch(tmp_path / name)
-    assert _names(tmp_path) == ["c/f.mp4"]
-
-
-def test_a_hidden_root_is_not_hidden_from_its_user(tmp_path: Path) -> None:
-    _touch(tmp_path / ".cache" / "a.mp4")
-    assert _names(tmp_path / ".cache") == ["a.mp4"]
-
-
-def test_link_loops_end_and_each_directory_counts_once(tmp_path: Path) -> None:
+def test_link_loops_end_each_directory_counts_once_and_pipes_do_not(tmp_path: Path) -> None:
     _touch(tmp_path / "a" / "1.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "again").symlink_to(tmp_path / "a", target_is_directory=True)
     assert _names(tmp_path) == ["a/1.mp4"]
@@ -102,12 +107,6 @@ def test_what_cannot_be_looked_at_is_still_listed(tmp_path: Path) -> None:
     assert (source.name, source.size, source.mtime_ns) == ("gone.mp4", -1, -1)
     with pytest.raises(ReadError, match="cannot be read: No such file or directory"):
         source_digest(source)
-
-
-def test_pipes_are_no_sources(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.mp4")
-    _touch(tmp_path / "a.mp4")
-    assert _names(tmp_path) == ["a.mp4"]
 
 
 def test_a_file_is_its_own_only_source(tmp_path: Path) -> None:
@@ -225,3 +224,299 @@ def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
             source_digest(source)
     with pytest.raises(UsageError, match="is a zarr store"):
         find_sources(tmp_path / "b")
+
+
+# Series of numbered pictures
+
+
+def _pictures(folder: Path, numbers: dict[str, int]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, number in numbers.items():
+        Image.fromarray(barcode(number)).save(folder / name)
+    return folder
+
+
+def _numbers(source: Source | Path, geometry: Geometry = NATIVE) -> list[int]:
+    (clip,) = open_clips(source, geometry)
+    return [read_barcode(image) for image in clip.frames]
+
+
+# Which names make a clip
+
+
+@pytest.mark.parametrize(
+    ("names", "patterns"),
+    [
+        (["frame_0001.png", "frame_0002.png"], {"frame_*.png": 2}),
+        (["1.jpg", "2.jpg", "10.jpg"], {"*.jpg": 3}),
+        (["a_1.png", "a_7.png", "b_1.png", "b_2.png"], {"a_*.png": 2, "b_*.png": 2}),
+        (["1.png", "2.png", "1.jpg", "2.jpg"], {"*.png": 2, "*.jpg": 2}),
+        (["take2_shot1.tif", "take2_shot2.tif"], {"take2_shot*.tif": 2}),
+        (["v1.5.png", "v1.6.png"], {"v1.*.png": 2}),
+        (["frame_1.png"], {}),
+        (["beach.jpg", "dog.jpg"], {}),
+        (
+            ["1_left.png", "2_left.png", "1_right.png", "2_right.png"],
+            {"*_left.png": 2, "*_right.png": 2},
+        ),
+        (["clip1.mp4", "clip2.mp4"], {}),
+        (["clip1.gif", "clip2.gif"], {"clip*.gif": 2}),
+        (["1", "2"], {}),
+        (["1.jpg", "2.JPG", "3.jpg"], {"*.jpg": 3}),
+        (["1.jpg", "2.jpeg", "3.JPG"], {"*.jpg": 3}),
+        (["1.jpeg", "2.jpeg"], {"*.jpeg": 2}),
+        (["1.jpg", "2.jpg", "1.jpeg", "2.jpeg"], {"*.jpg": 2, "*.jpeg": 2}),
+        (["1.tif", "2.tiff"], {"*.tiff": 2}),
+        (["1.jfif", "2.jfif"], {"*.jfif": 2}),
+        (["1.JPG", "2.JPG"], {"*.JPG": 2}),
+        (["1.jpg", "2.jpg", "1.JPG", "2.JPG"], {"*.jpg": 2, "*.JPG": 2}),  # two cameras
+        (["frame_1.png", "frame_2.png", "frame_*.png"], {"frame_**.png": 2}),
+    ],
+)
+def test_names_that_differ_in_one_number_are_a_series(
+    tmp_path: Path, names: list[str], patterns: dict[str, int]
+) -> None:
+    found = find_series(tmp_path, names)
+    assert {series.pattern: len(series.names) for series in found} == patterns
+
+
+def test_frames_come_by_number(tmp_path: Path) -> None:
+    names = ["f10.png", "f9.png", "f0100.png", "f2.png", "f02.png"]
+    (series,) = find_series(tmp_path, names)
+    assert series.names == ("f02.png", "f2.png", "f9.png", "f10.png", "f0100.png")
+    assert [path.name for path in series.paths()] == list(series.names)
+
+
+MINUTE_AND_SECOND = [f"{k * 7 // 60:02}-{k * 7 % 60:02}" for k in range(20)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"frame ({k})" for k in range(1, 13)],
+        [f"frame-{k:06}.color" for k in range(12)],
+        [f"{k:06}-{k * 33369:012}" for k in range(12)],
+        [f"{k:06}_t{k // 7}" for k in range(30)],
+        [f"{1305031102.175304 + k / 30:.6f}" for k in range(60)],
+        [f"{1305031102 + k // 30}_{k % 30 * 33333333}" for k in range(60)],
+        [f"2024-01-01_12-{time}" for time in MINUTE_AND_SECOND],
+        [f"12h{time}" for time in MINUTE_AND_SECOND],
+        [f"Screenshot 2024-01-01 at 12.{time.replace('-', '.')}" for time in MINUTE_AND_SECOND],
+        [f"01-20240101120{k // 5:03}-{k % 5:02}" for k in range(20)],
+        [f"2024-01-01_12-00-{k // 25:02}-{k % 25 * 40000:06}" for k in range(75)],
+        [f"PXL_20240101_1200{k:02}{k * 31:03}" for k in range(30)],
+        [f"2024-01-01_1{k // 60}-{k % 60:02}" for k in range(100)],
+        [f"2024-0{1 + k // 28}-{1 + k % 28:02}" for k in range(60)],
+        [f"density_{k * 0.05:g}" for k in range(45)],
+        [f"t={k * 0.1:.1f}" for k in range(-20, 20)],
+        [f"step_{k * 0.00002:g}" for k in range(20)],  # 2e-05
+        [f"v1.{k}" for k in range(1, 15)],
+        [f"a_-{k}" for k in range(1, 12)],  # a dash
+    ],
+    ids=lambda names: str(names[-1]),
+)
+def test_a_recording_is_one_clip_in_order(tmp_path: Path, names: list[str]) -> None:
+    files = [f"{name}.png" for name in names]
+    (series,) = find_series(tmp_path, files[::2] + files[1::2])
+    assert list(series.names) == files
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("take{take}_{k}", 1, 2),
+        ("take{take}_{k:03}", 9, 10),
+        ("cam{take}_{k:06}", 0, 1),
+        ("{k:06}_cam{take}", 0, 1),
+        ("{k:06}_{take}", "left", "right"),
+        ("aachen_{take:06}_{k:06}_leftImg8bit", 0, 1),
+        ("render_v{take}.{k:04}", 1, 2),
+        ("clip{take}.{k}", 1, 2),
+        ("ep{take}_{k:06}-{k:09}", 1, 2),
+        ("20240101_12{take}00_{k:04}", "00", "30"),  # the takes' times
+        ("{take:02}-202401011200{k:02}-01", 1, 2),
+        ("scene_01_{take:02}_{k:02}", 1, 2),
+    ],
+)
+def test_takes_and_cameras_stay_apart(
+    tmp_path: Path, form: str, first: object, second: object
+) -> None:
+    takes = [
+        tuple(form.format(take=take, k=k) + ".png" for k in range(12)) for take in (first, second)
+    ]
+    found = find_series(tmp_path, [name for both in zip(*takes, strict=True) for name in both])
+    assert {series.names for series in found} == set(takes)
+    assert len({series.pattern for series in found}) == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".tif"])
+def test_numbered_animations_are_clips_of_their_own(tmp_path: Path, suffix: str) -> None:
+    images = [Image.fromarray(barcode(k)) for k in range(3)]
+    for k in (1, 2):
+        path = tmp_path / f"{k}{suffix}"
+        images[0].save(path, save_all=True, append_images=images[1:], lossless=True)
+    assert _names(tmp_path) == [f"1{suffix}", f"2{suffix}"]
+    assert _numbers(find_sources(tmp_path)[0]) == [0, 1, 2]
+
+
+# As sources
+
+
+def test_a_folder_holds_series_and_other_files(tmp_path: Path) -> None:
+    _pictures(tmp_path / "walk", {f"frame_{k:04}.png": k for k in range(1, 4)})
+    _pictures(tmp_path / "walk", {"poster.png": 9})
+    write_clip(tmp_path / "walk" / "2.mp4", [barcode(5)])
+    _pictures(tmp_path, {"a1.png": 1, "a2.png": 2, "b1.png": 3, "b2.png": 4})
+    sources = find_sources(tmp_path)
+    assert [source.name for source in sources] == [
+        "a*.png",
+        "b*.png",
+        "walk/2.mp4",
+        "walk/frame_*.png",
+        "walk/poster.png",
+    ]
+    assert [_numbers(source) for source in sources] == [[1, 2], [3, 4], [5], [1, 2, 3], [9]]
+
+
+def test_the_folder_itself_may_be_named(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "walk", {"frame_2.png": 2, "frame_10.png": 10, "frame_7.png": 7})
+    (source,) = find_sources(folder)
+    assert (source.name, source.path) == ("frame_*.png", folder)
+    assert source.size == sum(path.stat().st_size for path in folder.iterdir())
+    assert _numbers(folder) == [2, 7, 10]
+
+
+def test_a_folder_of_several_series_is_no_one_clip(tmp_path: Path) -> None:
+    _pictures(tmp_path, {"a1.png": 1, "a2.png": 2, "b1.png": 3, "b2.png": 4})
+    with pytest.raises(ReadError, match=r"^a directory with 2 series of numbered pictures"):
+        next(open_clips(tmp_path, NATIVE))
+
+
+def test_what_is_no_regular_file_is_no_frame(tmp_path: Path) -> None:
+    _pictures(tmp_path, {"1.png": 1, "2.png": 2, ".4.png": 4})
+    os.mkfifo(tmp_path / "3.png")
+    assert _numbers(find_sources(tmp_path)[0]) == [1, 2]
+    assert _numbers(tmp_path) == [1, 2]
+
+
+# Changes
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    (source,) = find_sources(folder)
+    assert 0 <= source.mtime_ns < 2**63
+    return source.size, source.mtime_ns
+
+
+def _swap(folder: Path) -> None:
+    (folder / "1.png").rename(folder / "spare")
+    (folder / "2.png").rename(folder / "1.png")
+    (folder / "spare").rename(folder / "2.png")
+
+
+def _replace_by_an_older_one(folder: Path) -> None:
+    content = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(content[::-1])
+    os.utime(folder / "2.png", ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "3.png").unlink(),
+        lambda folder: (folder / "3.png").rename(folder / "4.png"),
+        lambda folder: os.utime(folder / "2.png", ns=(2, 2)),
+        lambda folder: (folder / "4.png").touch(),
+        _swap,
+        _replace_by_an_older_one,
+    ],
+)
+def test_every_change_shows_in_size_and_time(tmp_path: Path, change: object) -> None:
+    assert callable(change)
+    folder = _pictures(tmp_path / "walk", {f"{k}.png": 0b1001 for k in range(1, 4)})
+    for k in range(1, 4):
+        os.utime(folder / f"{k}.png", ns=(10**18 + k, 10**18 + k))
+    before = _stamp(folder)
+    assert _stamp(folder) == before
+    change(folder)
+    assert _stamp(folder) != before
+
+
+def test_what_lies_beside_the_pictures_changes_nothing(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "walk", {"1.png": 1, "2.png": 2})
+    before = find_sources(folder)[0]
+    (folder / "notes.txt").write_text("a walk")
+    assert find_sources(folder)[0] == before
+
+
+def test_the_digest_is_of_the_pictures_in_order(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "walk", {"2.png": 2, "10.png": 10})
+    files = [(folder / name).read_bytes() for name in ("2.png", "10.png")]
+    expected = hashlib.sha256(b"".join(hashlib.sha256(file).digest() for file in files))
+    (source,) = find_sources(folder)
+    assert source_digest(source) == expected.hexdigest()
+    (folder / "10.png").rename(folder / "11.png")
+    assert source_digest(find_sources(folder)[0]) == expected.hexdigest()
+    (folder / "11.png").rename(folder / "1.png")
+    assert source_digest(find_sources(folder)[0]) != expected.hexdigest()
+    (folder / "2.png").unlink()
+    with pytest.raises(ReadError, match=r"^2\.png: cannot be read: No such file or directory$"):
+        source_digest(source)
+
+
+# Frames
+
+
+def test_all_frames_are_given_at_any_rate(tmp_path: Path) -> None:
+    _pictures(tmp_path, {f"{k}.png": k for k in range(5)})
+    assert probe(tmp_path) == VideoInfo("pictures", "png", 64, 48, Fraction(25), 5, 0.2, 0)
+    for fps, expected in ((None, 25), (Fraction(10), 10)):
+        geometry = Geometry(48, 64, fps=fps)
+        (clip,) = open_clips(tmp_path, geometry)
+        assert (clip.index, clip.fps) == (None, expected)
+        frames = list(clip.frames)
+        assert np.array_equal(frames, [barcode(k) for k in range(5)])
+        assert clip.position() == 1
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "PNG", "ppm", "tga", "gif", "jp2", "avif"],
+)
+def test_every_kind_of_picture_makes_clips(tmp_path: Path, suffix: str) -> None:
+    _pictures(tmp_path, {f"{k}.{suffix}": k for k in (3, 200, 77)})
+    assert _numbers(tmp_path) == [3, 77, 200]
+
+
+def test_sizes_may_differ(tmp_path: Path) -> None:
+    for k, size in enumerate([(48, 64), (96, 64), (24, 200)]):
+        Image.fromarray(barcode(k, height=size[0], width=size[1])).save(tmp_path / f"{k}.png")
+    assert _numbers(tmp_path, Geometry(32, 32, crop="none")) == [0, 1, 2]
+
+
+def test_a_broken_picture_ends_the_clip(tmp_path: Path) -> None:
+    _pictures(tmp_path, {f"frame_{k:04}.png": k for k in range(1, 6)})
+    (tmp_path / "frame_0004.png").write_text("notes")
+    (clip,) = open_clips(tmp_path, NATIVE)
+    seen = []
+    with pytest.raises(
+        TruncatedError, match=r"^damaged after 3 frames: frame_0004\.png: not a video: "
+    ):
+        seen.extend(read_barcode(image) for image in clip.frames)
+    assert seen == [1, 2, 3]
+    (tmp_path / "frame_0001.png").write_text("notes")
+    with pytest.raises(ReadError, match=r"^frame_0001\.png: not a video: "):
+        next(open_clips(tmp_path, NATIVE))
+
+
+def test_one_picture_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    for k in range(40):
+        Image.fromarray(barcode(k, height=240, width=320)).save(tmp_path / f"{k}.bmp")
+    (clip,) = open_clips(tmp_path, NATIVE)
+    next(clip.frames)
+    tracemalloc.start()
+    num_frames = 1 + sum(1 for _ in clip.frames)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_frames == 40
+    assert peak_bytes < 8 * 240 * 320 * 3

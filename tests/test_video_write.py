@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from fractions import Fraction
@@ -251,15 +252,17 @@ def test_tiles_fill_a_near_square_row_by_row(num_videos: int, grid: tuple[int, i
 # Interruptions and mistakes
 
 
-def _stopped_by(error: type[BaseException], path: Path) -> None:
-    """Write seven frames, and be stopped before the block ends."""
+def _stopped_by(error: type[BaseException] | None, path: Path, num_frames: int = 7) -> None:
+    """Write frames, and be stopped before the block ends."""
 
     def stopped() -> None:
         with VideoWriter(path, fps=25, upscale=2) as writer:
-            writer.write(np.stack([barcode(k, height=32, width=32) for k in range(7)]))
-            raise error
+            frames = [barcode(k, height=32, width=32) for k in range(num_frames)]
+            writer.write(np.array(frames, np.uint8).reshape(-1, 32, 32, 3))
+            if error is not None:
+                raise error
 
-    with pytest.raises(error):
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
         stopped()
 
 
@@ -272,17 +275,36 @@ def test_an_interrupted_file_keeps_its_frames_and_plays(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
-@pytest.mark.parametrize("error", [RuntimeError, LdfError, SystemExit])
-def test_an_error_keeps_the_file_of_before_and_leaves_no_stub(
-    tmp_path: Path, suffix: str, error: type[BaseException]
+@pytest.mark.parametrize(
+    ("error", "num_frames"),
+    [(RuntimeError, 7), (LdfError, 7), (SystemExit, 7), (KeyboardInterrupt, 0), (None, 0)],
+)
+def test_an_error_or_no_frame_keeps_the_file_of_before_and_leaves_no_stub(
+    tmp_path: Path, suffix: str, error: type[BaseException] | None, num_frames: int
 ) -> None:
     path = tmp_path / f"a{suffix}"
-    _stopped_by(error, path)
+    _stopped_by(error, path, num_frames)
     assert os.listdir(tmp_path) == []
     path.write_bytes(b"before")
-    _stopped_by(error, path)
+    _stopped_by(error, path, num_frames)
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["Mp4", "Gif", "Sheet"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_stops_the_first_frame_leaves_nothing(
+    tmp_path: Path, kind: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    suffix = {"Mp4": ".mp4", "Gif": ".gif", "Sheet": ".png"}[kind]
+    for place in ("add", "__init__"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ldf_video.video.encoders.{kind}Encoder.{place}", stop)
+            _stopped_by(error, tmp_path / f"a{suffix}")
+        assert os.listdir(tmp_path) == []
 
 
 def test_an_interrupt_while_the_disk_is_full_is_still_the_interrupt(
@@ -312,34 +334,6 @@ def test_a_sheet_that_cannot_be_written_keeps_the_one_of_before(
         write_sheet(path, [_noise(2, 8, 8, 3)])
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["a.png"]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
-def test_no_frame_leaves_no_file_and_what_was_there(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"before")
-    with VideoWriter(path, fps=25) as writer:
-        writer.write(_noise(0, 32, 32, 3))
-    assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == [path.name]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
-def test_an_interrupt_in_the_first_frame_leaves_nothing(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def interrupted() -> None:
-        with VideoWriter(tmp_path / f"a{suffix}", fps=25) as writer:
-            writer.write(_noise(1, 32, 32, 3))
-
-    for encoder in ("Mp4Encoder", "GifEncoder", "SheetEncoder"):
-        monkeypatch.setattr(f"ldf_video.video.encoders.{encoder}.add", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert os.listdir(tmp_path) == []
 
 
 def test_an_old_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:

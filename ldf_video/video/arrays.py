@@ -11,11 +11,10 @@ import numpy as np
 
 from ldf_video.errors import ReadError
 from ldf_video.video.files import reason_of
-from ldf_video.video.foreign import FOREIGN_BYTES, describe_foreign
+from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import BufferedReader
 
     from numpy.typing import NDArray
 
@@ -114,7 +113,7 @@ class _StreamedArray:
     """A file behind a URL, of which a frame is in memory at a time, and what fsspec keeps."""
 
     def __init__(self, path: RemotePath) -> None:
-        self._file: BufferedReader = path.open("rb")
+        self._file = path.open("rb")
         version = np.lib.format.read_magic(self._file)
         if version not in _HEADERS:
             raise ReadError(f"a .npy file of version {version}; versions 1 and 2 are read")
@@ -140,9 +139,7 @@ class _StreamedArray:
         return np.frombuffer(data, np.uint8).reshape(frame_shape)
 
 
-def _check(
-    dtype: np.dtype[np.generic], shape: tuple[int, ...], array: NDArray[Any] | None = None
-) -> None:
+def _check(dtype: np.dtype[Any], shape: tuple[int, ...], array: NDArray[Any] | None = None) -> None:
     """Refuses another array, with what to write instead, as far as its values, if given, tell."""
     expected = "expected uint8 (T, H, W, 3) or (N, T, H, W, 3)"
     if math.prod(shape) == 0:
@@ -154,7 +151,7 @@ def _check(
         raise ReadError(f"an array of {dtype} {shape}; {expected}{_advice(dtype, shape, frame)}")
 
 
-def _advice(dtype: np.dtype[np.generic], shape: tuple[int, ...], frame: NDArray[Any] | None) -> str:
+def _advice(dtype: np.dtype[Any], shape: tuple[int, ...], frame: NDArray[Any] | None) -> str:
     """What to write instead of an array, in NumPy's words; "" where that is not clear."""
     levels, layout = _as_levels(dtype, frame), _with_channels(shape)
     if not levels or not layout:
@@ -167,8 +164,8 @@ def _advice(dtype: np.dtype[np.generic], shape: tuple[int, ...], frame: NDArray[
     return f'; for a, the array: numpy.save("x.npy", {layout.format(levels)}){note}'
 
 
-def _as_levels(dtype: np.dtype[np.generic], frame: NDArray[Any] | None) -> str:
-    """NumPy's words for bringing an array `a` to uint8, told by one of its frames; "" if none."""
+def _as_levels(dtype: np.dtype[Any], frame: NDArray[Any] | None) -> str:
+    """NumPy's words for bringing an array `a` to uint8, by the values of a frame; "" if none."""
     low, high = (0.0, 255.0) if frame is None else (float(frame.min()), float(frame.max()))
     if dtype == np.uint8:
         return "a"

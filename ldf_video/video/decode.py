@@ -28,8 +28,8 @@ from ldf_video.video.containers import (
 )
 from ldf_video.video.damage import Damage
 from ldf_video.video.files import RemoteError, reason_of
-from ldf_video.video.foreign import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.headers import read_headers
+from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.pictures import (
     HEAD_BYTES,
     JPEG_SUFFIXES,

@@ -13,13 +13,11 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from PIL import Image, PngImagePlugin
 
 from ldf_video.video.colour import yuv420_planes
-from ldf_video.video.own import MARK
+from ldf_video.video.not_clips import MARK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from av.container import OutputContainer
-    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
 # Flat pixel art has strong colour edges: as many bits for chroma as for luma, and no bits moved to
@@ -39,7 +37,12 @@ _SHEET_COLUMNS = 16
 
 
 class Encoder(Protocol):
-    """Writes frames of one size to one file; `note` tells of a compromise."""
+    """Writes frames of one size to one file.
+
+    Attributes:
+        note: one line for the user where the file differs from what was asked, else None.
+        num_frames: that were written.
+    """
 
     note: str | None
     num_frames: int
@@ -62,15 +65,19 @@ class Mp4Encoder:
         self.note: str | None = None
         if even != (height, width):
             self.note = f"padded {width}x{height} to {even[1]}x{even[0]}: mp4 needs even sides"
-        self._upscale = upscale
         self.num_frames = 0
-        self._container = _output(path, {"fflags": "+bitexact"})
+        self._upscale = upscale
+        self._container = av.open(str(path), "w", options={"fflags": "+bitexact"})
         self._container.metadata["comment"] = MARK.decode()
         self._stream = self._container.add_stream("libx264", rate=fps, options=_X264)
         self._stream.height, self._stream.width = even
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = 1 / fps
-        _tag_bt709(self._stream)
+        context = self._stream.codec_context
+        context.time_base = 1 / fps
+        context.colorspace = Colorspace.ITU709
+        context.color_primaries = ColorPrimaries.BT709
+        context.color_trc = ColorTrc.BT709
+        context.color_range = ColorRange.MPEG
 
     def add(self, frames: NDArray[np.uint8]) -> None:
         for start in range(0, len(frames), _BATCH):
@@ -81,7 +88,8 @@ class Mp4Encoder:
                 self.num_frames += 1
 
     def close(self) -> None:
-        _finish(self._container, self._stream)
+        with self._container:
+            self._container.mux(self._stream.encode())
 
 
 class GifEncoder:
@@ -89,11 +97,11 @@ class GifEncoder:
 
     def __init__(self, path: Path, *, fps: Fraction, upscale: int, size: tuple[int, int]) -> None:
         self.note = None if fps <= _GIF_MAX_FPS else f"gif plays at {_GIF_MAX_FPS} frames a second"
+        self.num_frames = 0
         self._path = path
         self._fps = min(fps, Fraction(_GIF_MAX_FPS))
         self._upscale = upscale
-        self.num_frames = 0
-        self._container = _output(path, {"loop": "0"})
+        self._container = av.open(str(path), "w", options={"loop": "0"})
         self._stream = self._container.add_stream("gif", rate=_GIF_TICKS)
         self._stream.height, self._stream.width = (side * upscale for side in size)
         self._stream.pix_fmt = "pal8"
@@ -113,9 +121,13 @@ class GifEncoder:
             self.num_frames += 1
 
     def close(self) -> None:
-        _finish(self._container, self._stream)
+        with self._container:
+            self._container.mux(self._stream.encode())
         if self.num_frames:
-            _mark_gif(self._path)
+            with self._path.open("rb+") as file:
+                # A comment before the last byte (GIF89a, 24 and 27); FFmpeg writes none.
+                file.seek(-1, os.SEEK_END)
+                file.write(b"\x21\xfe" + bytes([len(MARK)]) + MARK + b"\0\x3b")
 
     def _tick(self, index: int) -> int:
         # Rounding start times, not delays, keeps the mean rate: 30 a second is 3, 4, 3, ... ticks.
@@ -128,19 +140,18 @@ class SheetEncoder:
     def __init__(self, path: Path, *, fps: Fraction, upscale: int, size: tuple[int, int]) -> None:
         del fps, size
         self.note: str | None = None
-        self._path = path
-        self._upscale = upscale
         self.num_frames = 0
+        self._path, self._upscale = path, upscale
         self._frames: list[NDArray[np.uint8]] = []
 
     def add(self, frames: NDArray[np.uint8]) -> None:
-        self._frames += [image.copy() for image in frames]
-        self.num_frames = len(self._frames)
+        self._frames.append(frames.copy())
+        self.num_frames += len(frames)
 
     def close(self) -> None:
         if not self._frames:
             return
-        frames = np.stack(self._frames)
+        frames = np.concatenate(self._frames)
         rows = [frames[i : i + _SHEET_COLUMNS] for i in range(0, len(frames), _SHEET_COLUMNS)]
         write_png(self._path, sheet(rows, upscale=self._upscale, gap=0, background=0))
 
@@ -206,29 +217,3 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", MARK.decode())
     iio.imwrite(path, image, extension=".png", plugin="pillow", pnginfo=info)
-
-
-def _mark_gif(path: Path) -> None:
-    """Puts a comment before the last byte (GIF89a, 24 and 27); FFmpeg writes none."""
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"\x21\xfe" + bytes([len(MARK)]) + MARK + b"\0\x3b")
-
-
-def _output(path: Path, options: dict[str, str]) -> OutputContainer:
-    return av.open(str(path), "w", options=options)
-
-
-def _tag_bt709(stream: VideoStream) -> None:
-    context = stream.codec_context
-    context.colorspace = Colorspace.ITU709
-    context.color_primaries = ColorPrimaries.BT709
-    context.color_trc = ColorTrc.BT709
-    context.color_range = ColorRange.MPEG
-
-
-def _finish(container: OutputContainer, stream: VideoStream) -> None:
-    try:
-        container.mux(stream.encode())
-    finally:
-        container.close()

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,52 +100,25 @@ class RemotePath:
             RemoteError: for whatever the file system raises, here and at every read.
         """
         assert mode == "rb"
-        with _one_error():
-            system, path = _connect(self)
+        with _remote_errors():
+            system, path = self._connect()
             file = system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
             return io.BufferedReader(_RemoteFile(file, system), _BUFFER_BYTES)
 
     def is_dir(self) -> bool:
         """Returns whether it is a folder; False where that cannot be told."""
         try:
-            return self.look().is_folder
+            entry = look_at(self)
         except OSError:
             return False
+        return entry is not None and entry.is_folder
 
-    def look(self) -> Entry:
-        """Returns what is there.
+    def _connect(self) -> tuple[Any, str]:
+        """The file system, which fsspec keeps and gives again, and the path within it."""
+        import fsspec  # slow to load, and not needed for the files of this machine
 
-        Raises:
-            RemoteError: for whatever the file system raises; with `errno.ENOENT` if nothing is
-                there.
-            UsageError: if fsspec does not know the protocol, or lacks the package for it.
-        """
-        _check(self.url)
-        with _one_error():
-            system, path = _connect(self)
-            system.invalidate_cache(path)
-            info = system.info(path)
-        entry = _entry(self.name, info)
-        if entry is None:
-            raise RemoteError("neither a file nor a folder")
-        return entry
-
-    def entries(self) -> list[Entry]:
-        """Returns what a folder holds, in any order; links to folders are left out.
-
-        Raises:
-            RemoteError: for whatever the file system raises; with `errno.ENOENT` if it is gone.
-        """
-        found = []
-        with _one_error():
-            system, folder = _connect(self)
-            system.invalidate_cache(folder)
-            for info in system.ls(folder, detail=True):
-                name = _name_within(folder, info["name"])
-                if name and (entry := _entry(name, _behind_link(system, info))) is not None:
-                    found.append(entry)
-            system.invalidate_cache(folder)  # a listing of a million files is large
-        return found
+        system, path = fsspec.core.url_to_fs(self.url)
+        return system, f"{path.rstrip('/')}/{self.relative}" if self.relative else path
 
 
 Location: TypeAlias = Path | RemotePath
@@ -161,6 +135,45 @@ def local_path(place: str | Path) -> Path | None:
     """Returns the path that a user names, None for a URL."""
     location = locate(place)
     return location if isinstance(location, Path) else None
+
+
+def look_at(place: Location) -> Entry | None:
+    """Returns what is there; None for nothing, and for what is neither a file nor a directory.
+
+    Raises:
+        RemoteError: for whatever the file system behind a URL raises.
+        UsageError: if fsspec does not know the protocol, or lacks the package for it.
+    """
+    if isinstance(place, Path):
+        try:
+            return _local_entry(place.name, place.stat())
+        except OSError:
+            return None
+    _check_protocols(place.url)
+    try:
+        with _remote_errors():
+            system, path = place._connect()
+            system.invalidate_cache(path)
+            entry = _remote_entry(place.name, system.info(path))
+    except RemoteError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    if entry is None:
+        raise RemoteError("neither a file nor a folder")
+    return entry
+
+
+def list_folder(folder: Location) -> list[Entry]:
+    """Returns what a folder holds, in any order, without hidden names and special files.
+
+    Links are followed; behind a URL, where they may lead in a circle, those to folders are not.
+
+    Raises:
+        OSError: if it cannot be listed; behind a URL RemoteError, with `errno.ENOENT` if gone.
+    """
+    found = _local_entries(folder) if isinstance(folder, Path) else _remote_entries(folder)
+    return [entry for entry in found if not entry.name.startswith(".")]
 
 
 def reason_of(error: Exception) -> str:
@@ -204,7 +217,7 @@ class _RemoteFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self._position >= self._size:
             return 0
-        with _one_error():
+        with _remote_errors():
             self._file.seek(self._position)
             data = self._file.read(len(buffer))
         if not data:
@@ -221,22 +234,21 @@ class _RemoteFile(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _one_error() -> Iterator[None]:
+def _remote_errors() -> Iterator[None]:
     """Turns what file systems raise, each its own, into RemoteError."""
     try:
         yield
     except RemoteError:
         raise
-    except FileNotFoundError as error:  # often with a path in place of a reason
-        raise RemoteError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
-    except PermissionError as error:
-        raise RemoteError(errno.EACCES, os.strerror(errno.EACCES)) from error
+    except (FileNotFoundError, PermissionError) as error:  # often with a path in place of a reason
+        number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EACCES
+        raise RemoteError(number, os.strerror(number)) from error
     # A boundary: botocore, aiohttp and others derive their errors from Exception alone.
     except Exception as error:
         raise RemoteError(reason_of(error)) from error
 
 
-def _check(url: str) -> None:
+def _check_protocols(url: str) -> None:
     """Checks that fsspec can open each link of a URL."""
     import fsspec
 
@@ -254,14 +266,6 @@ def _check(url: str) -> None:
                 f"{url}: {reason_of(error)}; expected a path, or a URL that fsspec knows, such as "
                 "s3://bucket/clips"
             ) from error
-
-
-def _connect(place: RemotePath) -> tuple[Any, str]:
-    """The file system, which fsspec keeps and gives again, and the path within it."""
-    import fsspec  # slow to load, and not needed for the files of this machine
-
-    system, path = fsspec.core.url_to_fs(place.url)
-    return system, f"{path.rstrip('/')}/{place.relative}" if place.relative else path
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -293,7 +297,37 @@ def _behind_link(system: Any, info: Mapping[str, Any]) -> Mapping[str, Any] | No
     return None if target["type"] == "directory" else target
 
 
-def _entry(name: str, info: Mapping[str, Any] | None) -> Entry | None:
+def _local_entries(folder: Path) -> Iterator[Entry]:
+    with os.scandir(folder) as names:
+        for name in names:
+            try:
+                entry = _local_entry(name.name, name.stat())
+            except OSError:
+                entry = Entry(name.name, UNKNOWN, UNKNOWN, is_folder=False)
+            if entry is not None:
+                yield entry
+
+
+def _local_entry(name: str, status: os.stat_result) -> Entry | None:
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if not is_folder and not stat.S_ISREG(status.st_mode):
+        return None
+    identity = (status.st_dev, status.st_ino) if is_folder else None
+    return Entry(name, status.st_size, status.st_mtime_ns, is_folder, identity)
+
+
+def _remote_entries(folder: RemotePath) -> Iterator[Entry]:
+    with _remote_errors():
+        system, path = folder._connect()
+        system.invalidate_cache(path)
+        for info in system.ls(path, detail=True):
+            name = _name_within(path, info["name"])
+            if name and (entry := _remote_entry(name, _behind_link(system, info))) is not None:
+                yield entry
+        system.invalidate_cache(path)  # a listing of a million files is large
+
+
+def _remote_entry(name: str, info: Mapping[str, Any] | None) -> Entry | None:
     if info is None or info["type"] not in ("file", "link", "directory"):
         return None
     size = info.get("size")

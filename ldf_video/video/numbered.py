@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-Key: TypeAlias = tuple[Decimal | int, ...]
+Key: TypeAlias = tuple[Decimal, ...]
 
 # A decimal may have an exponent, as in 1e-05; a minus counts where no other sign can be meant.
 _NUMBER = re.compile(r"((?:(?<![^_= (])-)?[0-9]+(?:\.[0-9]+)?(?:[eE][+-][0-9]+)?)")
-_VIEW = re.compile(r"(?i)(cam|camera|view)[-_ ]?")
+_VIEW = re.compile(r"(?i)(cam|camera|view)[-_ ]?$")
 _YEAR = r"(19|20)[0-9]{2}"
 _MONTH, _DAY = r"(0[1-9]|1[0-2])", r"(0[1-9]|[12][0-9]|3[01])"
 _HOUR, _MINUTE, _SECOND = r"([01][0-9]|2[0-3])", r"[0-5][0-9]", r"([0-5][0-9]|60)"
@@ -37,14 +37,8 @@ _COUNTER_SHARE = 0.9
 _EVEN_STEPS = 3
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """Names that make one clip.
-
-    Attributes:
-        names: in order.
-        pattern: what they share, with a star for what differs.
-    """
+class Numbered(NamedTuple):
+    """Names that make one clip, in order, and what they share, with a star for what differs."""
 
     names: tuple[str, ...]
     pattern: str
@@ -52,15 +46,14 @@ class Numbered:
 
 @dataclass(frozen=True)
 class _Column:
-    """One number of every name of a group: its texts, what they count as, what stands before."""
+    """One number of every name of a group: the text before it, its own text, its value."""
 
     before: str
     texts: tuple[str, ...]
     values: tuple[Key, ...]
 
     def differs(self, rows: Sequence[int]) -> bool:
-        first = self.values[rows[0]]
-        return any(self.values[row] != first for row in rows)
+        return len({self.values[row] for row in rows}) > 1
 
     def is_counter(self, rows: Sequence[int]) -> bool:
         """Whether hardly two of the names have the same number."""
@@ -68,7 +61,7 @@ class _Column:
 
     @property
     def is_view(self) -> bool:
-        return re.search(_VIEW.pattern + "$", self.before) is not None
+        return _VIEW.search(self.before) is not None
 
 
 def find_numbered(names: Sequence[str]) -> list[Numbered]:
@@ -85,22 +78,21 @@ def find_numbered(names: Sequence[str]) -> list[Numbered]:
     Returns:
         The groups; the numbers in a name count by value, then the names by code points.
     """
-    alike = dict[tuple[str, ...], tuple[list[str], list[list[str]]]]()
+    alike = dict[tuple[str, ...], dict[str, list[str]]]()
     for name in names:
         parts = _NUMBER.split(name)
         if len(parts) > 1:
-            own, numbers = alike.setdefault(tuple(parts[::2]), ([], []))
-            own.append(name)
-            numbers.append(parts[1::2])
+            alike.setdefault(tuple(parts[::2]), {})[name] = parts[1::2]
     return [
         group
-        for texts, (own, numbers) in alike.items()
-        if len(own) > 1
-        for group in _split(own, _columns(texts, numbers), texts[-1])
+        for texts, numbers in alike.items()
+        if len(numbers) > 1
+        for group in _split(list(numbers), _columns(texts, list(numbers.values())), texts[-1])
     ]
 
 
 def _split(names: list[str], columns: list[_Column], end: str) -> list[Numbered]:
+    """Groups names by the numbers that say which clip they are of."""
     found, waiting = list[Numbered](), [list(range(len(names)))]
     while waiting:
         rows = waiting.pop()
@@ -130,25 +122,23 @@ def _columns(texts: Sequence[str], numbers: Sequence[Sequence[str]]) -> list[_Co
     """The numbers of names whose other parts are the same, those that belong together as one."""
     columns = []
     for place, before in enumerate(texts[:-1]):
-        columns += _numbers(before, tuple(own[place] for own in numbers))
+        columns += _numbers(before, [own[place] for own in numbers])
     return _with_decimals(_with_times(columns))
 
 
-def _numbers(before: str, texts: tuple[str, ...]) -> list[_Column]:
-    """One column of decimals, or integers; two where each has a dot, which may only separate."""
+def _numbers(before: str, texts: Sequence[str]) -> list[_Column]:
+    """One column of numbers; two where each has a dot, which may only separate two integers."""
     if all(text[0] == "-" for text in texts):
-        before, texts = before + "-", tuple(text[1:] for text in texts)
-    if all(text.isdigit() for text in texts):
-        return [_integers(before, texts)]
+        before, texts = before + "-", [text[1:] for text in texts]
     halves = [text.partition(".") for text in texts]
     if all(whole.isdigit() and part.isdigit() for whole, _, part in halves):
-        whole, part = (tuple(half[place] for half in halves) for place in (0, 2))
-        return [_integers(before, whole), _integers(".", part)]
-    return [_Column(before, texts, tuple((Decimal(text),) for text in texts))]
+        wholes, _, parts = zip(*halves, strict=True)
+        return [_column(before, wholes), _column(".", parts)]
+    return [_column(before, texts)]
 
 
-def _integers(before: str, texts: tuple[str, ...]) -> _Column:
-    return _Column(before, texts, tuple((int(text),) for text in texts))
+def _column(before: str, texts: Sequence[str]) -> _Column:
+    return _Column(before, tuple(texts), tuple((Decimal(text),) for text in texts))
 
 
 def _joined(columns: Sequence[_Column]) -> _Column:
@@ -158,14 +148,12 @@ def _joined(columns: Sequence[_Column]) -> _Column:
         first.texts[row] + "".join(other.before + other.texts[row] for other in others)
         for row in range(len(first.texts))
     )
-    values = tuple(
-        tuple(value for column in columns for value in column.values[row])
-        for row in range(len(texts))
-    )
-    return _Column(first.before, texts, values)
+    values = zip(*(column.values for column in columns), strict=True)
+    return _Column(first.before, texts, tuple(tuple(chain(*value)) for value in values))
 
 
 def _with_times(columns: list[_Column]) -> list[_Column]:
+    """Joins the numbers of each date and time."""
     found = list[_Column]()
     while columns:
         length = _length_of(_TO_THE_SECOND, columns)
@@ -196,9 +184,9 @@ def _length_of(shapes: Sequence[Sequence[str]], columns: Sequence[_Column]) -> i
 
 
 def _is_within_a_second(columns: Sequence[_Column]) -> bool:
-    """Whether the last number goes on where a time to the second leaves off.
+    """Whether the last number is a part of a second, behind a time to the second.
 
-    A clip of that time it counts instead if the times lie far apart and it begins anew.
+    Where the times lie far apart and the number begins again in each, it counts a clip's frames.
     """
     *time, part = columns
     if not re.fullmatch(r"[-_., s]+", part.before):
@@ -210,7 +198,17 @@ def _is_within_a_second(columns: Sequence[_Column]) -> bool:
 
 
 def _stamps(time: Sequence[_Column]) -> set[Decimal]:
-    return set(map(_seconds, zip(*(column.texts for column in time), strict=True)))
+    """Times to the second as numbers of seconds, right within a month."""
+    stamps = set[Decimal]()
+    for texts in zip(*(column.texts for column in time), strict=True):
+        digits = "".join(texts)
+        if len(digits) == 10:
+            stamps.add(Decimal(digits))
+            continue
+        day, hour = int(digits[:-6] or 0), int(digits[-6:-4])
+        minute, second = int(digits[-4:-2]), int(digits[-2:])
+        stamps.add(Decimal(((day * 24 + hour) * 60 + minute) * 60 + second))
+    return stamps
 
 
 def _steps(values: set[Decimal]) -> list[Decimal]:
@@ -222,23 +220,14 @@ def _is_even(values: set[Decimal]) -> bool:
     return not steps or max(steps) <= _EVEN_STEPS * median(steps)
 
 
-def _seconds(texts: Sequence[str]) -> Decimal:
-    """A time to the second as a number of seconds, right within a month."""
-    digits = "".join(texts)
-    if len(digits) == 10:
-        return Decimal(digits)
-    hour, minute, second = int(digits[-6:-4]), int(digits[-4:-2]), int(digits[-2:])
-    return Decimal(int(digits[:-6] or 0) * 86400 + hour * 3600 + minute * 60 + second)
-
-
 def _with_decimals(columns: list[_Column]) -> list[_Column]:
+    """Joins whole numbers and what follows their dots, where these are decimals."""
     found = list[_Column]()
     for column in columns:
         if found and column.before == "." and _is_fraction(found[-1], column):
             whole = found.pop()
             texts = [f"{a}.{b}" for a, b in zip(whole.texts, column.texts, strict=True)]
-            values = tuple((Decimal(text),) for text in texts)
-            found.append(_Column(whole.before, tuple(texts), values))
+            found.append(_column(whole.before, texts))
         else:
             found.append(column)
     return found
@@ -249,7 +238,7 @@ def _is_fraction(whole: _Column, part: _Column) -> bool:
 
     1.9 and 1.10 are no decimals. Nor are 1.0001, 1.0002, ... and then 2.0001: they count.
     """
-    if not all(text.isdigit() for text in whole.texts):
+    if not all(text.isdigit() for text in (*whole.texts, *part.texts)):
         return False
     widths = {len(text) for text in part.texts}
     if len(widths) > 1:

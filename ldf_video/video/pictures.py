@@ -7,7 +7,7 @@ import math
 import struct
 import warnings
 from fractions import Fraction
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -49,11 +49,11 @@ _KINDS = {
 # ISO/IEC 23008-12, 10, and AV1 Image File Format, 6: what a file is, by what it says it is like.
 _AVIF, _HEIF = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"mif1"}
 _SEQUENCES = {b"avis", b"msf1", b"hevc", b"hevx"}
-_STUMBLES: tuple[type[Exception], ...] = (
+_DECODER_ERRORS: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(struct.error, MemoryError, AttributeError, RuntimeError),
 )
-"""What Pillow's decoders let through."""
+"""What Pillow's decoders raise for damaged files."""
 
 
 class PictureMedia:
@@ -66,38 +66,44 @@ class PictureMedia:
     def __init__(self, path: Location) -> None:
         """Reads nothing yet."""
         self._path = path
-        self._num_read, self._num_pages, self._used = 0, 1, 0.0
+        self._num_read, self._num_pictures, self._used = 0, 1, 0.0
         self.codec_name = path.suffix.lower().lstrip(".")
 
     def position(self) -> float:
-        """Returns the share of the pages that were read."""
-        return min(self._num_read / self._num_pages, 1.0)
+        """Returns the share of the pictures that were read."""
+        return min(self._num_read / self._num_pictures, 1.0)
 
     def note(self) -> str:
-        """Returns what a user must know of the pages that were read, else ''."""
+        """Returns what a user must know of the pictures that were read, else ''."""
         return range_note(self._used)
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the pages, one in memory at a time; those that show another one smaller are none.
+        """Yields the pictures, one in memory at a time.
 
         Raises:
             ReadError: if the first cannot be read.
             TruncatedError: at a later one.
         """
         try:
-            with _opened(self._path) as image:
-                self._num_pages = _num_pages(image)
-                for page in range(self._num_pages):
-                    levels = _page_levels(image, page)
-                    if levels is not None:
-                        self._num_read += 1
-                        self._used = max(self._used, levels.used)
-                        yield av.VideoFrame.from_ndarray(levels.pixels, format="rgb24")
+            for frame in self._pictures():
+                self._num_read += 1
+                yield frame
         except ReadError as error:
             # Where it is the network that failed, nothing is known to be wrong with the clip.
             if self._num_read == 0 or is_remote_failure(error):
                 raise
             raise TruncatedError(f"damaged after {self._num_read} frames: {error}") from error
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        with _opened(self._path) as image:
+            with _quietly():
+                self._num_pictures = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            for _ in _pages(image):
+                yield self._frame(_levels(image))
+
+    def _frame(self, levels: Levels) -> av.VideoFrame:
+        self._used = max(self._used, levels.used)
+        return av.VideoFrame.from_ndarray(levels.pixels, format="rgb24")
 
 
 def picture_kind(head: bytes, suffix: str = "") -> str | None:
@@ -110,6 +116,14 @@ def picture_kind(head: bytes, suffix: str = "") -> str | None:
         return "heif"
     kinds = (kind for magic, kind in _KINDS.items() if head.startswith(magic))
     return next(kinds, "tga" if suffix.lower() == ".tga" else None)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What a file says that it is like (ISO/IEC 14496-12, 4.3); empty if it is another format."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
 
 
 def is_picture(path: Location) -> bool:
@@ -128,38 +142,17 @@ def is_animated(path: Location) -> bool:
     """
     try:
         with path.open("rb") as file:
-            return _has_frames(file, file.read(HEAD_BYTES))
-    except _STUMBLES:
+            head = file.read(HEAD_BYTES)
+            match "gif" if head[:4] == b"GIF8" else picture_kind(head):
+                case "png":
+                    return _is_apng(file)
+                case "gif":
+                    return bool(getattr(_open_as("GIF", file), "is_animated", False))
+                case "tiff":
+                    return len(list(islice(_pages(_open_as("TIFF", file)), 2))) > 1
+            return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
+    except _DECODER_ERRORS:
         return False
-
-
-def _has_frames(file: BinaryIO, head: bytes) -> bool:
-    match "gif" if head[:4] == b"GIF8" else picture_kind(head):
-        case "png":
-            return _is_apng(file)
-        case "gif":
-            return bool(getattr(_open_as("GIF", file), "is_animated", False))
-        case "tiff":
-            return _has_more_pages(_open_as("TIFF", file))
-    return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
-
-
-def _has_more_pages(image: Image.Image) -> bool:
-    for page in count(1):
-        try:
-            if _is_full_page(image, page):
-                return True
-        except EOFError:
-            return False
-    return False
-
-
-def _brands(head: bytes) -> set[bytes]:
-    """What a file says that it is like (ISO/IEC 14496-12, 4.3); empty if it is another format."""
-    if head[4:8] != b"ftyp":
-        return set()
-    end = min(int.from_bytes(head[:4], "big"), len(head))
-    return {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
 
 
 def is_animated_webp(head: bytes) -> bool:
@@ -170,6 +163,34 @@ def is_animated_webp(head: bytes) -> bool:
     return (
         head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
     )
+
+
+def _is_apng(file: BinaryIO) -> bool:
+    """Returns whether the chunk acTL comes before the pixels (PNG, third edition, 11.3.6.1)."""
+    position = 8
+    file.seek(position)
+    while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
+        if header[4:] == b"acTL":
+            return True
+        position += 12 + int.from_bytes(header[:4], "big")
+        file.seek(position)
+    return False
+
+
+def _pages(image: Any) -> Iterator[int]:
+    """Goes to each page of a TIFF that is one of its own; another picture has one page.
+
+    TIFF 6.0, tag 254, NewSubfileType: bit 0 for a smaller version of another page, 2 for a mask.
+    """
+    yield 0
+    for page in count(1) if image.format == "TIFF" else ():
+        try:
+            with _quietly():
+                image.seek(page)
+        except EOFError:
+            return
+        if not image.tag_v2.get(254, 0) & 5:
+            yield page
 
 
 def read_picture(path: Location) -> Levels:
@@ -185,7 +206,7 @@ def read_picture(path: Location) -> Levels:
     Raises:
         ReadError: if it is no such picture, damaged, or larger than 2**26 pixels (JPEG: 2**28).
     """
-    with _opened(path) as image, _quietly():
+    with _opened(path) as image:
         return _levels(image)
 
 
@@ -201,7 +222,7 @@ def check_size(width: int, height: int) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Location) -> Iterator[Image.Image]:
-    """Opens a picture, by its content alone, and tells in one way what is wrong with it."""
+    """Opens a picture, by its content alone; what is wrong with it is a ReadError."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -214,7 +235,7 @@ def _opened(path: Location) -> Iterator[Image.Image]:
                 yield _open_as(kind.upper(), file)
     except ReadError:
         raise
-    except _STUMBLES as error:
+    except _DECODER_ERRORS as error:
         raise ReadError(f"cannot be read: {_reason(error)}") from error
 
 
@@ -240,40 +261,9 @@ def _any_text() -> Iterator[None]:
         PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
 
 
-def _orientation(image: Image.Image) -> Orientation:
-    """Returns how EXIF says that a picture stands; upright where that cannot be understood."""
-    try:
-        return exif_orientation(image.getexif().get(274))
-    except _STUMBLES:
-        return UPRIGHT
-
-
 def _quietly() -> warnings.catch_warnings[None]:
     """Keeps Pillow from warning of what is odd in a picture's descriptions."""
     return warnings.catch_warnings(action="ignore")
-
-
-def _num_pages(image: Image.Image) -> int:
-    with _quietly():
-        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-
-
-def _is_full_page(image: Any, page: int) -> bool:
-    """Goes to a page of a TIFF; returns whether it is one of its own.
-
-    TIFF 6.0, tag 254, NewSubfileType: bit 0 for a smaller version of another page, 2 for a mask.
-    """
-    with _quietly():
-        image.seek(page)
-    return page == 0 or not image.tag_v2.get(254, 0) & 5
-
-
-def _page_levels(image: Image.Image, page: int) -> Levels | None:
-    """Returns the pixels of a page, None for one that shows another page smaller."""
-    if page and not _is_full_page(image, page):
-        return None
-    with _quietly():
-        return _levels(image)
 
 
 def _reason(error: Exception) -> str:
@@ -291,36 +281,37 @@ def _levels(image: Image.Image) -> Levels:
 
     Pillow holds the decoded picture; all else is done in bands of some rows.
     """
-    _check_picture_size(image)
-    full, low = full_range(image), low_bytes(image)
-    if isinstance(image, JpegImageFile):
-        _draft(image)
-    image.load()
-    orientation = _orientation(image)  # a TIFF stands upright once it is decoded, and says so
-    width, height = image.size
-    factor = _whole_factor(width * height)
-    rows = max(_BAND_PIXELS // width // factor, 1) * factor
-    bands, used = [], 0.0
-    for top in range(0, height, rows):
-        box = (0, top, width, min(top + rows, height))
-        band = _rgb(image.crop(box), None if low is None else low.crop(box), full)
-        used = max(used, band.used)
-        pixels = band.pixels
-        bands.append(pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor)))
-    return Levels(np.ascontiguousarray(upright(np.concatenate(bands), orientation)), used)
+    with _quietly():
+        _check_picture_size(image)
+        full, low = full_range(image), low_bytes(image)
+        if isinstance(image, JpegImageFile):
+            _draft(image)
+        image.load()
+        orientation = _orientation(image)  # a TIFF stands upright once it is decoded, and says so
+        width, height = image.size
+        # Both sides are divided so that at most 2**24 pixels are left.
+        factor = math.ceil(math.sqrt(width * height / FULL_PIXELS))
+        rows = max(_BAND_PIXELS // width // factor, 1) * factor
+        bands, used = [], 0.0
+        for top in range(0, height, rows):
+            box = (0, top, width, min(top + rows, height))
+            pixels, band_used = _rgb(image.crop(box), None if low is None else low.crop(box), full)
+            used = max(used, band_used)
+            if factor > 1:
+                pixels = np.asarray(Image.fromarray(pixels).reduce(factor))
+            bands.append(pixels)
+        return Levels(np.ascontiguousarray(upright(np.concatenate(bands), orientation)), used)
 
 
 def _check_picture_size(image: Image.Image) -> None:
     width, height = image.size
     # Of a progressive JPEG all coefficients are in memory, whatever the size that is asked for.
-    if isinstance(image, JpegImageFile) and not image.info.get("progressive"):
-        if width * height > MAX_JPEG_PIXELS:
-            raise ReadError(
-                f"a picture of {width}x{height} pixels; at most {MAX_JPEG_PIXELS:,} are read of a "
-                "JPEG"
-            )
-        return
-    check_size(width, height)
+    if not isinstance(image, JpegImageFile) or image.info.get("progressive"):
+        check_size(width, height)
+    elif width * height > MAX_JPEG_PIXELS:
+        raise ReadError(
+            f"a picture of {width}x{height} pixels; at most {MAX_JPEG_PIXELS:,} are read of a JPEG"
+        )
 
 
 def _draft(image: Image.Image) -> None:
@@ -332,9 +323,12 @@ def _draft(image: Image.Image) -> None:
         image.draft(image.mode, (width // factor, height // factor))
 
 
-def _whole_factor(num_pixels: int) -> int:
-    """Returns by how much both sides are divided so that at most 2**24 pixels are left."""
-    return math.ceil(math.sqrt(num_pixels / FULL_PIXELS))
+def _orientation(image: Image.Image) -> Orientation:
+    """Returns how EXIF says that a picture stands; upright where that cannot be understood."""
+    try:
+        return exif_orientation(image.getexif().get(274))
+    except _DECODER_ERRORS:
+        return UPRIGHT
 
 
 def _rgb(image: Image.Image, low: Image.Image | None, full: int | None) -> Levels:
@@ -357,15 +351,3 @@ def _rgb(image: Image.Image, low: Image.Image | None, full: int | None) -> Level
     ):
         return Levels(np.asarray(image.convert("RGB")))
     return Levels(over_white(np.asarray(image.convert("RGBA"))))
-
-
-def _is_apng(file: BinaryIO) -> bool:
-    """Returns whether the chunk acTL comes before the pixels (PNG, third edition, 11.3.6.1)."""
-    position = 8
-    file.seek(position)
-    while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
-        if header[4:] == b"acTL":
-            return True
-        position += 12 + int.from_bytes(header[:4], "big")
-        file.seek(position)
-    return False

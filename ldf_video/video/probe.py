@@ -11,7 +11,7 @@ from ldf_video.video.arrays import ARRAY_SUFFIX, open_array
 from ldf_video.video.decode import Media, open_media
 from ldf_video.video.pictures import DEFAULT_FPS
 from ldf_video.video.presentation import frame_orientation
-from ldf_video.video.series_media import SeriesMedia
+from ldf_video.video.series import SeriesMedia
 from ldf_video.video.sources import folder_series
 from ldf_video.video.timing import shown_seconds, timed
 

@@ -18,7 +18,7 @@ from ldf_video.video.decode import Media, open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
 from ldf_video.video.pictures import DEFAULT_FPS, PictureMedia
 from ldf_video.video.presentation import Resizer
-from ldf_video.video.series_media import SeriesMedia
+from ldf_video.video.series import Series, SeriesMedia
 from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.timing import resample
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
-    from ldf_video.video.series import Series
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1

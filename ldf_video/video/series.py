@@ -1,4 +1,4 @@
-"""Numbered pictures of one folder that make one clip."""
+"""Numbered pictures of one folder that make one clip: which they are, and their frames."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import av
+
+from ldf_video.errors import ReadError
+from ldf_video.video.decode import open_media
 from ldf_video.video.numbered import find_numbered
-from ldf_video.video.pictures import JPEG_SUFFIXES, is_animated
+from ldf_video.video.pictures import (
+    JPEG_SUFFIXES,
+    PictureMedia,
+    is_animated,
+    is_picture,
+    read_picture,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +55,7 @@ class Series:
 
 
 def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
-    """Groups the files of a folder into series; gaps between numbers are none of its business.
+    """Groups the files of a folder into series; gaps between numbers do not matter.
 
     A series is of one suffix (that of a still picture) or of others that mean the same, in small
     letters or large. Where its first file is an animation, or a stack of pages, none of them is a
@@ -58,17 +68,17 @@ def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     taken = set(names)
     series = []
     for kind, suffixes in _by_kind(taken).items():
-        for group in find_numbered(list(suffixes)):
-            members = tuple(stem + suffixes[stem] for stem in group.names)
+        for stems, pattern in find_numbered(list(suffixes)):
+            members = tuple(stem + suffixes[stem] for stem in stems)
             if is_animated(folder / members[0]):
                 continue
-            own = {suffixes[stem] for stem in group.names}
+            own = {suffixes[stem] for stem in stems}
             suffix = own.pop() if len(own) == 1 else kind
-            pattern = group.pattern + suffix
-            while pattern in taken:  # a file may be called that, too
-                pattern = f"{pattern.removesuffix(suffix)}*{suffix}"
-            taken.add(pattern)
-            series.append(Series(folder, members, pattern))
+            stars = ""
+            while (shown := pattern + stars + suffix) in taken:  # a file may be called that, too
+                stars += "*"
+            taken.add(shown)
+            series.append(Series(folder, members, shown))
     return series
 
 
@@ -90,3 +100,31 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
             kind = suffix
         kinds.setdefault(kind, {}).update(own)
     return kinds
+
+
+class SeriesMedia(PictureMedia):
+    """Numbered pictures as one clip."""
+
+    def __init__(self, series: Series, *, first: int = 0) -> None:
+        """Reads nothing yet.
+
+        Args:
+            series: the pictures.
+            first: number of the first picture to give.
+        """
+        super().__init__(series.folder / series.names[0])
+        self._series = series
+        self._num_read, self._num_pictures = first, len(series.names)
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        for name in self._series.names[self._num_read :]:
+            path = self._series.folder / name
+            try:
+                if is_picture(path):
+                    frame = self._frame(read_picture(path))
+                else:
+                    with open_media(path) as media:
+                        frame = next(media.frames())
+            except ReadError as error:
+                raise ReadError(f"{name}: {error}") from error
+            yield frame

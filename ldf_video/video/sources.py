@@ -7,29 +7,33 @@ import errno
 import hashlib
 import os
 import re
-import stat
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.files import (
-    UNKNOWN,
     Entry,
     Location,
     RemoteError,
     RemotePath,
+    list_folder,
     locate,
+    look_at,
     reason_of,
 )
-from ldf_video.video.foreign import ZARR
-from ldf_video.video.own import STORE_JSON, is_own_file, is_own_folder
+from ldf_video.video.not_clips import (
+    STORE_JSON,
+    ZARR,
+    is_own_file,
+    is_own_folder,
+    sidecar_kind,
+)
 from ldf_video.video.series import Series, find_series
-from ldf_video.video.sidecars import sidecar_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _ZARR_SUFFIX, _ZARR_JSON = ".zarr", "zarr.json"
 _BLOCK_BYTES = 2**18
@@ -69,9 +73,7 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values of which `from_json` makes the same source, in any process."""
-        series = None
-        if self.series is not None:
-            series = {"names": list(self.series.names), "pattern": self.series.pattern}
+        series = None if self.series is None else [list(self.series.names), self.series.pattern]
         return {
             "root": str(self.root),
             "name": self.name,
@@ -83,17 +85,16 @@ class Source:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
-        """Returns the source that `to_json` told of."""
-        root, name, series = locate(fields["root"]), fields["name"], None
+        """Returns the source that `to_json` described."""
+        root, series = locate(fields["root"]), None
         if fields["series"] is not None:
-            names, pattern = fields["series"]["names"], fields["series"]["pattern"]
-            folder = root / name.removesuffix(pattern).rstrip("/")
+            names, pattern = fields["series"]
+            folder = root / fields["name"].removesuffix(pattern).rstrip("/")
             series = Series(folder, tuple(names), pattern)
-        size, mtime_ns = fields["size"], fields["mtime_ns"]
-        return cls(root, name, size, mtime_ns, series, fields["is_named"])
+        return cls(**{**fields, "root": root, "series": series})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
     """What a search found.
 
@@ -103,7 +104,7 @@ class Found:
         num_own: stores and checkpoints of ldf-video, left out with all that is below.
     """
 
-    sources: list[Source]
+    sources: list[Source] = field(default_factory=list)
     sidecars: Counter[str] = field(default_factory=Counter)
     num_own: int = 0
 
@@ -115,10 +116,13 @@ def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
         UsageError: as `search` does, and if there is nothing else.
         ReadError: as `search` does.
     """
-    found = search(clips)
-    sources = [source for source in found.sources if own or not is_own(source)]
+    found = search(clips).sources
+    sources = [source for source in found if own or not is_own(source)]
     if not sources:
-        raise UsageError(only_own(clips, len(found.sources)))
+        raise UsageError(
+            f"{clips} holds nothing but what ldf-video wrote itself, {len(found):,} files; "
+            "expected clips; name one of these files to read it all the same"
+        )
     return sources
 
 
@@ -128,14 +132,6 @@ def is_own(source: Source) -> bool:
     return not source.is_named and is_own_file(first)
 
 
-def only_own(clips: object, num_files: int) -> str:
-    """Returns what a user is told where there is nothing else."""
-    return (
-        f"{clips} holds nothing but what ldf-video wrote itself, {num_files:,} files; expected "
-        "clips; name one of these files to read it all the same"
-    )
-
-
 def search(clips: str | Location) -> Found:
     """Finds all that may be read under `clips` (or `clips` itself); opens no video.
 
@@ -143,23 +139,24 @@ def search(clips: str | Location) -> Found:
     one. Names that start with a dot are hidden, and so is all below a hidden directory. Links are
     followed, each real directory once, so loops end; behind a URL links to directories are not. A
     file that cannot be looked at is listed all the same (size and time -1): reading it will say
-    why. Below `clips` texts, tables and sound are left out, and so are stores and checkpoints.
+    why. Below `clips` texts, tables and sound are left out, and so are stores and checkpoints. A
+    zarr store, whose files are pieces of arrays, is one source.
 
     Args:
         clips: a file or a directory: a path, or a URL that fsspec knows.
 
     Raises:
-        UsageError: if `clips` does not exist, is neither file nor directory, or holds no file; if
-            fsspec does not know the URL or lacks the package for it.
+        UsageError: if `clips` does not exist, is neither file nor directory, is a store, or holds
+            no file; if fsspec does not know the URL or lacks the package for it.
         ReadError: if what is behind a URL cannot be listed.
     """
     clips = locate(clips)
     try:
-        entry = _look(clips)
+        entry = look_at(clips)
         if entry is not None and not entry.is_folder:
             named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
             return Found([named])
-        found = Found([]) if entry is None else _search_under(clips)
+        found = Found() if entry is None else _search_folder(clips, entry)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -172,17 +169,82 @@ def search(clips: str | Location) -> Found:
             f"{clips} {state}; expected a video or a directory of videos; check the path"
         )
     if not found.sources:
-        holds = "holds no file" if not found.sidecars else f"holds no clip, {_counted(found)} only"
+        holds = "holds no file"
         if found.num_own:
             holds = "holds nothing but stores and checkpoints of ldf-video"
+        elif found.sidecars:
+            kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.sidecars.most_common(3))
+            holds = f"holds no clip, {found.sidecars.total():,} other files ({kinds}) only"
         raise UsageError(f"{clips} {holds}; expected at least one video; put your clips there")
     found.sources.sort(key=lambda source: natural_key(source.name))
     return found
 
 
-def _counted(found: Found) -> str:
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.sidecars.most_common(3))
-    return f"{sum(found.sidecars.values()):,} other files ({kinds})"
+def _search_folder(root: Location, start: Entry) -> Found:
+    """Goes through each directory from `root` on, once.
+
+    Raises:
+        UsageError: if `root` itself is a store, of whichever kind.
+    """
+    found = Found()
+    waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
+    while waiting:
+        place, identity = waiting.pop()
+        if identity is not None and identity in seen:
+            continue
+        seen.add(identity)
+        try:
+            entries = list_folder(root / place)
+        except OSError as error:
+            if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
+                raise
+            continue  # vanished, or closed to us: it holds nothing that could be reported
+        names = {entry.name for entry in entries}
+        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
+            if not place:
+                raise UsageError(
+                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
+                )
+            found.num_own += 1
+        elif (place or root.name).endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
+            if not place:
+                raise UsageError(f"{root} is {ZARR}")
+            found.sources.append(Source(root, place, 0, 0))
+        else:
+            prefix = f"{place}/" if place else ""
+            folders = [entry for entry in entries if entry.is_folder]
+            # Reversed, as the last in is the first out: the first of two ways to one counts.
+            folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
+            waiting += [(prefix + folder.name, folder.identity) for folder in folders]
+            _add_files(found, root, prefix, [entry for entry in entries if not entry.is_folder])
+    return found
+
+
+def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) -> None:
+    """Adds the files of one directory: series of pictures, other sources, and what is none."""
+    by_name = {entry.name: entry for entry in files}
+    in_series = set[str]()
+    for series in find_series(root / prefix.rstrip("/"), by_name):
+        in_series.update(series.names)
+        size, stamp = _series_stamp([by_name[name] for name in series.names])
+        found.sources.append(Source(root, prefix + series.pattern, size, stamp, series))
+    for entry in files:
+        if kind := sidecar_kind(entry.name):
+            found.sidecars[kind] += 1
+        elif entry.name not in in_series:
+            source = Source(root, prefix + entry.name, entry.size, entry.mtime_ns)
+            found.sources.append(source)
+
+
+def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
+    """Bytes of all pictures, and the number that stands for their times."""
+    total_bytes, listing = 0, hashlib.sha256()
+    for name, size, mtime_ns, *_ in pictures:
+        total_bytes += max(size, 0)
+        listing.update(f"{name}/{size}/{mtime_ns}/".encode(errors="surrogateescape"))
+    # Of the latest time alone a swap of two pictures, or an older one in place of another, is not
+    # seen. 63 bits: SQLite's integers have a sign.
+    return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
 def folder_series(folder: Location) -> Series:
@@ -192,7 +254,7 @@ def folder_series(folder: Location) -> Series:
         ReadError: if there is none, or more than one.
     """
     try:
-        names = [entry.name for entry in _entries(folder) if not entry.is_folder]
+        names = [entry.name for entry in list_folder(folder) if not entry.is_folder]
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
     series = find_series(folder, names)
@@ -221,7 +283,7 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
 
     Args:
         source: what `find_sources` found.
-        alive: called after every block, so that who waits for a large file knows that work goes on.
+        alive: called after every block, as a sign of life while a large file is read.
 
     Raises:
         ReadError: if a file cannot be read.
@@ -270,125 +332,3 @@ def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
     return digest.digest()
-
-
-def _search_under(clips: Location) -> Found:
-    found = Found([])
-    num_own = 0
-    for place, files in _walk(clips):
-        if files is None:
-            num_own += 1
-            continue
-        prefix = f"{place}/" if place else ""
-        by_name = {entry.name: entry for entry in files}
-        in_series = set[str]()
-        for series in find_series(clips / place, by_name):
-            in_series.update(series.names)
-            size, stamp = _series_stamp([by_name[name] for name in series.names])
-            found.sources.append(Source(clips, prefix + series.pattern, size, stamp, series))
-        for entry in files:
-            if kind := sidecar_kind(entry.name):
-                found.sidecars[kind] += 1
-            elif entry.name not in in_series:
-                source = Source(clips, prefix + entry.name, entry.size, entry.mtime_ns)
-                found.sources.append(source)
-    return replace(found, num_own=num_own)
-
-
-def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
-    """Bytes of all pictures, and the number that stands for their times."""
-    total_bytes, listing = 0, hashlib.sha256()
-    for name, size, mtime_ns, *_ in pictures:
-        total_bytes += max(size, 0)
-        listing.update(f"{name}/{size}/{mtime_ns}/".encode(errors="surrogateescape"))
-    # Of the latest time alone a swap of two pictures, or an older one in place of another, is not
-    # seen. 63 bits: SQLite's integers have a sign.
-    return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
-
-
-def _walk(root: Location) -> Iterator[tuple[str, list[Entry] | None]]:
-    """Yields each directory, once, by its path relative to `root`, with its regular files.
-
-    Instead of these it yields None for a store or a checkpoint, and goes no deeper there. A zarr
-    store, whose files are pieces of arrays, is a file of the directory above.
-
-    Raises:
-        UsageError: if `root` itself is a store, of whichever kind.
-    """
-    start = _look(root)
-    waiting = [] if start is None else [("", start.identity)]
-    seen = set[tuple[int, int]]()
-    while waiting:
-        place, identity = waiting.pop()
-        if identity in seen:
-            continue
-        if identity is not None:
-            seen.add(identity)
-        try:
-            entries = _entries(root / place)
-        except OSError as error:
-            if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
-                raise
-            continue  # vanished, or closed to us: it holds nothing that could be reported
-        names = {entry.name for entry in entries}
-        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
-            if not place:
-                raise UsageError(
-                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
-                )
-            yield place, None
-            continue
-        if (place or root.name).endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
-            if not place:
-                raise UsageError(f"{root} is {ZARR}")
-            above, _, name = place.rpartition("/")
-            yield above, [Entry(name, 0, 0, is_folder=False)]
-            continue
-        folders = [entry for entry in entries if entry.is_folder]
-        # Reversed, as the last in is the first out: of two ways to a directory the first counts.
-        folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
-        prefix = f"{place}/" if place else ""
-        waiting += [(prefix + folder.name, folder.identity) for folder in folders]
-        yield place, [entry for entry in entries if not entry.is_folder]
-
-
-def _look(place: Location) -> Entry | None:
-    """What is there; None for nothing, and for what is neither a file nor a directory."""
-    if isinstance(place, RemotePath):
-        try:
-            return place.look()
-        except RemoteError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-    try:
-        return _local_entry(place.name, place.stat())
-    except OSError:
-        return None
-
-
-def _entries(folder: Location) -> list[Entry]:
-    """What a folder holds, in any order, without hidden names and special files."""
-    if isinstance(folder, RemotePath):
-        return [entry for entry in folder.entries() if not entry.name.startswith(".")]
-    found = []
-    with os.scandir(folder) as names:
-        for name in names:
-            if name.name.startswith("."):
-                continue
-            try:
-                entry = _local_entry(name.name, name.stat())
-            except OSError:
-                entry = Entry(name.name, UNKNOWN, UNKNOWN, is_folder=False)
-            if entry is not None:
-                found.append(entry)
-    return found
-
-
-def _local_entry(name: str, status: os.stat_result) -> Entry | None:
-    if stat.S_ISDIR(status.st_mode):
-        identity = status.st_dev, status.st_ino
-        return Entry(name, status.st_size, status.st_mtime_ns, is_folder=True, identity=identity)
-    if stat.S_ISREG(status.st_mode):
-        return Entry(name, status.st_size, status.st_mtime_ns, is_folder=False)
-    return None

@@ -82,8 +82,8 @@ class VideoWriter:
         self._upscale = upscale
         self._shape: tuple[int, ...] = ()
         self._encoder: Encoder | None = None
-        self._stack = ExitStack()
-        with _clear_errors(self.path):
+        self._file = ExitStack()
+        with _write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, frames: NDArray[np.uint8]) -> None:
@@ -94,7 +94,7 @@ class VideoWriter:
 
         Raises:
             ValueError: if the array has another type, or another size than the first.
-            LdfError: if the file cannot be written, as on a full disk.
+            WriteError: if the file cannot be written, as on a full disk.
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ValueError(f"got {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3)")
@@ -103,31 +103,10 @@ class VideoWriter:
         self._shape = frames.shape[1:]
         if len(frames) == 0:
             return
-        with _clear_errors(self.path):
-            encoder = self._encoder or self._open(frames.shape[1], frames.shape[2])
-            encoder.add(frames)
-
-    def close(self) -> None:
-        """Finishes the file and gives it its name; does nothing the second time.
-
-        Raises:
-            WriteError: if the file cannot be written; nothing is left behind then.
-        """
-        if self._encoder is None or not self._encoder.num_frames:
-            self.drop()
-            return
-        encoder, self._encoder = self._encoder, None
-        with _clear_errors(self.path), self._stack:
-            encoder.close()
-
-    def drop(self) -> None:
-        """Removes what was written; a file that was there before stays."""
-        encoder, self._encoder = self._encoder, None
-        with suppress(_DroppedError), self._stack:
-            if encoder is not None:
-                with suppress(FFmpegError, OSError):
-                    encoder.close()
-            raise _DroppedError
+        with _write_errors(self.path):
+            if self._encoder is None:
+                self._encoder = self._open(frames.shape[1], frames.shape[2])
+            self._encoder.add(frames)
 
     def __enter__(self) -> Self:
         return self
@@ -138,21 +117,23 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        elif isinstance(error, KeyboardInterrupt):
-            with suppress(LdfError):  # the interrupt is what is to be told
-                self.close()
-        else:
-            self.drop()
+        encoder, self._encoder = self._encoder, None
+        is_kept = error is None or isinstance(error, KeyboardInterrupt)
+        # What stopped the block is raised, and not that its file could not be finished.
+        ignored = _DroppedError if error is None else LdfError
+        with suppress(ignored), _write_errors(self.path), self._file:
+            if encoder is not None:
+                encoder.close()
+            if not is_kept or encoder is None or not encoder.num_frames:
+                raise _DroppedError
 
     def _open(self, height: int, width: int) -> Encoder:
-        upscale = self._upscale or default_upscale(height, width)
         make = ENCODERS[self.path.suffix.lower()]
-        part = self._stack.enter_context(replacing(self.path))
-        self._encoder = make(part, fps=self._fps, upscale=upscale, size=(height, width))
-        self.note = self._encoder.note
-        return self._encoder
+        upscale = self._upscale or default_upscale(height, width)
+        part = self._file.enter_context(replacing(self.path))
+        encoder = make(part, fps=self._fps, upscale=upscale, size=(height, width))
+        self.note = encoder.note
+        return encoder
 
 
 def write_sheet(
@@ -209,12 +190,13 @@ def tile(videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
 
 
-class _DroppedError(Exception):
-    """Ends the writing of a file that is not to get its name."""
+class _DroppedError(LdfError):
+    """Ends the writing of a file that does not get its name."""
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
+    """As `write_errors`, for FFmpeg's errors too."""
     with write_errors(path):
         try:
             yield
