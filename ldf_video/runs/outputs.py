@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.video.files import Location, local_path
+from ldf_video.video.files import Location, locate
 from ldf_video.video.sources import Source
 
 Identity = tuple[int, int]
@@ -82,14 +82,11 @@ def check_folders(
 
 def _files_of(place: Source | str | Path) -> list[Path]:
     """The files of this machine that are read of an input."""
-    found: list[Location | None]
     if not isinstance(place, Source):
-        found = [local_path(place)]
-    elif place.series is not None:
-        found = [*place.series.paths()]
+        places: Iterable[Location] = [locate(place)]
     else:
-        found = [place.path]
-    return [path for path in found if isinstance(path, Path)]
+        places = [place.path] if place.series is None else place.series.paths()
+    return [path for path in places if isinstance(path, Path)]
 
 
 def _identity(path: str | Path) -> Identity | None:
