@@ -48,6 +48,7 @@ ALLOWED = {
     "decord": {"video"},
     "fsspec": {"video/files.py"},
     "imageio": {"video/encoders.py"},
+    "matplotlib": {"runs/curve.py"},
     "PIL": {"video"},
     "pi_heif": {"video"},
     "typer": {"cli.py"},

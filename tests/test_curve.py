@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
 import pytest
 from latent_data import write_latents
@@ -12,18 +15,19 @@ from PIL import Image
 from test_train_frame import root, train
 from tiny_models import save_pair
 
-from ldf_video.errors import LdfError
+from ldf_video.errors import WriteError
 from ldf_video.recipes.info import info
 from ldf_video.recipes.train_top import train_top
 from ldf_video.runs.curve import write_curve
 from ldf_video.training import checkpoints
-from ldf_video.video import chart
-from ldf_video.video.chart import Panel, write_chart
+from ldf_video.video.not_clips import is_own_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["root"]  # a fixture
+
+WIDTH, PANEL, FOOT = 1100, 253, 38
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -31,96 +35,97 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def places(path: Path, colour: str) -> np.ndarray:
-    """(row, column) of the pixels near a colour, the legend left out."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    near = np.abs(pixels(path) - wanted).sum(2) < 30
-    near[:, chart.WIDTH - chart.RIGHT + 1 :] = False
+def drawn(directory: Path, lines: list[dict[str, Any]]) -> np.ndarray:
+    directory.mkdir(exist_ok=True)
+    checkpoints.append_metrics(directory, lines)
+    path = write_curve(directory)
+    assert path == directory / "curve.png"
+    return pixels(path)
+
+
+def blue(image: np.ndarray) -> np.ndarray:
+    """(row, column) of the first curve's pixels, the legend left out."""
+    near = np.abs(image - [0x00, 0x72, 0xB2]).sum(2) < 30
+    near[:, int(0.78 * WIDTH) :] = False
     return np.argwhere(near)
 
 
-def test_a_line_rises_from_left_to_right(tmp_path: Path) -> None:
-    xs = list(range(100))
-    write_chart(tmp_path / "a.png", [Panel("rising", {"y": (xs, xs)})], x_label="updates")
-    found = places(tmp_path / "a.png", chart.COLOURS[0])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("held_out/psnr_db", lambda k: k + 1), ("held_out/pixels", lambda k: 2.0**k)],
+)
+def test_a_line_rises_evenly_on_its_axis(tmp_path: Path, name: str, value: Any) -> None:
+    """Decibels on a linear axis, errors on a logarithmic one."""
+    image = drawn(tmp_path, [{"step": 10 * k, name: value(k)} for k in range(60)])
+    found = blue(image)
     first, last = found[found[:, 1].argmin()], found[found[:, 1].argmax()]
-    assert chart.LEFT < first[1] < chart.LEFT + 40
-    assert last[1] > chart.WIDTH - chart.RIGHT - 40
-    assert first[0] - last[0] > 100
+    assert last[1] - first[1] > 0.65 * WIDTH
+    assert first[0] - last[0] > 0.6 * PANEL
     assert np.corrcoef(found[:, 0], found[:, 1])[0, 1] < -0.999
 
 
-def test_on_a_logarithmic_axis_decades_are_equally_far_apart(tmp_path: Path) -> None:
-    panel = Panel("falling", {"y": ([0, 1, 2], [100.0, 10.0, 1.0])}, is_log=True)
-    write_chart(tmp_path / "a.png", [panel], x_label="updates")
-    found = places(tmp_path / "a.png", chart.COLOURS[0])
-    assert np.corrcoef(found[:, 0], found[:, 1])[0, 1] > 0.998
-
-
-def test_panels_stand_below_each_other_and_empty_ones_are_left_out(tmp_path: Path) -> None:
-    nan = float("nan")
-    panels = [
-        Panel("one", {"a": ([0.0, 1.0], [1.0, 2.0]), "b": ([0.0, 1.0], [2.0, 1.0])}),
-        Panel("none", {"c": ([], [])}),
-        Panel("no logarithm", {"c": ([0.0, 1.0], [0.0, -1.0])}, is_log=True),
-        Panel("two", {"d": ([0.0, 0.5, 1.0], [1.0, nan, 1.0])}),
-    ]
-    write_chart(tmp_path / "a.png", panels, x_label="updates", marks=[0.5])
-    height, width, _ = pixels(tmp_path / "a.png").shape
-    assert (width, height) == (chart.WIDTH, 2 * chart.PANEL_HEIGHT + chart.BOTTOM)
-    assert len(places(tmp_path / "a.png", chart.COLOURS[1]))
-    middle = (chart.LEFT + chart.WIDTH - chart.RIGHT) // 2
-    write_chart(tmp_path / "plain.png", panels, x_label="updates")
-    marked = np.argwhere((pixels(tmp_path / "a.png") != pixels(tmp_path / "plain.png")).any(2))
-    assert len(set(marked[:, 0])) > 300  # rows, of both panels
-    assert np.abs(marked[:, 1] - middle).max() <= 5
-    with pytest.raises(ValueError, match="got no values to draw"):
-        write_chart(tmp_path / "b.png", panels[1:3], x_label="updates")
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.0, 10.0, [0, 2, 4, 6, 8, 10]),
-        (0.11, 0.34, [0.15, 0.2, 0.25, 0.3]),
-        (-3.0, 9000.0, [0, 2000, 4000, 6000, 8000]),
-    ],
-)
-def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
-    assert chart._ticks(low, high) == pytest.approx(expected)
+def test_each_group_that_was_logged_has_a_panel(tmp_path: Path) -> None:
+    assert write_curve(tmp_path) is None
+    lines = [{"step": s, "pixels": 1 / s, "features": 0.1, "pressure": 1.0} for s in (20, 40)]
+    assert drawn(tmp_path, lines).shape == (PANEL + FOOT, WIDTH, 3)
+    odd = [{"step": 60, "pixels": value} for value in (float("nan"), float("inf"), 0.0, None)]
+    image = drawn(tmp_path, [{"step": 40, "held_out/psnr_db": 20.0}, *odd])
+    assert image.shape == (2 * PANEL + FOOT, WIDTH, 3)
+    restarted = drawn(tmp_path, [{"step": 30, "restart": 1, "reason": "pixels not finite"}])
+    marks = np.argwhere((restarted != image).any(2)[: 2 * PANEL])
+    assert len(set(marks[:, 0])) > PANEL  # rows, of both panels
+    assert np.ptp(marks[:, 1]) <= 3
 
 
 def test_many_points_are_drawn_as_means_of_neighbours(tmp_path: Path) -> None:
-    xs = np.arange(100_000)
-    shown = chart._shown(Panel("p", {"y": (xs, xs % 2)}))["y"]
-    assert len(shown[0]) == chart.WIDTH - chart.LEFT - chart.RIGHT
-    np.testing.assert_allclose(shown[1], 0.5, atol=0.02)
+    image = drawn(tmp_path, [{"step": s, "discriminator": 1 + s % 2} for s in range(60_000)])
+    assert np.ptp(blue(image)[:, 0]) < 0.75 * PANEL
+    rows = blue(drawn(tmp_path / "few", [{"step": s, "discriminator": 1.5} for s in range(60)]))
+    assert abs(np.median(blue(image)[:, 0]) - np.median(rows[:, 0])) < 3
+
+
+def test_a_caller_s_settings_neither_show_nor_change(tmp_path: Path) -> None:
+    lines = [{"step": step, "velocity": 1.0} for step in (1, 2)]
+    usual = drawn(tmp_path / "usual", lines)
+    with matplotlib.rc_context({"axes.facecolor": "black", "text.usetex": True}):
+        before = dict(matplotlib.rcParams)
+        assert np.array_equal(drawn(tmp_path / "strange", lines), usual)
+        assert dict(matplotlib.rcParams) == before
+    assert is_own_file(tmp_path / "usual" / "curve.png")
+
+
+def test_nothing_is_said_and_nothing_global_is_loaded(tmp_path: Path) -> None:
+    """Not even where Matplotlib has no place for its cache."""
+    checkpoints.append_metrics(tmp_path, [{"step": 1, "velocity": 1.0}])
+    (tmp_path / "file").touch()
+    code = (
+        "import sys, pathlib; from ldf_video.runs.curve import write_curve; "
+        "assert 'matplotlib' not in sys.modules; "
+        "write_curve(pathlib.Path(sys.argv[1])); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = os.environ | {"MPLCONFIGDIR": os.fspath(tmp_path / "file")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
 def test_a_place_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(LdfError, match=r"cannot write .*a\.png: File exists"):
-        write_chart(tmp_path / "file" / "a.png", [Panel("p", {"y": ([0], [1])})], x_label="x")
-
-
-def test_the_curve_has_a_panel_for_each_group_that_was_logged(tmp_path: Path) -> None:
-    assert write_curve(tmp_path) is None
-    lines = [{"step": s, "pixels": 1 / s, "features": 0.1, "pressure": 1.0} for s in (20, 40)]
-    checkpoints.append_metrics(tmp_path, lines)
-    assert write_curve(tmp_path) == tmp_path / "curve.png"
-    assert len(pixels(tmp_path / "curve.png")) == chart.PANEL_HEIGHT + chart.BOTTOM
-    held_out = {"step": 40, "held_out/psnr_db": 20.0}
-    restart = {"step": 20, "restart": 1, "reason": "pixels not finite"}
-    checkpoints.append_metrics(tmp_path, [held_out, restart, {"step": 60, "pixels": float("nan")}])
-    write_curve(tmp_path)
-    assert len(pixels(tmp_path / "curve.png")) == 2 * chart.PANEL_HEIGHT + chart.BOTTOM
+    checkpoints.append_metrics(tmp_path, [{"step": 1, "velocity": 1.0}])
+    (tmp_path / "curve.png").mkdir()
+    with pytest.raises(WriteError, match=r"cannot write .*curve\.png: Is a directory"):
+        write_curve(tmp_path)
 
 
 def test_a_finished_frame_model_has_both(root: Path) -> None:
     run = train(root)
     # 4 pairs of rows and 4 of samples, 16 frames of 64 pixels each, gaps of 2
     assert pixels(run / "sheet.png").shape[:2] == (12 * 66 + 2, 16 * 66 + 2)
-    assert len(pixels(run / "curve.png")) == 3 * chart.PANEL_HEIGHT + chart.BOTTOM
+    assert len(pixels(run / "curve.png")) == 3 * PANEL + FOOT
     assert info(run)["pictures"] == [os.fspath(run / n) for n in ("sheet.png", "curve.png")]
 
 
@@ -135,4 +140,4 @@ def test_a_finished_top_model_has_both(root: Path) -> None:
     )
     assert (run / "sheet.png").is_file()
     assert (run / "sheet.mp4").is_file()
-    assert len(pixels(run / "curve.png")) == chart.PANEL_HEIGHT + chart.BOTTOM
+    assert len(pixels(run / "curve.png")) == PANEL + FOOT

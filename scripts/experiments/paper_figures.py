@@ -3,10 +3,9 @@
     python scripts/experiments/paper_figures.py clips/paper/test/paper-5.npy docs/pictures
 
 Reads checkpoints/frame and checkpoints/top (`--preset paper`, `--kind mlp`) and checkpoints/joint
-(`train_joint.py`), where other options do not name others. Writes paper-curves.png, which
-needs matplotlib (pip install ".[figures]"), and paper-clips.png: 24 real clips, 24 of the two
-levels and 24 of the baseline side by side, drawn without choosing. Prints how each kind changes
-from frame to frame, as `pacman_sheet.py` does.
+(`train_joint.py`), where other options do not name others. Writes paper-curves.png and
+paper-clips.png: 24 real clips, 24 of the two levels and 24 of the baseline side by side, drawn
+without choosing. Prints how each kind changes from frame to frame, as `pacman_sheet.py` does.
 """
 
 from __future__ import annotations
