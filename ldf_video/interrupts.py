@@ -1,8 +1,8 @@
 """What asks a program to stop: Ctrl-C, SIGTERM (docker stop, Slurm), SIGHUP (a closed terminal).
 
-SIGTERM and SIGHUP are raised as Ctrl-C is, so that whatever handles that finishes and keeps its
-work. Nothing is changed outside the main thread, nor where a signal is ignored or has a handler of
-the caller's.
+SIGTERM and SIGHUP are raised like Ctrl-C, so that the code that handles Ctrl-C finishes and keeps
+its work. Handlers are changed in the main thread only, and only for signals that the caller neither
+ignores nor handles.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ldf_video.launch import launched
 
 STOPS = (signal.SIGTERM, signal.SIGHUP)
 TOGETHER_SECONDS = 10.0
-"""Signals that come so soon after the first are the same wish: shells and systemd send several."""
+"""Signals within this time of the first count as one: shells and systemd send several."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,27 +50,27 @@ class _Raise:
 
 @dataclass
 class Interrupts:
-    """Which signal waits, if one does."""
+    """Which signal is pending, if any."""
 
     number: int | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether one does."""
+        """Whether a signal is pending."""
         return self.number is not None
 
     def as_error(self) -> KeyboardInterrupt:
-        """What is to be raised for it."""
+        """Returns what to raise for the pending signal."""
         plain = self.number in (None, signal.SIGINT)
         return KeyboardInterrupt() if self.number is None or plain else Stopped(self.number)
 
 
 @contextmanager
 def stops_raised() -> Iterator[None]:
-    """Raise SIGTERM and SIGHUP as `Stopped`; inside another such block nothing is to be done.
+    """Raise SIGTERM and SIGHUP as `Stopped`; has no effect inside another such block.
 
-    A launcher sends its processes the Ctrl-C that they had from the terminal once more: there, too,
-    what comes together counts once.
+    A launcher sends its processes a second Ctrl-C, besides the one of the terminal: there several
+    that come together count once, too.
     """
     stops = [number for number in STOPS if _is_free(number, signal.SIG_DFL)]
     if launched()[1] > 1 and _is_free(signal.SIGINT, signal.default_int_handler):
@@ -81,9 +81,9 @@ def stops_raised() -> Iterator[None]:
 
 @contextmanager
 def interrupts_held() -> Iterator[Interrupts]:
-    """Hold all three back, to be asked for between updates, so that they cut none.
+    """Hold all three signals back, so that they interrupt no update; to be asked for in between.
 
-    The second Ctrl-C comes through at once, but for that of a launcher.
+    A second Ctrl-C is raised at once, unless a launcher sent it.
     """
     interrupts = Interrupts()
     apart = TOGETHER_SECONDS if launched()[1] > 1 else 0.0

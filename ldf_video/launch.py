@@ -1,4 +1,4 @@
-"""Whether this process is one of several that a launcher started, by what it put there to tell."""
+"""Whether a launcher started this process as one of several, by the variables that it set."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def launched() -> tuple[int, int]:
-    """The number of this process, from 0, and how many there are; (0, 1) without a launcher.
+    """Returns the rank of this process and how many there are; (0, 1) without a launcher.
 
-    A launcher (torchrun, accelerate launch, srun with a script) sets all of the variables. Some of
-    them alone are left over from something else, and mean nothing.
+    A launcher (torchrun, accelerate launch, srun with a script) sets all of the variables. If only
+    some are set, another program left them.
     """
     try:
         rank, count, local = (int(os.environ[name]) for name in VARIABLES[:3])

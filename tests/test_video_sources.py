@@ -311,6 +311,7 @@ MINUTE_AND_SECOND = [f"{k * 7 // 60:02}-{k * 7 % 60:02}" for k in range(20)]
         [f"t={k * 0.1:.1f}" for k in range(-20, 20)],
         [f"step_{k * 0.00002:g}" for k in range(20)],  # 2e-05
         [f"v1.{k}" for k in range(1, 15)],
+        [f"scan {k}.2024-01-{k:02}" for k in range(1, 15)],
         [f"a_-{k}" for k in range(1, 12)],  # a dash
     ],
     ids=lambda names: str(names[-1]),

@@ -1,4 +1,4 @@
-"""What commands write: checked before their work, and never what they read."""
+"""Checks of output paths, made before the work: they can be written, and are no input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_files(
     for option, path in outputs:
         if path is None:
             continue
-        there = _look(option, path)
+        there = _status(option, path)
         if there is not None and stat.S_ISDIR(there.st_mode):
             raise UsageError(f"got output {path}, which is a directory; give a file name")
         if there is not None and not stat.S_ISREG(there.st_mode):
@@ -71,7 +71,7 @@ def check_folders(
     for option, path in outputs:
         if path is None:
             continue
-        there = _look(option, path)
+        there = _status(option, path)
         if there is not None and (there.st_dev, there.st_ino) in read:
             named = read[there.st_dev, there.st_ino]
             raise UsageError(f"{option} {path}: it is the input {named}; name another directory")
@@ -81,7 +81,7 @@ def check_folders(
 
 
 def _files_of(place: Source | str | Path) -> list[Path]:
-    """The files of this machine that are read of an input."""
+    """The files of this machine that belong to an input."""
     if not isinstance(place, Source):
         places: Iterable[Location] = [locate(place)]
     else:
@@ -90,7 +90,7 @@ def _files_of(place: Source | str | Path) -> list[Path]:
 
 
 def _identity(path: str | Path) -> Identity | None:
-    """What is the same for all names of a file or directory; None where there is none."""
+    """The device and inode of a file or directory, equal for all its names; None for nothing."""
     try:
         there = os.stat(path)
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def _identity(path: str | Path) -> Identity | None:
     return there.st_dev, there.st_ino
 
 
-def _look(option: str, path: Path) -> os.stat_result | None:
+def _status(option: str, path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):

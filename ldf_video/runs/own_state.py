@@ -1,4 +1,4 @@
-"""A command runs as in a process of its own, and leaves what its caller has set as it was."""
+"""A command runs as if in a process of its own, and leaves its caller's settings unchanged."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ldf_video.training.ranks import accelerate_kept
 
 @contextmanager
 def own_state() -> Iterator[None]:
-    """Set aside what a caller has set in torch and in Accelerate, and put it back; a decorator too.
+    """Replace a caller's settings of torch and Accelerate by the defaults, then restore them.
 
-    Set aside are disabled gradients and inference mode, another default dtype or device, less exact
-    products of matrices, and an autocast around the call. The global generators and the number of
-    threads are put back. SIGTERM and SIGHUP are raised as Ctrl-C is, where the caller does not
-    handle them.
+    The settings are disabled gradients and inference mode, another default dtype or device, less
+    exact products of matrices, and an autocast around the call. The states of the global random
+    generators and the number of threads are restored. SIGTERM and SIGHUP are raised like Ctrl-C,
+    where the caller does not handle them. Can be used as a decorator.
     """
     with ExitStack() as stack:
         stack.enter_context(stops_raised())
@@ -54,7 +54,7 @@ def _settings_kept() -> Iterator[None]:
 
 @contextmanager
 def _no_autocast(device: str) -> Iterator[None]:
-    """Nor any cache of it: inside a caller's autocast, cast weights would outlive their updates."""
+    """Switch autocast off, and its cache, in which cast weights would outlive their updates."""
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     torch.set_autocast_enabled(device, False)

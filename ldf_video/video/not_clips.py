@@ -1,4 +1,4 @@
-"""What lies among clips and is none: files beside them, ldf-video's own, and other formats."""
+"""Files and folders that are no clips: sidecars, what ldf-video wrote, and other formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIDECAR_SUFFIXES = frozenset(
         *(".xmp", ".aae", ".ifo", ".bup", ".thm", ".lrv"),
     }
 )
-"""Of texts, tables, subtitles, sound and weights, and of what cameras lay beside a film: edits,
+"""Texts, tables, subtitles, sound and weights, and what cameras write beside a film: edits,
 chapters, a thumbnail, a small copy of the film."""
 
 FOREIGN_BYTES = 512
@@ -121,7 +121,7 @@ def is_own_folder(folder: Location, names: Container[str]) -> bool:
 
 
 def describe_foreign(head: bytes) -> str:
-    """Says what a file is and what to do, by its first 512 bytes or more; "" where nothing is sure.
+    """Says what a file is and what to do, by its first 512 bytes or more; "" if that is not sure.
 
     A zip archive goes by its first member: NumPy's and torch's own are named as such.
     """

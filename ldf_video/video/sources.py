@@ -1,4 +1,4 @@
-"""The sources under CLIPS, in an order that people expect, and what identifies their content."""
+"""The sources under CLIPS: found, in natural order, and identified by their content."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
 
 
 def is_own(source: Source) -> bool:
-    """Returns whether ldf-video wrote a source that was not named; of a series the first tells."""
+    """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
     first = source.path if source.series is None else next(source.series.paths())
     return not source.is_named and is_own_file(first)
 
@@ -181,7 +181,7 @@ def search(clips: str | Location) -> Found:
 
 
 def _search_folder(root: Location, start: Entry) -> Found:
-    """Goes through each directory from `root` on, once.
+    """Searches `root` and the directories below it, each once.
 
     Raises:
         UsageError: if `root` itself is a store, of whichever kind.
@@ -198,7 +198,7 @@ def _search_folder(root: Location, start: Entry) -> Found:
         except OSError as error:
             if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
                 raise
-            continue  # vanished, or closed to us: it holds nothing that could be reported
+            continue  # it vanished, or may not be read: nothing in it can be reported
         names = {entry.name for entry in entries}
         if is_own_folder(root / place, names) and (place or STORE_JSON in names):
             if not place:
@@ -221,7 +221,7 @@ def _search_folder(root: Location, start: Entry) -> Found:
 
 
 def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) -> None:
-    """Adds the files of one directory: series of pictures, other sources, and what is none."""
+    """Sorts the files of one directory into series of pictures, other sources and sidecars."""
     by_name = {entry.name: entry for entry in files}
     in_series = set[str]()
     for series in find_series(root / prefix.rstrip("/"), by_name):
@@ -237,18 +237,18 @@ def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) ->
 
 
 def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
-    """Bytes of all pictures, and the number that stands for their times."""
+    """The bytes of all pictures, and a number that changes with any one's name, size or time."""
     total_bytes, listing = 0, hashlib.sha256()
     for name, size, mtime_ns, *_ in pictures:
         total_bytes += max(size, 0)
         listing.update(f"{name}/{size}/{mtime_ns}/".encode(errors="surrogateescape"))
-    # Of the latest time alone a swap of two pictures, or an older one in place of another, is not
-    # seen. 63 bits: SQLite's integers have a sign.
+    # The latest time alone would not change with a swap of two pictures, or with an older one in
+    # place of another. 63 bits: SQLite's integers have a sign.
     return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
 def folder_series(folder: Location) -> Series:
-    """Returns the only series of numbered pictures in a folder, for who names the folder itself.
+    """Returns the only series of numbered pictures in a folder.
 
     Raises:
         ReadError: if there is none, or more than one.
