@@ -66,14 +66,6 @@ def test_jpegs_are_read(tmp_path: Path, name: str) -> None:
     assert read_barcode(_read(_saved(tmp_path / name, Image.fromarray(IMAGE)))) == CODE
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_become_eight_by_their_share(tmp_path: Path, name: str) -> None:
-    levels = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
-    read = _read(_saved(tmp_path / name, Image.fromarray(levels)))
-    assert read[..., 0].tolist() == [[0, 0, 1, 1, 128, 254, 255, 255]]
-    assert (read == read[..., :1]).all()
-
-
 def test_grey_black_and_white_and_palettes_become_rgb(tmp_path: Path) -> None:
     grey = COLOURS[..., 0]
     read = _read(_saved(tmp_path / "grey.png", Image.fromarray(grey)))
