@@ -67,16 +67,10 @@ def num_clips(array: ClipArray) -> int | None:
 
 
 class ArrayClip:
-    """One clip of an array, from a frame on."""
+    """One clip of an array, from the frame number `first` on."""
 
     def __init__(self, array: ClipArray, clip: int, *, first: int) -> None:
-        """Reads nothing yet.
-
-        Args:
-            array: that holds it.
-            clip: its number, 0 where the array is one clip.
-            first: number of the first frame to give.
-        """
+        """Reads nothing yet; `clip` is 0 where the array is one clip."""
         self._array, self._clip, self._num_read = array, clip, first
 
     def position(self) -> float:

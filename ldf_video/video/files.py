@@ -256,16 +256,11 @@ def _check_protocols(url: str) -> None:
         protocol = link.partition("://")[0]
         try:
             fsspec.get_filesystem_class(protocol)
-        except ImportError as error:
-            raise UsageError(
-                f"{url}: {reason_of(error)}; reading from {protocol}:// needs that package; "
-                "install it with pip"
-            ) from error
-        except ValueError as error:
-            raise UsageError(
-                f"{url}: {reason_of(error)}; expected a path, or a URL that fsspec knows, such as "
-                "s3://bucket/clips"
-            ) from error
+        except (ImportError, ValueError) as error:
+            advice = "expected a path, or a URL that fsspec knows, such as s3://bucket/clips"
+            if isinstance(error, ImportError):
+                advice = f"reading from {protocol}:// needs that package; install it with pip"
+            raise UsageError(f"{url}: {reason_of(error)}; {advice}") from error
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -233,8 +233,6 @@ def _opened(path: Location) -> Iterator[Image.Image]:
                 raise ReadError("not a PNG, JPEG, BMP, TIFF, WebP, AVIF or HEIF picture")
             with _any_text():
                 yield _open_as(kind.upper(), file)
-    except ReadError:
-        raise
     except _DECODER_ERRORS as error:
         raise ReadError(f"cannot be read: {_reason(error)}") from error
 
@@ -332,13 +330,7 @@ def _orientation(image: Image.Image) -> Orientation:
 
 
 def _rgb(image: Image.Image, low: Image.Image | None, full: int | None) -> Levels:
-    """Returns decoded pixels as (H, W, 3).
-
-    Args:
-        image: decoded.
-        low: the low bytes of its 16 bits a channel, None for 8 bits.
-        full: of one channel of more than 8 bits the number that means white, else None.
-    """
+    """Returns decoded pixels as (H, W, 3); see `low_bytes` and `full_range` for the arguments."""
     if full is not None:
         grey = from_grey(np.asarray(image), full)
         return grey._replace(pixels=np.repeat(grey.pixels[..., None], 3, axis=2))
