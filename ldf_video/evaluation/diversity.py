@@ -11,7 +11,7 @@ import numpy.typing as npt
 Points = npt.NDArray[np.floating]
 NEIGHBOURS = 5
 _ROWS = 256
-"""Of a matrix of distances, so many at a time: memory stays flat."""
+"""Rows of a matrix of distances that are computed at a time: memory stays flat."""
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ CLIP_FRAMES = 5
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn.
+    """Clips that were drawn.
 
     Attributes:
         clips: uint8 (N, CLIP_FRAMES, H, W, 3) in the order of the sources and of time; no two share
             a frame.
-        places: of which source each clip is, (N,), by its number.
-        num_there: clips there were to draw from.
+        places: number of the source that each clip is from, (N,).
+        num_there: clips that there were to draw from.
         unread: a line for each source that was not read whole.
     """
 
@@ -49,7 +49,7 @@ def draw_clips(
     skip: int = 0,
     on_source: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
-    """Draw clips, all alike likely, in one pass; only what is drawn is held.
+    """Draw clips, each with equal probability, in one pass; only drawn clips are held.
 
     Each video is cut into clips that share no frame, the first at one of its first five frames, by
     chance. Of these, `count` are kept by reservoir sampling (Vitter 1985, algorithm R).
@@ -107,7 +107,7 @@ def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
 def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
     """Every five adjacent frames (5, H, W, 3) there are, overlapping ones too.
 
-    What cannot be read is passed over: it was not trained on either.
+    Sources that cannot be read are left out: nothing was trained on them either.
     """
     with ClipReader(geometry) as reader:
         for source in sources:

@@ -1,4 +1,4 @@
-"""How far clips are from the nearest one that was trained on: copies are told by their nearness."""
+"""How far clips are from the nearest training clip: a copy is nearer than new clips are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Clips = npt.NDArray[np.uint8]
 Distances = npt.NDArray[np.float64]
 
 MAX_CLIPS = 1000
-"""So many of each set are looked up, evenly spread: each meets every clip that was trained on."""
+"""Of each set that are looked up: each is compared with every training clip."""
 REAL_PERCENTILE = 1
 _TRAIN_CLIPS = 256
 _LOOKED_UP = 250
@@ -38,7 +38,7 @@ class Memorisation:
 
 
 def compare(judged: Distances, real: Distances) -> Memorisation:
-    """What distances (N,) of judged clips say beside those (M,) of held-out real ones."""
+    """Sum up distances (N,) of judged clips beside those (M,) of held-out real ones."""
     nearest = np.percentile(real, REAL_PERCENTILE, method="lower")
     return Memorisation(
         median_levels=float(np.median(judged)),

@@ -4,7 +4,7 @@ Before a training starts, updates on small parts are done here, in the process t
 its networks, losses, optimizer and loop, on random frames and in a directory that is thrown away.
 So everything that the process holds counts: Python, torch, weights, scratch of convolutions, gaps
 in the heap. The peak grows in a line with the frames that are computed at once (what autograd
-keeps, and the largest temporaries beside it), so a few measured sizes tell the others.
+keeps, and the largest temporaries beside it), so a few measured sizes give the others.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from ldf_video.training.update import Level
 MIB = 1 << 20
 UNITS = {"MiB": MIB, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
 SPARE_SHARE, SPARE_BYTES = 0.1, 16 * MIB
-"""Kept free of a budget: how far extrapolated peaks were off, and what comes beside the updates."""
+"""Part of a budget that stays free: extrapolated peaks were off by up to so much."""
 PARTS = {"cpu": (4, 8, 16, 32), "cuda": (4, 16, 64, 128)}
 """Frames of a part that are measured, as far as a budget lets them.
 
 A GPU's memory is reserved in pieces of up to 20 MiB, so small parts say little of large ones.
 """
 READER_BYTES = 100 * MIB
-"""Of a process that reads clips: 55 MiB were measured, more for large pictures."""
+"""Memory of a process that reads clips: 55 MiB were measured, more for large pictures."""
 
 MakeLevel = Callable[[int], Level]
 """A level on random frames, from a batch size."""

@@ -66,7 +66,7 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "status_alloc_failed")
 
 @contextmanager
 def out_of_memory(remedy: str) -> Iterator[None]:
-    """Tell of memory that ran out, on any device, in one line; also a decorator.
+    """Say in one line, on any device, that memory ran out; also a decorator.
 
     Raises:
         LdfError: in place of what torch or Python raised.
