@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
-"""Where commands look and write by themselves."""
+from ldf_video.options import FRAME_MODEL, LATENTS, TOP_MODEL
 
 
 def after_train_frame(clips: str | Path, out: str | Path) -> str:

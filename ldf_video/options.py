@@ -1,223 +1,516 @@
-"""What the values of options may be, for the command line and the Python API alike.
+"""Every option of every command: type, default, unit, check and help. They stand here alone.
 
-A table of checks by an option's name, and a decorator that applies it before anything is made.
+The command line, the Python API and the README's tables are made from the dataclasses below, whose
+docstrings are the help. A value of one is checked as it is made, and None stands for a default. To
+add an option, add a field and its line of help here, and use it in the recipe.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import functools
 import inspect
-import math
-import numbers
-import os
 import re
-from collections.abc import Callable
-from fractions import Fraction
+import textwrap
+from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from ldf_video.checks import (
+    MOST,
+    WIDEST,
+    Check,
+    boolean,
+    frame_rate,
+    frame_size,
+    integer,
+    number,
+    one_of,
+    place,
+    text,
+)
 from ldf_video.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Preset = Literal["default", "paper"]
 Kind = Literal["flow", "mlp"]
-Optimizer = Literal["muon", "adam", "adam8bit"]
+OptimizerName = Literal["muon", "adam", "adam8bit"]
 TrackerName = Literal["tensorboard"]
 Crop = Literal["centre", "none"]
 Reader = Literal["auto", "pyav", "decord"]
 Engine = Literal["local", "ray"]
+Place = str | Path
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Check = Callable[[str, Any], Any]
-"""From an option as users write it and its value to the value as it is meant."""
-
-LARGEST, MOST, WIDEST = 2**63 - 1, 2**31 - 1, 2**16
-"""Of whole numbers; of what is held at once; of what is multiplied by itself."""
-SLOWEST, FASTEST = Fraction(1, 1000), 10_000
-"""Frames a second; FFmpeg writes no slower film."""
-FLAGS = {"clips": "CLIPS", "path": "PATH", "num_frames": "--frames", "start_from": "--from"}
-FLAGS["json_file"] = "--json"
-"""Options that users write otherwise than Python has them."""
+FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
+"""Where commands read and write where nothing is named."""
+CPU_MINUTES, GPU_MINUTES = 10.0, 5.0
+"""How long a training takes where neither steps nor minutes are given."""
+BATCH_SIZE = 64
+WINDOWS = {"flow": 16, "mlp": 5}
+"""Frames that a top model sees at once, by kind."""
+RATE, FLOW_BY_ADAM, PAPER_RATE = 1e-3, 2e-3, 2e-4
+"""Learning rates: of the default models, of a flow without Muon, of the paper's models."""
 OLD_NAMES = {"output": "out", "frames": "num_frames"}
 """What parameters were called before, or are on the command line; still taken by name."""
 
 
-def flag(name: str) -> str:
-    """An option as users write it."""
-    return FLAGS.get(name, "--" + name.replace("_", "-"))
+@dataclass(frozen=True)
+class Option:
+    """What an option has beside its type, its default and its help.
 
-
-def wrong(option: str, value: object, expected: str) -> UsageError:
-    """The error of a value that means nothing."""
-    shown = value if isinstance(value, str | bool | numbers.Number) else repr(value)
-    return UsageError(f"{option} {shown}: expected {expected}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a number on a line, also numpy's; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def whole(least: int, most: int = LARGEST) -> Check:
-    """A whole number from `least` to `most`: an int, numpy's, or a float that is one."""
-
-    def check(option: str, value: Any) -> int:
-        if is_number(value) and least <= value <= most and int(value) == value:
-            return int(value)
-        expected = f"{least} or more"
-        if not is_number(value):
-            raise wrong(option, repr(value), f"{expected}, a whole number")
-        if value > most:
-            raise wrong(option, value, f"{expected}, at most {most:,}")
-        raise wrong(option, value, expected + (", a whole number" if value > least else ""))
-
-    return check
-
-
-def number(expected: str, holds: Callable[[float], bool]) -> Check:
-    """A finite number, whole or not, of which something holds."""
-
-    def check(option: str, value: Any) -> float:
-        if not is_number(value):
-            raise wrong(option, repr(value), f"{expected}, a number")
-        given = math.inf
-        with contextlib.suppress(OverflowError):
-            given = float(value)
-        if math.isfinite(given) and holds(given):
-            return given
-        raise wrong(option, value, expected)
-
-    return check
-
-
-def one_of(choices: Any) -> Check:
-    """One of a Literal's strings."""
-    *others, last = get_args(choices)
-
-    def check(option: str, value: Any) -> str:
-        if isinstance(value, str) and value in (*others, last):
-            return str(value)
-        raise wrong(option, value, f"{', '.join(others)} or {last}" if others else last)
-
-    return check
-
-
-def switch(option: str, value: Any) -> bool:
-    """True or False, also numpy's."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
-        return bool(value)
-    raise wrong(option, value, "True or False")
-
-
-def place(option: str, value: Any) -> str | Path:
-    """A path, a URL or a model's name; `~` is the home directory."""
-    if not isinstance(value, str | bytes | os.PathLike):
-        raise wrong(option, value, "a path")
-    where = os.path.expanduser(os.fsdecode(value))
-    if not where or "\0" in where:
-        raise wrong(option, repr(where), "a path")
-    try:
-        os.stat(where)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG and "://" not in where:
-            raise wrong(option, where, "a shorter name") from None
-    return Path(where) if isinstance(value, Path) else where
-
-
-def size(option: str, value: Any) -> str:
-    """`64`, 64 or `64x36` (width x height) -> `64x36`."""
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    parts = re.fullmatch(r"0*(\d{1,6})(?:[xX]0*(\d{1,6}))?", str(value), re.ASCII)
-    if not (is_whole or isinstance(value, str)) or not parts or "0" in parts.groups():
-        raise wrong(option, value, "a number or WIDTHxHEIGHT, in pixels")
-    return f"{parts[1]}x{parts[2] or parts[1]}"
-
-
-def rate(option: str, value: Any) -> str:
-    """`15`, 29.97 or `30000/1001` frames a second -> a fraction such as `15/1`."""
-    text = str(value)
-    fps = Fraction(0)
-    if (is_number(value) or isinstance(value, str)) and re.fullmatch(
-        r"[\d./]{1,40}", text, re.ASCII
-    ):
-        with contextlib.suppress(ValueError, ZeroDivisionError):  # 1.2.3, or 1/0
-            fps = Fraction(text).limit_denominator(100_000)
-    if not SLOWEST <= fps <= FASTEST:
-        limits = f", {SLOWEST} to {FASTEST:,}" if fps > 0 else ""
-        raise wrong(option, value, f"a positive number such as 15 or 30000/1001{limits}")
-    return f"{fps.numerator}/{fps.denominator}"
-
-
-def unchanged(option: str, value: Any) -> Any:
-    """Whatever it is."""
-    return value
-
-
-def text(option: str, value: Any) -> str:
-    """Words that are looked at later."""
-    if isinstance(value, str):
-        return value
-    raise wrong(option, value, "text")
-
-
-CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("num_frames", "steps"), whole(1)),
-    **dict.fromkeys(("accumulate", "batch_size", "num_clips", "num_videos"), whole(1, MOST)),
-    "upscale": whole(1, WIDEST),
-    **dict.fromkeys(("learning_rate", "minutes"), number("more than 0", lambda value: value > 0)),
-    "adapt_minutes": number("0 or more", lambda value: value >= 0),
-    "latent_noise": number("0 to 10", lambda value: 0 <= value <= 10),
-    "window": whole(2, MOST),
-    "width": whole(8, WIDEST),
-    **dict.fromkeys(("seed", "skip", "workers"), whole(0)),
-    "size": size,
-    "fps": rate,
-    "max_memory": text,
-    "device": one_of(Device),
-    "mixed_precision": one_of(Precision),
-    "preset": one_of(Preset),
-    "kind": one_of(Kind),
-    "optimizer": one_of(Optimizer),
-    "tracker": one_of(TrackerName),
-    "crop": one_of(Crop),
-    "reader": one_of(Reader),
-    "engine": one_of(Engine),
-    **dict.fromkeys(("gradient_checkpointing", "overwrite", "quiet", "resume"), switch),
-    **dict.fromkeys(("retry", "strict", "verify"), switch),
-    **dict.fromkeys(("clips", "path", "real", "generated", "train", "start_from"), place),
-    **dict.fromkeys(("out", "latents", "frames_store", "json_file"), place),
-    **dict.fromkeys(("frame_model", "top_model", "init", "judge", "reference", "compare"), place),
-}
-"""By the names of the API's parameters."""
-
-
-def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Check the arguments of a command before it is called; old names are taken too.
-
-    None stands for the default. The command gets whole numbers as int, others as float, sizes as
-    `WxH`, rates as fractions.
-
-    Raises:
-        UsageError: a value means nothing, or an option was given by two names.
+    Attributes:
+        unit: what stands for a value in help: N, DIR, FILE; choices and switches need none.
+        check: of a value; chosen by the type where it is None.
+        usual: what a default of None comes to.
+        names: on the command line, the one of errors first; the dashed name of the field if empty.
+            One that does not begin with a dash is an argument.
+        name: of the field. This and what follows is filled in by `options_of`.
+        type: of a value, with None where that is the default.
+        default: of the field; `...` where it has none.
+        help: in Markdown.
     """
-    signature = inspect.signature(function)
 
-    @functools.wraps(function)
-    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
-        renamed = {name: OLD_NAMES.get(name, name) for name in options}
-        if len(set(renamed.values())) < len(renamed):
-            raise UsageError(f"got {' and '.join(renamed)}: give one name of an option only")
-        bound = signature.bind(*arguments, **{renamed[n]: v for n, v in options.items()})
-        for name, value in list(bound.arguments.items()):
-            default = signature.parameters[name].default
-            if value is None and default is not inspect.Parameter.empty:
-                bound.arguments[name] = default
-            else:
-                bound.arguments[name] = CHECKS[name](flag(name), value)
-        return function(*bound.args, **bound.kwargs)
+    unit: str = ""
+    check: Check | None = None
+    usual: str = ""
+    names: tuple[str, ...] = ()
+    name: str = ""
+    type: Any = None
+    default: Any = ...
+    help: str = ""
 
-    return call
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All names on the command line."""
+        return self.names or (flag(self.name),)
+
+    @property
+    def plain_type(self) -> Any:
+        """The type without None; the first of several."""
+        kinds = () if get_origin(self.type) is Literal else get_args(self.type)
+        return kinds[0] if kinds else self.type
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it may have, where they are few."""
+        return get_args(self.plain_type) if get_origin(self.plain_type) is Literal else ()
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is ...
+
+    def value_of(self, given: Any) -> Any:
+        """The value that a command gets.
+
+        Raises:
+            UsageError: what was given means nothing.
+        """
+        if given is None and not self.required:
+            return self.default
+        by_type = one_of(self.plain_type) if self.choices else place
+        check = self.check or (boolean if self.plain_type is bool else by_type)
+        return check(self.flags[0], given)
+
+    def row(self) -> str:
+        """Its row in the README."""
+        unit = self.unit or r"\|".join(self.choices)
+        names = f"`{self.flags[0]} {unit}`" if unit else f"`{self.flags[0]}`"
+        if self.default is True:
+            names += f", `--no-{self.name}`"
+        has_none = self.required or self.default is None or isinstance(self.default, bool)
+        default = "" if has_none else f"`{self.default}`"
+        return f"| {names} | {self.usual or default} | {self.help} |"
+
+
+def flag(name: str) -> str:
+    """An option as users write it, where it has no other name."""
+    return "--" + name.replace("_", "-")
+
+
+def plain(markdown: str) -> str:
+    """Text without links and quotes of code, for a terminal."""
+    return re.sub(r" \(\[[^]]*\]\([^)]*\)\)|`", "", markdown)
+
+
+def options_of(command: type[Command]) -> dict[str, Option]:
+    """The options of a command by their names in Python, its own before those of its bases."""
+    hints = get_type_hints(command, include_extras=True)
+    known, helps = {field.name: field for field in fields(command)}, {}
+    for base in reversed(command.__mro__):
+        listed = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        for name, said in re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", listed, re.MULTILINE):
+            helps[name] = " ".join(said.split())
+    found: dict[str, Option] = {}
+    for base in command.__mro__:
+        for name in [name for name in inspect.get_annotations(base) if name in known]:
+            kind, option = get_args(hints[name])
+            default = known[name].default
+            about = {"default": ... if default is MISSING else default, "help": helps[name]}
+            found.setdefault(name, replace(option, name=name, type=kind, **about))
+    return found
+
+
+def option_table(command: str) -> str:
+    """A table of a command's options in Markdown; "all": of those that all commands share."""
+    known = options_of(COMMANDS["train-frame" if command == "all" else command])
+    rows = [
+        option.row()
+        for name, option in known.items()
+        if (name in ("device", "quiet")) == (command == "all") and option.flags[0].startswith("-")
+    ]
+    return "\n".join(["| option | default | |", "|---|---|---|", *rows])
+
+
+def argument_lines(command: type[Command]) -> str:
+    """The options of a command as the "Args:" of its function in Python."""
+    lines = ["Args:"]
+    for option in options_of(command).values():
+        usual = f" Default: {option.usual}." if option.usual else ""
+        line = plain(f"{option.name}: {option.help}{usual}")
+        lines += textwrap.wrap(line, 96, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join(lines)
+
+
+# -- the commands --------------------------------------------------------------------------------
+
+MINUTES = f"{CPU_MINUTES:g} on a CPU, {GPU_MINUTES:g} on a GPU"
+POSITIVE = number("more than 0", lambda value: value > 0)
+
+OUT = ("--out", "-o", "--output")
+Out = Annotated[Place, Option("DIR", names=OUT)]
+OutFile = Annotated[Place | None, Option("FILE", names=OUT)]
+Clips = Annotated[Place, Option(names=("CLIPS",))]
+OtherClips = Annotated[Place | None, Option("CLIPS")]
+File = Annotated[Place | None, Option("FILE")]
+Model = Annotated[Place | None, Option("MODEL")]
+Seed = Annotated[int | None, Option("N", integer(0), "drawn and printed")]
+Upscale = Annotated[int | None, Option("N", integer(1, WIDEST), "to at least 128 pixels")]
+Switch = Annotated[bool, Option()]
+
+
+@dataclass(frozen=True)
+class Command:
+    """The options of one call of a command, checked as it is made.
+
+    Attributes:
+        clips: A video, or a directory searched recursively; a path, or a URL as text.
+    """
+
+    def __post_init__(self) -> None:
+        for name, option in options_of(type(self)).items():
+            object.__setattr__(self, name, option.value_of(getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation(Command):
+    """A command that computes.
+
+    Attributes:
+        device: Where to compute; auto takes a GPU if there is one.
+        quiet: Print nothing but results and errors.
+    """
+
+    device: Annotated[Device, Option()] = "auto"
+    quiet: Switch = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Computation):
+    """What both trainings take.
+
+    Attributes:
+        out: The checkpoint.
+        steps: Updates in all; this or `--minutes`.
+        minutes: Training time in all.
+        learning_rate: Of Adam; Muon's is in proportion.
+        mixed_precision: auto: bf16 on a GPU that has it, none elsewhere; fp16 needs CUDA.
+        seed: Of weights, batches and noise.
+        tracker: Curves and pictures in `OUT/tensorboard`, beside `metrics.jsonl` and `samples/`.
+        resume: Go on with the run in OUT, for longer where `--steps` or `--minutes` say more
+            ([resuming](docs/training.md#a-run-is-a-directory)); or move it aside and start anew.
+    """
+
+    out: Out
+    steps: Annotated[int | None, Option("N", integer(1))] = None
+    minutes: Annotated[float | None, Option("M", POSITIVE, MINUTES)] = None
+    batch_size: Annotated[int | None, Option("N", integer(1, MOST), str(BATCH_SIZE))] = None
+    mixed_precision: Annotated[Precision | None, Option(usual="auto")] = None
+    seed: Seed = None
+    init: Model = None
+    tracker: Annotated[TrackerName | None, Option()] = None
+    resume: Annotated[bool, Option(usual="resume")] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("got --steps and --minutes: give one of the two")
+
+
+@dataclass(frozen=True)
+class TrainFrame(Training):
+    """Learn single frames: encoder, generator and discriminator.
+
+    Attributes:
+        size: Pixels, `32` or `64x36` (width x height), 8 and more; multiples of 8 cost least for
+            what they show. The preset paper needs multiples of 8 from 24 on.
+        preset: default: a small grid of latents per frame; paper: the paper's networks, one vector
+            per frame.
+        width: Channels of encoder and generator at half resolution, a multiple of 8: more learn
+            more per update and take more time ([GPU](docs/training.md#on-a-gpu)).
+        latent_noise: Strength of the noise added to latents while the generator is trained, as a
+            fraction of their standard deviation, 0 to 10. Lower: sharper reconstructions. Higher:
+            the generator copes better with imprecise generated latents. `--init` does not bring
+            it along.
+        batch_size: Frames per update, at least 4.
+        optimizer: muon: learns fastest, Muon for the hidden layers of encoder and generator, Adam
+            for the rest; adam8bit: a quarter of Adam's memory for its state, on a CPU weights with
+            tiny gradients hardly move ([less memory](docs/training.md#less-memory)).
+        gradient_checkpointing: Compute inner results twice instead of keeping them: less memory,
+            more time.
+        accumulate: Parts of a batch that are computed one after the other: less memory. Batch norm
+            (the preset paper) and the moment penalty see each part alone.
+        max_memory: A budget such as `900MiB`, `2GiB` or `2GB`: of main memory of all processes on a
+            CPU (Linux), of what torch reserves on a GPU with CUDA. It measures a few updates, picks
+            `--accumulate`, `--gradient-checkpointing` and then adam8bit where they are not given,
+            says so, and refuses before any clip is read where nothing fits
+            ([a budget](docs/training.md#a-budget)).
+        fps: Frames per second to read, such as `15` or `30000/1001`.
+        crop: centre: the largest centred part of the shape of the frames; none: squeeze.
+        init: Start from the weights of this model, a directory or a shipped name
+            ([adapting](docs/training.md#starting-from-a-model)). Its preset and widths are taken
+            over, and without `--size` its size.
+        frames_store: Where the small frames lie.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: Out = FRAME_MODEL
+    size: Annotated[str | int | None, Option("WxH", frame_size, "32, or that of `--init`")] = None
+    preset: Annotated[Preset | None, Option(usual="default")] = None
+    width: Annotated[int | None, Option("N", integer(8, WIDEST, multiple_of=8), "32")] = None
+    latent_noise: Annotated[
+        float | None, Option("S", number("0 to 10", lambda value: 0 <= value <= 10), "0.6")
+    ] = None
+    learning_rate: Annotated[
+        float | None, Option("R", POSITIVE, f"{RATE}, paper: {PAPER_RATE}")
+    ] = None
+    optimizer: Annotated[OptimizerName | None, Option(usual="muon, paper: adam")] = None
+    gradient_checkpointing: Annotated[bool | None, Option()] = None
+    accumulate: Annotated[int | None, Option("N", integer(1, MOST), "1")] = None
+    max_memory: Annotated[str | None, Option("SIZE", text)] = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "each video's own")] = None
+    crop: Annotated[Crop | None, Option(usual="centre")] = None
+    frames_store: Annotated[Place | None, Option("DIR", usual="`OUT/frames`")] = None
+
+
+@dataclass(frozen=True)
+class Encode(Computation):
+    """Stream clips through the encoder into memory-mapped latents.
+
+    Attributes:
+        out: The store of latents.
+        frame_model: The encoder; a directory or a shipped name. A shipped one is adapted to the
+            clips where it shows them poorly.
+        adapt_minutes: Where none is named and no shipped one brings a sample back at 20 dB: how
+            long one is adapted to the clips in `checkpoints/frame`; a killed adaptation goes on
+            with the same command; 0 goes on without
+            ([adapting](docs/training.md#starting-from-a-model)).
+        fps: Frames per second to read, such as `15` or `30000/1001`.
+        crop: centre: the largest centred part of the shape of the frames; none: squeeze.
+        batch_size: Frames per batch.
+        mixed_precision: auto: bf16 on a GPU that has it, none elsewhere; fp16 needs CUDA.
+        reader: Of videos. auto and pyav: PyAV, which is the faster; decord: decord for what it
+            reads right, PyAV for the rest ([readers](docs/data.md#readers)).
+        workers: Processes that read: a decoder that crashes or hangs costs its clip alone; 0 reads
+            in this process.
+        engine: ray: on a Ray cluster, an actor per GPU or node
+            ([several machines](docs/store.md#parts-several-processes-one-store)).
+        strict: Fail where a source was not read whole, now or by an earlier call.
+        retry: Read again what could not be read before.
+        overwrite: Move a store made by other settings aside.
+        verify: Read every row of the store and compare it with its checksum, say what the store
+            lacks of the clips, encode nothing. With `--retry` what is damaged is let go, so that
+            the next call makes it anew.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: Out = LATENTS
+    frame_model: Annotated[
+        Place | None,
+        Option("MODEL", usual=f"`{FRAME_MODEL}`, else the shipped one that shows the clips best"),
+    ] = None
+    adapt_minutes: Annotated[
+        float | None, Option("M", number("0 or more", lambda value: value >= 0), MINUTES)
+    ] = None
+    fps: Annotated[
+        str | float | None, Option("F", frame_rate, "as the frame model was trained")
+    ] = None
+    crop: Annotated[Crop | None, Option(usual="as the frame model was trained")] = None
+    batch_size: Annotated[int, Option("N", integer(1, MOST))] = BATCH_SIZE
+    mixed_precision: Annotated[Precision, Option()] = "auto"
+    reader: Annotated[Reader, Option()] = "auto"
+    workers: Annotated[int | None, Option("N", integer(0), "one per core, 16 at most")] = None
+    engine: Annotated[Engine, Option()] = "local"
+    strict: Switch = False
+    retry: Switch = False
+    overwrite: Switch = False
+    verify: Switch = False
+
+
+@dataclass(frozen=True)
+class TrainTop(Training):
+    """Learn how latents follow each other.
+
+    Attributes:
+        latents: What `encode` made.
+        kind: flow: a rectified flow, videos of any length; mlp: the paper's fully connected GAN,
+            exactly WINDOW frames.
+        window: Frames seen at once.
+        batch_size: Windows per update.
+        optimizer: muon: Muon for the hidden layers, Adam for the rest; adam8bit: a quarter of
+            Adam's memory for its state.
+        init: Start from the weights of this top model, a directory or a shipped name. Its kind,
+            window and widths are taken over; what latents are standardised by is not.
+    """
+
+    _: KW_ONLY
+    latents: Annotated[Place, Option("DIR")] = LATENTS
+    out: Out = TOP_MODEL
+    kind: Annotated[Kind | None, Option(usual="flow")] = None
+    window: Annotated[
+        int | None,
+        Option(
+            "N",
+            integer(2, MOST),
+            f"{WINDOWS['flow']}, mlp: {WINDOWS['mlp']}, or the longest clip",
+        ),
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        Option("R", POSITIVE, f"{RATE}, by adam {FLOW_BY_ADAM}, mlp: {PAPER_RATE}"),
+    ] = None
+    optimizer: Annotated[OptimizerName | None, Option(usual="muon, mlp: adam")] = None
+
+
+@dataclass(frozen=True)
+class Generate(Computation):
+    """Generate videos of any length.
+
+    Attributes:
+        out: .mp4, .gif or .png (a sheet: time goes to the right, 16 frames a row); several videos
+            in one file stand side by side. Without a suffix, or where it ends in `/`: a directory
+            with an mp4 for each video, which may hold nothing else.
+        num_frames: Frames per video.
+        num_videos: Videos; many at once take less time a frame.
+        seed: The same gives the same files.
+        fps: Frames per second of the file.
+        upscale: Integer factor.
+        start_from: A video to go on from.
+        top_model: A directory or a shipped name; its own frame model is loaded with it.
+        frame_model: The top model's own, where it is not found beside it or where it stood; another
+            is refused.
+    """
+
+    out: Annotated[Place, Option("FILE", names=("--out", "-o", "--output"))] = "out.mp4"
+    _: KW_ONLY
+    num_frames: Annotated[
+        int | None,
+        Option("N", integer(1), "16, or what an mlp makes", ("--frames", "--num-frames")),
+    ] = None
+    num_videos: Annotated[int, Option("N", integer(1, MOST))] = 1
+    seed: Seed = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
+    upscale: Upscale = None
+    start_from: Annotated[Place | None, Option("CLIP", names=("--from", "--start-from"))] = None
+    top_model: Annotated[
+        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
+    ] = None
+    frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+
+
+@dataclass(frozen=True)
+class Reconstruct(Computation):
+    """Encode and decode frames, and say how close they come.
+
+    Attributes:
+        out: .mp4, .gif or .png of the decoded frames of one clip.
+        frame_model: A directory or a shipped name.
+        upscale: Integer factor.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: OutFile = None
+    frame_model: Annotated[
+        Place | None, Option("MODEL", usual=f"`{FRAME_MODEL}`, else `pacman-32`")
+    ] = None
+    upscale: Upscale = None
+
+
+@dataclass(frozen=True)
+class Evaluate(Computation):
+    """Say how far generated clips are from real ones, and in what.
+
+    Attributes:
+        real: Real clips, preferably not used in training. Half of those drawn are the reference,
+            the other half shows the best score to expect.
+        generated: Judge clips on disk.
+        top_model: Judge what it generates; a directory or a shipped name.
+        frame_model: Judge its reconstructions of real clips, the same from slightly wrong latents,
+            and frames from the prior.
+        train: The clips that were trained on, to find copies of them.
+        num_clips: Clips on each side; compare figures at equal numbers only.
+        size: Pixels at which clips are compared, `32` or `64x36`.
+        judge: A TorchScript file, such as your Inception or I3D; it is a program and is run.
+        reference: An .npz that keeps the judged real clips: written where it is not there, else
+            taken.
+        out: .png, real clips beside judged ones.
+        json_file: All of it as JSON; what is no finite number is `null`.
+        compare: What `--json` wrote of another model against the same real clips: how much farther
+            this one is, with an interval.
+        skip: Frames to leave out at the beginning of each generated video.
+        seed: Of the clips that are drawn and generated.
+    """
+
+    real: Annotated[Place, Option("CLIPS", usual="required")]
+    _: KW_ONLY
+    generated: OtherClips = None
+    top_model: Annotated[
+        Place | None, Option("MODEL", usual="without any of the three: as for generate")
+    ] = None
+    frame_model: Model = None
+    train: OtherClips = None
+    num_clips: Annotated[int, Option("N", integer(1, MOST))] = 5000
+    size: Annotated[
+        str | int | None, Option("WxH", frame_size, "the model's, else the real clips' own")
+    ] = None
+    judge: Annotated[Place | None, Option("FILE", usual="EfficientNet-Lite0")] = None
+    reference: File = None
+    out: OutFile = None
+    json_file: Annotated[Place | None, Option("FILE", names=("--json",))] = None
+    compare: File = None
+    skip: Annotated[int, Option("N", integer(0))] = 0
+    seed: Seed = None
+
+
+@dataclass(frozen=True)
+class Info(Command):
+    """Say what a video, a store or a checkpoint is.
+
+    Attributes:
+        path: A video, store, checkpoint or shipped name.
+    """
+
+    path: Annotated[Place, Option(names=("PATH",))]
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "train-frame": TrainFrame,
+    "encode": Encode,
+    "train-top": TrainTop,
+    "generate": Generate,
+    "reconstruct": Reconstruct,
+    "evaluate": Evaluate,
+    "info": Info,
+}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from float64 import float64
 from tiny_models import ali_game, flow, frame_game, mlp_game
-from tiny_trainings import SmallLevel
+from tiny_trainings import SmallLevel, training_of
 from torch import Tensor, nn
 
 from ldf_video.cli import leave
@@ -37,7 +37,7 @@ from ldf_video.models.layers import (
 from ldf_video.models.losses import moment_penalty
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
-from ldf_video.training.config import Cadence, TrainConfig
+from ldf_video.training.config import Cadence
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 
@@ -134,7 +134,7 @@ def whole(rows: Tensor, part: Part) -> Tensor:
 def updates(name: str, ranks: Ranks, directory: Path) -> dict[str, Any]:
     """The gradients of both players in two updates, and the weights after them, in float64."""
     make, options = GAMES[name]
-    config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1, **options)
+    config = training_of(steps=9, batch_size=COUNT, seed=3, warmup_steps=1, **options)
     gradients: list[Tensor] = []
     whole_clip = nn.utils.clip_grad_norm_
 
@@ -162,7 +162,7 @@ class BreakingLevel(Level):
 def broken(ranks: Ranks, directory: Path) -> dict[str, Any]:
     """Why a training ends that breaks down, and the step of the state that is there then."""
     directory.mkdir(exist_ok=True)
-    config = TrainConfig(steps=9, batch_size=COUNT, seed=3, warmup_steps=1)
+    config = training_of(steps=9, batch_size=COUNT, seed=3, warmup_steps=1)
     cadence = Cadence(log_steps=2, save_seconds=-1.0)
     level = BreakingLevel(frame_game())
     trainer = Trainer(level, directory, config=config, ranks=ranks, cadence=cadence)
@@ -210,7 +210,7 @@ def stopped(ranks: Ranks, directory: Path) -> dict[str, Any]:
     """The state that is there as a process ends, where the last one was told to."""
     directory.mkdir(exist_ok=True)
     level = BreakingLevel(frame_game())
-    config = TrainConfig(steps=4, batch_size=COUNT, seed=3, warmup_steps=1)
+    config = training_of(steps=4, batch_size=COUNT, seed=3, warmup_steps=1)
     trainer = Trainer(level, directory, config=config, ranks=ranks)
     update, save_state = trainer.update, checkpoints.save_state
 

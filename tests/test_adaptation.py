@@ -9,18 +9,16 @@ import pytest
 from tiny_cli import shrink
 from tiny_models import save_frame, save_pair, write_array
 
+from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
+from ldf_video.options import Encode, TrainFrame
 from ldf_video.recipes import adaptation
 from ldf_video.recipes.adaptation import Asked, own_or_adapted
-from ldf_video.recipes.encode import Encoded, encode
-from ldf_video.recipes.generate import generate
-from ldf_video.recipes.train_top import train_top
-from ldf_video.runs import run as runs
+from ldf_video.recipes.encode import Encoded
 from ldf_video.runs import zoo
-from ldf_video.runs.run import Options
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
-from ldf_video.training import checkpoints, optim
+from ldf_video.training import checkpoints, config, optim
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources
@@ -41,14 +39,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "film-64": save_frame(tmp_path / "shipped" / "film-64" / "frame", seed=1).parent,
     }
     monkeypatch.setattr(zoo, "shipped_models", lambda: shipped)
-    whole_budget = runs.budget
 
-    def short(options: Options, *, device: str) -> Options:
-        return {k: v for k, v in whole_budget(options, device=device).items() if k != "minutes"} | {
-            "steps": 3
-        }
-
-    monkeypatch.setattr(runs, "budget", short)
+    monkeypatch.setattr(config, "share_of_budget", lambda *_, step, **__: min(step / 3, 1.0))
     for seed in range(3):
         write_array(tmp_path / "clips" / f"{seed}.npy", 9, seed=seed)
     return tmp_path
@@ -113,16 +105,13 @@ def test_clips_that_no_shipped_model_knows_have_one_adapted_first(
 def test_minutes_and_rate_are_handed_to_the_training(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(adaptation, "train_frame", lambda clips, **more: asked.update(more))
+    asked: list[TrainFrame] = []
+    monkeypatch.setattr(adaptation, "train_frame", asked.append)
     with pytest.raises(CheckpointError, match="no checkpoint at checkpoints/frame"):
         run(adapt_minutes=2.5, fps="5", crop="none", quiet=True)
-    assert (asked["minutes"], asked["fps"], asked["crop"], asked["size"]) == (
-        2.5,
-        "5",
-        "none",
-        "32",
-    )
+    (options,) = asked
+    assert (options.minutes, options.fps, options.crop) == (2.5, "5/1", "none")
+    assert options.size == "32x32"
 
 
 def test_an_adaptation_that_was_stopped_goes_on_with_the_same_call(
@@ -239,11 +228,11 @@ def test_of_several_processes_the_first_chooses_and_all_adapt(
         def of_first(self, make: Any) -> Any:
             return adaptation._Choice(OWN, "", "film-64")
 
-    adapted: list[Any] = []
-    monkeypatch.setattr(adaptation, "train_frame", lambda clips, **more: adapted.append(more))
-    asked = Asked("clips", [], root / "latents", False, None, {}, "cpu")
+    adapted: list[TrainFrame] = []
+    monkeypatch.setattr(adaptation, "train_frame", adapted.append)
+    asked = Asked(Encode("clips", out=root / "latents"), [], "cpu")
     assert own_or_adapted(asked, Second(1, 2), say=lambda line: None) == OWN
-    assert [more["init"] for more in adapted] == ["film-64"]
+    assert [options.init for options in adapted] == ["film-64"]
     assert not OWN.exists()  # the first writes
 
 

@@ -15,7 +15,9 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "launch"},
-    {"hints", "interrupts", "options", "output", "progress"},
+    {"checks", "interrupts", "output", "progress"},
+    {"options"},
+    {"hints"},
     {"video"},
     {"readers"},
     {"store"},

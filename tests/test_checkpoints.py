@@ -19,8 +19,8 @@ import pytest
 import torch
 from tiny_models import frame_model, save_frame, save_pair
 
+from ldf_video.api import info
 from ldf_video.errors import CheckpointError, LdfError, StoreError, WriteError
-from ldf_video.recipes.info import info
 from ldf_video.runs.curve import write_curve
 from ldf_video.runs.zoo import load_frame_model, load_top_model
 from ldf_video.store.format import StoreSpec

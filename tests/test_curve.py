@@ -15,9 +15,8 @@ from PIL import Image
 from test_train_frame import root, train
 from tiny_models import save_pair
 
+from ldf_video.api import info, train_top
 from ldf_video.errors import WriteError
-from ldf_video.recipes.info import info
-from ldf_video.recipes.train_top import train_top
 from ldf_video.runs.curve import write_curve
 from ldf_video.training import checkpoints
 from ldf_video.video.not_clips import is_own_file

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from option_tables import with_tables
 from typer.main import get_group
 
 from ldf_video.cli import app
@@ -46,6 +47,11 @@ def test_the_readme_has_no_option_that_a_command_lacks(command: str) -> None:
     named = {name for row in rows for name in re.findall(r"`(--?[a-z][a-z-]*)", row)}
     shared = {"--device", "--quiet"}
     assert named - shared <= set(options(command))
+
+
+def test_the_tables_of_the_readme_are_those_of_the_options() -> None:
+    assert with_tables(README) == README, "run python scripts/checks/option_tables.py"
+    assert len(re.findall(r"<!-- options: [\w-]+ -->\n\| option", README)) == len(COMMANDS)
 
 
 def test_the_readme_names_the_version_and_help_options() -> None:

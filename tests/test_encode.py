@@ -14,9 +14,10 @@ import torch
 from clip_files import barcode, write_clip
 from tiny_models import make_frames, save_frame, write_array
 
+from ldf_video.api import encode
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.intake.frame_encoder import FrameEncoder
-from ldf_video.recipes.encode import Encoded, encode
+from ldf_video.recipes.encode import Encoded
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
 from ldf_video.video.pixels import from_model, psnr_db, to_model
@@ -221,7 +222,7 @@ KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from ldf_video.recipes import encode as room
+from ldf_video import api
 from ldf_video.intake import frame_encoder
 from ldf_video.intake import ingest
 from ldf_video.intake.frame_encoder import FrameEncoder
@@ -240,7 +241,7 @@ def count(self, frames, num_real):
 
 FrameEncoder.__call__ = count
 frame_encoder._choose_lanes = lambda device: 0  # so that each batch is committed before the next
-room.encode("clips", out="killed", batch_size=4, quiet=True)
+api.encode("clips", out="killed", batch_size=4, quiet=True)
 """
 
 

@@ -19,13 +19,14 @@ from clip_files import barcode, write_clip
 from store_data import assert_holds
 from tiny_models import make_frames, save_frame, write_array
 
+from ldf_video.api import encode
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.intake import ingest as ingest_room
 from ldf_video.intake.batches import Plain
 from ldf_video.intake.ingest import ingest, list_sources, open_store
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.recipes import encode as room
-from ldf_video.recipes.encode import Encoded, encode
+from ldf_video.recipes.encode import Encoded
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
@@ -337,7 +338,7 @@ def test_a_process_that_has_ended_is_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 KILLED = """
 import os, signal, sys
-from ldf_video.recipes import encode as room
+from ldf_video import api
 from ldf_video.intake import frame_encoder
 from ldf_video.intake import ingest
 from ldf_video.intake.frame_encoder import FrameEncoder
@@ -356,7 +357,7 @@ def count(self, frames, num_real):
 
 FrameEncoder.__call__ = count
 frame_encoder._choose_lanes = lambda device: 0  # so that each batch is committed before the next
-room.encode("clips", out="killed", batch_size=4, device="cpu", quiet=True)
+api.encode("clips", out="killed", batch_size=4, device="cpu", quiet=True)
 """
 
 

@@ -11,8 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from test_video_files import FlakyFile, Odd, protocol
 from tiny_models import save_frame, write_array
 
-from ldf_video.api import reconstruct
-from ldf_video.recipes.encode import Encoded, encode
+from ldf_video.api import encode, reconstruct
+from ldf_video.recipes.encode import Encoded
 from ldf_video.store.reader import StoreReader
 from ldf_video.video import sources
 

@@ -19,10 +19,8 @@ from tiny_models import save_pair
 from typer.testing import CliRunner
 
 from ldf_video.cli import app
-from ldf_video.runs import run as runs
 from ldf_video.runs import zoo
-from ldf_video.runs.run import Options
-from ldf_video.training import checkpoints
+from ldf_video.training import checkpoints, config
 
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
 
@@ -95,13 +93,12 @@ def test_the_three_lines_in_a_directory_that_holds_nothing_but_clips(
 ) -> None:
     pair = save_pair(tmp_path_factory.mktemp("shipped") / "pacman-32")
     monkeypatch.setattr(zoo, "shipped_models", lambda: {"pacman-32": pair})
-    whole_budget = runs.budget
 
-    def short(options: Options, *, device: str) -> Options:
-        assert whole_budget(options, device=device)["minutes"] == 10.0
-        return options | {"steps": 3}
+    def share(steps: int | None, minutes: float | None, *, step: int, **_: float) -> float:
+        assert (steps, minutes) == (None, 10.0)
+        return step / 3
 
-    monkeypatch.setattr(runs, "budget", short)
+    monkeypatch.setattr(config, "share_of_budget", share)
 
     ldf_video("encode clips/")
     ldf_video("train-top")

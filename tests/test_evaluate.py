@@ -13,7 +13,7 @@ from tiny_models import frame_model, save_frame, save_pair, save_top
 from typer.testing import CliRunner
 
 import ldf_video
-from ldf_video.api import evaluate
+from ldf_video.api import evaluate, generate, reconstruct
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
 from ldf_video.evaluation import comparison, judged
@@ -21,8 +21,6 @@ from ldf_video.evaluation.clouds import difference
 from ldf_video.evaluation.reference import Reference
 from ldf_video.evaluation.report import Evaluated
 from ldf_video.recipes import evaluate as recipe
-from ldf_video.recipes.generate import generate
-from ldf_video.recipes.reconstruct import reconstruct
 from ldf_video.video.write import tile
 
 if TYPE_CHECKING:

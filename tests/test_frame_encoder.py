@@ -12,11 +12,11 @@ import pytest
 import torch
 from tiny_models import make_frames, save_frame, write_array
 
+from ldf_video.api import encode
 from ldf_video.intake import frame_encoder
 from ldf_video.intake.batches import RowsMade, make_rows
 from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
 from ldf_video.readers.reading import Clip, FramesRead
-from ldf_video.recipes.encode import encode
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
 from ldf_video.video.sources import Source

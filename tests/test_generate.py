@@ -17,13 +17,12 @@ from launch_variables import as_launched
 from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
-from ldf_video.api import generate
+from ldf_video.api import generate, reconstruct
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator
 from ldf_video.progress import Progress
 from ldf_video.recipes import generate as room
 from ldf_video.recipes.generate import Generated
-from ldf_video.recipes.reconstruct import reconstruct
 from ldf_video.runs.zoo import load_frame_model, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry

@@ -11,7 +11,7 @@ import torch
 from float64 import float64
 from tape import Tape
 from tiny_models import ali_game, frame_game
-from tiny_trainings import FrameGameLevel, OneNumber, run, trainer_in
+from tiny_trainings import FrameGameLevel, OneNumber, run, trainer_in, training_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +19,6 @@ from ldf_video.models.game import Noise, Part, StaticNoise, Tick
 from ldf_video.models.losses import Turn
 from ldf_video.progress import Progress
 from ldf_video.training import graphs
-from ldf_video.training.config import TrainConfig
 from ldf_video.training.graphs import REHEARSALS, CudaGraphs, find_recorder
 from ldf_video.training.ranks import Ranks
 
@@ -211,13 +210,13 @@ def test_standing_noise_refuses_another_order() -> None:
 def test_only_what_can_be_recorded_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "CudaGraphs", Tape)  # it takes a device to make one
     for more in ({"accumulate": 2}, {"optimizer": "muon"}):
-        assert isinstance(find_recorder("cuda", TrainConfig(steps=1, **more), Ranks()), Tape)
+        assert isinstance(find_recorder("cuda", training_of(steps=1, **more), Ranks()), Tape)
     for device in ("cpu", "mps"):
-        assert find_recorder(device, TrainConfig(steps=1), Ranks()) is None
+        assert find_recorder(device, training_of(steps=1), Ranks()) is None
     for config, ranks in (
-        (TrainConfig(steps=1, optimizer="adam8bit"), Ranks()),
-        (TrainConfig(steps=1, mixed_precision="fp16"), Ranks()),
-        (TrainConfig(steps=1), Ranks(0, 2)),
+        (training_of(steps=1, optimizer="adam8bit"), Ranks()),
+        (training_of(steps=1, mixed_precision="fp16"), Ranks()),
+        (training_of(steps=1), Ranks(0, 2)),
     ):
         assert find_recorder("cuda", config, ranks) is None
 

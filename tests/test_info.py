@@ -12,9 +12,8 @@ from PIL import Image
 from store_data import SPEC, make_clips, make_rows, write_parts
 from tiny_models import save_pair, write_array
 
+from ldf_video.api import encode, info
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.recipes.encode import encode
-from ldf_video.recipes.info import info
 from ldf_video.store import StoreWriter
 from ldf_video.store.parts import find_parts
 from ldf_video.training import checkpoints

@@ -23,6 +23,7 @@ from tiny_trainings import (
     raise_at,
     run,
     trainer_in,
+    training_of,
 )
 from torch import nn
 
@@ -30,7 +31,7 @@ from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.interrupts import Stopped
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
-from ldf_video.training.loop import Cadence, TrainConfig, Trainer
+from ldf_video.training.loop import Cadence, Trainer
 from ldf_video.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def test_the_second_process_looks_when_the_first_does_and_writes_nothing(tmp_pat
     run(trainer_in(tmp_path, OneNumber([1.0] * 8), steps=8))
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     level = OneNumber([1.0] * 12)
-    config = TrainConfig(steps=12, seed=5, batch_size=2)
+    config = training_of(steps=12, seed=5, batch_size=2)
     cadence = Cadence(log_steps=1, save_seconds=1e9)
     trainer = Trainer(level, tmp_path, config=config, cadence=cadence, ranks=Second(1, 2))
     looked: list[int] = []
@@ -333,10 +334,10 @@ def test_a_kill_between_weights_and_state_never_leaves_old_weights_in_a_finished
 
 
 def test_progress_by_steps_and_by_minutes() -> None:
-    steps = TrainConfig(steps=200)
+    steps = training_of(steps=200)
     assert steps.progress(step=50, elapsed_seconds=1e9) == 0.25
     assert steps.progress(step=300, elapsed_seconds=0) == 1
-    minutes = TrainConfig(minutes=2)
+    minutes = training_of(minutes=2)
     assert minutes.progress(step=10**9, elapsed_seconds=30) == 0.25
     assert minutes.progress(step=0, elapsed_seconds=500) == 1
 
@@ -344,7 +345,7 @@ def test_progress_by_steps_and_by_minutes() -> None:
 @pytest.mark.parametrize("budget", [{}, {"steps": 1, "minutes": 1.0}])
 def test_a_config_has_one_budget(budget: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="either steps or minutes"):
-        TrainConfig(**budget)
+        training_of(**budget)
 
 
 @pytest.mark.parametrize(
@@ -359,13 +360,13 @@ def test_a_config_has_one_budget(budget: dict[str, Any]) -> None:
     ],
 )
 def test_the_rate_at_known_points(step: int, progress: float, share: float) -> None:
-    config = TrainConfig(steps=1, learning_rate=2.0, warmup_steps=10, cooldown=0.4)
+    config = training_of(steps=1, learning_rate=2.0, warmup_steps=10, cooldown=0.4)
     assert config.rate(step=step, progress=progress) == pytest.approx(2.0 * share)
 
 
 @pytest.mark.parametrize("steps", [3, 50, 400, 100_000])
 def test_a_run_of_any_length_is_at_its_full_rate_after_a_tenth(steps: int) -> None:
-    config = TrainConfig(steps=steps, learning_rate=2.0)
+    config = training_of(steps=steps, learning_rate=2.0)
     rates = [config.rate(step=i, progress=i / steps) for i in range(0, steps, max(steps // 50, 1))]
     assert max(rates) == 2.0
     assert rates[0] == pytest.approx(0.02)
@@ -424,7 +425,6 @@ def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
     [
         (3, "--batch-size 16 with --accumulate 3: expected a multiple of 3"),
         (32, "--batch-size 16 with --accumulate 32: expected a multiple of 32"),
-        (0, "--accumulate 0: expected 1 or more"),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_wrong_usage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 import torch
 from tiny_cli import shrink
 from tiny_models import frame_game, make_frames
+from tiny_trainings import training_of
 
 import ldf_video
+from ldf_video.api import train_frame
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.levels import memory
+from ldf_video.levels.frame_level import FrameLevel, frame_run_config
 from ldf_video.levels.memory import (
     MIB,
     Footprint,
@@ -26,8 +30,8 @@ from ldf_video.levels.memory import (
     stay_inside,
     ways_to_train,
 )
+from ldf_video.options import TrainFrame
 from ldf_video.recipes import train_frame as recipe
-from ldf_video.recipes.train_frame import FrameLevel, train_frame
 from ldf_video.runs.devices import out_of_memory
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
@@ -112,7 +116,7 @@ def ways(
         memory.importlib.util, "find_spec", lambda name: name if has_adam8bit else None
     )
     known = {name: value for name, value in given.items() if name != "max_memory"}
-    training = TrainConfig(**{"steps": 1, "batch_size": 12, "optimizer": "muon"} | known)
+    training = training_of(**{"steps": 1, "batch_size": 12, "optimizer": "muon"} | known)
     found = ways_to_train(training, given, device=device, fewest=4)
     return [(way.optimizer, way.gradient_checkpointing, way.accumulate) for way in found]
 
@@ -176,8 +180,9 @@ BESIDE = 16 * 4 * 3 * 32 * 32
 
 def fitted(budget: str, **given: Any) -> dict[str, Any]:
     """The "training" of a run's config, and the peak that is expected."""
-    options = {"steps": 2, "batch_size": 16, "seed": 1, "max_memory": budget} | given
-    config = recipe.frame_run_config(options, out=Path("run"), device="cpu", ranks=Ranks())
+    asked = {"steps": 2, "batch_size": 16, "seed": 1, "max_memory": budget} | given
+    options = TrainFrame("clips", **asked)
+    config = frame_run_config(options, device="cpu", ranks=Ranks())
     fit = recipe._within_memory(config, options, device="cpu", ranks=Ranks())
     assert fit["memory"]["budget_bytes"] == bytes_of(budget)
     assert fit.keys() - config.keys() == {"memory"}
@@ -263,7 +268,7 @@ def test_what_measuring_held_must_fit_too(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_what_was_chosen_is_said_in_a_line(training: dict[str, Any], chosen: str) -> None:
     config = {
-        "training": {"steps": 1, "batch_size": 64} | training,
+        "training": asdict(training_of(**{"steps": 1, "batch_size": 64} | training)),
         "options": {"max_memory": "2GiB"},
         "memory": {"expected_bytes": 900 * MIB},
     }
@@ -306,7 +311,7 @@ def test_no_larger_part_is_measured_than_there_is_or_fits() -> None:
 def test_a_rehearsal_is_update_0_and_is_not_counted(tmp_path: Path) -> None:
     level = FrameLevel(frame_game(), RandomFrames(32, 32), batch_size=8, seed=0)
     before = {name: value.clone() for name, value in level.game.state_dict().items()}
-    trainer = Trainer(level, tmp_path, config=TrainConfig(steps=9, batch_size=8))
+    trainer = Trainer(level, tmp_path, config=training_of(steps=9, batch_size=8))
     trainer.rehearse()
     assert trainer.step == 0
     moved = [

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from ldf_video import api, options
+from ldf_video import api, cli
 from ldf_video.cli import app
-from ldf_video.errors import UsageError
-from ldf_video.runs.devices import choose_device, choose_precision
-from ldf_video.runs.framing import (
-    geometry_of,
-    make_geometry,
-    parse_fps,
-    parse_size,
-    with_options,
+from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.levels.frame_level import frame_run_config
+from ldf_video.models.grid import GridConfig, GridGameConfig
+from ldf_video.options import (
+    COMMANDS,
+    POSITIVE,
+    Generate,
+    Option,
+    TrainFrame,
+    TrainTop,
+    option_table,
+    options_of,
 )
+from ldf_video.runs.devices import choose_device, choose_precision
+from ldf_video.runs.framing import geometry_of, make_geometry, with_options
+from ldf_video.runs.run import kept_options, open_run
+from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 
 
@@ -47,8 +57,6 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("bf16", device="cpu") == "bf16"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert choose_precision("auto", device="cuda") == "bf16"
-    with pytest.raises(UsageError, match="--mixed-precision fp4: expected auto, no, bf16 or fp16"):
-        choose_precision("fp4", device="cpu")
     assert choose_precision("fp16", device="cuda") == "fp16"
     for device in ("cpu", "mps"):
         said = f"--mixed-precision fp16: expected a CUDA device, got {device}; use bf16 or no"
@@ -56,63 +64,37 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
             choose_precision("fp16", device=device)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("32", (32, 32)), ("64x36", (36, 64)), ("64X8", (8, 64))]
-)
-def test_sizes_are_width_by_height(text: str, expected: tuple[int, int]) -> None:
-    assert parse_size(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "64x", "64x0", "-8", "8.5", "1x2x3", "big"])
-def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--size {text}: expected a number or WIDTHxHEIGHT"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("15", Fraction(15)), ("29.97", Fraction(2997, 100)), ("30000/1001", Fraction(30000, 1001))],
-)
-def test_rates(text: str, expected: Fraction) -> None:
-    assert parse_fps(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "0", "-1", "fast", "1/0", "1.2.3", "nan", "inf", "0.0000001", "1e9", "9" * 30, "9" * 6000],
-)
-def test_rates_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--fps {text}: expected a positive number"):
-        parse_fps(text)
-
-
 def test_geometry_goes_to_a_config_and_back() -> None:
     geometry = make_geometry(size="64x32", fps="30000/1001", crop="none")
     assert geometry == Geometry(32, 64, crop="none", fps=Fraction(30000, 1001))
     assert geometry_of({"frames": geometry.settings()}) == geometry
     assert with_options(geometry, fps=None, crop=None) == geometry
-    assert with_options(geometry, fps="5", crop="centre") == Geometry(32, 64, fps=Fraction(5))
-    with pytest.raises(UsageError, match="--crop middle: expected centre or none"):
-        with_options(geometry, fps=None, crop="middle")
+    assert with_options(geometry, fps="5/1", crop="centre") == Geometry(32, 64, fps=Fraction(5))
     with pytest.raises(UsageError, match="99999"):
-        make_geometry(size="99999", fps=None, crop=None)
+        make_geometry(size="99999x99999", fps=None, crop=None)
 
 
 # -- values, as the API and the command line take them -------------------------------------------
 
 
 def taken(name: str, value: Any) -> Any:
-    """What a command would get."""
-    return options.CHECKS[name](options.flag(name), value)
+    """What a command that has such an option gets."""
+    command = next(kind for kind in COMMANDS.values() if name in options_of(kind))
+    required = {n: "x" for n, o in options_of(command).items() if o.required}
+    return getattr(command(**{**required, name: value}), name)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
         ("size", 32, "32x32"),
+        ("size", "64X8", "64x8"),
+        ("size", "32", "32x32"),
         ("size", np.int16(32), "32x32"),
         ("size", "064X36", "64x36"),
         ("fps", 15, "15/1"),
+        ("fps", "29.97", "2997/100"),
+        ("fps", "30000/1001", "30000/1001"),
         ("fps", 29.97, "2997/100"),
         ("fps", np.float64(12.5), "25/2"),
         ("fps", Fraction(30000, 1001), "30000/1001"),
@@ -142,7 +124,17 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("size", True, "--size True: expected a number or WIDTHxHEIGHT"),
+        *(
+            ("size", text, f"--size {text}: expected a number or WIDTHxHEIGHT")
+            for text in ("", "x", "0", "64x", "64x0", "-8", "8.5", "1x2x3", "big", True)
+        ),
+        *(
+            ("fps", text, f"--fps {text}: expected a positive number")
+            for text in ("", "0", "-1", "fast", "1/0", "1.2.3", "nan", "inf", "1e9", "9" * 6000)
+        ),
+        ("fps", "0.0000001", "--fps 0.0000001: expected a positive number such as 15 or 30000"),
+        ("fps", "9" * 30, "--fps 999"),
+        ("width", 20, "--width 20: expected a multiple of 8"),
         ("size", 32.5, "--size 32.5: expected"),
         ("size", (32, 32), "--size (32, 32): expected"),
         ("size", "9" * 5000, "--size 9"),
@@ -178,6 +170,10 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
         ("out", "a\0b", "--out 'a\\x00b': expected a path"),
         ("out", "x" * 300 + ".mp4", "--out xxx"),
         ("clips", None, "CLIPS None: expected a path"),
+        ("mixed_precision", "fp4", "--mixed-precision fp4: expected auto, no, bf16 or fp16"),
+        ("crop", "middle", "--crop middle: expected centre or none"),
+        ("reader", "opencv", "--reader opencv: expected auto, pyav or decord"),
+        ("optimizer", "sgd", "--optimizer sgd: expected muon, adam or adam8bit"),
         ("device", "abacus", "--device abacus: expected auto, cpu, cuda or mps"),
         ("tracker", "wandb", "--tracker wandb: expected tensorboard"),
         ("kind", 1, "--kind 1: expected flow or mlp"),
@@ -222,14 +218,61 @@ def test_the_command_line_and_the_api_say_the_same_before_anything_is_made(
 
 
 def test_old_names_are_taken_and_none_is_the_default() -> None:
-    @options.checked
-    def command(out: str | Path = "here", *, num_frames: int | None = None) -> Any:
-        return out, num_frames
+    @api.takes(Generate)
+    def command(options: Generate) -> Any:
+        return options.out, options.num_frames, options.device
 
-    assert command(None, num_frames=np.int8(3)) == ("here", 3)
+    assert command(None, num_frames=np.int8(3), device=None) == ("out.mp4", 3, "auto")
     old: Any = command
-    assert old(output="there", frames=4) == ("there", 4)
+    assert old(output="there", frames=4) == ("there", 4, "auto")
     with pytest.raises(UsageError, match="got out and output: give one name"):
         old(out="here", output="there")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frobnicate'"):
         old(frobnicate=1)
+
+
+def test_a_budget_is_of_steps_or_of_minutes() -> None:
+    with pytest.raises(UsageError, match="got --steps and --minutes: give one of the two"):
+        TrainTop(steps=5, minutes=1.0)
+
+
+def test_usual_values_are_those_of_the_networks() -> None:
+    known = options_of(TrainFrame)
+    assert known["width"].usual == str(GridConfig.base_width)
+    assert known["latent_noise"].usual == str(GridGameConfig.latent_noise)
+
+
+def test_an_option_is_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting of a training becomes an option everywhere by its field and its line of help."""
+
+    @dataclass(frozen=True)
+    class More(TrainFrame):
+        """Learn single frames.
+
+        Attributes:
+            gradient_norm: Largest norm of a gradient.
+        """
+
+        gradient_norm: Annotated[float | None, Option("R", POSITIVE, "10")] = None
+
+    monkeypatch.setitem(COMMANDS, "train-frame", More)
+    row = "| `--gradient-norm R` | 10 | Largest norm of a gradient. |"
+    assert row in option_table("train-frame").splitlines()
+    shown = api.takes(More)(lambda options: options.gradient_norm)
+    assert inspect.signature(shown).parameters["gradient_norm"].annotation == float | None
+    assert "gradient_norm: Largest norm of a gradient. Default: 10." in str(shown.__doc__)
+    assert shown("clips", gradient_norm=3) == 3.0
+    assert cli.parameter(options_of(More)["gradient_norm"]).default.param_decls == (
+        "--gradient-norm",
+    )
+    asked = More("clips", out=tmp_path, gradient_norm=3, seed=1)
+    config = frame_run_config(asked, device="cpu", ranks=Ranks())
+    assert config["training"]["gradient_norm"] == 3.0
+    assert kept_options(asked) == {"gradient_norm": 3.0, "seed": 1}
+    with open_run(asked, "frame", make=lambda _: config):
+        pass
+    with (
+        pytest.raises(CheckpointError, match=r"has --gradient-norm 3\.0, asked for"),
+        open_run(replace(asked, gradient_norm=4), "frame", make=lambda _: config),
+    ):
+        pass

@@ -13,14 +13,13 @@ from latent_data import write_latents
 from tiny_cli import shrink
 from tiny_models import FRAME, ali_model, frame_config, make_frames, save_frame, save_pair
 
+from ldf_video.api import train_frame, train_top
 from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.levels.latents import latent_statistics
 from ldf_video.models import build
 from ldf_video.models.grid import GridConfig
 from ldf_video.recipes import train_frame as frame_room
 from ldf_video.recipes import train_top as top_room
-from ldf_video.recipes.train_frame import train_frame
-from ldf_video.recipes.train_top import train_top
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.format import StoreSpec

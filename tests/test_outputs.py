@@ -9,10 +9,8 @@ import pytest
 from PIL import Image
 from tiny_models import save_pair, write_array
 
+from ldf_video.api import encode, train_frame, train_top
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.recipes.encode import encode
-from ldf_video.recipes.train_frame import train_frame
-from ldf_video.recipes.train_top import train_top
 from ldf_video.runs.outputs import check_files, check_folders
 from ldf_video.video.sources import find_sources
 

@@ -19,11 +19,7 @@ from latent_data import write_latents
 from tiny_cli import shrink
 from tiny_models import make_frames, save_pair
 
-from ldf_video.recipes.encode import encode
-from ldf_video.recipes.generate import generate
-from ldf_video.recipes.reconstruct import reconstruct
-from ldf_video.recipes.train_frame import train_frame
-from ldf_video.recipes.train_top import train_top
+from ldf_video.api import encode, generate, reconstruct, train_frame, train_top
 from ldf_video.runs.own_state import own_state
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import make_accelerator

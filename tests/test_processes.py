@@ -21,8 +21,8 @@ from tiny_models import make_frames, save_frame
 from tiny_trainings import assert_same
 from typer.testing import CliRunner
 
+from ldf_video.api import encode
 from ldf_video.cli import app
-from ldf_video.recipes.encode import encode
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
 

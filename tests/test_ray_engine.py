@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny_models import save_frame, write_array
 
+from ldf_video.api import encode
 from ldf_video.errors import UsageError
 from ldf_video.intake.ray_engine import _groups
-from ldf_video.recipes.encode import encode
 from ldf_video.store import StoreReader, verify_store
 from ldf_video.video.sources import find_sources
 

@@ -14,13 +14,13 @@ from tiny_judge import moving_clips, write_judge
 from tiny_models import save_pair, write_array
 from typer.testing import CliRunner
 
+from ldf_video.api import evaluate
 from ldf_video.cli import app
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import clips
 from ldf_video.readers.clips import ClipReader, frame_size, probe
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.recipes.adaptation import own_rates
-from ldf_video.recipes.evaluate import evaluate
 from ldf_video.video import probe as in_process
 from ldf_video.video import read
 from ldf_video.video.geometry import Geometry

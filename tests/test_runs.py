@@ -7,26 +7,31 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ldf_video.errors import CheckpointError, UsageError
-from ldf_video.runs.run import Options, Run, budget, open_run
+from ldf_video.options import TrainFrame, Training
+from ldf_video.runs.run import Run, Settings, default_minutes, open_run
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make(options: Options) -> dict[str, Any]:
-    width, height = map(int, options.get("size", "32x32").split("x"))
-    training = {"batch_size": 64, "learning_rate": 1e-3, **options}
+def make(options: Training) -> dict[str, Any]:
+    """The config of a run, as far as it depends on options."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    width, height = map(int, given.get("size", "32x32").split("x"))
+    training = {"batch_size": 64, "learning_rate": 1e-3, "mixed_precision": "no"}
+    names = (*training, "steps", "minutes", "seed")
+    training |= {name: given.get(name, training.get(name)) for name in names}
     return {
         "model": {"base_width": 32},
         "game": {"latent_noise": 0.6},
-        "frames": {"height": height, "width": width, "crop": "centre", "fps": options.get("fps")},
-        "training": {"steps": None, "minutes": None, "mixed_precision": "no", **training},
+        "frames": {"height": height, "width": width, "crop": "centre", "fps": given.get("fps")},
+        "training": training,
     }
 
 
-def opened(directory: Path, *, resume: bool = True, kind: str = "frame", **given: Any) -> Run:
-    with open_run(directory, kind, given=given, resume=resume, make=make) as run:
+def opened(directory: Path, *, kind: str = "frame", **given: Any) -> Run:
+    with open_run(TrainFrame("clips", out=directory, **given), kind, make=make) as run:
         return run
 
 
@@ -82,11 +87,11 @@ def test_what_the_run_has_anyway_goes_on_whether_it_was_typed_or_not(
 
 
 def test_a_part_of_the_options_is_looked_at_with_the_runs_own(tmp_path: Path) -> None:
-    def refuse(options: Options) -> dict[str, Any]:
+    def refuse(options: Training) -> dict[str, Any]:
         raise UsageError("--batch-size 64 with --accumulate 32")
 
     opened(tmp_path, batch_size=128, accumulate=32)
-    with open_run(tmp_path, "frame", given={"accumulate": 32}, resume=True, make=refuse) as run:
+    with open_run(TrainFrame("clips", out=tmp_path, accumulate=32), "frame", make=refuse) as run:
         assert run.config["training"]["batch_size"] == 128
 
 
@@ -146,7 +151,7 @@ def test_a_run_knows_whether_it_is_finished(tmp_path: Path, done: bool) -> None:
 @pytest.mark.parametrize("first", [{"steps": 5}, {"minutes": 1 / 60}])
 @pytest.mark.parametrize("more", [{"steps": 6}, {"minutes": 2 / 60}])
 def test_a_finished_run_is_made_longer_by_more_steps_or_minutes(
-    tmp_path: Path, first: Options, more: Options
+    tmp_path: Path, first: Settings, more: Settings
 ) -> None:
     opened(tmp_path, **first)
     save_state(tmp_path, done=True)
@@ -165,13 +170,11 @@ def test_a_finished_run_is_made_longer_by_more_steps_or_minutes(
 
 @pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("less", [{"steps": 4}, {"steps": 5}, {"minutes": 0.01}])
-def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path, less: Options, done: bool) -> None:
+def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path, less: Settings, done: bool) -> None:
     opened(tmp_path, steps=9)
     save_state(tmp_path, done=done)
     with pytest.raises(CheckpointError, match=r"has trained for .*: ask for more to go on, or"):
         opened(tmp_path, **less)
-    with pytest.raises(UsageError, match="got --steps and --minutes"):
-        opened(tmp_path, steps=10, minutes=1.0)
     assert opened(tmp_path).config["training"]["steps"] == 9
 
 
@@ -193,14 +196,12 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 def test_options_that_mean_nothing_neither_make_nor_move_anything(
     tmp_path: Path, name: str
 ) -> None:
-    def refuse(options: Options) -> dict[str, Any]:
+    def refuse(options: Training) -> dict[str, Any]:
         raise UsageError("no")
 
     opened(tmp_path / "run")
-    with (
-        pytest.raises(UsageError),
-        open_run(tmp_path / name, "frame", given={}, resume=False, make=refuse),
-    ):
+    options = TrainFrame("clips", out=tmp_path / name, resume=False)
+    with pytest.raises(UsageError), open_run(options, "frame", make=refuse):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
@@ -219,25 +220,12 @@ def test_a_fresh_run_that_was_killed_before_its_first_save_goes_on(tmp_path: Pat
 
 def test_a_run_is_held_while_it_is_open(tmp_path: Path) -> None:
     with (
-        open_run(tmp_path, "frame", given={}, resume=True, make=make),
+        open_run(TrainFrame("clips", out=tmp_path), "frame", make=make),
         pytest.raises(CheckpointError, match="in use by another training"),
     ):
         opened(tmp_path)
 
 
-# -- budget --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("device", "minutes"), [("cpu", 10.0), ("cuda", 5.0), ("mps", 5.0)])
 def test_the_default_budget(device: str, minutes: float) -> None:
-    assert budget({"seed": 1}, device=device) == {"seed": 1, "minutes": minutes}
-
-
-@pytest.mark.parametrize("given", [{"steps": 5}, {"minutes": 0.5}])
-def test_a_budget_that_is_given_stays(given: Options) -> None:
-    assert budget(given, device="cpu") == given
-
-
-def test_a_budget_of_both_is_refused() -> None:
-    with pytest.raises(UsageError, match="got --steps and --minutes: give one of the two"):
-        budget({"steps": 5, "minutes": 1.0}, device="cpu")
+    assert default_minutes(device) == minutes

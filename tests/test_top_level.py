@@ -1,18 +1,24 @@
-"""The upper level: windows of latents with their masks, and what is measured on held-out ones."""
+"""The upper level: stores of latents, windows of them with masks, and what is measured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from latent_data import write_latents
 from tiny_models import FLOW, flow, mlp_game
 
+from ldf_video.errors import StoreError
+from ldf_video.levels import latents as room
 from ldf_video.levels.frechet import frechet_distance
-from ldf_video.levels.top_level import TopLevel
+from ldf_video.levels.latents import latent_statistics, open_latents
+from ldf_video.levels.top_level import TopLevel, fit_window
 from ldf_video.models.flow import FlowGame
 from ldf_video.models.game import Noise, Part
+from ldf_video.store.format import StoreSpec
+from ldf_video.store.writer import StoreWriter
 from ldf_video.training.update import windows
 
 if TYPE_CHECKING:
@@ -96,3 +102,64 @@ def test_nothing_is_measured_where_there_is_nothing_to_measure_on(tmp_path: Path
         level = TopLevel(mlp_game(), known, batch_size=4, seed=1, held_out=held_out)
         assert level.evaluate(level.game.model) == {}
     assert TopLevel(mlp_game(), known, batch_size=4, seed=1).calibration(CPU) is None
+
+
+# -- the store -----------------------------------------------------------------------------------
+
+
+def test_what_is_no_store_of_latents(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no latents at .*: run ldf-video encode CLIPS first"):
+        open_latents(tmp_path / "nothing")
+    frames = StoreSpec("frames", (8, 8, 3), "uint8", {})
+    StoreWriter(tmp_path / "frames", frames).close()
+    with pytest.raises(StoreError, match="holds frames, expected latents"):
+        open_latents(tmp_path / "frames")
+    write_latents(tmp_path / "empty", [])
+    with pytest.raises(StoreError, match="holds no finished clip"):
+        open_latents(tmp_path / "empty")
+
+
+def test_statistics_of_latents(tmp_path: Path) -> None:
+    mean, std = latent_statistics(write_latents(tmp_path, [400, 600]), seed=0)
+    assert mean.shape == std.shape == (4, 4, 4)
+    assert (mean[0] == -1).all()
+    assert (std[0] == 0).all()
+    torch.testing.assert_close(mean[1:], torch.full((3, 4, 4), 3.0), atol=0.35, rtol=0)
+    torch.testing.assert_close(std[1:], torch.full((3, 4, 4), 2.0), atol=0.25, rtol=0)
+
+
+def test_statistics_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = write_latents(tmp_path, [5])
+    rows = reader.read(0, 0, 5).astype(float)
+    mean, std = latent_statistics(reader, seed=0)  # few enough: every frame once
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, rows.std(0), rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(room, "STATISTICS_FRAMES", 4)
+    monkeypatch.setattr(room, "frame_indices", lambda *a, **k: np.array([4, 0, 2, 0]))
+    mean, std = latent_statistics(reader, seed=0)  # too many: a sample
+    np.testing.assert_allclose(mean, rows[[4, 0, 2, 0]].mean(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("window", "longest", "expected"),
+    [
+        (16, 1000, (16, 4)),
+        (16, 16, (16, 4)),
+        (16, 15, (12, 4)),
+        (16, 13, (12, 4)),
+        (17, 1000, (16, 4)),
+        (16, 9, (8, 4)),
+        (16, 7, (7, 1)),
+        (16, 6, (6, 3)),
+        (16, 5, (5, 1)),
+        (16, 2, (2, 1)),
+        (16, 1, (2, 1)),
+        (2, 1000, (2, 1)),
+        (3, 1000, (3, 1)),
+        (30, 1000, (28, 4)),
+    ],
+)
+def test_a_window_is_whole_blocks_that_clips_fill(
+    window: int, longest: int, expected: tuple[int, int]
+) -> None:
+    assert fit_window(window, longest=longest) == expected

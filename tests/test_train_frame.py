@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,109 +13,23 @@ import torch
 from PIL import Image
 from tape import Tape
 from tiny_cli import shrink
-from tiny_models import frame_game, make_frames
+from tiny_models import make_frames
 
 from ldf_video.api import train_frame
 from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.models.ali import AliGame, AliModel
-from ldf_video.models.frame import every, pixel_loss
-from ldf_video.models.game import Part
 from ldf_video.recipes import train_frame as pipeline
-from ldf_video.recipes.train_frame import FrameLevel
 from ldf_video.runs.held_out import split
 from ldf_video.runs.zoo import find_reference, load_frame_model
-from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
-from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
-from ldf_video.video.pixels import from_model, to_model
+from ldf_video.video.pixels import from_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ldf_video.training.config import TrainConfig
-
-CPU = torch.device("cpu")
-
-
-def store_of(path: Path, lengths: list[int], *, first_seed: int = 0) -> StoreReader:
-    with StoreWriter(path, StoreSpec("frames", (32, 32, 3), "uint8", {})) as writer:
-        for number, length in enumerate(lengths):
-            name = f"{number:03}"
-            writer.append(name, make_frames(length, seed=first_seed + number), fps=Fraction(12))
-            writer.finish_clip(name, fps=Fraction(12))
-            writer.set_source(name, size=1, mtime_ns=1, clip_ids=[name])
-    return StoreReader(path)
-
-
-def level_of(path: Path, **options: Any) -> FrameLevel:
-    known = store_of(path / "known", [30, 12])
-    return FrameLevel(frame_game(), known, batch_size=8, seed=1, **options)
-
-
-# -- the level -----------------------------------------------------------------------------------
-
-
-def test_batches_are_random_frames_and_parts_of_them(tmp_path: Path) -> None:
-    level = level_of(tmp_path)
-    whole = level.batch(3, Part(), CPU)
-    assert whole.shape == (8, 3, 32, 32)
-    known = StoreReader(tmp_path / "known").frames_at(np.arange(42))
-    every_frame = {frame.tobytes() for frame in known}
-    assert {frame.tobytes() for frame in from_model(whole)} <= every_frame
-    parts = [level.batch(3, Part(i, 4), CPU) for i in range(4)]
-    assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(level.batch(3, Part(), CPU), whole)
-    assert not torch.equal(level.batch(4, Part(), CPU), whole)
-
-
-def test_without_held_out_clips_nothing_is_measured(tmp_path: Path) -> None:
-    level = level_of(tmp_path)
-    assert level.evaluate(level.game.model) == {}
-    assert torch.equal(level.calibration(CPU), level.calibration(CPU))
-    assert len(level.calibration(CPU)) == 256
-
-
-def test_measures_are_those_of_held_out_frames_by_hand(tmp_path: Path) -> None:
-    held_out = store_of(tmp_path / "held_out", [3], first_seed=50)
-    level = level_of(tmp_path, held_out=held_out)
-    model = level.game.model
-    found = level.evaluate(model)
-    frames = level._held_out
-    assert {frame.tobytes() for frame in frames} == {f.tobytes() for f in held_out.read(0, 0, 3)}
-    with torch.no_grad():
-        x = to_model(frames, device="cpu")
-        y = model.generator(model.encoder(x))
-        error = from_model(y).astype(float) - frames
-    assert found.keys() == {"pixels", "psnr_db"}
-    assert found["pixels"] == pytest.approx(pixel_loss(y, x, squared=10).item(), rel=1e-4)
-    expected = 10 * np.log10(255**2 / np.square(error).mean())
-    assert found["psnr_db"] == pytest.approx(expected, abs=1e-3)
-    assert level.score in found
-    assert level.evaluate(model) == found
-
-
-def test_a_sheet_has_frames_their_reconstructions_and_samples(tmp_path: Path) -> None:
-    level = level_of(tmp_path)
-    picture = level.draw(level.game.model, tmp_path / "samples" / "step-1")
-    with Image.open(tmp_path / "samples" / "step-1.png") as image:
-        assert np.array_equal(np.asarray(image.convert("RGB")), picture)
-    assert picture.shape[0] < picture.shape[1]  # 3 rows of 16
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 8, 12])
-def test_a_share_of_a_batch_is_the_same_however_it_is_split(count: int) -> None:
-    rows, chosen, total = torch.arange(24.0), [], 0.0
-    for index, part in enumerate(rows.split(24 // count)):
-        few, weight = every(len(part), 0.25, Part(index, count))
-        chosen += part[few].tolist() if weight else []
-        total += weight * part[few].mean().item() / count
-    assert chosen == [0, 4, 8, 12, 16, 20]
-    assert total == pytest.approx(10)  # the mean of the parts is that of the whole
-    assert every(24, 1.0, Part()) == (slice(0, None, 1), 1.0)
-    assert every(1, 0.25, Part()) == (slice(0, None, 4), 1.0)
-
 
 # -- the command ---------------------------------------------------------------------------------
 
@@ -362,7 +275,7 @@ def test_of_several_processes_the_first_looks_at_the_input_for_all(
 
     monkeypatch.setattr(pipeline, "join_ranks", lambda device: Second(1, 2))
     with pytest.raises(UsageError, match=r"^what the first process says$"):
-        pipeline.train_frame(tmp_path / "nowhere", out=tmp_path / "run")
+        train_frame(tmp_path / "nowhere", out=tmp_path / "run")
 
 
 # -- going on ------------------------------------------------------------------------------------

@@ -12,47 +12,17 @@ from latent_data import write_latents
 from tiny_cli import shrink
 from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
-from ldf_video.api import train_top
-from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
-from ldf_video.levels.latents import open_latents
+from ldf_video.api import generate, train_top
+from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.models.mlp import MlpTop
 from ldf_video.recipes import train_top as room
-from ldf_video.recipes.generate import generate
-from ldf_video.recipes.train_top import fit_window
 from ldf_video.runs.zoo import load_top_model
-from ldf_video.store.format import StoreSpec
-from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("window", "longest", "expected"),
-    [
-        (16, 1000, (16, 4)),
-        (16, 16, (16, 4)),
-        (16, 15, (12, 4)),
-        (16, 13, (12, 4)),
-        (17, 1000, (16, 4)),
-        (16, 9, (8, 4)),
-        (16, 7, (7, 1)),
-        (16, 6, (6, 3)),
-        (16, 5, (5, 1)),
-        (16, 2, (2, 1)),
-        (16, 1, (2, 1)),
-        (2, 1000, (2, 1)),
-        (3, 1000, (3, 1)),
-        (30, 1000, (28, 4)),
-    ],
-)
-def test_a_window_is_whole_blocks_that_clips_fill(
-    window: int, longest: int, expected: tuple[int, int]
-) -> None:
-    assert fit_window(window, longest=longest) == expected
 
 
 def train(root: Path, latents: str = "latents", **options: Any) -> Path:
@@ -150,18 +120,6 @@ def test_a_sheet_is_drawn_where_the_frame_model_is_at_hand(root: Path) -> None:
     with av.open(str(root / "top" / "samples" / "step-0000002.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 16
         assert container.streams.video[0].average_rate == 12
-
-
-def test_what_is_no_store_of_latents(root: Path) -> None:
-    with pytest.raises(StoreError, match=r"no latents at .*: run ldf-video encode CLIPS first"):
-        open_latents(root / "nothing")
-    frames = StoreSpec("frames", (8, 8, 3), "uint8", {})
-    StoreWriter(root / "frames", frames).close()
-    with pytest.raises(StoreError, match="holds frames, expected latents"):
-        open_latents(root / "frames")
-    write_latents(root / "empty", [])
-    with pytest.raises(StoreError, match="holds no finished clip"):
-        open_latents(root / "empty")
 
 
 @pytest.mark.parametrize("finished", [True, False])

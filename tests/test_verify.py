@@ -8,9 +8,9 @@ import pytest
 from launch_variables import as_launched
 from tiny_models import save_frame, write_array
 
+from ldf_video.api import encode
 from ldf_video.errors import StoreError, UsageError
 from ldf_video.intake.report import Report
-from ldf_video.recipes.encode import encode
 from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:

@@ -19,12 +19,10 @@ from tiny_models import (
     write_array,
 )
 
+from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError
 from ldf_video.models.ali import AliModel
 from ldf_video.models.mlp import MlpTop
-from ldf_video.recipes.encode import encode
-from ldf_video.recipes.generate import generate
-from ldf_video.recipes.train_top import train_top
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import (
     Loaded,

@@ -26,7 +26,6 @@ from ldf_video.models.ali import AliConfig
 from ldf_video.models.flow import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
-from ldf_video.recipes import train_frame
 from ldf_video.training import loop, optim
 
 if TYPE_CHECKING:
@@ -51,9 +50,7 @@ def shrink(set_attribute: Callable[[Any, str, Any], None]) -> None:
     set_attribute(build, "FlowConfig", partial(FlowConfig, **SMALL_FLOW))
     set_attribute(build, "AliConfig", partial(AliConfig, **SMALL_ALI))
     set_attribute(build, "MlpConfig", partial(MlpConfig, **SMALL_MLP))
-    always = partial(loop.Cadence, save_seconds=-1.0, log_steps=1)
-    set_attribute(loop, "Cadence", always)
-    set_attribute(train_frame, "Cadence", always)
+    set_attribute(loop, "Cadence", partial(loop.Cadence, save_seconds=-1.0, log_steps=1))
 
 
 def signal_after(number: int, count: int) -> None:

@@ -126,6 +126,11 @@ class OneNumber(SmallLevel):
         return torch.tensor([self.losses[step]])
 
 
+def training_of(**settings: Any) -> TrainConfig:
+    """How a level is trained: by Adam at a low rate, where nothing else is said."""
+    return TrainConfig(**{"optimizer": "adam", "learning_rate": 3e-4, **settings})
+
+
 def trainer_in(
     directory: Path,
     level: Any = None,
@@ -136,7 +141,7 @@ def trainer_in(
     **config: Any,
 ) -> Trainer:
     directory.mkdir(exist_ok=True)
-    made = TrainConfig(**{"steps": STEPS, "seed": 5, "warmup_steps": 3, **config})
+    made = training_of(**{"steps": STEPS, "seed": 5, "warmup_steps": 3, **config})
     return Trainer(
         level or FrameGameLevel(),
         directory,

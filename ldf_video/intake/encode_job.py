@@ -15,7 +15,7 @@ from ldf_video.runs.devices import choose_precision
 from ldf_video.runs.framing import geometry_of, with_options
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Crop, Geometry
 from ldf_video.video.read import Reader
 from ldf_video.video.sources import Source
 
@@ -95,7 +95,7 @@ def plan_job(
     *,
     out: Path,
     fps: str | float | None,
-    crop: str | None,
+    crop: Crop | None,
     device: str,
     mixed_precision: str,
     batch_size: int,

@@ -1,10 +1,12 @@
-"""The upper level: a top model's game on windows of latents, measured and drawn."""
+"""The upper level: how a top model is trained, and its game on windows of latents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +14,18 @@ import torch
 from torch import Tensor
 
 from ldf_video.levels.frechet import frechet_distance
+from ldf_video.levels.latents import latent_shape, usual_fps
+from ldf_video.models import build
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.top import TopModel
+from ldf_video.options import FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
+from ldf_video.runs.origin import check_top_origin, origin_settings
+from ldf_video.runs.run import Settings, training_config
 from ldf_video.runs.zoo import Loaded
 from ldf_video.store.reader import StoreReader
+from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import Integers, windows
 from ldf_video.video.pixels import from_model
 from ldf_video.video.write import VideoWriter, tile, write_sheet
@@ -27,7 +35,80 @@ MEASURED_WINDOWS = 1024
 SHOWN = 9
 """Videos in a sheet and an mp4 of a training."""
 
+BLOCK = 4
+"""Frames of a block that a flow makes at once."""
+DEFAULTS = {
+    "flow": {"optimizer": "muon", "learning_rate": RATE, "beta1": 0.9},
+    "mlp": {"optimizer": "adam", "learning_rate": PAPER_RATE, "beta1": 0.5, "beta2": 0.999},
+}
+"""Settings of a training, by kind."""
+
 Batch = tuple[Tensor, Tensor]
+
+
+def top_run_config(
+    options: TrainTop,
+    latents: StoreReader,
+    *,
+    device: str,
+    ranks: Ranks,
+    origin: Loaded[TopModel] | None = None,
+) -> Settings:
+    """Everything that a fresh run is made by, from its options and the model of `--init`.
+
+    Raises:
+        UsageError: options do not go together, or not with that model.
+    """
+    like = {} if origin is None else origin.config["model"]
+    kind = options.kind or build.kind_of(like)
+    longest = int(latents.lengths.max())
+    asked = options.window or like.get("window", WINDOWS[kind])
+    window, block = window_of(asked, like={**like, "kind": kind}, longest=longest)
+    shape = latent_shape(latents)
+    if origin is not None:
+        check_top_origin(str(options.init), origin, kind=kind, latent_shape=shape, window=window)
+        block = like.get("block", block)
+    defaults: Settings = DEFAULTS[kind]
+    if kind == "flow" and options.optimizer not in (None, "muon"):
+        defaults = defaults | {"learning_rate": FLOW_BY_ADAM}
+    training = training_config(options, device=device, ranks=ranks, defaults=defaults)
+    model, game = build.top_settings(
+        kind, latent_shape=shape, window=window, block=block, like=like
+    )
+    begun = {} if origin is None else origin_settings(options, origin)
+    return {
+        "model": model,
+        "game": game,
+        "training": asdict(training),
+        "latents": {"fingerprint": latents.spec.fingerprint},
+        "frames": {k: v for k, v in latents.spec.settings.items() if k != "weights"},
+        "fps": str(usual_fps(latents)),
+        **begun,
+    }
+
+
+def window_of(window: int, *, like: Mapping[str, Any], longest: int) -> tuple[int, int]:
+    """Window and block (frames) of a top model that may be asked for more than clips can fill.
+
+    An mlp has no blocks, and a model like another one has its window.
+    """
+    if like.get("kind") == "mlp" or (window == like.get("window") and window <= longest):
+        return max(min(window, longest), 2), 1
+    return fit_window(window, longest=longest)
+
+
+def fit_window(window: int, *, longest: int) -> tuple[int, int]:
+    """Window and block (frames) of a flow that training can fill: at most the longest clip.
+
+    A position of the window that no clip ever reaches would stay untrained, and a video that is
+    rolled forward would meet it. From 8 frames on the window is rounded down to whole blocks of 4:
+    a block of 1 frame takes four times the passes and has no noise that its frames share. Under
+    that the block is the largest of which the window holds two or more, and a whole number.
+    """
+    usable = max(min(window, longest), 2)
+    if usable >= 2 * BLOCK:
+        return usable - usable % BLOCK, BLOCK
+    return usable, max(b for b in range(1, BLOCK) if usable % b == 0 and usable >= 2 * b)
 
 
 class TopLevel:

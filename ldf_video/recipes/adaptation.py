@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +16,16 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import CheckpointError, ReadError, StoreError, UsageError
+from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
+from ldf_video.options import Encode, TrainFrame
 from ldf_video.readers.clips import ClipReader
-from ldf_video.recipes.train_frame import frame_run_config, train_frame
+from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
 from ldf_video.runs.framing import geometry_of
 from ldf_video.runs.origin import find_origin
-from ldf_video.runs.run import budget
+from ldf_video.runs.run import default_minutes, kept_options
 from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
@@ -51,22 +52,36 @@ class Asked:
     """What was asked for.
 
     Attributes:
-        clips: where they are.
-        sources: what was found there.
-        store: where latents go.
-        overwrite: whether a store that was made otherwise is moved aside.
-        minutes: to adapt for, None for the usual time, 0 for none.
-        read: `fps` and `crop`, as far as they were asked for.
+        options: of the encode.
+        sources: what was found of its clips.
         device: "cpu", "cuda" or "mps".
     """
 
-    clips: str | Path
+    options: Encode
     sources: Sequence[Source]
-    store: Path
-    overwrite: bool
-    minutes: float | None
-    read: dict[str, Any]
     device: str
+
+    @property
+    def minutes(self) -> float | None:
+        """To adapt for, None for the usual time, 0 for none."""
+        return self.options.adapt_minutes
+
+    @property
+    def store(self) -> Path:
+        """Where latents go."""
+        return Path(self.options.out)
+
+    def training(self, name: str, **options: Any) -> TrainFrame:
+        """The options of a training that adapts a shipped model to the clips."""
+        return TrainFrame(
+            self.options.clips,
+            out=zoo.OWN_FRAME,
+            init=name,
+            fps=self.options.fps,
+            crop=self.options.crop,
+            quiet=self.options.quiet,
+            **options,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,13 +94,11 @@ class _Choice:
 
 
 def check_minutes(minutes: float | None, *, frame_model: str | Path | None) -> None:
-    """See that `--adapt-minutes` means something.
+    """Check that `--adapt-minutes` is not asked for together with a frame model.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it is.
     """
-    if minutes is not None and not 0 <= minutes < math.inf:
-        raise UsageError(f"--adapt-minutes {minutes}: expected 0 or more")
     if minutes and frame_model is not None:
         raise UsageError(
             f"--adapt-minutes {minutes:g}: the model of --frame-model is taken as it is; drop one, "
@@ -93,9 +106,7 @@ def check_minutes(minutes: float | None, *, frame_model: str | Path | None) -> N
         )
 
 
-def own_or_adapted(
-    asked: Asked, ranks: Ranks, *, say: Callable[[str], None], quiet: bool = False
-) -> Path:
+def own_or_adapted(asked: Asked, ranks: Ranks, *, say: Callable[[str], None]) -> Path:
     """The directory of the frame model for clips where none is named.
 
     An own one in checkpoints/frame, else the one that made the store, else the shipped one that
@@ -110,7 +121,7 @@ def own_or_adapted(
     if choice.line:
         say(f"encode: {choice.line}")
     if choice.adapt:
-        _adapt(asked, choice.adapt, ranks, quiet=quiet)
+        _adapt(asked, choice.adapt, ranks)
     return choice.directory
 
 
@@ -135,7 +146,7 @@ def _choose(asked: Asked) -> _Choice:
 
 def _maker(asked: Asked, shipped: dict[str, Path]) -> str:
     """The shipped model that made the store; none where there is no store, or another is wanted."""
-    if asked.overwrite or not (asked.store / STORE_JSON).exists():
+    if asked.options.overwrite or not (asked.store / STORE_JSON).exists():
         return ""
     made = read_store_json(asked.store)[0].settings.get("weights")
     for name, directory in shipped.items():
@@ -146,7 +157,7 @@ def _maker(asked: Asked, shipped: dict[str, Path]) -> str:
 
 
 def _check_store(asked: Asked) -> None:
-    if asked.overwrite or not (asked.store / STORE_JSON).exists():
+    if asked.options.overwrite or not (asked.store / STORE_JSON).exists():
         return
     made = read_store_json(asked.store)[0].settings.get("weights")
     raise StoreError(
@@ -171,14 +182,11 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
     trials = {}
     for name in shipped:
         origin = find_origin(name, "frame")
-        options = {"init": name, "seed": secrets.randbelow(2**31), **asked.read}
         known = origin.model.config
         is_small = asked.device == "cuda" or max(known.height, known.width) <= SLOW_SIDE
-        if not is_small:
-            options["size"] = str(SLOW_SIDE)
-        config = frame_run_config(
-            options, out=zoo.OWN_FRAME, device=asked.device, ranks=Ranks(), origin=origin
-        )
+        size = None if is_small else SLOW_SIDE
+        options = asked.training(name, seed=secrets.randbelow(2**31), size=size)
+        config = frame_run_config(options, device=asked.device, ranks=Ranks(), origin=origin)
         geometry = replace(geometry_of(config), fps=None)
         if geometry not in samples:
             samples[geometry] = _sample(asked.sources, geometry)
@@ -187,7 +195,7 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
         model = build.frame_model(config["model"])
         model.load_state_dict(origin.model.state_dict(), strict=False)  # a linear map may be new
         fit = _psnr_db(model.eval().to(asked.device), samples[geometry], asked.device)
-        config = {"kind": "frame", **config, "options": options}
+        config = {"kind": "frame", **config, "options": kept_options(options)}
         trials[name] = _Trial(model, config, is_small and name == zoo.DEFAULT_SHIPPED, fit)
     return dict(sorted(trials.items(), key=lambda item: -item[1].psnr_db))
 
@@ -199,8 +207,8 @@ def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> 
     line = f"no {own}, using the shipped {name}, which shows a sample of the clips best ({fits})"
     if best.psnr_db < POOR_FIT_DB:
         if asked.minutes != 0:
-            chosen = {} if asked.minutes is None else {"minutes": asked.minutes}
-            minutes = budget(chosen, device=asked.device)["minutes"]
+            usual = default_minutes(asked.device)
+            minutes = usual if asked.minutes is None else asked.minutes
             return _Choice(
                 own,
                 f"no shipped model brings a sample of these clips back at {POOR_FIT_DB:g} dB "
@@ -262,7 +270,7 @@ def _psnr_db(model: FrameModel, frames: Frames, device: str) -> float:
     return psnr_db(sum(errors) / len(frames))
 
 
-def _adapt(asked: Asked, name: str, ranks: Ranks, *, quiet: bool) -> None:
+def _adapt(asked: Asked, name: str, ranks: Ranks) -> None:
     """Train the model in checkpoints/frame, from the shipped one on or from where it stopped."""
     mark = zoo.OWN_FRAME / MARK
     fast = asked.device == "cuda"
@@ -273,20 +281,12 @@ def _adapt(asked: Asked, name: str, ranks: Ranks, *, quiet: bool) -> None:
 
     ranks.of_first(begin)
     try:
-        train_frame(
-            asked.clips,
-            out=zoo.OWN_FRAME,
-            init=name,
-            size=None if fast else str(SLOW_SIDE),
-            batch_size=None if fast else SLOW_BATCH,
-            minutes=asked.minutes,
-            **asked.read,
-            device=asked.device,
-            quiet=quiet,
-        )
+        size, batch_size = (None, None) if fast else (SLOW_SIDE, SLOW_BATCH)
+        budget = {"minutes": asked.minutes, "batch_size": batch_size}
+        train_frame(asked.training(name, size=size, device=asked.device, **budget))
     except CheckpointError as error:
         raise CheckpointError(
             f"adapting {name} to these clips does not go on: {error}; ldf-video train-frame "
-            f"{asked.clips} --init {name} --no-resume begins anew"
+            f"{asked.options.clips} --init {name} --no-resume begins anew"
         ) from error
     ranks.of_first(mark.unlink)

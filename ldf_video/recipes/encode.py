@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ldf_video.errors import LdfError, UsageError
+from ldf_video.errors import LdfError
 from ldf_video.intake.claim import check_place
 from ldf_video.intake.encode_job import EncodeJob, plan_job
 from ldf_video.intake.frame_encoder import pooled_psnr_db, threads_kept
 from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.intake.report import Report
 from ldf_video.intake.verify import verify_clips
+from ldf_video.options import Encode
 from ldf_video.progress import Progress
 from ldf_video.recipes.adaptation import (
     POOR_FIT_DB,
@@ -29,10 +29,8 @@ from ldf_video.runs.zoo import find_model
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
-from ldf_video.video.read import Reader, check_reader
+from ldf_video.video.read import check_reader
 from ldf_video.video.sources import Found, Source
-
-Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -52,83 +50,70 @@ class Encoded:
 
 @own_state()
 @out_of_memory("a smaller --batch-size")
-def encode(
-    clips: str | Path,
-    *,
-    out: str | Path = "latents",
-    frame_model: str | Path | None = None,
-    fps: str | float | None = None,
-    crop: str | None = None,
-    batch_size: int = 64,
-    mixed_precision: str = "auto",
-    reader: Reader = "auto",
-    workers: int | None = None,
-    engine: Engine = "local",
-    strict: bool = False,
-    retry: bool = False,
-    overwrite: bool = False,
-    verify: bool = False,
-    adapt_minutes: float | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Encoded:
+def encode(options: Encode) -> Encoded:
     """Encode every readable clip into a store of latents; see `ldf_video.api.encode`."""
-    _check_options(reader, workers, engine)
-    check_minutes(adapt_minutes, frame_model=frame_model)
-    if verify:
-        return _verify(clips, Path(out), retry=retry, quiet=quiet)
-    device = choose_device(device)
-    choose_precision(mixed_precision, device=device)  # before hours of adapting
+    clips, out, frame_model = options.clips, Path(options.out), options.frame_model
+    check_reader(options.reader)
+    if options.engine == "ray":
+        from ldf_video.intake.ray_engine import check_ray
+
+        check_alone("encode --engine ray")
+        check_ray()
+    check_minutes(options.adapt_minutes, frame_model=frame_model)
+    if options.verify:
+        return _verify(clips, out, retry=options.retry, quiet=options.quiet)
+    device = choose_device(options.device)
+    choose_precision(options.mixed_precision, device=device)  # before hours of adapting
     ranks = join_ranks(device)
+    quiet = options.quiet or not ranks.is_first
     found = list_sources(clips, ranks)
-    place = [("--out", Path(out))]
+    place = [("--out", out)]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
-    ranks.of_first(lambda: check_directory(Path(out)))  # before hours of adapting
-    if not overwrite:
-        ranks.of_first(lambda: check_place(Path(out), found.sources))
-    with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
+    ranks.of_first(lambda: check_directory(out))  # before hours of adapting
+    if not options.overwrite:
+        ranks.of_first(lambda: check_place(out, found.sources))
+    with Progress("encode", unit="frames", quiet=quiet) as progress:
         if frame_model is None:
-            read = {k: v for k, v in (("fps", fps), ("crop", crop)) if v is not None}
-            asked = Asked(clips, found.sources, Path(out), overwrite, adapt_minutes, read, device)
-            directory = own_or_adapted(asked, ranks, say=progress.say, quiet=quiet)
+            asked = Asked(options, found.sources, device)
+            directory = own_or_adapted(asked, ranks, say=progress.say)
         else:
             directory, _ = ranks.of_first(lambda: find_model(frame_model, "frame"))
     ranks.of_first(lambda: check_folders(place, inputs=[directory]))
     job = plan_job(
         directory,
-        out=Path(out),
-        fps=fps,
-        crop=crop,
+        out=out,
+        fps=options.fps,
+        crop=options.crop,
         device=device,
-        mixed_precision=mixed_precision,
-        batch_size=batch_size,
-        reader=reader,
-        workers=workers,
-        retry=retry,
+        mixed_precision=options.mixed_precision,
+        batch_size=options.batch_size,
+        reader=options.reader,
+        workers=options.workers,
+        retry=options.retry,
     )
-    with Progress("encode", unit="frames", quiet=quiet or not ranks.is_first) as progress:
+    with Progress("encode", unit="frames", quiet=quiet) as progress:
         progress.say(job.announce(found.sources))
         if (
-            fps is None
-            and not quiet
+            options.fps is None
+            and not options.quiet
             and (said := ranks.of_first(lambda: _rates(job, found.sources)))
         ):
             progress.say(said)
         if mixing := ranks.of_first(job.mixing):
             progress.say(mixing)
-        if engine == "ray":
+        if options.engine == "ray":
             from ldf_video.intake.ray_engine import encode_on_ray
 
-            report, fit_db = encode_on_ray(job, found, progress, overwrite=overwrite)
+            report, fit_db = encode_on_ray(job, found, progress, overwrite=options.overwrite)
         else:
-            report, fit_db = _encode_here(job, found, progress, ranks, overwrite=overwrite)
+            report, fit_db = _encode_here(job, found, progress, ranks, overwrite=options.overwrite)
         store = StoreReader(job.out)
         _report_whole_store(report, store)
         for line in report.lines():
             progress.say(line)
         if fit_db is not None:
             progress.say(_fit(fit_db, job.frame_model))
-    ranks.of_first(lambda: _check_outcome(clips, report, store, strict=strict))
+    ranks.of_first(lambda: _check_outcome(clips, report, store, strict=options.strict))
     return Encoded(job.out, report, fit_db)
 
 
@@ -160,19 +145,6 @@ def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encode
     with Progress("verify", unit="clips", quiet=quiet) as progress:
         found = list_sources(clips, ALONE)
         return Encoded(out, verify_clips(out, found.sources, progress, drop=retry), None)
-
-
-def _check_options(reader: str, workers: int | None, engine: str) -> None:
-    check_reader(reader)
-    if workers is not None and workers < 0:
-        raise UsageError(f"--workers {workers}: expected 0 or more")
-    if engine not in ("local", "ray"):
-        raise UsageError(f"--engine {engine}: expected local or ray")
-    if engine == "ray":
-        from ldf_video.intake.ray_engine import check_ray
-
-        check_alone("encode --engine ray")
-        check_ray()
 
 
 def _encode_here(

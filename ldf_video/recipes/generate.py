@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.options import Generate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.framing import parse_fps
 from ldf_video.runs.outputs import check_files, check_folders
 from ldf_video.runs.own_state import own_state
 from ldf_video.runs.zoo import (
@@ -69,45 +70,33 @@ class Generated:
 
 @own_state()
 @out_of_memory("fewer --num-videos or --frames, or -o DIRECTORY, where 16 are made at a time")
-def generate(
-    out: str | Path,
-    *,
-    num_frames: int | None = None,
-    num_videos: int = 1,
-    seed: int | None = None,
-    fps: str | float | None = None,
-    upscale: int | None = None,
-    start_from: str | Path | None = None,
-    top_model: str | Path | None = None,
-    frame_model: str | Path | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Generated:
+def generate(options: Generate) -> Generated:
     """Generate videos; see `ldf_video.api.generate`."""
     check_alone("generate")
-    rate = None if fps is None else parse_fps(fps)
+    out, num_videos, top_model = options.out, options.num_videos, options.top_model
+    rate = None if options.fps is None else Fraction(options.fps)
     is_directory = _is_directory(out)
     paths = _paths(Path(out), num_videos) if is_directory else (Path(out),)
     check_output(paths[0])
-    clip = None if start_from is None else _named_clip(Path(start_from))
+    clip = None if options.start_from is None else _named_clip(Path(options.start_from))
     if is_directory:
         _check_folder(Path(out), paths)
     check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
-    device = choose_device(device)
+    device = choose_device(options.device)
     directory, shipped = find_model(top_model, "top")
     top = load_top_model(directory, device=device)
-    num_frames = _frames_of(top, num_frames, continues=clip is not None)
+    num_frames = _frames_of(top, options.num_frames, continues=clip is not None)
     if rate is None:
         learned = top.fps()
         rate = learned if learned <= MAX_FPS else DEFAULT_FPS
-    frame = frame_model_of(top.config, beside=directory, device=device, asked=frame_model)
+    frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
     past = None
     if clip is not None:
         geometry, count = clip_geometry(top, frame), top.model.config.window
         past = _last_latents(clip, frame.model, geometry=geometry, count=count, device=device)
-    seed = secrets.randbelow(2**31) if seed is None else seed
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
-    with Progress("generate", unit="frames", total=total, quiet=quiet) as progress:
+    with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
             progress.say(_shipped_line(directory.parent.name))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
@@ -120,7 +109,7 @@ def generate(
             blocks = top.model.sample(num_frames, generators, context=context)
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
-                writers = [VideoWriter(path, fps=rate, upscale=upscale) for path in files]
+                writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]
                 for writer in writers:
                     stack.enter_context(writer)
                 for frames in decode(frame.model, blocks):

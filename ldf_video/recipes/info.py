@@ -11,6 +11,7 @@ from typing import Any
 
 from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.options import Info
 from ldf_video.readers.clips import probe
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.devices import out_of_memory
@@ -23,9 +24,9 @@ Described = dict[str, Any]
 
 
 @out_of_memory("a machine that has more")
-def info(path: str | Path) -> Described:
+def info(options: Info) -> Described:
     """Describe a video, a store, a checkpoint or a shipped model; see `ldf_video.api.info`."""
-    asked, path = str(path), Path(path)
+    asked, path = str(options.path), Path(options.path)
     if not path.exists() and asked in shipped_models():
         path = shipped_models()[asked]
     if not path.exists():

@@ -14,6 +14,7 @@ import torch
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.intake.report import Reach
 from ldf_video.models.frame import FrameModel
+from ldf_video.options import Reconstruct
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.devices import choose_device, out_of_memory
@@ -52,21 +53,14 @@ class Reconstructed:
 
 @own_state()
 @out_of_memory("--device cpu, a smaller --upscale, or .mp4 in place of .png")
-def reconstruct(
-    clips: str | Path,
-    *,
-    out: str | Path | None = None,
-    frame_model: str | Path | None = None,
-    upscale: int | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Reconstructed:
+def reconstruct(options: Reconstruct) -> Reconstructed:
     """Encode and decode every frame; see `ldf_video.api.reconstruct`."""
     check_alone("reconstruct")
-    output = None if out is None else Path(out)
+    clips, frame_model = options.clips, options.frame_model
+    output = None if options.out is None else Path(options.out)
     if output is not None:
         check_output(output)
-    device = choose_device(device)
+    device = choose_device(options.device)
     sources = find_sources(clips)
     check_files([("-o", output)], inputs=sources)
     if output is not None and locate(clips).is_dir() and not _is_one_series(sources):
@@ -80,7 +74,10 @@ def reconstruct(
     squared_error, num_frames = 0.0, 0
     truncated, unreadable = list[tuple[str, str]](), list[tuple[str, str]]()
     # The stack ends the file also where something stops the work: what is written plays.
-    with Progress("reconstruct", unit="frames", quiet=quiet) as progress, ExitStack() as stack:
+    with (
+        Progress("reconstruct", unit="frames", quiet=options.quiet) as progress,
+        ExitStack() as stack,
+    ):
         if frame_model is None and shipped:
             progress.say(f"reconstruct: no checkpoints/frame, using {directory.parent.name}")
         reader = stack.enter_context(ClipReader(geometry))
@@ -90,7 +87,7 @@ def reconstruct(
             try:
                 for stream in reader.open_clips(source):
                     if output is not None and writer is None:
-                        writer = VideoWriter(output, fps=stream.fps, upscale=upscale)
+                        writer = VideoWriter(output, fps=stream.fps, upscale=options.upscale)
                         stack.enter_context(writer)
                     for frames in _batches(stream.frames, FRAMES_AT_ONCE):
                         decoded = _through(loaded.model, frames, device=device)

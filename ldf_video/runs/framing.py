@@ -6,32 +6,31 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from ldf_video import options
-from ldf_video.errors import UsageError
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Crop, Geometry
 
 
-def make_geometry(*, size: str | int, fps: str | float | None, crop: str | None) -> Geometry:
-    """The geometry of `--size`, `--fps` and `--crop`.
+def make_geometry(*, size: str | int, fps: str | float | None, crop: Crop | None) -> Geometry:
+    """The geometry of the values of `--size`, `--fps` and `--crop`.
 
     Raises:
-        UsageError: one of them means nothing.
+        UsageError: frames of such a size are not possible.
     """
-    height, width = parse_size(size)
-    try:
-        geometry = Geometry(height, width)
-    except ValueError as error:
-        raise UsageError(f"--size {size}: {error}") from None
-    return with_options(geometry, fps=fps, crop=crop)
+    return with_options(Geometry(*parse_size(size)), fps=fps, crop=crop)
 
 
-def with_options(geometry: Geometry, *, fps: str | float | None, crop: str | None) -> Geometry:
-    """A geometry with `--fps` and `--crop` put in where they are given."""
-    if crop is not None:
-        if crop not in ("centre", "none"):
-            raise UsageError(f"--crop {crop}: expected centre or none")
-        geometry = replace(geometry, crop=crop)  # type: ignore[arg-type]
-    return geometry if fps is None else replace(geometry, fps=parse_fps(fps))
+def with_options(geometry: Geometry, *, fps: str | float | None, crop: Crop | None) -> Geometry:
+    """A geometry with the values of `--fps` and `--crop` where they are given."""
+    return replace(
+        geometry,
+        fps=geometry.fps if fps is None else Fraction(fps),
+        crop=geometry.crop if crop is None else crop,
+    )
+
+
+def parse_size(size: str | int) -> tuple[int, int]:
+    """The value of `--size`, `64x32` (width x height) -> (height, width)."""
+    width, height = str(size).split("x")
+    return int(height), int(width)
 
 
 def geometry_of(config: dict[str, Any]) -> Geometry:
@@ -44,22 +43,3 @@ def geometry_of(config: dict[str, Any]) -> Geometry:
         crop=settings["crop"],
         fps=None if fps is None else Fraction(fps),
     )
-
-
-def parse_size(asked: str | int) -> tuple[int, int]:
-    """`64` or `64x32` (width x height) -> (height, width).
-
-    Raises:
-        UsageError: it is neither.
-    """
-    width, height = options.size("--size", asked).split("x")
-    return int(height), int(width)
-
-
-def parse_fps(asked: str | float) -> Fraction:
-    """`15`, `29.97` or `30000/1001` frames a second -> a fraction.
-
-    Raises:
-        UsageError: it is none of these, or not positive.
-    """
-    return Fraction(options.rate("--fps", asked))

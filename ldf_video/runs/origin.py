@@ -12,6 +12,7 @@ from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.top import TopModel
+from ldf_video.options import Training
 from ldf_video.progress import Progress
 from ldf_video.runs.run import Run
 from ldf_video.runs.zoo import (
@@ -50,10 +51,10 @@ def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any
     return load(directory, device="cpu")
 
 
-def origin_settings(asked: str, origin: Loaded[Any], *, out: Path) -> dict[str, str]:
-    """What the config of a run in `out` remembers of the model that it started from."""
-    where = reference_to(origin.directory, beside=out)
-    return {"from": asked, "fingerprint": origin.fingerprint, **where}
+def origin_settings(options: Training, origin: Loaded[Any]) -> dict[str, dict[str, str]]:
+    """What the config of a fresh run remembers of the model that it starts from."""
+    where = reference_to(origin.directory, beside=Path(options.out))
+    return {"init": {"from": str(options.init), "fingerprint": origin.fingerprint, **where}}
 
 
 def check_frame_origin(

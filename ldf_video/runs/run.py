@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
-from ldf_video.options import CHECKS, flag, unchanged
+from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training, flag
 from ldf_video.progress import Progress
 from ldf_video.runs.devices import choose_precision
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.training.config import TrainConfig, check_parts
+from ldf_video.training.config import TrainConfig, check_parts, share_of_budget
 from ldf_video.training.optim import check_optimizer
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.tracking import check_tracker
 
-Options = dict[str, Any]
-Meaning = Callable[[str, Any, Options], Any]
+Settings = dict[str, Any]
+"""Options by name, or what config.json holds."""
+Asked = TypeVar("Asked", bound=Training)
 
+NOT_KEPT = ("clips", "latents", "out", "resume", "device", "quiet")
+"""Options of a call that a run does not remember."""
 LENGTH = ("steps", "minutes")
 FREE = ("tracker", "frames_store")
 """Options that change no result: they may be others when a run goes on, and are remembered."""
-TRAINING: tuple[str, ...] = ("batch_size", "learning_rate", "optimizer", "mixed_precision")
-TRAINING += ("gradient_checkpointing", "accumulate", "seed")
-BOTH = "got --steps and --minutes: give one of the two"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Run:
     """
 
     directory: Path
-    config: dict[str, Any]
+    config: Settings
     fresh: bool
     done: bool
     aside: Path | None = None
@@ -65,26 +66,21 @@ class Run:
 
 @contextmanager
 def open_run(
-    directory: Path,
+    options: Asked,
     kind: str,
     *,
-    given: Mapping[str, Any],
-    resume: bool,
-    make: Callable[[Options], dict[str, Any]],
-    mean: Meaning = lambda name, value, config: value,
+    make: Callable[[Asked], Settings],
+    resolve: Callable[[str, Any, Settings], Any] = lambda name, value, config: value,
     ranks: Ranks | None = None,
 ) -> Iterator[Run]:
     """Open a run, or start one, and hold its lock; the first of several processes does it for all.
 
     Args:
-        directory: of the checkpoint.
+        options: of the command. A run that goes on keeps its own values of those that are None.
         kind: "frame" or "top".
-        given: the options that were asked for, None where one was not: a run that goes on keeps
-            its own value there.
-        resume: False moves a run that is there aside.
-        make: makes a fresh run's config from the given options, a "seed" always among them; called
-            before anything is made or moved, so that what it refuses leaves no trace.
-        mean: what an option's value comes to in a run of that config, as `settings_of` has it.
+        make: makes a fresh run's config from the options, with a seed; called before anything is
+            made or moved, so that what it refuses leaves no trace.
+        resolve: what an option's value comes to in a run of that config, as `settings_of` has it.
         ranks: the processes that train together.
 
     Yields:
@@ -95,35 +91,33 @@ def open_run(
             option means something else than the run has, or it has trained for longer already.
         UsageError: `make` refuses the options.
     """
-    asked = {name: value for name, value in given.items() if value is not None}
     with ExitStack() as stack:
-        opening = _open(directory, kind, asked=asked, resume=resume, make=make, mean=mean)
+        opening = _open(options, kind, make, resolve)
         yield (ranks or Ranks()).of_first(lambda: stack.enter_context(opening))
 
 
 @contextmanager
 def _open(
-    directory: Path,
+    options: Asked,
     kind: str,
-    *,
-    asked: Options,
-    resume: bool,
-    make: Callable[[Options], dict[str, Any]],
-    mean: Meaning,
+    make: Callable[[Asked], Settings],
+    resolve: Callable[[str, Any, Settings], Any],
 ) -> Iterator[Run]:
-    goes_on = resume and _holds_run(directory)
+    directory = Path(options.out)
+    goes_on = options.resume and _holds_run(directory)
     fresh, aside = {}, None
     if not goes_on:
-        options = {"seed": secrets.randbelow(2**31)} | asked
+        if options.seed is None:
+            options = replace(options, seed=secrets.randbelow(2**31))
         # Options that mean nothing fail here, before anything is made or moved.
-        fresh = {"kind": kind, **make(options), "options": options}
-    if _holds_run(directory) and not resume:
+        fresh = {"kind": kind, **make(options), "options": kept_options(options)}
+    if _holds_run(directory) and not options.resume:
         with checkpoints.lock(directory):
             pass  # nobody is training there
         aside = checkpoints.move_aside(directory)
     with checkpoints.lock(directory):
         if goes_on:
-            yield _resumed(directory, kind, asked=asked, mean=mean)
+            yield _resumed(directory, kind, kept_options(options), resolve)
             return
         if _holds_run(directory):
             raise CheckpointError(f"another training has just begun in {directory}: go on with it")
@@ -131,17 +125,35 @@ def _open(
         yield Run(directory, fresh, fresh=True, done=False, aside=aside)
 
 
-def _resumed(directory: Path, kind: str, *, asked: Options, mean: Meaning) -> Run:
+def kept_options(options: Training) -> Settings:
+    """The options that were given, as config.json remembers them."""
+    given = vars(options).items()
+    kept = {name: value for name, value in given if value is not None and name not in NOT_KEPT}
+    if "init" in kept:
+        kept["init"] = str(kept["init"])
+    if "frames_store" in kept:
+        kept["frames_store"] = path_from(Path(options.out), kept["frames_store"])
+    return kept
+
+
+def path_from(directory: Path, place: str | Path) -> str:
+    """A path as a run remembers it: from its own directory."""
+    return Path(os.path.relpath(Path(place).resolve(), directory.resolve())).as_posix()
+
+
+def _resumed(
+    directory: Path, kind: str, asked: Settings, resolve: Callable[[str, Any, Settings], Any]
+) -> Run:
     """The run that stands there, as it goes on."""
     config = checkpoints.load_config(directory, kind=kind)
-    _check_unchanged(directory, config, asked, mean)
+    _check_unchanged(directory, config, asked, resolve)
     state = checkpoints.load_state(directory, mapped=True)
     config = _with_length(directory, config, asked, state)
     config["options"] = config.get("options", {}) | {k: asked[k] for k in FREE if k in asked}
     return Run(directory, config, fresh=False, done=_is_done(config, state))
 
 
-def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
+def check_data(run: Run, reader: StoreReader, *, source: str) -> Settings:
     """Remember what a run learns from, or see that it is still the same.
 
     Args:
@@ -177,18 +189,21 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> dict[str, Any]:
     return dict(known)
 
 
-def _is_done(config: Mapping[str, Any], state: Mapping[str, Any] | None) -> bool:
+def _is_done(config: Settings, state: Mapping[str, Any] | None) -> bool:
     """Whether a run was finished and is not to be longer now."""
     if state is None or not state["done"]:
         return False
-    known = {name: config.get("training", {}).get(name) for name in ("steps", "minutes")}
-    return known == dict.fromkeys(known) or _share(known, state) >= 1
+    length = {name: config.get("training", {}).get(name) for name in LENGTH}
+    return length == dict.fromkeys(LENGTH) or _share_done(length, state) >= 1
 
 
-def _share(length: Mapping[str, Any], state: Mapping[str, Any]) -> float:
-    """How much of a length is done."""
-    training = TrainConfig(steps=length.get("steps"), minutes=length.get("minutes"))
-    return training.progress(step=state["step"], elapsed_seconds=state["elapsed_seconds"])
+def _share_done(length: Settings, state: Mapping[str, Any]) -> float:
+    return share_of_budget(
+        length.get("steps"),
+        length.get("minutes"),
+        step=state["step"],
+        elapsed_seconds=state["elapsed_seconds"],
+    )
 
 
 def _holds_run(directory: Path) -> bool:
@@ -212,31 +227,36 @@ def _holds_run(directory: Path) -> bool:
     return False
 
 
-def settings_of(config: Mapping[str, Any]) -> Options:
+def settings_of(config: Settings) -> Settings:
     """What a run has of each option that its result depends on, all filled in.
 
-    Those that it has none of are left out.
+    An option has the name of a setting of the model, the game, the training or the frames, or
+    stands below. Those that the run has none of are left out.
     """
-    training, model, frames = (config.get(part, {}) for part in ("training", "model", "frames"))
-    has = {name: training.get(name) for name in TRAINING if name in training}
-    if "height" in frames:
-        has |= {"size": f"{frames['width']}x{frames['height']}"}
-    has |= {name: frames[name] for name in ("fps", "crop") if name in frames}
+    model, frames = config.get("model", {}), config.get("frames", {})
+    has: Settings = {}
+    for part in (frames, model, config.get("game", {}), config.get("training", {})):
+        has |= part
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
-    has |= {"width": model.get("base_width"), "window": model.get("window")}
-    has["latent_noise"] = config.get("game", {}).get("latent_noise")
+    has["width"] = model.get("base_width")
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")
     has["init"] = config.get("init", {}).get("fingerprint")
+    if "height" in frames:
+        has["size"] = f"{frames['width']}x{frames['height']}"
     return {name: value for name, value in has.items() if value is not None}
 
 
-def _check_unchanged(directory: Path, config: Options, asked: Options, mean: Meaning) -> None:
+def _check_unchanged(
+    directory: Path,
+    config: Settings,
+    asked: Settings,
+    resolve: Callable[[str, Any, Settings], Any],
+) -> None:
     has, typed = settings_of(config), config.get("options", {})
     for name, value in asked.items():
         if name in (*LENGTH, *FREE) or value in ("auto", typed.get(name)):
             continue
-        meant = CHECKS.get(name, unchanged)(flag(name), value)
-        if mean(name, meant, config) != has.get(name):
+        if resolve(name, value, config) != has.get(name):
             raise CheckpointError(
                 f"the run in {directory} has {_option(name, typed.get(name, has.get(name)))}, "
                 f"asked for {_option(name, value)}: "
@@ -245,93 +265,57 @@ def _check_unchanged(directory: Path, config: Options, asked: Options, mean: Mea
 
 
 def _with_length(
-    directory: Path, config: Options, asked: Options, state: Mapping[str, Any] | None
-) -> Options:
+    directory: Path, config: Settings, asked: Settings, state: Mapping[str, Any] | None
+) -> Settings:
     """A run's config with the steps or minutes that are asked for now, if any are.
 
     Raises:
-        UsageError: both are asked for.
         CheckpointError: it has trained for so long already.
     """
     length = {name: asked[name] for name in LENGTH if name in asked}
-    if len(length) > 1:
-        raise UsageError(BOTH)
     training = config.get("training", {})
-    if not length or all(training.get(name) == value for name, value in length.items()):
+    if all(training.get(name) == value for name, value in length.items()):
         return config
     (name,) = length
-    if state is not None and _share(length, state) >= 1:
+    if state is not None and _share_done(length, state) >= 1:
         done = {"steps": state["step"], "minutes": round(state["elapsed_seconds"] / 60, 2)}
         raise CheckpointError(
             f"the run in {directory} has trained for {done[name]:,} {name}, asked for "
             f"{_option(name, length[name])}: ask for more to go on, or start anew with --no-resume"
         )
-    none = dict.fromkeys(LENGTH)
     options = {k: v for k, v in config.get("options", {}).items() if k not in LENGTH} | length
-    return config | {"training": training | none | length, "options": options}
+    return config | {"training": training | dict.fromkeys(LENGTH) | length, "options": options}
 
 
 def _option(name: str, value: object) -> str:
     return f"no {flag(name)}" if value is None else f"{flag(name)} {value}"
 
 
-def finished_line(run: Run, progress: Progress) -> str:
-    """What to say of a run whose budget is used."""
-    return (
-        f"{progress.name}: {run.directory} is finished ({_length(run)}); more --steps or --minutes "
-        "go on with it, --no-resume starts anew and keeps it aside"
-    )
-
-
-def _length(run: Run) -> str:
-    training = run.config["training"]
-    return (
-        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
-    )
-
-
-def budget(options: Options, *, device: str) -> Options:
-    """Fill in how long to train where nothing is said: 10 minutes on a CPU, 5 on a GPU.
-
-    Raises:
-        UsageError: both are given.
-    """
-    if "steps" in options and "minutes" in options:
-        raise UsageError(BOTH)
-    if "steps" in options or "minutes" in options:
-        return options
-    return options | {"minutes": 10.0 if device == "cpu" else 5.0}
+def default_minutes(device: str) -> float:
+    """How long a training takes where neither steps nor minutes are given."""
+    return CPU_MINUTES if device == "cpu" else GPU_MINUTES
 
 
 def training_config(
-    options: Options, *, device: str, ranks: Ranks, defaults: Mapping[str, Any]
+    options: Training, *, device: str, ranks: Ranks, defaults: Settings
 ) -> TrainConfig:
-    """How a fresh run is trained, from the options that were given.
+    """How a fresh run is trained: every option that has the name of one of its settings is one.
 
     Args:
-        options: those, a "seed" among them.
+        options: those that were given, a seed among them.
         device: that it is for.
         ranks: the processes that train together.
-        defaults: of TrainConfig's fields, where a level has its own.
+        defaults: of settings, where a level has its own.
 
     Raises:
-        UsageError: one of them means nothing, or they do not go together.
+        UsageError: an optimizer or a precision cannot be had, or options do not go together.
     """
-    chosen = budget(options, device=device)
-    names = ("batch_size", "learning_rate", "optimizer", "accumulate", "gradient_checkpointing")
-    given = {name: options[name] for name in names if name in options}
-    training = TrainConfig(
-        **{
-            **defaults,
-            **given,
-            "steps": chosen.get("steps"),
-            "minutes": chosen.get("minutes"),
-            "mixed_precision": choose_precision(
-                options.get("mixed_precision", "auto"), device=device
-            ),
-            "seed": options["seed"],
-        }
-    )
+    given = {setting.name: getattr(options, setting.name, None) for setting in fields(TrainConfig)}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    if not chosen.keys() & set(LENGTH):
+        chosen["minutes"] = default_minutes(device)
+    precision = choose_precision(options.mixed_precision or "auto", device=device)
+    training = TrainConfig(**chosen | {"mixed_precision": precision})
     check_optimizer(training.optimizer)
     check_parts(training, ranks)
     return training
@@ -344,4 +328,19 @@ def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
         f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
         f"{data}, {held_out}, {_length(run)}, batches of {training['batch_size']}, "
         f"seed {training['seed']}"
+    )
+
+
+def announce_finished(progress: Progress, run: Run) -> None:
+    """Say that a run's budget is used, and how it can go on."""
+    progress.say(
+        f"{progress.name}: {run.directory} is finished ({_length(run)}); more --steps or --minutes "
+        "go on with it, --no-resume starts anew and keeps it aside"
+    )
+
+
+def _length(run: Run) -> str:
+    training = run.config["training"]
+    return (
+        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
     )

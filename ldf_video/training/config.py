@@ -13,7 +13,7 @@ WARMUP_SHARE = 0.1
 """Of the budget, after which the learning rate has risen in any case: runs may be short."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a level is trained, beside what is trained.
 
@@ -39,14 +39,14 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     batch_size: int = 64
-    learning_rate: float = 3e-4
+    learning_rate: float
     beta1: float = 0.5
     beta2: float = 0.99
     warmup_steps: int = 100
     cooldown: float = 0.4
     average: float = 0.999
     gradient_norm: float = 10.0
-    optimizer: str = "adam"
+    optimizer: str
     accumulate: int = 1
     gradient_checkpointing: bool = False
     mixed_precision: str = "no"
@@ -58,16 +58,23 @@ class TrainConfig:
 
     def progress(self, *, step: int, elapsed_seconds: float) -> float:
         """Share of the budget used when update `step` starts, in [0, 1]."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        assert self.minutes is not None
-        return min(elapsed_seconds / (60 * self.minutes), 1.0)
+        return share_of_budget(self.steps, self.minutes, step=step, elapsed_seconds=elapsed_seconds)
 
     def rate(self, *, step: int, progress: float) -> float:
         """Learning rate of an update: warm-up, plateau, cosine cool-down."""
         warm = min(max((step + 1) / self.warmup_steps, progress / WARMUP_SHARE), 1.0)
-        left = min((1 - progress) / self.cooldown, 1.0)
-        return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * left)))
+        cooling = min((1 - progress) / self.cooldown, 1.0)
+        return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * cooling)))
+
+
+def share_of_budget(
+    steps: int | None, minutes: float | None, *, step: int, elapsed_seconds: float
+) -> float:
+    """Share of a budget, of steps or else of minutes, that is used when update `step` starts."""
+    if steps is not None:
+        return min(step / steps, 1.0)
+    assert minutes is not None
+    return min(elapsed_seconds / (60 * minutes), 1.0)
 
 
 @dataclass(frozen=True)
@@ -86,13 +93,11 @@ class Cadence:
 
 
 def check_parts(config: TrainConfig, ranks: Ranks) -> None:
-    """See that a batch can be divided over the processes and into parts.
+    """Check that a batch can be divided over the processes and into parts.
 
     Raises:
         UsageError: it cannot.
     """
-    if config.accumulate < 1:
-        raise UsageError(f"--accumulate {config.accumulate}: expected 1 or more")
     parts = ranks.count * config.accumulate
     if config.batch_size % parts:
         shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
@@ -104,6 +109,5 @@ def check_parts(config: TrainConfig, ranks: Ranks) -> None:
 
 def own_parts(config: TrainConfig, ranks: Ranks) -> list[Part]:
     """The parts of each batch that a process takes, one after the other."""
-    many = config.accumulate
-    first = ranks.index * many
-    return [Part(first + i, ranks.count * many) for i in range(many)]
+    count = ranks.count * config.accumulate
+    return [Part(ranks.index * config.accumulate + i, count) for i in range(config.accumulate)]

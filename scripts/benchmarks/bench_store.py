@@ -240,7 +240,7 @@ def step_verify(path: Path, num_clips: int) -> None:
 
 
 def step_info(path: Path, num_clips: int) -> None:
-    from ldf_video.recipes.info import info  # brings torch
+    from ldf_video.api import info  # brings torch
 
     assert info(path)["clips"] == num_clips
 

@@ -26,9 +26,9 @@ import torch
 from bench_memory import MIB, resident_bytes
 from bench_updates import RandomFrames
 
+from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.models import build
 from ldf_video.progress import Progress
-from ldf_video.recipes.train_frame import FrameLevel
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.optim import state_bytes
@@ -81,7 +81,9 @@ def child(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         seed=0,
     )
-    usual = {"optimizer": "adam" if options.preset == "paper" else "muon"}
+    usual = {"optimizer": "muon", "learning_rate": 3e-4}
+    if options.preset == "paper":
+        usual["optimizer"] = "adam"
     config = TrainConfig(
         steps=options.steps, batch_size=options.batch_size, **(usual | ROWS[options.child])
     )

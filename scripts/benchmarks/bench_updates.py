@@ -95,6 +95,7 @@ def child(options: argparse.Namespace) -> None:
         steps=options.steps,
         batch_size=options.batch_size,
         mixed_precision=precision,
+        learning_rate=3e-4,
         optimizer="muon" if "muon" in OPTIMIZERS else "adam",
     )
     if device == "cuda" and options.way == "recorded":

@@ -24,6 +24,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.checks import frame_rate, frame_size
 from ldf_video.errors import LdfError, ReadError, UsageError
 from ldf_video.runs.framing import make_geometry
 from ldf_video.video.geometry import Geometry
@@ -235,7 +236,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     for name, value, least in (("--frames", args.frames, 1), ("--seed", args.seed, 0)):
         if value < least:
             raise UsageError(f"{name} is {value}, expected {least} or more")
-    geometry = make_geometry(size=args.size, fps=args.fps, crop=args.crop)
+    geometry = make_geometry(
+        size=frame_size("--size", args.size),
+        fps=None if args.fps is None else frame_rate("--fps", args.fps),
+        crop=args.crop,
+    )
     height, width = geometry.height, geometry.width
     numbers = {whole: args.numbers, blocks: check_numbers(args.numbers, height, width)}
     frames = read_frames(args.train or args.clips, geometry)

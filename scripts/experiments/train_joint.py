@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,12 @@ import torch
 from joint_gan import JointConfig, JointGame, JointModel
 from torch import Tensor
 
+from ldf_video.checks import frame_rate, frame_size, integer
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.frame_store import store_frames
 from ldf_video.models.game import Noise, Part
 from ldf_video.models.losses import GanConfig
+from ldf_video.options import POSITIVE, Clips, Option, Out, Training
 from ldf_video.progress import Progress
 from ldf_video.runs.devices import choose_device
 from ldf_video.runs.framing import geometry_of, make_geometry
@@ -40,6 +42,28 @@ from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.write import write_sheet
 
 SHOWN = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJoint(Training):
+    """The options of this script.
+
+    Attributes:
+        batch_size: Clips per update.
+        size: Pixels.
+        num_frames: Frames of a clip.
+        fps: Frames per second to read.
+        init: Not used.
+        frames_store: Where the small frames lie.
+    """
+
+    clips: Clips
+    out: Out = "checkpoints/joint"
+    size: Annotated[Any, Option(check=frame_size)] = None
+    num_frames: Annotated[int | None, Option(check=integer(1))] = None
+    learning_rate: Annotated[float | None, Option(check=POSITIVE)] = None
+    fps: Annotated[Any, Option(check=frame_rate)] = None
+    frames_store: Annotated[Path | None, Option()] = None
 
 
 class JointLevel:
@@ -99,18 +123,17 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, or go on with training."""
     check_alone("train_joint")
     device = choose_device(arguments.device)
-    names = ("size", "num_frames", "steps", "minutes", "batch_size", "learning_rate", "seed")
-    given = {name: getattr(arguments, name) for name in (*names, "mixed_precision", "fps")}
+    asked = TrainJoint(**vars(arguments))
 
-    def build(options: dict[str, Any]) -> dict[str, Any]:
-        geometry = make_geometry(size=options.get("size", "32"), fps=options.get("fps"), crop=None)
-        frames = options.get("num_frames", JointConfig.num_frames)
+    def build(options: TrainJoint) -> dict[str, Any]:
+        geometry = make_geometry(size=options.size or "32x32", fps=options.fps, crop=None)
+        frames = options.num_frames or JointConfig.num_frames
         try:
             model = JointConfig(geometry.height, geometry.width, frames)
             JointModel(model)
         except (ValueError, RuntimeError) as error:
             raise UsageError(f"--size, --num-frames: {error}") from None
-        defaults = {"learning_rate": 2e-4, "beta2": 0.999}
+        defaults = {"optimizer": "adam", "learning_rate": 2e-4, "beta2": 0.999}
         training = training_config(options, device=device, ranks=Ranks(), defaults=defaults)
         return {
             "model": asdict(model),
@@ -120,7 +143,7 @@ def main(arguments: argparse.Namespace) -> None:
         }
 
     with (
-        open_run(arguments.out, "joint", given=given, resume=arguments.resume, make=build) as run,
+        open_run(asked, "joint", make=build) as run,
         Progress("train-joint", unit="steps") as progress,
     ):
         if run.done:

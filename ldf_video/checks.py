@@ -1,0 +1,137 @@
+"""Checks of single values: from what a user gives to what a command gets, or an error.
+
+A check takes an option as users write it and its value. It returns the value in its one form: whole
+numbers as int, others as float, sizes as `WxH`, frame rates as fractions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import numbers
+import os
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_args
+
+from ldf_video.errors import UsageError
+
+Check = Callable[[str, Any], Any]
+
+LARGEST, MOST, WIDEST = 2**63 - 1, 2**31 - 1, 2**16
+"""Limits of whole numbers: of any, of what is held at once, of what is multiplied by itself."""
+SLOWEST, FASTEST = Fraction(1, 1000), 10_000
+"""Limits of frame rates; FFmpeg writes no slower video."""
+
+
+def wrong(option: str, value: object, expected: str) -> UsageError:
+    """The error of a value that means nothing."""
+    shown = value if isinstance(value, str | bool | numbers.Number) else repr(value)
+    return UsageError(f"{option} {shown}: expected {expected}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, also one of numpy's; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def integer(least: int, most: int = LARGEST, *, multiple_of: int = 1) -> Check:
+    """A whole number from `least` to `most`: an int, one of numpy's, or a float that is whole."""
+
+    def check(option: str, value: Any) -> int:
+        expected = f"{least} or more"
+        if not is_number(value):
+            raise wrong(option, repr(value), f"{expected}, a whole number")
+        if value > most:
+            raise wrong(option, value, f"{expected}, at most {most:,}")
+        if not value >= least or int(value) != value:
+            raise wrong(option, value, expected + (", a whole number" if value > least else ""))
+        if value % multiple_of:
+            raise wrong(option, value, f"a multiple of {multiple_of}")
+        return int(value)
+
+    return check
+
+
+def number(expected: str, holds: Callable[[float], bool]) -> Check:
+    """A finite number, whole or not, for which a condition holds."""
+
+    def check(option: str, value: Any) -> float:
+        if not is_number(value):
+            raise wrong(option, repr(value), f"{expected}, a number")
+        given = math.inf
+        with contextlib.suppress(OverflowError):
+            given = float(value)
+        if math.isfinite(given) and holds(given):
+            return given
+        raise wrong(option, value, expected)
+
+    return check
+
+
+def one_of(choices: Any) -> Check:
+    """One of a Literal's strings."""
+    *others, last = get_args(choices)
+
+    def check(option: str, value: Any) -> str:
+        if isinstance(value, str) and value in (*others, last):
+            return str(value)
+        raise wrong(option, value, f"{', '.join(others)} or {last}" if others else last)
+
+    return check
+
+
+def boolean(option: str, value: Any) -> bool:
+    """True or False, also numpy's."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise wrong(option, value, "True or False")
+
+
+def place(option: str, value: Any) -> str | Path:
+    """A path, a URL or a model's name; `~` is the home directory."""
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise wrong(option, value, "a path")
+    where = os.path.expanduser(os.fsdecode(value))
+    if not where or "\0" in where:
+        raise wrong(option, repr(where), "a path")
+    try:
+        os.stat(where)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and "://" not in where:
+            raise wrong(option, where, "a shorter name") from None
+    return Path(where) if isinstance(value, Path) else where
+
+
+def frame_size(option: str, value: Any) -> str:
+    """`64`, 64 or `64x36` (width x height) -> `64x36`."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    parts = re.fullmatch(r"0*(\d{1,6})(?:[xX]0*(\d{1,6}))?", str(value), re.ASCII)
+    if not (is_whole or isinstance(value, str)) or not parts or "0" in parts.groups():
+        raise wrong(option, value, "a number or WIDTHxHEIGHT, in pixels")
+    return f"{parts[1]}x{parts[2] or parts[1]}"
+
+
+def frame_rate(option: str, value: Any) -> str:
+    """`15`, 29.97 or `30000/1001` frames per second -> a fraction such as `15/1`."""
+    text = str(value)
+    fps = Fraction(0)
+    if (is_number(value) or isinstance(value, str)) and re.fullmatch(
+        r"[\d./]{1,40}", text, re.ASCII
+    ):
+        with contextlib.suppress(ValueError, ZeroDivisionError):  # 1.2.3, or 1/0
+            fps = Fraction(text).limit_denominator(100_000)
+    if not SLOWEST <= fps <= FASTEST:
+        limits = f", {SLOWEST} to {FASTEST:,}" if fps > 0 else ""
+        raise wrong(option, value, f"a positive number such as 15 or 30000/1001{limits}")
+    return f"{fps.numerator}/{fps.denominator}"
+
+
+def text(option: str, value: Any) -> str:
+    """A string; what it means is checked by who reads it."""
+    if isinstance(value, str):
+        return value
+    raise wrong(option, value, "text")
