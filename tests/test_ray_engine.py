@@ -27,16 +27,15 @@ COMMAND = """
 import os, sys
 from pathlib import Path
 from ldf_video.intake import ray_engine
-from ldf_video.intake.encode_job import plan_job
+from ldf_video.intake.frame_encoder import plan_job
 from ldf_video.intake.ingest import ALONE, list_sources
+from ldf_video.options import Encode
 from ldf_video.progress import Progress
 
 if os.environ.get("KILL"):
     ray_engine.EncodeActor = __import__("killed_actor").KilledActor
-job = plan_job(
-    Path("checkpoints/frame"), out=Path("latents"), fps=None, crop=None, device="cpu",
-    mixed_precision="no", batch_size=8, reader="auto", workers=None, retry=False,
-)
+options = Encode("clips", mixed_precision="no", batch_size=8)
+job = plan_job(options, Path("checkpoints/frame"), device="cpu")
 with Progress("encode", unit="frames", quiet=True) as progress:
     report, fit_db = ray_engine.encode_on_ray(
         job, list_sources("clips", ALONE), progress, num_actors=int(sys.argv[1])
@@ -70,8 +69,9 @@ import ray
 from pathlib import Path
 from ldf_video.errors import LdfError
 from ldf_video.intake import ray_engine
-from ldf_video.intake.encode_job import plan_job
+from ldf_video.intake.frame_encoder import plan_job
 from ldf_video.intake.ingest import ALONE, list_sources
+from ldf_video.options import Encode
 from ldf_video.progress import Progress
 
 class FailingActor(ray_engine.EncodeActor):
@@ -99,10 +99,8 @@ def fail(actor, **changes):
         said.append(f"{type(error).__name__}: {error}")
 
 said = []
-job = plan_job(
-    Path("checkpoints/frame"), out=Path("latents"), fps=None, crop=None, device="cpu",
-    mixed_precision="no", batch_size=8, reader="auto", workers=0, retry=False,
-)
+options = Encode("clips", mixed_precision="no", batch_size=8, workers=0)
+job = plan_job(options, Path("checkpoints/frame"), device="cpu")
 ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
 whole, ray_engine.MAX_RETRIES = ray_engine.EncodeActor, 0
 fail(whole, frame_model=Path("nowhere"))

@@ -1,11 +1,14 @@
-"""E as a transform of batches, with an eye on how well G undoes it."""
+"""E as a transform of batches, with an eye on how well G undoes it; and the job that it is for."""
 
 from __future__ import annotations
 
+import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +16,14 @@ import torch
 
 from ldf_video.intake.batches import Frames
 from ldf_video.models.frame import FrameModel
-from ldf_video.runs.devices import num_cores
+from ldf_video.options import Encode
+from ldf_video.runs.devices import choose_precision, num_cores
+from ldf_video.runs.framing import geometry_of, with_options
+from ldf_video.runs.zoo import load_frame_model, reference_to
+from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, psnr_db, to_model
+from ldf_video.video.sources import Source
 
 CUDA_LANES = 2
 """One batch is copied while another is computed."""
@@ -134,3 +143,88 @@ def _choose_lanes(device: str) -> int:
     if device == "cpu":
         return min(num_cores(), torch.get_num_threads(), MAX_CPU_LANES)
     return CUDA_LANES if device == "cuda" else 1
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """An encode, the same in every process that takes part.
+
+    Attributes:
+        options: as they were asked for.
+        out: directory of the store.
+        spec: what the store holds and what produced it.
+        geometry: what frames are brought to.
+        frame_model: directory of the frame model.
+        device: "cpu", "cuda" or "mps".
+        precision: "no", "bf16" or "fp16".
+    """
+
+    options: Encode
+    out: Path
+    spec: StoreSpec
+    geometry: Geometry
+    frame_model: Path
+    device: str
+    precision: str
+
+    def make_encoder(self) -> FrameEncoder:
+        """The frame model's E, on the device of this process."""
+        loaded = load_frame_model(self.frame_model, device=self.device)
+        return FrameEncoder(loaded.model, device=self.device, precision=self.precision)
+
+    def info(self) -> Mapping[str, Any]:
+        """What the store keeps beside its settings, for people."""
+        return {
+            "frame_model": str(self.frame_model),
+            "frame_model_relative": reference_to(self.frame_model, beside=self.out)["relative"],
+            "precision": self.precision,
+            "device": self.device,
+            "reader": self.options.reader,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    def mixing(self) -> str | None:
+        """What to say where the store that is there was encoded in another precision.
+
+        The fingerprint does not tell: latents differ by some thousandths of their spread.
+        """
+        if not (self.out / STORE_JSON).is_file():
+            return None
+        spec, info = read_store_json(self.out)
+        before = info.get("precision", self.precision)
+        if spec.fingerprint != self.spec.fingerprint or before == self.precision:
+            return None
+        return (
+            f"encode: warning: {self.out} was begun with --mixed-precision {before}, what is new "
+            f"is encoded with {self.precision}: give --mixed-precision {before} for equal latents"
+        )
+
+    def announce(self, sources: Sequence[Source]) -> str:
+        """One line on what it will read and write."""
+        num_bytes = sum(max(source.size, 0) for source in sources)
+        return (
+            f"encode: {len(sources):,} sources, {num_bytes / 1e6:,.1f} MB, "
+            f"to {self.spec.row_bytes} bytes a frame in {self.out}"
+        )
+
+
+def plan_job(options: Encode, frame_model: Path, *, device: str) -> EncodeJob:
+    """The job of these options, with a frame model and a device chosen.
+
+    Raises:
+        UsageError: one of them means nothing.
+        CheckpointError: the frame model cannot be loaded.
+    """
+    loaded = load_frame_model(frame_model, device="cpu")
+    geometry = with_options(geometry_of(loaded.config), fps=options.fps, crop=options.crop)
+    settings = {"weights": loaded.fingerprint, **geometry.settings()}
+    return EncodeJob(
+        options=options,
+        out=Path(options.out),
+        spec=StoreSpec("latents", loaded.model.config.latent_shape, "float16", settings),
+        geometry=geometry,
+        frame_model=frame_model,
+        device=device,
+        precision=choose_precision(options.mixed_precision, device=device),
+    )

@@ -16,8 +16,7 @@ from typing import Any
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.claim import claim
-from ldf_video.intake.encode_job import EncodeJob
-from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
+from ldf_video.intake.frame_encoder import EncodeJob, Fit, FrameEncoder, pooled_psnr_db
 from ldf_video.intake.ingest import ingest_sources, lines_on_opening
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
@@ -61,10 +60,10 @@ class EncodeActor:
                 writer,
                 job.geometry,
                 transform=encoder,
-                batch_size=job.batch_size,
+                batch_size=job.options.batch_size,
                 progress=progress,
-                reader=job.reader,
-                workers=job.workers,
+                reader=job.options.reader,
+                workers=job.options.workers,
             )
         writer.commit()
         return report
@@ -95,7 +94,7 @@ class EncodeActor:
                     job.out,
                     job.spec,
                     info=job.info(),
-                    retry=job.retry,
+                    retry=job.options.retry,
                     rank=rank,
                     num_ranks=count,
                 ),
@@ -120,7 +119,6 @@ def encode_on_ray(
     found: Found,
     progress: Progress,
     *,
-    overwrite: bool = False,
     num_actors: int | None = None,
 ) -> tuple[Report, float | None]:
     """Encode with the actors of a cluster: the one that RAY_ADDRESS names, else of this machine.
@@ -129,7 +127,6 @@ def encode_on_ray(
         job: what to do; its store is a folder that all nodes share.
         found: all that there is, found alike on all nodes.
         progress: updated with each group that is done.
-        overwrite: move a store that differs aside.
         num_actors: as many; an actor a GPU or node by default.
 
     Returns:
@@ -148,7 +145,7 @@ def encode_on_ray(
     if started_here:
         ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
     try:
-        return _encode(job, found, progress, overwrite=overwrite, num_actors=num_actors)
+        return _encode(job, found, progress, num_actors=num_actors)
     except RayTaskError as error:
         if isinstance(error.cause, LdfError | MemoryError | RuntimeError):
             raise error.cause from None
@@ -161,7 +158,7 @@ def encode_on_ray(
 
 
 def _encode(
-    job: EncodeJob, found: Found, progress: Progress, *, overwrite: bool, num_actors: int | None
+    job: EncodeJob, found: Found, progress: Progress, *, num_actors: int | None
 ) -> tuple[Report, float | None]:
     import ray
 
@@ -171,13 +168,13 @@ def _encode(
         raise UsageError("--engine ray --device cuda: the cluster has no GPU; use --device cpu")
     count = num_actors or num_gpus or len(nodes)
     cores = min(node.get("CPU", 1) for node in nodes) * len(nodes) / count
-    if job.workers is None:
-        job = replace(job, workers=max(1, int(cores)))
+    if job.options.workers is None:
+        job = replace(job, options=replace(job.options, workers=max(1, int(cores))))
 
     sources = found.sources
     names = [source.name for source in sources]
     with StoreWriter(
-        job.out, job.spec, info=job.info(), overwrite=overwrite, num_ranks=count
+        job.out, job.spec, info=job.info(), overwrite=job.options.overwrite, num_ranks=count
     ) as writer:
         for line in lines_on_opening(writer):
             progress.say(f"encode: {line}")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ldf_video.errors import LdfError
 from ldf_video.intake.claim import check_place
-from ldf_video.intake.encode_job import EncodeJob, plan_job
-from ldf_video.intake.frame_encoder import pooled_psnr_db, threads_kept
+from ldf_video.intake.frame_encoder import EncodeJob, plan_job, pooled_psnr_db, threads_kept
 from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.intake.report import Report
 from ldf_video.intake.verify import verify_clips
@@ -79,18 +78,7 @@ def encode(options: Encode) -> Encoded:
         else:
             directory, _ = ranks.of_first(lambda: find_model(frame_model, "frame"))
     ranks.of_first(lambda: check_folders(place, inputs=[directory]))
-    job = plan_job(
-        directory,
-        out=out,
-        fps=options.fps,
-        crop=options.crop,
-        device=device,
-        mixed_precision=options.mixed_precision,
-        batch_size=options.batch_size,
-        reader=options.reader,
-        workers=options.workers,
-        retry=options.retry,
-    )
+    job = plan_job(options, directory, device=device)
     with Progress("encode", unit="frames", quiet=quiet) as progress:
         progress.say(job.announce(found.sources))
         if (
@@ -104,9 +92,9 @@ def encode(options: Encode) -> Encoded:
         if options.engine == "ray":
             from ldf_video.intake.ray_engine import encode_on_ray
 
-            report, fit_db = encode_on_ray(job, found, progress, overwrite=options.overwrite)
+            report, fit_db = encode_on_ray(job, found, progress)
         else:
-            report, fit_db = _encode_here(job, found, progress, ranks, overwrite=options.overwrite)
+            report, fit_db = _encode_here(job, found, progress, ranks)
         store = StoreReader(job.out)
         _report_whole_store(report, store)
         for line in report.lines():
@@ -148,7 +136,7 @@ def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encode
 
 
 def _encode_here(
-    job: EncodeJob, found: Found, progress: Progress, ranks: Ranks, *, overwrite: bool
+    job: EncodeJob, found: Found, progress: Progress, ranks: Ranks
 ) -> tuple[Report, float | None]:
     """Encode in this process, which may be one of several that were launched together."""
     encoder = job.make_encoder()
@@ -157,8 +145,8 @@ def _encode_here(
         job.spec,
         ranks=ranks,
         info=job.info(),
-        overwrite=overwrite,
-        retry=job.retry,
+        overwrite=job.options.overwrite,
+        retry=job.options.retry,
     ) as writer:
         for line in lines_on_opening(writer):
             progress.say(f"encode: {line}")
@@ -168,12 +156,12 @@ def _encode_here(
                 writer,
                 job.geometry,
                 transform=encoder,
-                batch_size=job.batch_size,
+                batch_size=job.options.batch_size,
                 name="encode",
                 quiet=progress.quiet,
                 ranks=ranks,
-                reader=job.reader,
-                workers=job.workers,
+                reader=job.options.reader,
+                workers=job.options.workers,
             )
     return report, pooled_psnr_db(ranks.gather(encoder.fit()))
 
