@@ -66,6 +66,14 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert first[1] == version
 
 
+def test_the_modules_that_the_architecture_names_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = "|".join(path.name for path in (ROOT / "ldf_video").iterdir() if path.is_dir())
+    named = {f"{room}/{name}" for room, name in re.findall(rf"\b({rooms})/(\w+)", page)}
+    assert named
+    assert [n for n in sorted(named) if not (ROOT / "ldf_video" / f"{n}.py").is_file()] == []
+
+
 def test_the_index_names_every_script() -> None:
     folder = ROOT / "scripts"
     named = re.findall(r"^\| `([^`]+)`", (folder / "README.md").read_text(), flags=re.MULTILINE)
