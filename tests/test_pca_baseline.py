@@ -157,7 +157,7 @@ def test_frames_are_read_at_the_size_that_is_asked_for(tmp_path: Path) -> None:
     clips = np.zeros((2, 3, 16, 32, 3), np.uint8)
     clips[:, :, :, 8:24] = 200  # the centred square
     np.save(tmp_path / "clips.npy", clips)
-    geometry = pca.make_geometry(size="8", fps=None, crop=None)
+    geometry = pca.make_geometry(size="8x8", fps=None, crop=None)
     frames = list(itertools.chain(pca.read_frames(tmp_path, geometry)))
     assert len(frames) == 6
     assert all(np.array_equal(frame, np.full((8, 8, 3), 200)) for frame in frames)

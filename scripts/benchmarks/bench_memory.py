@@ -181,7 +181,7 @@ def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
     from ldf_video.runs.framing import make_geometry
 
     rng, name = np.random.default_rng(0), "0" * 64
-    with StoreWriter(path, frames_spec(make_geometry(size="64", fps=None, crop=None))) as writer:
+    with StoreWriter(path, frames_spec(make_geometry(size="64x64", fps=None, crop=None))) as writer:
         for start in range(0, num_frames, 500):
             shape = (min(500, num_frames - start), 64, 64, 3)
             writer.append(name, rng.integers(0, 256, shape, dtype=np.uint8), fps=Fraction(15))
