@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ldf_video.store import StoreReader, StoreSpec, StoreWriter
+from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +44,20 @@ def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray) -> None:
     writer.append(clip_id, rows, fps=FPS)
     writer.finish_clip(clip_id, fps=FPS)
     writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
+
+
+def rows_by_source(store: Path) -> dict[str, np.ndarray]:
+    """Rows by name of the source, of an array of clips with the clip's number behind it.
+
+    The store must be sound.
+    """
+    assert verify_store(store).problems == ()
+    reader, found = StoreReader(store), {}
+    for source in reader.sources():
+        clip = reader.index(source.clip_id)
+        number = source.clip_id.partition("#")[2]
+        found[source.source + number] = reader.read(clip, 0, int(reader.lengths[clip]))
+    return found
 
 
 def write_store(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clip_files import barcode, write_clip
+from store_data import rows_by_source
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import encode
@@ -40,17 +41,10 @@ def run(clips: Any = "clips", **options: Any) -> Encoded:
     return encode(clips, quiet=True, **options)
 
 
-def latents_of(store: Path) -> dict[str, np.ndarray]:
-    reader = StoreReader(store)
-    assert reader.verify() == []
-    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
-    return {name: reader.read(clip, 0, int(reader.lengths[clip])) for name, clip in clips.items()}
-
-
 def test_latents_are_e_applied_to_each_frame(root: Path) -> None:
     run()
     model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
-    found = latents_of(root / "latents")
+    found = rows_by_source(root / "latents")
     assert found.keys() == {"0.npy", "1.npy", "2.npy"}
     for seed, length in enumerate((3, 10, 6)):
         latents = found[f"{seed}.npy"]
@@ -80,7 +74,7 @@ def test_the_store_says_which_reader_was_asked_for(root: Path) -> None:
         assert json.loads((root / reader / "store.json").read_text())["info"]["reader"] == reader
     # The reader is no part of the fingerprint: either goes on with a store of the other.
     assert run(out="decord", reader="pyav").report.num_unchanged == 4
-    first, second = (latents_of(root / reader)["a.mp4"] for reader in ("auto", "decord"))
+    first, second = (rows_by_source(root / reader)["a.mp4"] for reader in ("auto", "decord"))
     assert np.abs(first.astype(float) - second).mean() < 0.02 * np.abs(first).mean()
     with pytest.raises(UsageError, match="--reader opencv: expected auto, pyav or decord"):
         run(reader="opencv")
@@ -90,15 +84,15 @@ def test_neighbours_change_no_bit_of_a_clip(root: Path) -> None:
     run(out="all")
     for name in ("0.npy", "1.npy", "2.npy"):
         run(f"clips/{name}", out=f"only-{name}")
-        assert latents_of(root / f"only-{name}")[name].tobytes() == (
-            latents_of(root / "all")[name].tobytes()
+        assert rows_by_source(root / f"only-{name}")[name].tobytes() == (
+            rows_by_source(root / "all")[name].tobytes()
         )
 
 
 def test_the_batch_size_changes_nothing_that_matters(root: Path) -> None:
     run(out="all")
     run(out="small", batch_size=3)
-    a, b = latents_of(root / "all"), latents_of(root / "small")
+    a, b = rows_by_source(root / "all"), rows_by_source(root / "small")
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=1e-3)
 
@@ -136,7 +130,7 @@ def test_a_video_an_unreadable_and_a_cut_one(root: Path) -> None:
 
     assert [name for name, _ in encoded.report.salvaged] == ["cut.mkv"]
     assert [name for name, _ in encoded.report.quarantined] == ["text.mp4"]
-    found = latents_of(root / "latents")
+    found = rows_by_source(root / "latents")
     assert found.keys() == {"0.npy", "1.npy", "2.npy", "whole.mkv", "cut.mkv"}
     assert len(found["whole.mkv"]) == 60
     kept = len(found["cut.mkv"])
@@ -158,7 +152,7 @@ def test_strict_fails_where_a_source_is_unreadable_the_second_time_too(root: Pat
     for _ in range(2):
         with pytest.raises(LdfError, match="--strict: 1 of 4 sources were not read whole"):
             run(strict=True)
-    assert len(latents_of(root / "latents")) == 3
+    assert len(rows_by_source(root / "latents")) == 3
     assert [name for name, _ in run().report.quarantined] == ["text.mp4"]
 
 
@@ -205,7 +199,7 @@ def test_a_store_made_otherwise_is_refused_and_names_the_way_on(root: Path, chan
 
     assert encoded.report.num_frames == 19
     (old,) = root.glob("latents.old-*")
-    assert len(latents_of(old)) == len(latents_of(root / "latents")) == 3
+    assert len(rows_by_source(old)) == len(rows_by_source(root / "latents")) == 3
 
 
 def test_the_model_says_how_frames_are_read(root: Path) -> None:
@@ -253,7 +247,7 @@ def test_a_killed_encode_goes_on_to_the_same_bytes(root: Path) -> None:
         assert done.returncode == -signal.SIGKILL
     seen = run(out="killed", batch_size=4).report
     assert 0 < seen.num_frames < 19  # something had been kept
-    killed, straight = latents_of(root / "killed"), latents_of(root / "straight")
+    killed, straight = rows_by_source(root / "killed"), rows_by_source(root / "straight")
     assert killed.keys() == straight.keys()
     for name in straight:
         assert killed[name].tobytes() == straight[name].tobytes()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from clip_files import barcode, write_clip
-from store_data import assert_holds
+from store_data import assert_holds, rows_by_source
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import encode
@@ -105,14 +105,7 @@ def encode_in(root: Path, count: int, **options: Any) -> list[Any]:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Rows by source name."""
-    reader = StoreReader(store)
-    assert reader.verify() == []
-    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
-    return {
-        name: reader.read(clip, 0, int(reader.lengths[clip])).tobytes()
-        for name, clip in clips.items()
-    }
+    return {name: rows.tobytes() for name, rows in rows_by_source(store).items()}
 
 
 @pytest.fixture

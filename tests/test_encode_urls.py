@@ -8,12 +8,12 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from store_data import rows_by_source
 from test_video_files import FlakyFile, Odd, protocol
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import encode, reconstruct
 from ldf_video.recipes.encode import Encoded
-from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,13 +68,6 @@ def run(clips: str, **options: Any) -> Encoded:
     return encode(clips, quiet=True, **options)
 
 
-def latents_of(store: Path) -> dict[str, np.ndarray]:
-    reader = StoreReader(store)
-    assert reader.verify() == []
-    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
-    return {name: reader.read(clip, 0, int(reader.lengths[clip])) for name, clip in clips.items()}
-
-
 def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert found.keys() == expected.keys()
     for name, latents in expected.items():
@@ -86,7 +79,7 @@ def test_a_url_gives_the_store_that_a_folder_gives(root: Path) -> None:
     for url, workers in (("memory://clips", 0), (f"file://{root}/clips", 2)):
         out = url.partition(":")[0]
         assert run(url, out=out, workers=workers).report.num_frames == sum(LENGTHS.values())
-        assert_equal(latents_of(root / out), latents_of(root / "local"))
+        assert_equal(rows_by_source(root / out), rows_by_source(root / "local"))
         assert run(url, out=out).report.num_unchanged == len(LENGTHS)
 
 
@@ -97,13 +90,13 @@ def test_a_clip_that_the_network_broke_goes_on_where_it_was(root: Path) -> None:
     assert first.quarantined == [("long.npy", "cannot be read: connection reset by peer")]
     assert first.salvaged == []
     assert 43 < first.num_frames < 43 + 300
-    assert "long.npy" not in latents_of(root / "remote")
+    assert "long.npy" not in rows_by_source(root / "remote")
     assert run("odd://clips", out="remote").report.num_frames == 0  # it has not changed
     Moody.allowed_bytes.clear()
     again = run("odd://clips", out="remote", retry=True).report
     assert again.quarantined == []
     assert first.num_frames + again.num_frames == sum(LENGTHS.values())
-    assert_equal(latents_of(root / "remote"), latents_of(root / "local"))
+    assert_equal(rows_by_source(root / "remote"), rows_by_source(root / "local"))
 
 
 def test_a_clip_behind_a_url_is_reconstructed(root: Path) -> None:

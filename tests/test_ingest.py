@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 from PIL import Image
+from store_data import rows_by_source
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError, UsageError
@@ -55,18 +56,6 @@ def bring(clips: Path, store: Path, **options: Any) -> Report:
         return ingest(sources, writer, GEOMETRY, quiet=True, transform=transform, **chosen)
 
 
-def frames_of(store: Path) -> dict[str, np.ndarray]:
-    """Frames by source name."""
-    reader = StoreReader(store)
-    assert reader.verify() == []
-    found = {}
-    for source in reader.sources():
-        clip = reader.index(source.clip_id)
-        _, _, part = source.clip_id.partition("#")
-        found[source.source + part] = reader.read(clip, 0, int(reader.lengths[clip]))
-    return found
-
-
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     for seed, (name, length) in enumerate(LENGTHS.items()):
@@ -79,7 +68,7 @@ def test_every_frame_comes_whole_whatever_the_batch(
     clips: Path, tmp_path: Path, batch_size: int
 ) -> None:
     report = bring(clips, tmp_path / "store", batch_size=batch_size)
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     assert found.keys() == LENGTHS.keys()
     for seed, (name, length) in enumerate(LENGTHS.items()):
         assert np.array_equal(found[name], make_frames(length, seed=seed))
@@ -94,7 +83,7 @@ def test_many_clips_by_several_readers_come_whole(tmp_path: Path) -> None:
         write_clip(tmp_path / "clips" / f"{n}.mkv", images, **LOSSLESS)
     report = bring(tmp_path / "clips", tmp_path / "store", workers=3)
     assert report == Report(num_sources=12, num_frames=sum(5 + n for n in range(12)))
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     for n in range(12):
         frames = found[f"{n}.mkv"]
         assert [read_barcode(frame) for frame in frames] == list(range(20 * n, 20 * n + 5 + n))
@@ -114,7 +103,7 @@ def test_batches_are_full_and_of_one_shape(clips: Path, tmp_path: Path) -> None:
 
 def test_a_second_time_reads_nothing(clips: Path, tmp_path: Path) -> None:
     bring(clips, tmp_path / "store")
-    before = frames_of(tmp_path / "store")
+    before = rows_by_source(tmp_path / "store")
 
     def never(frames: np.ndarray, num_real: int) -> np.ndarray:
         raise AssertionError("read again")
@@ -122,7 +111,7 @@ def test_a_second_time_reads_nothing(clips: Path, tmp_path: Path) -> None:
     report = bring(clips, tmp_path / "store", transform=never)
 
     assert report == Report(num_sources=4, num_unchanged=4)
-    assert frames_of(tmp_path / "store").keys() == before.keys()
+    assert rows_by_source(tmp_path / "store").keys() == before.keys()
 
 
 def test_a_changed_source_is_read_alone(clips: Path, tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ def test_a_changed_source_is_read_alone(clips: Path, tmp_path: Path) -> None:
     write_array(clips / "b.npy", 6, seed=50)
     report = bring(clips, tmp_path / "store")
     assert (report.num_unchanged, report.num_frames) == (3, 6)
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     assert np.array_equal(found["b.npy"], make_frames(6, seed=50))
     assert len(found) == StoreReader(tmp_path / "store").num_clips == 4
 
@@ -141,7 +130,7 @@ def test_a_renamed_source_and_a_copy_cost_no_frame(clips: Path, tmp_path: Path) 
     (clips / "copy.npy").write_bytes((clips / "d.npy").read_bytes())
     report = bring(clips, tmp_path / "store")
     assert (report.num_unchanged, report.num_frames) == (3, 0)
-    assert frames_of(tmp_path / "store").keys() == {
+    assert rows_by_source(tmp_path / "store").keys() == {
         *("a.npy", "c.npy", "d.npy", "renamed.npy", "copy.npy")
     }
     assert StoreReader(tmp_path / "store").num_clips == 4
@@ -153,7 +142,7 @@ def test_copies_at_once_are_stored_once(tmp_path: Path, workers: int) -> None:
         write_array(tmp_path / "clips" / f"{name}.npy", 40)
     report = bring(tmp_path / "clips", tmp_path / "store", batch_size=64, workers=workers)
     assert report == Report(num_sources=3, num_frames=40)
-    assert frames_of(tmp_path / "store").keys() == {"a.npy", "b.npy", "c.npy"}
+    assert rows_by_source(tmp_path / "store").keys() == {"a.npy", "b.npy", "c.npy"}
     assert StoreReader(tmp_path / "store").num_clips == 1
     again = bring(tmp_path / "clips", tmp_path / "store")
     assert again == Report(num_sources=3, num_unchanged=3)
@@ -177,7 +166,7 @@ def test_an_array_of_clips_gives_each_its_own(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     np.save(tmp_path / "clips" / "two.npy", both)
     bring(tmp_path / "clips", tmp_path / "store")
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     assert found.keys() == {"two.npy0", "two.npy1"}
     assert np.array_equal(found["two.npy0"], both[0])
     assert np.array_equal(found["two.npy1"], both[1])
@@ -193,7 +182,7 @@ def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(clips: Path, tmp_
     report = bring(clips, tmp_path / "store")
     assert [name for name, _ in report.quarantined] == ["0-empty.mp4", "c-text.mp4"]
     assert dict(report.quarantined)["0-empty.mp4"] == "empty file"
-    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+    assert rows_by_source(tmp_path / "store").keys() == LENGTHS.keys()
     quarantined = StoreReader(tmp_path / "store").quarantined()
     assert {bad.source: bad.reason for bad in quarantined} == dict(report.quarantined)
 
@@ -230,7 +219,7 @@ def test_a_copy_of_a_clip_that_lacks_only_its_end_mark(tmp_path: Path) -> None:
     report = bring(tmp_path / "clips", tmp_path / "store")
 
     assert report == Report(num_sources=3, num_frames=1)
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     assert found.keys() == {"a.npy", "b.npy", "c.npy"}
     assert np.array_equal(found["c.npy"], make_frames(3, seed=1))
 
@@ -268,7 +257,7 @@ def test_what_was_stopped_goes_on_to_the_same_clips(
     report = bring(clips, tmp_path / "store")
 
     assert report.num_frames == sum(LENGTHS.values()) - 4 * after  # no frame twice
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     for seed, (name, length) in enumerate(LENGTHS.items()):
         assert np.array_equal(found[name], make_frames(length, seed=seed))
 
@@ -296,7 +285,7 @@ def test_a_long_clip_goes_on_behind_its_last_committed_row(
     frames = [barcode(k % 256, height=32, width=32) for k in range(600)]
     write_clip(clips / "long.mp4", frames, codec_options={"g": "50", "qp": "0"})
     bring(clips, tmp_path / "straight")
-    whole = frames_of(tmp_path / "straight")["long.mp4"]
+    whole = rows_by_source(tmp_path / "straight")["long.mp4"]
     assert [read_barcode(frame) for frame in whole] == [k % 256 for k in range(600)]
     begun: list[int] = []
     on_choice(monkeypatch, begun.extend)
@@ -307,7 +296,7 @@ def test_a_long_clip_goes_on_behind_its_last_committed_row(
 
     assert begun == [421]
     assert report == Report(num_sources=1, num_frames=600 - 421)
-    assert frames_of(store)["long.mp4"].tobytes() == whole.tobytes()
+    assert rows_by_source(store)["long.mp4"].tobytes() == whole.tobytes()
 
 
 def test_which_part_has_begun_a_source_is_known_before_it_is_whole(tmp_path: Path) -> None:
@@ -358,8 +347,8 @@ def test_a_file_that_is_replaced_behind_its_hash_is_not_taken_for_what_it_was(
 
     (clips / "b.npy").write_bytes(before)
     assert bring(clips, store, workers=workers) == Report(num_sources=2, num_frames=80)
-    assert np.array_equal(frames_of(store)["a.npy"], make_frames(40, seed=7))
-    assert np.array_equal(frames_of(store)["b.npy"], make_frames(40))
+    assert np.array_equal(rows_by_source(store)["a.npy"], make_frames(40, seed=7))
+    assert np.array_equal(rows_by_source(store)["b.npy"], make_frames(40))
 
 
 class FakePool:
@@ -409,7 +398,7 @@ def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
     report = bring(tmp_path / "clips", tmp_path / "store")
     assert report.quarantined == [("a", "cannot be read: the network is gone")]
     assert report.num_frames == 20
-    assert np.array_equal(frames_of(tmp_path / "store")["b"], FakePool.frames)
+    assert np.array_equal(rows_by_source(tmp_path / "store")["b"], FakePool.frames)
     assert [bad.source for bad in StoreReader(tmp_path / "store").quarantined()] == ["a"]
 
 
@@ -432,8 +421,8 @@ def test_rows_of_a_file_that_was_written_over_are_let_go(
     (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed
     report = bring(tmp_path / "clips", tmp_path / "store")
     assert report.num_frames == 80  # both from their beginning
-    assert np.array_equal(frames_of(tmp_path / "store")["b.npy"], make_frames(40))
-    assert not frames_of(tmp_path / "store")["a.npy"].any()
+    assert np.array_equal(rows_by_source(tmp_path / "store")["b.npy"], make_frames(40))
+    assert not rows_by_source(tmp_path / "store")["a.npy"].any()
 
 
 # Pictures
@@ -447,7 +436,8 @@ def _write_walk(folder: Path, numbers: range) -> None:
 
 def _numbers_of(store: Path) -> dict[str, list[int]]:
     return {
-        name: [read_barcode(frame) for frame in frames] for name, frames in frames_of(store).items()
+        name: [read_barcode(frame) for frame in frames]
+        for name, frames in rows_by_source(store).items()
     }
 
 
@@ -507,7 +497,7 @@ def test_what_decord_must_not_read_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_one_file_is_a_source_too(tmp_path: Path) -> None:
     bring(write_array(tmp_path / "only.npy", 2), tmp_path / "store")
-    assert frames_of(tmp_path / "store").keys() == {"only.npy"}
+    assert rows_by_source(tmp_path / "store").keys() == {"only.npy"}
 
 
 def test_no_clips_is_wrong_usage(tmp_path: Path) -> None:
@@ -530,14 +520,14 @@ def test_the_report_counts_and_lists() -> None:
 
 def test_clips_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None:
     bring(clips, tmp_path / "store")
-    before = frames_of(tmp_path / "store")
+    before = rows_by_source(tmp_path / "store")
     for seed, name in enumerate(LENGTHS, start=20):  # of the same names
         write_array(tmp_path / "others" / name, 3, seed=seed)
     write_array(tmp_path / "only" / "z.npy", 3, seed=30)
     for place in ("others", "only", "only/z.npy"):
         with pytest.raises(StoreError, match=r"holds 4 sources of .*clips, and .* another place"):
             bring(tmp_path / place, tmp_path / "store")
-    found = frames_of(tmp_path / "store")
+    found = rows_by_source(tmp_path / "store")
     assert found.keys() == before.keys()
     assert all(np.array_equal(found[name], before[name]) for name in before)
 
@@ -549,7 +539,7 @@ def test_one_file_of_a_place_leaves_the_others(clips: Path, tmp_path: Path) -> N
     assert "  other sources of the store, kept as they are: 3" in report.lines()
     write_array(clips / "new.npy", 2, seed=9)
     assert bring(clips / "new.npy", tmp_path / "store").num_frames == 2
-    assert frames_of(tmp_path / "store").keys() == {*LENGTHS, "new.npy"}
+    assert rows_by_source(tmp_path / "store").keys() == {*LENGTHS, "new.npy"}
 
 
 def test_clips_that_are_gone_are_said_and_come_back(clips: Path, tmp_path: Path) -> None:
@@ -563,11 +553,11 @@ def test_clips_that_are_gone_are_said_and_come_back(clips: Path, tmp_path: Path)
         "no more; put back, they cost no encoding"
     )
     assert bring(clips, tmp_path / "store").num_gone == 0
-    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys() - {"b.npy", "d.npy"}
+    assert rows_by_source(tmp_path / "store").keys() == LENGTHS.keys() - {"b.npy", "d.npy"}
     for name in ("b.npy", "d.npy"):
         (tmp_path / name).rename(clips / name)
     assert bring(clips, tmp_path / "store").num_frames == 0
-    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+    assert rows_by_source(tmp_path / "store").keys() == LENGTHS.keys()
 
 
 def test_clips_that_were_moved_are_known(clips: Path, tmp_path: Path) -> None:
@@ -635,7 +625,7 @@ def test_what_lies_beside_clips_is_one_line(clips: Path, tmp_path: Path) -> None
             f"4 sources: {num_frames} new frames, {4 if not num_frames else 0} sources unchanged, "
             "0 salvaged, 0 unreadable",
         ]
-    assert frames_of(tmp_path / "store").keys() == LENGTHS.keys()
+    assert rows_by_source(tmp_path / "store").keys() == LENGTHS.keys()
     assert bring(clips / "made.mp4", tmp_path / "store").num_frames == 3  # named
 
 

@@ -9,12 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from store_data import rows_by_source
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import encode
 from ldf_video.errors import UsageError
 from ldf_video.intake.ray_engine import _groups
-from ldf_video.store import StoreReader, verify_store
+from ldf_video.store import StoreReader
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
@@ -181,11 +182,7 @@ def test_what_an_actor_fails_of_is_one_line_and_what_kills_it_is_put_aside(root:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Rows by source name."""
-    assert verify_store(store).problems == ()
-    reader = StoreReader(store)
-    clips = {source.source: reader.index(source.clip_id) for source in reader.sources()}
-    return {name: reader.read(c, 0, int(reader.lengths[c])).tobytes() for name, c in clips.items()}
+    return {name: rows.tobytes() for name, rows in rows_by_source(store).items()}
 
 
 def test_groups_are_of_about_equal_bytes_the_largest_first(tmp_path: Path) -> None:
