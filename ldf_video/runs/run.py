@@ -31,6 +31,8 @@ Asked = TypeVar("Asked", bound=Training)
 
 NOT_KEPT = ("clips", "latents", "out", "resume", "device", "quiet")
 """Options of a call that a run does not remember."""
+LISTED_FIRST = ("seed", "size", "preset", "width", "latent_noise", "kind", "window")
+"""In config.json, and so in what `info` prints."""
 LENGTH = ("steps", "minutes")
 FREE = ("tracker", "frames_store")
 """Options that change no result: they may be others when a run goes on, and are remembered."""
@@ -127,8 +129,8 @@ def _open(
 
 def kept_options(options: Training) -> Settings:
     """The options that were given, as config.json remembers them."""
-    given = vars(options).items()
-    kept = {name: value for name, value in given if value is not None and name not in NOT_KEPT}
+    given = dict.fromkeys(LISTED_FIRST) | vars(options)
+    kept = {n: value for n, value in given.items() if value is not None and n not in NOT_KEPT}
     if "init" in kept:
         kept["init"] = str(kept["init"])
     if "frames_store" in kept:
