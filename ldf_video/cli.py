@@ -7,9 +7,8 @@ import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version as package_version
 from types import SimpleNamespace
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -81,7 +80,7 @@ def command(
     return decorate
 
 
-def _asked(typed: dict[str, Any], known: dict[str, Option]) -> dict[str, Any]:
+def _asked(typed: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
     """What was typed, without switches that were not and whose default is no answer at all."""
     return {
         name: value
@@ -177,7 +176,9 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(package_version("ldf-video"))
+        from importlib.metadata import version as version_of  # takes longer than all help
+
+        typer.echo(version_of("ldf-video"))
         raise typer.Exit
 
 

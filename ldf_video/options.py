@@ -5,13 +5,14 @@ docstrings are the help. A value of one is checked as it is made, and None stand
 add an option, add a field and its line of help here, and use it in the recipe.
 """
 
-from __future__ import annotations
-
+import functools
 import inspect
 import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ldf_video.checks import (
@@ -132,8 +133,13 @@ def plain(markdown: str) -> str:
     return re.sub(r" \(\[[^]]*\]\([^)]*\)\)|`", "", markdown)
 
 
-def options_of(command: type[Command]) -> dict[str, Option]:
+def options_of(command: Any) -> Mapping[str, Option]:
     """The options of a command by their names in Python, its own before those of its bases."""
+    return _read_options(command)
+
+
+@functools.cache
+def _read_options(command: Any) -> Mapping[str, Option]:
     hints = get_type_hints(command, include_extras=True)
     known, helps = {field.name: field for field in fields(command)}, {}
     for base in reversed(command.__mro__):
@@ -145,9 +151,9 @@ def options_of(command: type[Command]) -> dict[str, Option]:
         for name in [name for name in inspect.get_annotations(base) if name in known]:
             kind, option = get_args(hints[name])
             default = known[name].default
-            about = {"default": ... if default is MISSING else default, "help": helps[name]}
+            about = {"default": ... if default is MISSING else default, "help": helps.get(name, "")}
             found.setdefault(name, replace(option, name=name, type=kind, **about))
-    return found
+    return MappingProxyType(found)
 
 
 def option_table(command: str) -> str:
@@ -161,7 +167,7 @@ def option_table(command: str) -> str:
     return "\n".join(["| option | default | |", "|---|---|---|", *rows])
 
 
-def argument_lines(command: type[Command]) -> str:
+def argument_lines(command: type["Command"]) -> str:
     """The options of a command as the "Args:" of its function in Python."""
     lines = ["Args:"]
     for option in options_of(command).values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -276,3 +278,9 @@ def test_an_option_is_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         open_run(replace(asked, gradient_norm=4), "frame", make=lambda _: config),
     ):
         pass
+
+
+def test_the_command_line_works_without_docstrings() -> None:
+    command = [sys.executable, "-OO", "-m", "ldf_video", "train-frame", "--help"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "--latent-noise" in done.stdout
