@@ -82,8 +82,8 @@ def test_the_index_names_every_script() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.name}")
-def test_scripts_that_a_page_names_are_there(page: Path) -> None:
-    named = set(re.findall(r"\bscripts/[\w/]+\.\w+", page.read_text()))
+def test_scripts_and_tests_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"\b(?:scripts|tests)/[\w/]+\.\w+", page.read_text()))
     assert [script for script in sorted(named) if not (ROOT / script).is_file()] == []
 
 
