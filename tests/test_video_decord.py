@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import struct
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -198,6 +199,15 @@ def _two_streams(path: Path, images: list[NDArray[np.uint8]]) -> None:
     write_tracks(path, [(images, Disposition(0)), (images, Disposition(0))])
 
 
+def _odd(path: Path, images: list[NDArray[np.uint8]]) -> None:
+    """Writes 64 x 48 pixels, of which the container shows 63 x 47."""
+    content = bytearray(write_clip(path, images).read_bytes())
+    # ISO/IEC 14496-12, 8.3.2.2 and 12.1.3.2: sizes of the track and of its pictures.
+    struct.pack_into(">II", content, content.index(b"tkhd") + 80, 63 << 16, 47 << 16)
+    struct.pack_into(">HH", content, content.index(b"avc1", content.index(b"stsd")) + 28, 63, 47)
+    path.write_bytes(content)
+
+
 def _as(**options: Any) -> Callable[[Path, list[NDArray[np.uint8]]], None]:
     def make(path: Path, images: list[NDArray[np.uint8]]) -> None:
         write_clip(path, images, **options)
@@ -223,6 +233,7 @@ def _as(**options: Any) -> Callable[[Path, list[NDArray[np.uint8]]], None]:
         ("a.mp4", _edited, "an edit list that leaves frames out"),
         ("a.mp4", _growing, "frames that may change in size"),
         ("a.mp4", _two_streams, "several video streams"),
+        ("a.mp4", _odd, "an odd size"),
     ],
 )
 def test_the_rest_is_read_by_pyav(

@@ -232,6 +232,7 @@ def check_units(codec: Any, data: bytes) -> None:
 
 def _check_frame(frame: av.VideoFrame, *, full_range: bool) -> None:
     _require(frame.format.name == "yuv420p" and not full_range, f"pixels of {frame.format.name}")
+    _require(frame.width % 2 == 0 and frame.height % 2 == 0, "an odd size")
     _require(frame_orientation(frame) == UPRIGHT, "a rotation")
     _require(frame.color_trc not in HDR_TRANSFERS, "high dynamic range")
     _require(not is_untagged_hd(frame), "colours that the file does not name")
