@@ -26,7 +26,8 @@ from store_data import (
 )
 
 from ldf_video.errors import StoreError
-from ldf_video.store import StoreReader, StoreWriter, drop_damaged, verify_store
+from ldf_video.store import StoreReader, StoreWriter, check, drop_damaged, verify_store
+from ldf_video.store.manifest import read_records
 from ldf_video.store.shards import header, shard_path
 
 if TYPE_CHECKING:
@@ -232,6 +233,24 @@ def test_one_flipped_bit_in_any_block_is_found(store, monkeypatch, shard, place,
     monkeypatch.setattr("ldf_video.store.check._BLOCK_BYTES", 5)
     flip(store, shard, *divmod(place, ROW))
     assert verify_store(store).problems == (f"{extent}: its checksum is wrong",)
+
+
+@pytest.mark.parametrize(("most", "num_passes"), [(1 << 18, 1), (12, 4), (1, 40)])
+def test_many_shards_take_few_passes_over_the_manifest(
+    tmp_path, monkeypatch, most, num_passes
+) -> None:
+    write_parts(tmp_path, {"a": make_rows(0, 40)}, 1, shard_bytes=ROW)
+    flip(tmp_path, 25, 0)
+    passes: list[object] = []
+    monkeypatch.setattr(check, "_MOST_EXTENTS", most)
+    monkeypatch.setattr(
+        check, "read_records", lambda *a, **k: passes.append(a) or read_records(*a, **k)
+    )
+    found = verify_store(tmp_path)
+    assert found.problems == (
+        "clip a, frames 25 to 26, in shard 25 from row 0: its checksum is wrong",
+    )
+    assert (found.num_frames, len(passes)) == (40, num_passes)
 
 
 def test_what_is_damaged_is_let_go_and_encoded_anew(store) -> None:

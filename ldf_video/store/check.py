@@ -22,9 +22,10 @@ from ldf_video.store.parts import acquire, find_difference, find_parts, write_er
 from ldf_video.store.shards import HEADER_BYTES, ShardFile, cut_rows, inspect_shard, shard_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _MOST_LINES = 1000  # of problems that are spelled out
+_MOST_EXTENTS = 1 << 18  # in memory at a time, unless one shard has more
 _BLOCK_BYTES = 4 << 20
 _FILE_BYTES = 1 << 20  # read ahead: most extents are smaller
 _NUMBERS = ("first_frame", "shard", "start", "num_frames", "crc32")
@@ -183,12 +184,15 @@ class _PartCheck:
                     self.add(f"the manifest: {line}")
             self._check_values(connection)
             self._check_coverage(connection)
-            query = f"SELECT DISTINCT shard FROM extents WHERE {_VALID_EXTENT} ORDER BY shard"
-            shards = [shard for (shard,) in connection.execute(query)]
-        for shard in shards:
-            extents = _read_extents(self._part, shard)
-            if len(extents):  # else a writer has dropped them meanwhile
-                self._check_shard(shard, extents, is_last=shard == shards[-1])
+            counted = f"extents WHERE {_VALID_EXTENT} GROUP BY shard ORDER BY shard"
+            counts = dict(connection.execute(f"SELECT shard, count(*) FROM {counted}"))
+        for first, last in _group_shards(counts):
+            extents = _read_extents(self._part, first, last)
+            borders = np.flatnonzero(np.diff(extents["shard"])) + 1
+            for own in np.split(extents, borders):
+                if len(own):  # else a writer has dropped them meanwhile
+                    shard = int(own["shard"][0])
+                    self._check_shard(shard, own, is_last=shard == max(counts))
 
     def _check_values(self, connection: sqlite3.Connection) -> None:
         for row in connection.execute(f"SELECT * FROM extents WHERE NOT ({_VALID_EXTENT})"):
@@ -247,12 +251,29 @@ class _PartCheck:
             self.add(str(error))
 
 
-def _read_extents(part: Path, shard: int) -> npt.NDArray[np.void]:
-    """The extents of a shard in the order of their rows, but for those that cannot be."""
-    rows = f"extents WHERE {_VALID_EXTENT} AND shard = ?"
+def _group_shards(counts: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring shards whose extents fit into memory together: the first and the last.
+
+    A manifest has no index by shard, so each group costs a pass over all extents.
+    """
+    group: list[int] = []
+    num_extents = 0
+    for shard, count in counts.items():
+        if group and num_extents + count > _MOST_EXTENTS:
+            yield group[0], group[-1]
+            group, num_extents = [], 0
+        group.append(shard)
+        num_extents += count
+    if group:
+        yield group[0], group[-1]
+
+
+def _read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[np.void]:
+    """The extents of some shards in the order of their rows, but for those that cannot be."""
+    rows = f"extents WHERE {_VALID_EXTENT} AND shard BETWEEN ? AND ?"
     with reading(part) as connection:
-        extents = read_records(connection, rows, *_NUMBERS, values=(shard,))
-    return extents[np.argsort(extents["start"], kind="stable")]
+        extents = read_records(connection, rows, *_NUMBERS, values=(first_shard, last_shard))
+    return extents[np.lexsort((extents["start"], extents["shard"]))]
 
 
 def _find_damage(
@@ -333,7 +354,7 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
         return ""
     lost: dict[str, int] = {}
     for shard, num_rows in torn.items():
-        extents, path = _read_extents(root, shard), shard_path(root, shard)
+        extents, path = _read_extents(root, shard, shard), shard_path(root, shard)
         for extent, _ in _find_damage(path, spec, extents, num_rows=num_rows):
             clip_id, frame = extent["id"].decode(), int(extent["first_frame"])
             lost[clip_id] = min(frame, lost.get(clip_id, frame))
