@@ -220,7 +220,7 @@ def errors_shown(*, goes_on: str = "") -> Iterator[None]:
 
 
 def _fail(error: Exception, *, code: int) -> None:
-    if not getattr(error, "told", False):
+    if not getattr(error, "reported_elsewhere", False):
         _echo("error: " + " ".join(str(error).split()), err=True)
     raise typer.Exit(code) from None
 

@@ -9,10 +9,10 @@ class LdfError(Exception):
     """Base of all errors raised on purpose; the command line prints it and exits 1.
 
     Attributes:
-        told: whether another process, launched together with this one, says it to the user.
+        reported_elsewhere: whether another process, launched together with this one, prints it.
     """
 
-    told = False
+    reported_elsewhere = False
 
 
 class UsageError(LdfError):

@@ -283,11 +283,11 @@ def test_what_the_first_refuses_is_raised_in_all_and_told_once(root: Path) -> No
         errors = encode_in(root, 2, **options)
         assert [type(error) for error in errors] == [kind] * 2
         assert all(message in str(error) for error in errors)
-        assert [error.told for error in errors] == [False, True]
+        assert [error.reported_elsewhere for error in errors] == [False, True]
     shutil.rmtree(root / "clips")
     errors = encode_in(root, 2)
     assert [type(error) for error in errors] == [UsageError] * 2
-    assert [error.told for error in errors] == [False, True]
+    assert [error.reported_elsewhere for error in errors] == [False, True]
 
 
 def test_nothing_readable_is_an_error_in_all(root: Path) -> None:
@@ -295,7 +295,7 @@ def test_nothing_readable_is_an_error_in_all(root: Path) -> None:
     (root / "clips").mkdir()
     (root / "clips" / "bad.mp4").write_text("no video")
     errors = encode_in(root, 2, out="empty")
-    assert [error.told for error in errors] == [False, True]
+    assert [error.reported_elsewhere for error in errors] == [False, True]
     assert all("could be read: bad.mp4" in str(error) for error in errors)
 
 
@@ -315,7 +315,7 @@ def test_one_that_cannot_open_its_part_ends_alone(root: Path) -> None:
         errors = bring(root / "store", 2)
     assert isinstance(errors[0], threading.BrokenBarrierError)  # the launcher ends it
     assert "part-0001 is in use by another process" in str(errors[1])
-    assert not errors[1].told
+    assert not errors[1].reported_elsewhere
 
 
 def test_a_process_that_has_ended_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

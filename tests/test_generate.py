@@ -424,7 +424,7 @@ def test_several_processes_are_refused_and_one_of_them_says_so(
     as_launched(monkeypatch, rank=int(rank))
     with pytest.raises(UsageError, match="generate takes one process") as caught:
         generate(tmp_path / "a.mp4", num_frames=2)
-    assert caught.value.told == (rank == "1")
+    assert caught.value.reported_elsewhere == (rank == "1")
     with pytest.raises(UsageError, match="reconstruct takes one process"):
         reconstruct(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -109,16 +109,16 @@ class Ranks:
         """What the first process makes, in every process.
 
         Raises:
-            LdfError: what `make` raised in the first process, in every process; `told` in all but
-                the first, so that the user reads it once. Of another error, which the first
-                process raises as it is, the others have an LdfError.
+            LdfError: what `make` raised in the first process, in every process; in all but the
+                first `reported_elsewhere` is set, so that the user reads it once. Of another error,
+                which the first process raises as it is, the others have an LdfError.
         """
         if self.count == 1:
             return make()
         if not self.is_first:
             outcome = self.gather(None)[0]
             if isinstance(outcome, LdfError):
-                outcome.told = True
+                outcome.reported_elsewhere = True
             if isinstance(outcome, LdfError | KeyboardInterrupt):
                 raise outcome
             return outcome  # type: ignore[return-value]
@@ -206,5 +206,5 @@ def check_alone(work: str) -> None:
     rank, count = launched()
     if count > 1:
         error = UsageError(f"{work} takes one process: start it without a launcher")
-        error.told = rank != 0
+        error.reported_elsewhere = rank != 0
         raise error
