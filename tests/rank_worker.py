@@ -160,20 +160,20 @@ class BreakingLevel(Level):
 
 
 def broken(ranks: Ranks, directory: Path) -> dict[str, Any]:
-    """Why a training ends that breaks down, and the step of the state that is there then."""
+    """Why a training ends that breaks down, who says so, and the step of the state then."""
     directory.mkdir(exist_ok=True)
     config = training_of(steps=9, batch_size=COUNT, seed=3, warmup_steps=1)
     cadence = Cadence(log_steps=2, save_seconds=-1.0)
     level = BreakingLevel(frame_game())
     trainer = Trainer(level, directory, config=config, ranks=ranks, cadence=cadence)
-    why = ""
+    why, elsewhere = "", None
     try:
         with Progress("test", unit="steps", quiet=True) as progress:
             trainer.run(progress)
     except LdfError as error:
-        why = str(error)
+        why, elsewhere = str(error), error.reported_elsewhere
     state = checkpoints.load_state(directory)
-    return {"why": why, "step": state and state["step"]}
+    return {"why": why, "elsewhere": elsewhere, "step": state and state["step"]}
 
 
 def failures_of_the_first(ranks: Ranks) -> list[str]:
@@ -187,7 +187,8 @@ def failures_of_the_first(ranks: Ranks) -> list[str]:
         try:
             ranks.of_first(partial(fail, error))
         except (LdfError, ZeroDivisionError, Stopped) as raised:
-            seen.append(f"{type(raised).__name__} {raised} {getattr(raised, 'told', '')}".strip())
+            elsewhere = getattr(raised, "reported_elsewhere", "")
+            seen.append(f"{type(raised).__name__} {raised} {elsewhere}".strip())
     return seen
 
 

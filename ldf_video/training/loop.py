@@ -25,7 +25,7 @@ from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig, check_parts
 from ldf_video.training.graphs import Recorder, Recordings
-from ldf_video.training.guard import Guard, check_finite
+from ldf_video.training.guard import BreakdownError, Guard, check_finite
 from ldf_video.training.optim import Average, load_moments
 from ldf_video.training.ranks import Ranks, make_accelerator
 from ldf_video.training.tracking import Tracker, means_of
@@ -142,6 +142,9 @@ class Trainer:
                     self.ranks.end_after_first(self._save_if_well, patience=LAST_SAVE)
                 elif not self._in_update:
                     self._save_if_well()
+                raise
+            except BreakdownError as error:
+                error.reported_elsewhere = not self.ranks.is_first  # all of them break down
                 raise
             finally:
                 with self.reporting():
