@@ -74,7 +74,8 @@ def command(
         parameters = [parameter(option) for option in known.values()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        app.command(name, help=(COMMANDS[name].__doc__ or "").partition("\n")[0])(run)
+        about = "" if sys.flags.optimize > 1 else COMMANDS[name].__doc__ or ""  # -OO drops it
+        app.command(name, help=about.partition("\n")[0])(run)
         return show
 
     return decorate

@@ -284,3 +284,4 @@ def test_the_command_line_works_without_docstrings() -> None:
     command = [sys.executable, "-OO", "-m", "ldf_video", "train-frame", "--help"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "--latent-noise" in done.stdout
+    assert "TrainFrame" not in done.stdout  # what dataclasses say where nothing is said
