@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import ldf_video
 from ldf_video.api import evaluate, generate, reconstruct
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
-from ldf_video.evaluation import comparison, judged
+from ldf_video.evaluation import comparison, judged, nearest
 from ldf_video.evaluation.clouds import difference
 from ldf_video.evaluation.reference import Reference
 from ldf_video.evaluation.report import Evaluated
@@ -154,6 +155,24 @@ def test_generated_clips_on_disk(root: Path) -> None:
     assert list(copied.rows) == ["real", "generated"]
     assert copied.rows["generated"].memorisation.median_levels == 0
     assert copied.rows["generated"].memorisation.copied_percent == 100
+
+
+def test_a_set_that_was_judged_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(root / "generated.npy", moving_clips(40, seed=3))
+    monkeypatch.setattr(nearest, "MAX_CLIPS", 10)  # that are kept, as copies
+    sets: list[weakref.ref[np.ndarray]] = []
+    held: list[list[bool]] = []
+    measure = comparison.measure
+
+    def noted(reference: Any, clips: np.ndarray, *others: Any, **more: Any) -> Any:
+        held.append([known() is not None for known in sets])
+        sets.append(weakref.ref(clips))
+        return measure(reference, clips, *others, **more)
+
+    monkeypatch.setattr(comparison, "measure", noted)
+    found = run(generated="generated.npy", top_model="checkpoints", frame_model="checkpoints")
+    assert list(found.rows)[:4] == ["real", "generated", "top model", "reconstruction"]
+    assert held[2:4] == [[True, False], [True, False, False]]
 
 
 def test_clips_that_copy_the_training_clips_are_told(root: Path) -> None:

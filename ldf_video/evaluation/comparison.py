@@ -100,7 +100,7 @@ class Comparison:
         self._keep(ClipSet(FLOOR, self.held_out, str(root)), figures_from_json(notes["floor"]))
 
     def sets(self, sources: list[Source] | None, models: Models) -> Iterator[ClipSet]:
-        """What is judged: clips on disk, then what each model makes."""
+        """What is judged: clips on disk, then what each model makes; none is held for the next."""
         count, device = len(self.held_out), self.judge.device
         if sources is not None:
             drawn = self._draw("generated", sources, count, self.seed, skip=self.skip)
@@ -115,6 +115,7 @@ class Comparison:
                     "its distances are too large beside the floor"
                 )
             yield ClipSet("generated", drawn.clips, str(sources[0].root))
+            del drawn
         if models.top is not None:
             top, frame = models.top
             with self._progress("generate", self.held_out) as progress:
@@ -128,6 +129,7 @@ class Comparison:
                     on_frames=progress.update,
                 )
             yield ClipSet("top model", clips, str(top))
+            del clips
         if models.frame is not None:
             yield from judged.frame_model_sets(
                 models.frame,

@@ -67,6 +67,7 @@ def evaluate(options: Evaluate) -> Evaluated:
         earlier.check(work.reference.sha256)
     for clip_set in work.sets(others, models):
         work.judge_set(clip_set)
+        del clip_set  # while the next one is made
     if trained_on is not None:
         work.look_up(trained_on)
     work.compare(earlier)
