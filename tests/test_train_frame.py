@@ -300,6 +300,15 @@ def test_a_finished_run_goes_on_to_more_steps(root: Path) -> None:
     assert not (root / "run.old-2").exists()
 
 
+def test_a_model_without_a_state_is_kept_before_it_is_trained(root: Path) -> None:
+    run = train(root)
+    (run / checkpoints.STATE).unlink()  # as encode copies a shipped model
+    made_by = checkpoints.fingerprint_of(run)
+    train(root, steps=4)
+    assert checkpoints.fingerprint_of(run) != made_by
+    assert checkpoints.fingerprint_of(root / "run.old-1") == made_by
+
+
 def test_a_finished_run_says_how_to_go_on(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(root)
     train(root, quiet=False)

@@ -293,7 +293,8 @@ def move_aside(path: Path) -> Path:
 def keep_finished(directory: Path) -> Path | None:
     """Copy the model of a finished run to a free name beside it, before it is trained for longer.
 
-    Latents and top models that were made with it go on with the copy.
+    Latents and top models that were made with it go on with the copy. A model without a state, such
+    as a copy of a shipped one, is finished too.
 
     Returns:
         Where the copy is; None where the run is not finished.
@@ -302,7 +303,9 @@ def keep_finished(directory: Path) -> Path | None:
         CheckpointError: the state or the model is damaged, or all such names are taken.
         WriteError: the copy cannot be written.
     """
-    if not is_done(directory):
+    if not (directory / WEIGHTS).is_file() or (
+        (directory / STATE).is_file() and not is_done(directory)
+    ):
         return None
     aside = _free_name(directory)
     save_weights(aside, load_weights(directory))
