@@ -315,8 +315,8 @@ class Encode(Computation):
 
     Attributes:
         out: The store of latents.
-        frame_model: The encoder; a directory or a shipped name. Where none is named, a shipped one is
-            adapted to the clips if it shows them poorly.
+        frame_model: The encoder; a directory or a shipped name. Where none is named, a shipped one
+            is adapted to the clips if it shows them poorly.
         adapt_minutes: Where none is named and no shipped one brings a sample back at 20 dB: how
             long one is adapted to the clips in `checkpoints/frame`; a killed adaptation goes on
             with the same command; 0 goes on without

@@ -46,7 +46,7 @@ class TrainConfig:
     cooldown: float = 0.4
     average: float = 0.999
     gradient_norm: float = 10.0
-    optimizer: str
+    optimizer: str = "adam"  # of runs that began before it was an option
     accumulate: int = 1
     gradient_checkpointing: bool = False
     mixed_precision: str = "no"
