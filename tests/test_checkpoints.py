@@ -236,7 +236,7 @@ def test_a_state_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, fo
         checkpoints.load_state(tmp_path)
     message_of(error)
     assert not sprung.exists()
-    if form == "pickle":  # the trap works
+    if form == "pickle":  # made above: without it a trap that never springs would pass
         pickle.loads(path.read_bytes())
         assert sprung.exists()
 

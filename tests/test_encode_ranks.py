@@ -59,6 +59,7 @@ class Threads(Ranks):
         except threading.BrokenBarrierError:
             if len(values) < self.count:  # else another was only quicker to fail after this
                 raise
+        # Copies, as between processes; of nothing but this test's own values.
         return [pickle.loads(values[rank]) for rank in range(self.count)]
 
 
