@@ -16,8 +16,7 @@ import typer
 
 from ldf_video import api, hints
 from ldf_video.errors import LdfError, OutputError, UsageError
-from ldf_video.interrupts import Stopped, stops_raised
-from ldf_video.launch import launched
+from ldf_video.interrupts import Stopped, launched, stops_raised
 from ldf_video.options import COMMANDS, Option, options_of, plain
 from ldf_video.output import reason, remedy
 

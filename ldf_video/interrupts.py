@@ -1,12 +1,13 @@
-"""What asks a program to stop: Ctrl-C, SIGTERM (docker stop, Slurm), SIGHUP (a closed terminal).
+"""What a process is told from outside: to stop (by a signal), and that it is one of several.
 
-SIGTERM and SIGHUP are raised like Ctrl-C, so that the code that handles Ctrl-C finishes and keeps
-its work. Handlers are changed in the main thread only, and only for signals that the caller neither
-ignores nor handles.
+SIGTERM (docker stop, Slurm) and SIGHUP (a closed terminal) are raised like Ctrl-C, so that the code
+that handles Ctrl-C finishes and keeps its work. Handlers are changed in the main thread only, and
+only for signals that the caller neither ignores nor handles.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,11 +16,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ldf_video.launch import launched
-
 STOPS = (signal.SIGTERM, signal.SIGHUP)
 TOGETHER_SECONDS = 10.0
 """Signals within this time of the first count as one: shells and systemd send several."""
+
+
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher (torchrun, accelerate launch, srun with a script) sets, all of them."""
+
+
+def launched() -> tuple[int, int]:
+    """The rank of this process among those that a launcher started, and how many; else (0, 1).
+
+    If only some of the variables are set, another program left them.
+    """
+    try:
+        rank, count, local = (int(os.environ[name]) for name in LAUNCH_VARIABLES[:3])
+    except (KeyError, ValueError):
+        return 0, 1
+    complete = all(map(os.environ.get, LAUNCH_VARIABLES)) and 0 <= rank < count and local >= 0
+    return (rank, count) if complete else (0, 1)
 
 
 class Stopped(KeyboardInterrupt):

@@ -14,7 +14,7 @@ PACKAGE = Path(ldf_video.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "launch"},
+    {"errors"},
     {"checks", "interrupts", "output", "progress"},
     {"options"},
     {"hints"},
@@ -114,7 +114,6 @@ def test_the_command_line_knows_the_api_options_and_nothing_else_of_the_package(
         "ldf_video.errors",
         "ldf_video.hints",
         "ldf_video.interrupts",
-        "ldf_video.launch",
         "ldf_video.options",
         "ldf_video.output",
     }

@@ -13,9 +13,8 @@ import pytest
 from launch_variables import as_launched
 
 from ldf_video import cli
-from ldf_video.interrupts import Stopped, interrupts_held, stops_raised
-from ldf_video.launch import VARIABLES, launched
-from ldf_video.runs.devices import num_cores
+from ldf_video.interrupts import LAUNCH_VARIABLES, Stopped, interrupts_held, launched, stops_raised
+from ldf_video.runs.command import num_cores
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def test_what_a_launcher_sets_is_believed(monkeypatch: pytest.MonkeyPatch) -> No
     assert launched() == (1, 4)
 
 
-@pytest.mark.parametrize("missing", VARIABLES)
+@pytest.mark.parametrize("missing", LAUNCH_VARIABLES)
 def test_a_part_of_it_is_left_over_and_means_one_process(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:

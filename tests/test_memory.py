@@ -32,7 +32,7 @@ from ldf_video.levels.memory import (
 )
 from ldf_video.options import TrainFrame
 from ldf_video.recipes import train_frame as recipe
-from ldf_video.runs.devices import out_of_memory
+from ldf_video.runs.command import out_of_memory
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer

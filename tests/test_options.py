@@ -30,11 +30,10 @@ from ldf_video.options import (
     option_table,
     options_of,
 )
-from ldf_video.runs.devices import choose_device, choose_precision
-from ldf_video.runs.framing import geometry_of, make_geometry, with_options
+from ldf_video.runs.command import choose_device, choose_precision
 from ldf_video.runs.run import kept_options, open_run
 from ldf_video.training.ranks import Ranks
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Geometry, geometry_of, make_geometry, with_options
 
 
 @pytest.mark.parametrize(

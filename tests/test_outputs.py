@@ -11,7 +11,7 @@ from tiny_models import save_pair, write_array
 
 from ldf_video.api import encode, train_frame, train_top
 from ldf_video.errors import LdfError, StoreError, UsageError
-from ldf_video.runs.outputs import check_files, check_folders
+from ldf_video.runs.command import check_files, check_folders
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tiny_cli import shrink
 from tiny_models import make_frames, save_pair
 
 from ldf_video.api import encode, generate, reconstruct, train_frame, train_top
-from ldf_video.runs.own_state import own_state
+from ldf_video.runs.command import own_state
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import make_accelerator
 

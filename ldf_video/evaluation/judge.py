@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.frame_encoder import threads_kept
-from ldf_video.runs.devices import num_cores
+from ldf_video.runs.command import num_cores
 
 Clips = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]

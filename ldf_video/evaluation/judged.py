@@ -18,7 +18,6 @@ from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import frame_size
-from ldf_video.runs.framing import parse_size
 from ldf_video.runs.zoo import (
     Loaded,
     clip_geometry,
@@ -28,7 +27,7 @@ from ldf_video.runs.zoo import (
     load_top_model,
 )
 from ldf_video.training import checkpoints
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Geometry, parse_size
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
 

@@ -17,11 +17,10 @@ import torch
 from ldf_video.intake.batches import Frames
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode
-from ldf_video.runs.devices import choose_precision, num_cores
-from ldf_video.runs.framing import geometry_of, with_options
+from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Geometry, geometry_of, with_options
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
 

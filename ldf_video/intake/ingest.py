@@ -27,7 +27,7 @@ from ldf_video.readers.reading import (
     SourceFailed,
     SourceFound,
 )
-from ldf_video.runs.devices import MAX_WORKERS, num_cores
+from ldf_video.runs.command import MAX_WORKERS, num_cores
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks

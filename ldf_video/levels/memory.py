@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import UsageError
-from ldf_video.runs.devices import MAX_WORKERS, num_cores
+from ldf_video.runs.command import MAX_WORKERS, num_cores
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.optim import state_bytes

@@ -21,9 +21,13 @@ from ldf_video.recipes.adaptation import (
     own_or_adapted,
     own_rates,
 )
-from ldf_video.runs.devices import choose_device, choose_precision, out_of_memory
-from ldf_video.runs.outputs import check_folders
-from ldf_video.runs.own_state import own_state
+from ldf_video.runs.command import (
+    check_folders,
+    choose_device,
+    choose_precision,
+    out_of_memory,
+    own_state,
+)
 from ldf_video.runs.zoo import find_model
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader

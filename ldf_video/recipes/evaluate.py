@@ -12,9 +12,7 @@ from ldf_video.evaluation.judged import choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
 from ldf_video.options import Evaluate
 from ldf_video.output import json_text, write_atomically
-from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.outputs import check_files
-from ldf_video.runs.own_state import own_state
+from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import check_output, write_sheet

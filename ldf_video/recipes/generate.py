@@ -23,9 +23,13 @@ from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
-from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.outputs import check_files, check_folders
-from ldf_video.runs.own_state import own_state
+from ldf_video.runs.command import (
+    check_files,
+    check_folders,
+    choose_device,
+    out_of_memory,
+    own_state,
+)
 from ldf_video.runs.zoo import (
     OWN_FRAME,
     OWN_TOP,

@@ -13,8 +13,8 @@ from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.options import Info
 from ldf_video.readers.clips import probe
+from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
-from ldf_video.runs.devices import out_of_memory
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints

@@ -17,9 +17,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.options import Reconstruct
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
-from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.outputs import check_files
-from ldf_video.runs.own_state import own_state
+from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import find_model, load_frame_model
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import locate

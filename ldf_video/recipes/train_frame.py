@@ -23,13 +23,10 @@ from ldf_video.models import build
 from ldf_video.models.frame import FrameGame
 from ldf_video.options import TrainFrame
 from ldf_video.progress import Progress
+from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import SHEET, write_curve
-from ldf_video.runs.devices import choose_device, out_of_memory
-from ldf_video.runs.framing import geometry_of
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.origin import find_origin, start_from_origin
-from ldf_video.runs.outputs import check_folders
-from ldf_video.runs.own_state import own_state
 from ldf_video.runs.run import (
     Run,
     Settings,
@@ -47,6 +44,7 @@ from ldf_video.training.graphs import find_recorder
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.training.tracking import check_tracker
+from ldf_video.video.geometry import geometry_of
 from ldf_video.video.sources import find_sources, search
 
 

@@ -15,12 +15,10 @@ from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import TrainTop
 from ldf_video.progress import Progress
+from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import SHEET, write_curve
-from ldf_video.runs.devices import choose_device, out_of_memory
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.origin import find_origin, start_from_origin
-from ldf_video.runs.outputs import check_folders
-from ldf_video.runs.own_state import own_state
 from ldf_video.runs.run import (
     Run,
     Settings,

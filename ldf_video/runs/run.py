@@ -16,7 +16,7 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training, flag
 from ldf_video.progress import Progress
-from ldf_video.runs.devices import choose_precision
+from ldf_video.runs.command import choose_precision
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints

@@ -17,9 +17,8 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
-from ldf_video.runs.framing import geometry_of
 from ldf_video.training import checkpoints
-from ldf_video.video.geometry import Geometry
+from ldf_video.video.geometry import Geometry, geometry_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 

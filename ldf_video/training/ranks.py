@@ -21,7 +21,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.launch import VARIABLES, launched
+from ldf_video.interrupts import LAUNCH_VARIABLES, launched
 
 Value = TypeVar("Value")
 
@@ -67,7 +67,7 @@ def _is_foreign(variable: str) -> bool:
     """Whether an environment variable is meant for other programs."""
     if variable.startswith(("ACCELERATE_", "PARALLELISM_CONFIG")):
         return True
-    ours = (*VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    ours = (*LAUNCH_VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
     return launched()[1] == 1 and variable in ours
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ldf_video.errors import UsageError
 
@@ -98,6 +98,33 @@ class Geometry:
             max(self.height, _rounded_ratio(height * self.height, box.height)),
             max(self.width, _rounded_ratio(width * self.width, box.width)),
         )
+
+
+def make_geometry(*, size: str | int, fps: str | float | None, crop: Crop | None) -> Geometry:
+    """The geometry of the values of `--size`, `--fps` and `--crop`."""
+    return with_options(Geometry(*parse_size(size)), fps=fps, crop=crop)
+
+
+def with_options(geometry: Geometry, *, fps: str | float | None, crop: Crop | None) -> Geometry:
+    """A geometry with the values of `--fps` and `--crop` where they are given."""
+    return replace(
+        geometry,
+        fps=geometry.fps if fps is None else Fraction(fps),
+        crop=geometry.crop if crop is None else crop,
+    )
+
+
+def parse_size(size: str | int) -> tuple[int, int]:
+    """The value of `--size`, `64x32` (width x height) -> (height, width)."""
+    width, height = str(size).split("x")
+    return int(height), int(width)
+
+
+def geometry_of(config: dict[str, Any]) -> Geometry:
+    """The geometry that a frame model's config names."""
+    known = config["frames"]
+    fps = None if known["fps"] is None else Fraction(known["fps"])
+    return Geometry(known["height"], known["width"], crop=known["crop"], fps=fps)
 
 
 def _rounded_ratio(numerator: int, denominator: int) -> int:

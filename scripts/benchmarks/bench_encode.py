@@ -207,15 +207,15 @@ def _centre(images: Any) -> Any:
 
 def _load(work: Work) -> tuple[Any, Any]:
     """The frame model and the geometry of its frames."""
-    from ldf_video.runs.framing import geometry_of
     from ldf_video.runs.zoo import find_model, load_frame_model
+    from ldf_video.video.geometry import geometry_of
 
     loaded = load_frame_model(find_model(work.frame_model, "frame")[0], device=work.device)
     return loaded.model, geometry_of(loaded.config)
 
 
 def _precision(work: Work) -> str:
-    from ldf_video.runs.devices import choose_precision
+    from ldf_video.runs.command import choose_precision
 
     return choose_precision("auto", device=work.device)
 

@@ -178,7 +178,7 @@ def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
     Noise, 500 frames at a time.
     """
     from ldf_video.intake.frame_store import frames_spec
-    from ldf_video.runs.framing import make_geometry
+    from ldf_video.video.geometry import make_geometry
 
     rng, name = np.random.default_rng(0), "0" * 64
     with StoreWriter(path, frames_spec(make_geometry(size="64x64", fps=None, crop=None))) as writer:

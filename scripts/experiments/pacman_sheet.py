@@ -22,8 +22,8 @@ from ldf_video.evaluation.draw import CLIP_FRAMES, draw_clips
 from ldf_video.evaluation.figures import change
 from ldf_video.evaluation.report import side_by_side
 from ldf_video.levels.latents import decode, video_generator
-from ldf_video.runs.framing import geometry_of
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
+from ldf_video.video.geometry import geometry_of
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet

@@ -30,14 +30,14 @@ from ldf_video.models.game import Noise, Part
 from ldf_video.models.losses import GanConfig
 from ldf_video.options import POSITIVE, Clips, Option, Out, Training
 from ldf_video.progress import Progress
-from ldf_video.runs.devices import choose_device
-from ldf_video.runs.framing import geometry_of, make_geometry
+from ldf_video.runs.command import choose_device
 from ldf_video.runs.run import announce, check_data, open_run, training_config
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks, check_alone
 from ldf_video.training.update import windows
+from ldf_video.video.geometry import geometry_of, make_geometry
 from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.write import write_sheet
 
