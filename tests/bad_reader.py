@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import worker
-from ldf_video.video import probe, read
+from ldf_video.video import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -97,8 +97,8 @@ def main() -> None:
         misbehave(fault, alive)
         return right_probe(*arguments)
 
-    right_probe, probe.probe = probe.probe, answer
-    probe.frame_size = answer
+    right_probe, read.probe = read.probe, answer
+    read.frame_size = answer
     read.open_clips = open_clips
     worker.main()
 

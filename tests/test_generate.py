@@ -27,7 +27,7 @@ from ldf_video.runs.zoo import load_frame_model, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model
-from ldf_video.video.probe import probe
+from ldf_video.video.read import probe
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from ldf_video.readers import clips
 from ldf_video.readers.clips import ClipReader, frame_size, probe
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.recipes.adaptation import own_rates
-from ldf_video.video import probe as in_process
 from ldf_video.video import read
+from ldf_video.video import read as in_process
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import find_sources
 

@@ -18,7 +18,7 @@ from ldf_video.recipes import reconstruct as room
 from ldf_video.recipes.reconstruct import Reconstructed
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.probe import probe
+from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

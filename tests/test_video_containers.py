@@ -15,8 +15,7 @@ from PIL import Image
 from ldf_video.errors import ReadError
 from ldf_video.video.containers import nearest_rate
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import probe
-from ldf_video.video.read import open_clips
+from ldf_video.video.read import open_clips, probe
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:

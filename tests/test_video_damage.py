@@ -13,8 +13,7 @@ from clip_files import barcode, noisy_barcode, read_barcode, write_clip
 
 from ldf_video.errors import TruncatedError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import probe
-from ldf_video.video.read import open_clips
+from ldf_video.video.read import open_clips, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,8 +30,7 @@ from ldf_video.video.files import (
     locate,
 )
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import probe
-from ldf_video.video.read import SKIP, count_clips, open_clips
+from ldf_video.video.read import SKIP, count_clips, open_clips, probe
 from ldf_video.video.sources import Source, find_sources, folder_series, source_digest
 
 if TYPE_CHECKING:

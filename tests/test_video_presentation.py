@@ -31,8 +31,7 @@ from ldf_video.video.presentation import (
     matrix_orientation,
     upright,
 )
-from ldf_video.video.probe import probe
-from ldf_video.video.read import open_clips
+from ldf_video.video.read import open_clips, probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

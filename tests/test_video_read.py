@@ -14,8 +14,7 @@ from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import VideoInfo, frame_size, probe
-from ldf_video.video.read import SKIP, count_clips, open_clips
+from ldf_video.video.read import SKIP, VideoInfo, count_clips, frame_size, open_clips, probe
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:

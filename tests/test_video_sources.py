@@ -20,8 +20,7 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video.encoders import write_png
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.not_clips import is_own_file
-from ldf_video.video.probe import VideoInfo, probe
-from ldf_video.video.read import open_clips
+from ldf_video.video.read import VideoInfo, open_clips, probe
 from ldf_video.video.series import find_series
 from ldf_video.video.sources import (
     Source,

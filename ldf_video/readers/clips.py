@@ -17,8 +17,7 @@ from ldf_video.readers.reading import (
 )
 from ldf_video.video.files import UNKNOWN, RemotePath
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import VideoInfo
-from ldf_video.video.read import ClipStream
+from ldf_video.video.read import ClipStream, VideoInfo
 from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class _ClipFrames:
 
 
 def probe(path: Location) -> VideoInfo:
-    """Returns what a file is; see `video.probe.probe`.
+    """Returns what a file is; see `video.read.probe`.
 
     Raises:
         ReadError: if not one frame can be read, or the decoder crashes or hangs.
@@ -129,7 +128,7 @@ def probe(path: Location) -> VideoInfo:
 
 
 def frame_size(source: Source) -> tuple[int, int]:
-    """Returns height and width, upright, of the first frame; see `video.probe.frame_size`.
+    """Returns height and width, upright, of the first frame; see `video.read.frame_size`.
 
     Raises:
         ReadError: if it cannot be read, or the decoder crashes or hangs.

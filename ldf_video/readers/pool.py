@@ -59,7 +59,7 @@ class ReaderPool:
             stall_seconds: a reader that is silent for so long hangs.
             command: that starts a reader; tests have others.
             question: what is asked of each source: "look" reads it, "probe" and "measure" have one
-                `Answered` event instead, with what `video.probe` says.
+                `Answered` event instead, with what `video.read` says.
             options: for readers: "hash": False where digests may be zeros; "most": frames to read
                 of a source, after which its clip and it end.
 

@@ -334,7 +334,7 @@ def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -
 
 
 def _answer(command: Header, outbox: Outbox) -> None:
-    from ldf_video.video.probe import frame_size, probe
+    from ldf_video.video.read import frame_size, probe
 
     source = Source.from_json(command["source"])
     if command["do"] == "probe":

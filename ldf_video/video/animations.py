@@ -14,8 +14,8 @@ from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.colour import over_white
 from ldf_video.video.containers import open_container, shown_delay, unreachable
 from ldf_video.video.files import RemoteError, reason_of
-from ldf_video.video.geometry import SQUARE
-from ldf_video.video.pictures import DEFAULT_FPS, check_size
+from ldf_video.video.media import DEFAULT_FPS, Media
+from ldf_video.video.pictures import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,8 @@ _DECODER_ERRORS = (OSError, ValueError, EOFError, RuntimeError)  # of Pillow
 _GIF_TRAILER = b"\x3b"
 
 
-class AnimationMedia:
+class AnimationMedia(Media):
     """An animation that Pillow puts together, of which FFmpeg reads but a poster, or nothing."""
-
-    sample_aspect_ratio = SQUARE
 
     def __init__(self, file: BinaryIO, kind: Literal["WEBP", "AVIF"]) -> None:
         """Reads the headers of a file that stands at its beginning.
@@ -47,21 +45,12 @@ class AnimationMedia:
         except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
             raise ReadError(f"not a video: {reason_of(error)}") from error
         check_size(*self._image.size)
-        self._num_frames, self._num_read = getattr(self._image, "n_frames", 1), 0
+        self._num_all = getattr(self._image, "n_frames", 1)
 
-    def position(self) -> float:
-        """Returns the share of the frames that were read."""
-        return self._num_read / self._num_frames
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the frames, laid over white, with the times at which browsers show them.
-
-        Raises:
-            ReadError: if the first cannot be read.
-            TruncatedError: at a later one.
-        """
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        """Yields the frames, laid over white, with the times at which browsers show them."""
         start_ms = 0
-        for index in range(self._num_frames):
+        for index in range(self._num_all):
             try:
                 self._image.seek(index)
                 pixels = over_white(np.asarray(self._image.convert("RGBA")))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ldf_video.errors import ReadError
 from ldf_video.video.files import reason_of
+from ldf_video.video.media import Media
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
@@ -66,25 +67,21 @@ def num_clips(array: ClipArray) -> int | None:
     return array.shape[0] if len(array.shape) == 5 else None
 
 
-class ArrayClip:
-    """One clip of an array, from the frame number `first` on."""
+class ArrayClip(Media):
+    """One clip of an array, 0 where the array is one."""
 
-    def __init__(self, array: ClipArray, clip: int, *, first: int) -> None:
-        """Reads nothing yet; `clip` is 0 where the array is one clip."""
-        self._array, self._clip, self._num_read = array, clip, first
+    container_name, codec_name = "npy", "uint8"
+    has_times = False
 
-    def position(self) -> float:
-        """Returns how much of the array has been read, in [0, 1]."""
-        read = min(self._num_read / self._array.shape[-4], 1.0)
-        return min((self._clip + read) / (num_clips(self._array) or 1), 1.0)
+    def __init__(self, array: ClipArray, clip: int) -> None:
+        """Reads nothing yet."""
+        self._array, self._clip, self._num_frames = array, clip, array.shape[-4]
+        self.index = None if num_clips(array) is None else clip
+        self._num_read, self._num_all = clip * self._num_frames, math.prod(array.shape[:-3])
 
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the frames from the first that is wanted to the last.
-
-        Raises:
-            ReadError: if one cannot be read.
-        """
-        for number in range(self._num_read, self._array.shape[-4]):
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        self._num_read += min(first, self._num_frames)
+        for number in range(first, self._num_frames):
             image = self._array.frame(self._clip, number)
             self._num_read += 1
             yield av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -18,7 +18,8 @@ from av.stream import Disposition
 from ldf_video.errors import ReadError
 from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.geometry import SQUARE
-from ldf_video.video.pictures import DEFAULT_FPS, check_size
+from ldf_video.video.media import DEFAULT_FPS
+from ldf_video.video.pictures import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

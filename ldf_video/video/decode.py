@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from av.error import FFmpegError
 
@@ -29,6 +29,7 @@ from ldf_video.video.containers import (
 from ldf_video.video.damage import Damage
 from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.headers import read_headers
+from ldf_video.video.media import Media
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.pictures import (
     HEAD_BYTES,
@@ -54,28 +55,6 @@ if TYPE_CHECKING:
     from ldf_video.video.headers import Headers
 
 _CUT_SHORT = "the file ends early"
-
-
-class Media(Protocol):
-    """An open file with one stream of pictures."""
-
-    container_name: str
-    codec_name: str
-    fps: Fraction
-    sample_aspect_ratio: Fraction
-
-    def position(self) -> float:
-        """Returns how much of the file has been read, in [0, 1]; it never goes back."""
-        ...
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields every whole frame, once.
-
-        Raises:
-            ReadError: if there is none.
-            TruncatedError: after the frames before the damage.
-        """
-        ...
 
 
 @contextlib.contextmanager
@@ -137,7 +116,7 @@ def _is_picture(path: Location, head: bytes) -> bool:
     return kind == "tiff" or (kind is not None and not is_animated(path))
 
 
-class FilmMedia:
+class FilmMedia(Media):
     """A film that FFmpeg demuxes and decodes.
 
     Attributes:
@@ -151,7 +130,7 @@ class FilmMedia:
     def __init__(self, container: InputContainer, headers: Headers, threads: int) -> None:
         """Reads the packets of the first seconds."""
         self._container = container
-        self._num_bytes, self._num_read = max(headers.num_bytes, 1), 0
+        self._num_all = max(headers.num_bytes, 1)
         self.stream = stream = picture_stream(container)
         self.time_base = cast("Fraction", stream.time_base)
         self._decoder = stream_decoder(stream, threads)
@@ -176,11 +155,7 @@ class FilmMedia:
         """Whether nothing is wrong with the packets that were read."""
         return not (self._end_reason or self._failure or self._damage.has_errors)
 
-    def position(self) -> float:
-        """Returns where in the file the last packet ends, as a share."""
-        return min(self._num_read / self._num_bytes, 1.0)
-
-    def frames(self) -> Iterator[av.VideoFrame]:
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         num_frames, first_error, error = 0, "", ""
         step = float(1 / (self.fps * self.time_base))
         for packet in self.packets:

@@ -23,6 +23,7 @@ from ldf_video.video.colour import HDR_TRANSFERS, is_untagged_hd
 from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.files import reason_of
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.media import Media
 from ldf_video.video.pictures import PictureMedia
 from ldf_video.video.presentation import UPRIGHT, frame_orientation
 
@@ -70,14 +71,8 @@ def check_decord() -> None:
         )
 
 
-class DecordMedia:
-    """A film that decord reads, with the frames and times that PyAV gives.
-
-    Attributes:
-        source_size: rows and columns of the file's frames, which may come smaller, whole.
-    """
-
-    sample_aspect_ratio = SQUARE
+class DecordMedia(Media):
+    """A film that decord reads, with the frames and times that PyAV gives."""
 
     def __init__(self, path: Location, geometry: Geometry) -> None:
         """Looks at all packets of a film, and opens it.
@@ -94,7 +89,7 @@ class DecordMedia:
         check_decord()
         if not isinstance(path, Path):
             raise NotForDecordError("a URL")
-        self._path, self._num_read = path, 0
+        self._path = path
         with open_media(path) as film:
             if not isinstance(film, FilmMedia):
                 is_picture = isinstance(film, PictureMedia)  # of which nobody expects it
@@ -112,18 +107,11 @@ class DecordMedia:
         is_small = 3 * height * width <= _MAX_FRAME_BYTES
         _require(is_small, f"frames of {width}x{height} are too large to decode ahead")
         self._reader = _open_reader(path, height=height, width=width)
-        _require(len(self._reader) == len(self._pts), "it counts other frames")
+        self._num_all = len(self._pts)
+        _require(len(self._reader) == self._num_all, "it counts other frames")
 
-    def position(self) -> float:
-        """Returns the share of the frames that decord gave."""
-        return self._num_read / len(self._pts)
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields every frame once; where decord fails, PyAV goes on from that frame.
-
-        Raises:
-            TruncatedError: from PyAV, after the frames before the damage.
-        """
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        """Yields every frame once; where decord fails, PyAV goes on from that frame."""
         for pts in self._pts.tolist():
             image = _next_image(self._reader)
             if image is None:
@@ -131,7 +119,7 @@ class DecordMedia:
             self._num_read += 1
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = pts, self._time_base
-            if self._num_read == len(self._pts):
+            if self._num_read == self._num_all:
                 frame.duration = self._last_duration
             yield frame
         else:

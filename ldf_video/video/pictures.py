@@ -6,7 +6,6 @@ import contextlib
 import math
 import struct
 import warnings
-from fractions import Fraction
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
 from ldf_video.video.files import is_remote_failure
-from ldf_video.video.geometry import SQUARE
+from ldf_video.video.media import Media
 from ldf_video.video.presentation import UPRIGHT, Orientation, exif_orientation, upright
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from ldf_video.video.files import Location
 
-DEFAULT_FPS = Fraction(25)
 MAX_PIXELS = 2**26  # 8192 x 8192, whole in memory for a while: 4 bytes each
 MAX_JPEG_PIXELS = 2**28  # 16384 x 16384, of which a half, quarter or eighth of the rows is decoded
 FULL_PIXELS = 2**24  # 4096 x 4096: a larger picture is made smaller, by a whole factor, when read
@@ -56,34 +54,22 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
 """What Pillow's decoders raise for damaged files."""
 
 
-class PictureMedia:
+class PictureMedia(Media):
     """A still picture as a clip of one frame, or a TIFF as a clip of its pages; without times."""
 
     container_name = "pictures"
-    fps = DEFAULT_FPS
-    sample_aspect_ratio = SQUARE
 
     def __init__(self, path: Location) -> None:
         """Reads nothing yet."""
         self._path = path
-        self._num_read, self._num_pictures, self._used = 0, 1, 0.0
+        self._used = 0.0
         self.codec_name = path.suffix.lower().lstrip(".")
 
-    def position(self) -> float:
-        """Returns the share of the pictures that were read."""
-        return min(self._num_read / self._num_pictures, 1.0)
-
     def note(self) -> str:
-        """Returns what a user must know of the pictures that were read, else ''."""
         return range_note(self._used)
 
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the pictures, one in memory at a time.
-
-        Raises:
-            ReadError: if the first cannot be read.
-            TruncatedError: at a later one.
-        """
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        self._num_read = first
         try:
             for frame in self._pictures():
                 self._num_read += 1
@@ -97,7 +83,7 @@ class PictureMedia:
     def _pictures(self) -> Iterator[av.VideoFrame]:
         with _opened(self._path) as image:
             with _quietly():
-                self._num_pictures = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+                self._num_all = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
             for _ in _pages(image):
                 yield self._frame(_levels(image))
 

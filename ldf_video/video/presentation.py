@@ -149,7 +149,6 @@ class Resizer:
     def __init__(
         self,
         geometry: Geometry,
-        *,
         source_size: tuple[int, int] | None = None,
         sample_aspect_ratio: Fraction = SQUARE,
     ) -> None:

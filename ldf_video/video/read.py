@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ldf_video.errors import UsageError
+from ldf_video.errors import TruncatedError, UsageError
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, num_clips, open_array
-from ldf_video.video.decode import Media, open_media
+from ldf_video.video.decode import open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
-from ldf_video.video.pictures import DEFAULT_FPS, PictureMedia
-from ldf_video.video.presentation import Resizer
+from ldf_video.video.presentation import Resizer, frame_orientation
 from ldf_video.video.series import Series, SeriesMedia
 from ldf_video.video.sources import Source, folder_series
-from ldf_video.video.timing import resample
+from ldf_video.video.timing import resample, shown_seconds, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
+    from ldf_video.video.media import Media
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
@@ -68,6 +69,33 @@ class ClipStream:
     note: Callable[[], str] = str
 
 
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts about one file.
+
+    Attributes:
+        container: see `Media.container_name`.
+        codec: see `Media.codec_name`.
+        width: columns of the first frame as stored, before rotation.
+        height: rows of the first frame as stored, before rotation.
+        fps: nominal frames a second (25 for arrays and pictures, which carry no times).
+        num_frames: frames that decode, over all clips of an array.
+        duration_seconds: from the first frame's start to the last one's end.
+        rotation: counter-clockwise degrees that set the frames upright.
+        truncated: whether the file is damaged, so that frames are missing or concealed.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    fps: Fraction
+    num_frames: int
+    duration_seconds: float
+    rotation: int = 0
+    truncated: bool = False
+
+
 def check_reader(reader: str) -> None:
     """Checks that a reader exists and is installed.
 
@@ -80,10 +108,6 @@ def check_reader(reader: str) -> None:
         check_decord()
 
 
-def _nothing() -> None:
-    pass
-
-
 def open_clips(
     source: Source | Location,
     geometry: Geometry,
@@ -91,7 +115,7 @@ def open_clips(
     reader: Reader = "auto",
     first_frames: Sequence[int] | None = None,
     threads: int = 0,
-    alive: Callable[[], None] = _nothing,
+    alive: Callable[[], None] = lambda: None,
 ) -> Iterator[ClipStream]:
     """Yields the clips of one source; memory stays flat however long they are.
 
@@ -120,20 +144,39 @@ def open_clips(
         ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
     check_reader(reader)
-    path, series = _locate(source)
-    if path.suffix.lower() == ARRAY_SUFFIX and series is None:
-        yield from _array_clips(path, geometry, first_frames)
+    if first_frames is not None and set(first_frames) == {SKIP}:
         return
-    (first,) = _checked(first_frames, num_clips=1)
-    if first == SKIP:
-        return
-    if series is not None:
-        media = SeriesMedia(series, first=first)
-        frames = _resized(_begun(media.frames()), Resizer(geometry))
-        fps = geometry.fps or media.fps
-        yield ClipStream(None, fps, frames, media.position, first_frame=first, note=media.note)
-    else:
-        yield _video_clip(path, geometry, first, reader=reader, threads=threads, alive=alive)
+    with contextlib.ExitStack() as stack:
+        clips, why_pyav = _by_decord(source, geometry) if reader == "decord" else ([], "")
+        clips = clips or stack.enter_context(_open_source(source, threads=threads))
+        firsts = [0] * len(clips) if first_frames is None else first_frames
+        if len(firsts) != len(clips) or min(firsts) < SKIP:
+            raise ValueError(
+                f"got first frames {firsts}, expected {len(clips)} numbers of frames or SKIP"
+            )
+        # From here on the frames own the open file: they close it when read to the end or dropped.
+        file = stack.pop_all()
+    for media, first in zip(clips, firsts, strict=True):
+        if first == SKIP:
+            continue
+        if media.has_times:
+            decoded = _begun(_owning(media.frames(), file, alive))
+            if geometry.fps is not None:
+                decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
+            decoded = itertools.islice(decoded, first, None)
+        else:
+            decoded = _begun(_owning(media.frames(first), file, alive))
+        yield ClipStream(
+            index=media.index,
+            fps=geometry.fps or media.fps,
+            frames=_resized(
+                decoded, Resizer(geometry, media.source_size, media.sample_aspect_ratio)
+            ),
+            position=media.position,
+            why_pyav=why_pyav,
+            first_frame=first,
+            note=media.note,
+        )
 
 
 def count_clips(source: Source | Location) -> int | None:
@@ -142,81 +185,98 @@ def count_clips(source: Source | Location) -> int | None:
     Raises:
         ReadError: if it is a .npy file without such an array; other files are not looked at.
     """
-    path, series = _locate(source)
-    if path.suffix.lower() != ARRAY_SUFFIX or series is not None:
-        return None
-    return num_clips(open_array(path))
+    path, series = _located(source)
+    return None if series or not _is_array(path) else num_clips(open_array(path))
 
 
-def _locate(source: Source | Location) -> tuple[Location, Series | None]:
+def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
+    """Decodes `path` once and says what it is; headers are not believed.
+
+    Args:
+        path: of a file, or of a directory with one series of numbered pictures.
+        alive: called after every frame.
+
+    Raises:
+        ReadError: if not one frame can be read.
+    """
+    with _open_source(path) as clips:
+        media = clips[0]
+        names = media.container_name, media.codec_name
+        if isinstance(media, ArrayClip):
+            *counts, height, width, _ = open_array(path).shape
+            num_frames = math.prod(counts)
+            return VideoInfo(
+                *names, width, height, media.fps, num_frames, float(num_frames / media.fps)
+            )
+        frames = timed(media.frames(), native_fps=media.fps)
+        first, _ = next(frames)
+        num_frames, truncated = 1, False
+        end = shown_seconds(first, native_fps=media.fps)
+        try:
+            for frame, start in frames:
+                num_frames += 1
+                alive()
+                end = start + shown_seconds(frame, native_fps=media.fps)
+        except TruncatedError:
+            truncated = True
+        rotation = first.rotation % 360
+        return VideoInfo(
+            *names,
+            first.width,
+            first.height,
+            media.fps,
+            num_frames,
+            float(end),
+            rotation,
+            truncated,
+        )
+
+
+def frame_size(source: Source) -> tuple[int, int]:
+    """Height and width, upright, of the first frame of what `find_sources` found.
+
+    Raises:
+        ReadError: if it cannot be read.
+    """
+    with _open_source(source) as clips:
+        first = next(clips[0].frames())
+        size = first.height, first.width
+        return size[::-1] if frame_orientation(first).transposed else size
+
+
+@contextlib.contextmanager
+def _open_source(source: Source | Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
+    """Opens all clips of a source."""
+    path, series = _located(source)
+    if series is not None:
+        yield [SeriesMedia(series)]
+    elif _is_array(path):
+        array = open_array(path)
+        yield [ArrayClip(array, number) for number in range(num_clips(array) or 1)]
+    else:
+        with open_media(path, threads=threads) as media:
+            yield [media]
+
+
+def _by_decord(source: Source | Location, geometry: Geometry) -> tuple[Sequence[Media], str]:
+    """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
+    path, series = _located(source)
+    if series is None and not _is_array(path):
+        try:
+            return [DecordMedia(path, geometry)], ""
+        except NotForDecordError as error:
+            return [], str(error)
+    return [], ""
+
+
+def _located(source: Source | Location) -> tuple[Location, Series | None]:
     if isinstance(source, Source):
         return source.path, source.series
     return source, folder_series(source) if source.is_dir() else None
 
 
-def _checked(first_frames: Sequence[int] | None, *, num_clips: int) -> Sequence[int]:
-    if first_frames is None:
-        return [0] * num_clips
-    if len(first_frames) != num_clips or min(first_frames) < SKIP:
-        raise ValueError(
-            f"got first frames {first_frames}, expected {num_clips} numbers of frames or SKIP"
-        )
-    return first_frames
-
-
-def _array_clips(
-    path: Location, geometry: Geometry, first_frames: Sequence[int] | None
-) -> Iterator[ClipStream]:
-    array = open_array(path)
-    fps = geometry.fps or DEFAULT_FPS
-    count = num_clips(array)
-    for number, first in enumerate(_checked(first_frames, num_clips=count or 1)):
-        if first == SKIP:
-            continue
-        media = ArrayClip(array, number, first=first)
-        index = None if count is None else number
-        frames = _resized(media.frames(), Resizer(geometry))
-        yield ClipStream(index, fps, frames, media.position, first_frame=first)
-
-
-def _video_clip(
-    path: Location,
-    geometry: Geometry,
-    first: int,
-    *,
-    reader: Reader,
-    threads: int,
-    alive: Callable[[], None],
-) -> ClipStream:
-    """Opens a video, an animation or a still picture; its first frame is decoded here."""
-    with contextlib.ExitStack() as stack:
-        media: Media | None = None
-        why_pyav = ""
-        if reader == "decord":
-            try:
-                media = DecordMedia(path, geometry)
-            except NotForDecordError as error:
-                why_pyav = str(error)
-        if media is None:
-            media = stack.enter_context(open_media(path, threads=threads))
-        # From here on the frames own the open file: they close it when read to the end or dropped.
-        decoded = _begun(_owning(media.frames(), stack.pop_all(), alive))
-    if geometry.fps is not None:
-        decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
-    resize = Resizer(
-        geometry,
-        source_size=media.source_size if isinstance(media, DecordMedia) else None,
-        sample_aspect_ratio=media.sample_aspect_ratio,
-    )
-    return ClipStream(
-        index=None,
-        fps=geometry.fps or media.fps,
-        frames=_resized(itertools.islice(decoded, first, None), resize),
-        position=media.position,
-        why_pyav=why_pyav,
-        first_frame=first,
-        note=media.note if isinstance(media, PictureMedia) else str,
-    )
+def _is_array(path: Location) -> bool:
+    return path.suffix.lower() == ARRAY_SUFFIX
 
 
 def _begun(items: Iterator[_T]) -> Iterator[_T]:

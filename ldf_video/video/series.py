@@ -105,16 +105,13 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
 class SeriesMedia(PictureMedia):
     """Numbered pictures as one clip."""
 
-    def __init__(self, series: Series, *, first: int = 0) -> None:
-        """Reads nothing yet.
+    has_times = False
 
-        Args:
-            series: the pictures.
-            first: number of the first picture to give.
-        """
+    def __init__(self, series: Series) -> None:
+        """Reads nothing yet."""
         super().__init__(series.folder / series.names[0])
         self._series = series
-        self._num_read, self._num_pictures = first, len(series.names)
+        self._num_all = len(series.names)
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         for name in self._series.names[self._num_read :]:

@@ -32,7 +32,7 @@ from ldf_video.evaluation.reference import Reference, blurred
 from ldf_video.evaluation.report import table
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.probe import frame_size
+from ldf_video.video.read import frame_size
 from ldf_video.video.sources import find_sources
 
 Clips = npt.NDArray[np.uint8]

@@ -1,0 +1,56 @@
+"""What every kind of open file gives: one clip's frames, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ldf_video.video.geometry import SQUARE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import av
+
+DEFAULT_FPS = Fraction(25)
+
+
+class Media(ABC):
+    """One clip of an open file.
+
+    Attributes:
+        container_name: FFmpeg's name of the format, "pictures" or "npy".
+        codec_name: FFmpeg's name of the codec; the suffix of pictures; "uint8" for arrays.
+        fps: nominal frames a second.
+        sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
+        source_size: rows and columns of the file's frames, where these may come smaller, whole.
+        index: which clip of an array of clips, 0-based; None where a file is one clip.
+        has_times: whether frames are resampled in time; else all are given.
+    """
+
+    container_name: str
+    codec_name: str
+    fps: Fraction = DEFAULT_FPS
+    sample_aspect_ratio: Fraction = SQUARE
+    source_size: tuple[int, int] | None = None
+    index: int | None = None
+    has_times = True
+    _num_read, _num_all = 0, 1  # of frames or bytes
+
+    def position(self) -> float:
+        """Returns how much of the file has been read, in [0, 1]; it never goes back."""
+        return min(self._num_read / self._num_all, 1.0)
+
+    def note(self) -> str:
+        """Returns what a user must know of the frames that were given, else ""."""
+        return ""
+
+    @abstractmethod
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        """Yields every whole frame from number `first` on, once; `first` is 0 where it has times.
+
+        Raises:
+            ReadError: if there is none.
+            TruncatedError: after the frames before the damage.
+        """
