@@ -492,6 +492,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import bad_reader
+from ldf_video.video.geometry import Geometry
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import ClipEnded, FramesRead
 from ldf_video.video.sources import find_sources
