@@ -407,15 +407,19 @@ def test_rows_of_a_file_that_was_written_over_are_let_go(
 ) -> None:
     path = write_array(tmp_path / "clips" / "a.npy", 40)
     before = path.read_bytes()
-    kept = arrays._MappedArray.frame
 
-    def frame(self: Any, clip: int, number: int) -> np.ndarray:
-        if number == 5:  # the same file, other bytes: the frames that follow are black
-            path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
-        return kept(self, clip, number)
+    def opened(place: Path) -> arrays.ClipArray:
+        array = arrays.open_array(place)
+
+        def frame(clip: int, number: int) -> np.ndarray:
+            if number == 5:  # the same file, other bytes: the frames that follow are black
+                path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
+            return array.frame(clip, number)
+
+        return arrays.ClipArray(array.shape, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(arrays._MappedArray, "frame", frame)
+        patch.setattr("ldf_video.video.read.open_array", opened)
         ((name, reason),) = bring(tmp_path / "clips", tmp_path / "store").quarantined
     assert (name, reason) == ("a.npy", "changed while it was read; run again when it is complete")
     (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed

@@ -26,7 +26,6 @@ from ldf_video.video.files import (
     RemoteError,
     RemotePath,
     is_remote_failure,
-    local_path,
     locate,
 )
 from ldf_video.video.geometry import Geometry
@@ -118,7 +117,7 @@ def _names(clips: str | Path) -> list[str]:
 
 @pytest.mark.parametrize("place", ["clips", "/clips", "s3:/clips", "a::b.mp4", "C:/clips", "a:b"])
 def test_what_has_no_protocol_is_a_path(place: str) -> None:
-    assert locate(place) == local_path(place) == locate(Path(place)) == Path(place)
+    assert locate(place) == locate(Path(place)) == Path(place)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,6 @@ def test_what_has_no_protocol_is_a_path(place: str) -> None:
 def test_a_url_is_taken_apart_like_a_path(url: str, parent: str, name: str) -> None:
     place = locate(url)
     assert isinstance(place, RemotePath)
-    assert local_path(url) is None
     assert (str(place), place.name, place.parent) == (url, name, RemotePath(parent))
     assert place.suffix == os.path.splitext(name)[1]
     below = place / "a/b" / "c.tar.gz"

@@ -106,3 +106,12 @@ def test_a_refused_array_is_told_what_to_write(
     exec(advice, {"numpy": np, "a": array})  # the words of the product, not of a file
     assert np.array_equal(np.load("x.npy"), right)
     open_array(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    "array", [np.array(1.5), np.array(["a"]), np.zeros((2, 4, 4, 3), np.complex64)], ids=str
+)
+def test_an_array_of_no_pictures_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ReadError, match=r"or \(N, T, H, W, 3\)$"):
+        open_array(tmp_path / "a.npy")

@@ -11,7 +11,7 @@ from ldf_video.errors import StoreError
 from ldf_video.store.format import STORE_JSON, read_store_json, write_store_json
 from ldf_video.store.manifest import select
 from ldf_video.store.parts import find_parts, write_error
-from ldf_video.video.files import local_path
+from ldf_video.video.files import RemotePath, locate
 from ldf_video.video.sources import Source
 
 PLACE = "clips"
@@ -111,9 +111,11 @@ def _clips_of(store: Path) -> Iterator[tuple[str, str]]:
 
 def _are_there(place: str | None, names: set[str]) -> bool:
     """Whether some of the sources may still be at a place; of a URL that is not asked."""
-    path = None if place is None else local_path(place)
-    if place is None or path is None:
-        return place is not None
+    if place is None:
+        return False
+    path = locate(place)
+    if isinstance(path, RemotePath):
+        return True
     some = (path / name for name in islice(names, LOOKED_UP))
     return any(one.exists() or ("*" in one.name and one.parent.exists()) for one in some)
 

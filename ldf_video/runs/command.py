@@ -148,14 +148,12 @@ def check_files(outputs: Outputs, *, inputs: Iterable[Source | str | Path]) -> N
     if all(isinstance(key, str) for key in written):
         return  # what is not there yet is no input
     for place in inputs:
-        series = place.series if isinstance(place, Source) else None
-        source = place.path if isinstance(place, Source) else locate(place)
-        for file in [source] if series is None else series.paths():
+        for file in place.files() if isinstance(place, Source) else [locate(place)]:
             identity = _identity(file) if isinstance(file, Path) else None
             if identity is not None and identity in written:
                 which = f"which is the input {file}"
-                if series is not None:
-                    which = f"a file of the input {series.folder}"
+                if isinstance(place, Source) and place.series is not None:
+                    which = f"a file of the input {place.path}"
                 path = written[identity][1]
                 raise UsageError(f"got output {path}, {which}; give another file name")
 

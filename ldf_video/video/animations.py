@@ -28,11 +28,7 @@ class AnimationMedia(Media):
     """An animation that Pillow puts together, of which FFmpeg reads but a poster, or nothing."""
 
     def __init__(self, file: BinaryIO, kind: Literal["WEBP", "AVIF"]) -> None:
-        """Reads the headers of a file that stands at its beginning.
-
-        Raises:
-            ReadError: if they are broken, or the frames too large.
-        """
+        """Reads the headers; a ReadError if they are broken, or the frames too large."""
         self.container_name = self.codec_name = kind.lower()
         try:
             self.fps = _webp_fps(file) if kind == "WEBP" else _avif_fps(file)
@@ -69,7 +65,7 @@ class AnimationMedia(Media):
 
 
 def _webp_fps(file: BinaryIO) -> Fraction:
-    """Returns the mean rate of an animation, from the headers of its frames.
+    """The mean rate, from the headers of the frames.
 
     WebP container specification, "Animation": a frame is a chunk ANMF, whose bytes 12 to 14 are how
     long it shows, in milliseconds.
@@ -90,7 +86,7 @@ def _webp_fps(file: BinaryIO) -> Fraction:
 
 
 def _avif_fps(file: BinaryIO) -> Fraction:
-    """Returns the mean rate of an animation, beside which a film of one frame is the poster."""
+    """The mean rate of the animation, beside which a film of one frame is the poster."""
     with open_container(file) as container:
         film = max(container.streams.video, key=lambda stream: stream.frames, default=None)
         seconds = film.duration * film.time_base if film and film.duration and film.time_base else 0
@@ -109,11 +105,7 @@ class WholeGif:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        """Looks at all blocks of the file.
-
-        Raises:
-            ValueError: if it ends within one, or goes on with what is none.
-        """
+        """Looks at all blocks; a ValueError where the file ends in one, or has what is none."""
         self._file, self._position = file, 0
         self._changes: dict[int, int] = {}  # bytes that FFmpeg is given instead, by position
         self._end = self._find_end()
@@ -139,7 +131,7 @@ class WholeGif:
         return self._position
 
     def _find_end(self) -> int:
-        """Returns where the last picture ends (GIF89a, 18 to 27); fills `_changes`."""
+        """Where the last picture ends (GIF89a, 18 to 27); fills `_changes`."""
         file = self._file
         file.seek(10)
         global_colours = _skip_colours(file, file.read(3))
@@ -181,7 +173,7 @@ class WholeGif:
 
 
 def _skip_colours(file: BinaryIO, packed: bytes) -> int:
-    """Skips a table of colours and returns their number: bit 7 says if, bits 0 to 2 how many."""
+    """Skips a table of colours; their number: bit 7 says if there is one, bits 0 to 2 how many."""
     if not packed or not packed[0] & 0x80:
         return 0
     num_colours = 2 << (packed[0] & 7)

@@ -83,12 +83,10 @@ class RemotePath:
 
     @property
     def suffix(self) -> str:
-        """The end of the name from its last dot on."""
         return os.path.splitext(self.name)[1]
 
     @property
     def parent(self) -> RemotePath:
-        """The folder that holds it."""
         if self.relative:
             return RemotePath(self.url, self.relative.rpartition("/")[0])
         return RemotePath(_split(self.url)[0])
@@ -107,11 +105,10 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         """Returns whether it is a folder; False where that cannot be told."""
-        try:
+        with contextlib.suppress(OSError):
             entry = look_at(self)
-        except OSError:
-            return False
-        return entry is not None and entry.is_folder
+            return entry is not None and entry.is_folder
+        return False
 
     def _connect(self) -> tuple[Any, str]:
         """The file system, which fsspec keeps and gives again, and the path within it."""
@@ -129,12 +126,6 @@ def locate(place: str | Path | RemotePath) -> Location:
     if isinstance(place, str):
         return RemotePath(place) if _URL.match(place) else Path(place)
     return place
-
-
-def local_path(place: str | Path) -> Path | None:
-    """Returns the path that a user names, None for a URL."""
-    location = locate(place)
-    return location if isinstance(location, Path) else None
 
 
 def look_at(place: Location) -> Entry | None:
@@ -173,7 +164,7 @@ def list_folder(folder: Location) -> list[Entry]:
         OSError: if it cannot be listed; behind a URL RemoteError, with `errno.ENOENT` if gone.
     """
     found = _local_entries(folder) if isinstance(folder, Path) else _remote_entries(folder)
-    return [entry for entry in found if not entry.name.startswith(".")]
+    return [entry for entry in found if entry is not None and not entry.name.startswith(".")]
 
 
 def reason_of(error: Exception) -> str:
@@ -205,14 +196,11 @@ class _RemoteFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
+        position = offset + (0, self._position, self._size)[whence]
+        if position < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+        self._position = position
+        return position
 
     def readinto(self, buffer: Any) -> int:
         if self._position >= self._size:
@@ -273,34 +261,13 @@ def _split(url: str) -> tuple[str, str]:
     return "::".join(links), name
 
 
-def _name_within(folder: str, path: str) -> str | None:
-    """The name of what lies directly in a folder; None for the folder itself and for the rest."""
-    folder = f"{folder.strip('/')}/".lstrip("/")
-    path = path.strip("/")
-    name = path[len(folder) :]
-    return name if path.startswith(folder) and "/" not in name else None
-
-
-def _behind_link(system: Any, info: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a link to a file stands for; None for one to a folder, which may lead in a circle."""
-    if not info.get("islink"):
-        return info
-    try:
-        target: Mapping[str, Any] = system.info(info["name"])
-    except OSError:
-        return {"type": "file"}  # it leads nowhere: reading it will say so
-    return None if target["type"] == "directory" else target
-
-
-def _local_entries(folder: Path) -> Iterator[Entry]:
+def _local_entries(folder: Path) -> Iterator[Entry | None]:
     with os.scandir(folder) as names:
         for name in names:
             try:
-                entry = _local_entry(name.name, name.stat())
+                yield _local_entry(name.name, name.stat())
             except OSError:
-                entry = Entry(name.name, UNKNOWN, UNKNOWN, is_folder=False)
-            if entry is not None:
-                yield entry
+                yield Entry(name.name, UNKNOWN, UNKNOWN, is_folder=False)
 
 
 def _local_entry(name: str, status: os.stat_result) -> Entry | None:
@@ -311,19 +278,29 @@ def _local_entry(name: str, status: os.stat_result) -> Entry | None:
     return Entry(name, status.st_size, status.st_mtime_ns, is_folder, identity)
 
 
-def _remote_entries(folder: RemotePath) -> Iterator[Entry]:
+def _remote_entries(folder: RemotePath) -> Iterator[Entry | None]:
     with _remote_errors():
         system, path = folder._connect()
         system.invalidate_cache(path)
-        for info in system.ls(path, detail=True):
-            name = _name_within(path, info["name"])
-            if name and (entry := _remote_entry(name, _behind_link(system, info))) is not None:
-                yield entry
+        here = f"/{path.strip('/')}".rstrip("/")
+        for listed in system.ls(path, detail=True):
+            place, _, name = f"/{listed['name'].strip('/')}".rpartition("/")
+            if not name or place != here:  # the folder itself, or what lies elsewhere
+                continue
+            info = listed
+            if listed.get("islink"):
+                try:
+                    info = system.info(listed["name"])
+                except OSError:
+                    info = {"type": "file"}  # it leads nowhere: reading it will say so
+                if info["type"] == "directory":
+                    continue
+            yield _remote_entry(name, info)
         system.invalidate_cache(path)  # a listing of a million files is large
 
 
-def _remote_entry(name: str, info: Mapping[str, Any] | None) -> Entry | None:
-    if info is None or info["type"] not in ("file", "link", "directory"):
+def _remote_entry(name: str, info: Mapping[str, Any]) -> Entry | None:
+    if info["type"] not in ("file", "link", "directory"):
         return None
     size = info.get("size")
     size = UNKNOWN if size is None else int(size)
@@ -335,11 +312,11 @@ def _stamp(info: Mapping[str, Any]) -> int:
     for key in _TIMES:
         if (time_ns := _nanoseconds(info.get(key))) is not None:
             return time_ns
-    for key in _VERSIONS:
-        if info.get(key):
-            digest = hashlib.sha256(str(info[key]).encode(errors="surrogateescape")).digest()
-            return int.from_bytes(digest[:8], "big") >> 1
-    return 0
+    version = next((info[key] for key in _VERSIONS if info.get(key)), None)
+    if version is None:
+        return 0
+    digest = hashlib.sha256(str(version).encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _nanoseconds(time: object) -> int | None:

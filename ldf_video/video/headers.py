@@ -37,9 +37,9 @@ class Headers:
     Attributes:
         num_bytes: how large it is.
         is_cut_short: whether a Matroska or MP4 file lacks bytes at its end, which FFmpeg reports as
-            an ordinary end; False for other formats.
-        margins: of each track of pictures of a Matroska file, in order; empty for other files, and
-            where the tracks come after the pictures.
+            an ordinary end.
+        margins: of each track of pictures of a Matroska file, in order, where they come before the
+            pictures.
     """
 
     num_bytes: int
@@ -48,11 +48,7 @@ class Headers:
 
 
 def read_headers(file: BinaryIO) -> Headers:
-    """Reads a few headers and leaves `file` at its beginning.
-
-    Raises:
-        OSError: if the file cannot be read.
-    """
+    """Reads a few headers and leaves `file` at its beginning; an OSError if it cannot be read."""
     num_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
@@ -71,7 +67,7 @@ def read_headers(file: BinaryIO) -> Headers:
 
 
 def _mp4_end(file: BinaryIO, num_bytes: int) -> int:
-    """Returns where the last top-level box says it ends, in bytes; of what is no box, begins."""
+    """Where the last top-level box says that it ends, in bytes; of what is no box, begins."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
@@ -88,17 +84,16 @@ def _mp4_end(file: BinaryIO, num_bytes: int) -> int:
     return position
 
 
-def _inside(
-    file: BinaryIO, begin: int, end: int, first: int, *others: int
-) -> Iterator[tuple[int, int]]:
-    """Yields where the elements lie to which a path of IDs leads, before any frames."""
+def _inside(file: BinaryIO, begin: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
+    """Where the elements lie to which a path of IDs leads, before any frames."""
+    if not path:
+        yield begin, end
+        return
     for element, *data in _elements(file, begin, end):
         if element == _CLUSTER:
             return
-        if element == first and others:
-            yield from _inside(file, *data, *others)
-        elif element == first:
-            yield (data[0], data[1])
+        if element == path[0]:
+            yield from _inside(file, *data, *path[1:])
 
 
 def _margins(file: BinaryIO, begin: int, end: int) -> Margins:
@@ -111,7 +106,7 @@ def _margins(file: BinaryIO, begin: int, end: int) -> Margins:
 
 
 def _elements(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields the elements between two positions: each its ID, and from where to where its data is.
+    """The elements between two positions: each its ID, and from where to where its data is.
 
     RFC 8794, 4 to 6: an ID and a size, both of variable length; all bits of a size set: to the end.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,18 +12,18 @@ if TYPE_CHECKING:
 
     from ldf_video.video.files import Location
 
-MARK = b"made by ldf-video"
-"""Stands in a PNG before its pixels, and at the end of a GIF or an MP4."""
+MARK = b"made by ldf-video"  # in a PNG before its pixels, at the end of a GIF or an MP4
 STORE_JSON = "store.json"
 
-_OWN_SUFFIXES = (".png", ".gif", ".mp4")
 _NEAR_BYTES = 512
 _CONFIG_BYTES = 2**20
 _CHECKPOINT_KINDS = ("frame", "top", "joint")
 
 _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "makefile"})
+# Texts, tables, subtitles, sound and weights, and what cameras write beside a film: edits,
+# chapters, a thumbnail, a small copy of the film.
 _SIDECAR_SUFFIXES = frozenset(
-    {
+    (
         *(".txt", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".caption", ".tags", ".xml"),
         *(".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".log", ".md", ".rst", ".html"),
         *(".htm", ".srt", ".vtt", ".ass", ".ssa", ".sbv", ".lrc", ".nfo", ".url", ".lnk", ".db"),
@@ -30,20 +31,14 @@ _SIDECAR_SUFFIXES = frozenset(
         *(".m4a", ".opus", ".oga", ".wma", ".mka", ".aiff", ".pt", ".pth", ".ckpt", ".onnx"),
         *(".safetensors", ".webvtt", ".ttml", ".sub", ".idx", ".lst", ".description", ".geojson"),
         *(".xmp", ".aae", ".ifo", ".bup", ".thm", ".lrv"),
-    }
+    )
 )
-"""Texts, tables, subtitles, sound and weights, and what cameras write beside a film: edits,
-chapters, a thumbnail, a small copy of the film."""
-
-FOREIGN_BYTES = 512
-"""How much of a file's beginning `describe_foreign` needs."""
+FOREIGN_BYTES = 512  # how much of a file's beginning `describe_foreign` needs
 
 _UNPACK = "unpack it"
 _SAVE = "save its frames by numpy.save, as uint8 (T, H, W, 3)"
 _WRITE = "write the videos or pictures in it as files"
-ZARR = f"a zarr store: {_SAVE}"
-"""A folder, known by its suffix or its zarr.json."""
-
+ZARR = f"a zarr store: {_SAVE}"  # a folder, known by its suffix or its zarr.json
 _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer", "run git lfs pull"),
     (0, b"PK\x03\x04", "a zip archive", _UNPACK),
@@ -70,8 +65,6 @@ _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%!PS", "a PostScript document", "write its pages as pictures"),
     (0, b"<svg", "an SVG drawing", "write it as a PNG"),
 )
-_WEB_PAGE = (b"<!doctype html", b"<html")
-_PICKLES = tuple(bytes([0x80, version]) for version in (2, 3, 4, 5))
 
 
 def sidecar_kind(name: str) -> str:
@@ -85,7 +78,7 @@ def sidecar_kind(name: str) -> str:
 
 def is_own_file(path: Location) -> bool:
     """Returns whether a file has the mark of what `generate` and others write; reads 1 KiB."""
-    if path.suffix.lower() not in _OWN_SUFFIXES:
+    if path.suffix.lower() not in (".png", ".gif", ".mp4"):
         return False
     try:
         with path.open("rb") as file:
@@ -98,12 +91,7 @@ def is_own_file(path: Location) -> bool:
 
 
 def is_own_folder(folder: Location, names: Container[str]) -> bool:
-    """Returns whether a folder is a store or a checkpoint.
-
-    Args:
-        folder: where it is.
-        names: of what is directly in it.
-    """
+    """Returns whether a folder, which directly holds `names`, is a store or a checkpoint."""
     if STORE_JSON in names and "manifest.sqlite" in names:
         return True
     if "config.json" not in names:
@@ -113,11 +101,8 @@ def is_own_folder(folder: Location, names: Container[str]) -> bool:
             config = json.loads(file.read(_CONFIG_BYTES))
     except (OSError, ValueError):
         return False
-    return (
-        isinstance(config, dict)
-        and "format_version" in config
-        and config.get("kind") in _CHECKPOINT_KINDS
-    )
+    is_ours = isinstance(config, dict) and "format_version" in config
+    return is_ours and config.get("kind") in _CHECKPOINT_KINDS
 
 
 def describe_foreign(head: bytes) -> str:
@@ -131,15 +116,9 @@ def describe_foreign(head: bytes) -> str:
             return "a .npz archive of arrays: save one by numpy.save, as uint8 (T, H, W, 3)"
         if member.endswith(b"data.pkl"):
             return f"a file of torch.save: {_SAVE}"
-    if head.lstrip().lower().startswith(_WEB_PAGE):
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "a web page, perhaps instead of a download: bring the file itself"
-    if head.startswith(_PICKLES) and b"numpy" in head:
+    if re.match(rb"\x80[\2-\5]", head) and b"numpy" in head:
         return f"a pickle: {_SAVE}"
-    return next(
-        (
-            f"{kind}: {advice}"
-            for place, magic, kind, advice in _FORMATS
-            if head.startswith(magic, place)
-        ),
-        "",
-    )
+    known = (what for place, magic, *what in _FORMATS if head.startswith(magic, place))
+    return ": ".join(next(known, ()))

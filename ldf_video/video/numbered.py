@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, pairwise
@@ -65,15 +65,12 @@ class _Column:
 
 
 def find_numbered(names: Sequence[str]) -> list[Numbered]:
-    """Groups names that are alike but for their numbers; one alone is no group.
+    """Groups names, without suffixes, that are alike but for their numbers; one is no group.
 
     What counts as one number: a decimal, a date, a time, and a part of a second behind it. Where
     one number differs it counts. Where several do, the first counts if it is another in (nearly)
     every name; else each of its values is a clip of its own, within which the next decides. A
     number behind "cam" or "view" comes first.
-
-    Args:
-        names: of files, without their suffixes, each once.
 
     Returns:
         The groups; the numbers in a name count by value, then the names by code points.
@@ -83,33 +80,30 @@ def find_numbered(names: Sequence[str]) -> list[Numbered]:
         parts = _NUMBER.split(name)
         if len(parts) > 1:
             alike.setdefault(tuple(parts[::2]), {})[name] = parts[1::2]
-    return [
-        group
-        for texts, numbers in alike.items()
-        if len(numbers) > 1
-        for group in _split(list(numbers), _columns(texts, list(numbers.values())), texts[-1])
-    ]
-
-
-def _split(names: list[str], columns: list[_Column], end: str) -> list[Numbered]:
-    """Groups names by the numbers that say which clip they are of."""
-    found, waiting = list[Numbered](), [list(range(len(names)))]
-    while waiting:
-        rows = waiting.pop()
-        differing = [column for column in columns if column.differs(rows)]
-        differing.sort(key=lambda column: not column.is_view)
-        if len(differing) < 2 or differing[0].is_counter(rows):
-            if len(rows) > 1:
-                found.append(_numbered(names, columns, rows, end))
-            continue
-        clips = dict[Key, list[int]]()
-        for row in rows:
-            clips.setdefault(differing[0].values[row], []).append(row)
-        waiting += clips.values()
+    found = []
+    for texts, numbers in alike.items():
+        if len(numbers) > 1:
+            columns = _columns(texts, list(numbers.values()))
+            clips = _clips(range(len(numbers)), columns)
+            found += [_numbered(list(numbers), columns, rows, texts[-1]) for rows in clips]
     return found
 
 
-def _numbered(names: list[str], columns: list[_Column], rows: list[int], end: str) -> Numbered:
+def _clips(rows: Sequence[int], columns: list[_Column]) -> Iterator[Sequence[int]]:
+    """Groups names by the numbers that say which clip they are of."""
+    differing = [column for column in columns if column.differs(rows)]
+    differing.sort(key=lambda column: not column.is_view)
+    if len(differing) > 1 and not differing[0].is_counter(rows):
+        clips = dict[Key, list[int]]()
+        for row in rows:
+            clips.setdefault(differing[0].values[row], []).append(row)
+        for clip in reversed(clips.values()):
+            yield from _clips(clip, columns)
+    elif len(rows) > 1:
+        yield rows
+
+
+def _numbered(names: list[str], columns: list[_Column], rows: Sequence[int], end: str) -> Numbered:
     rows = sorted(rows, key=lambda row: ([c.values[row] for c in columns], names[row]))
     pattern = ""
     for column in columns:
@@ -202,12 +196,11 @@ def _stamps(time: Sequence[_Column]) -> set[Decimal]:
     stamps = set[Decimal]()
     for texts in zip(*(column.texts for column in time), strict=True):
         digits = "".join(texts)
-        if len(digits) == 10:
-            stamps.add(Decimal(digits))
-            continue
-        day, hour = int(digits[:-6] or 0), int(digits[-6:-4])
-        minute, second = int(digits[-4:-2]), int(digits[-2:])
-        stamps.add(Decimal(((day * 24 + hour) * 60 + minute) * 60 + second))
+        seconds = int(digits)  # since 1970
+        if len(digits) != 10:
+            days, hours = int(digits[:-6] or 0), int(digits[-6:-4])
+            seconds = ((days * 24 + hours) * 60 + int(digits[-4:-2])) * 60 + int(digits[-2:])
+        stamps.add(Decimal(seconds))
     return stamps
 
 
@@ -224,12 +217,12 @@ def _with_decimals(columns: list[_Column]) -> list[_Column]:
     """Joins whole numbers and what follows their dots, where these are decimals."""
     found = list[_Column]()
     for column in columns:
+        last = column
         if found and column.before == "." and _is_fraction(found[-1], column):
             whole = found.pop()
             texts = [f"{a}.{b}" for a, b in zip(whole.texts, column.texts, strict=True)]
-            found.append(_column(whole.before, texts))
-        else:
-            found.append(column)
+            last = _column(whole.before, texts)
+        found.append(last)
     return found
 
 

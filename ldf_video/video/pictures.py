@@ -47,11 +47,11 @@ _KINDS = {
 # ISO/IEC 23008-12, 10, and AV1 Image File Format, 6: what a file is, by what it says it is like.
 _AVIF, _HEIF = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"mif1"}
 _SEQUENCES = {b"avis", b"msf1", b"hevc", b"hevx"}
+# What Pillow's decoders raise for damaged files.
 _DECODER_ERRORS: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(struct.error, MemoryError, AttributeError, RuntimeError),
 )
-"""What Pillow's decoders raise for damaged files."""
 
 
 class PictureMedia(Media):
@@ -60,7 +60,6 @@ class PictureMedia(Media):
     container_name = "pictures"
 
     def __init__(self, path: Location) -> None:
-        """Reads nothing yet."""
         self._path = path
         self._used = 0.0
         self.codec_name = path.suffix.lower().lstrip(".")
@@ -142,17 +141,14 @@ def is_animated(path: Location) -> bool:
 
 
 def is_animated_webp(head: bytes) -> bool:
-    """Returns whether the first 32 bytes of a file are those of an animated WebP.
-
-    WebP container specification, "Extended File Format": bit 1 of the byte after VP8X's size.
-    """
-    return (
-        head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
-    )
+    """Returns whether the first 32 bytes of a file are those of an animated WebP."""
+    # WebP container specification, "Extended File Format": the byte after VP8X's size.
+    is_extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20
+    return is_extended and bool(head[20] & 2)
 
 
 def _is_apng(file: BinaryIO) -> bool:
-    """Returns whether the chunk acTL comes before the pixels (PNG, third edition, 11.3.6.1)."""
+    """Whether the chunk acTL comes before the pixels (PNG, third edition, 11.3.6.1)."""
     position = 8
     file.seek(position)
     while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
@@ -197,11 +193,7 @@ def read_picture(path: Location) -> Levels:
 
 
 def check_size(width: int, height: int) -> None:
-    """Checks that a frame is one that fits memory.
-
-    Raises:
-        ReadError: for more than 2**26 pixels.
-    """
+    """Raises a ReadError for a frame of more than 2**26 pixels, which would not fit memory."""
     if width * height > MAX_PIXELS:
         raise ReadError(f"a frame of {width}x{height} pixels; at most {MAX_PIXELS:,} are read")
 
@@ -261,15 +253,10 @@ def _reason(error: Exception) -> str:
 
 
 def _levels(image: Image.Image) -> Levels:
-    """Returns the current page of a picture, upright, RGB (H, W, 3).
-
-    Pillow holds the decoded picture; all else is done in bands of some rows.
-    """
+    """The current page, upright; Pillow holds all of it, the rest is done in bands of rows."""
     with _quietly():
-        _check_picture_size(image)
+        _prepare(image)
         full, low = full_range(image), low_bytes(image)
-        if isinstance(image, JpegImageFile):
-            _draft(image)
         image.load()
         orientation = _orientation(image)  # a TIFF stands upright once it is decoded, and says so
         width, height = image.size
@@ -287,7 +274,8 @@ def _levels(image: Image.Image) -> Levels:
         return Levels(np.ascontiguousarray(upright(np.concatenate(bands), orientation)), used)
 
 
-def _check_picture_size(image: Image.Image) -> None:
+def _prepare(image: Image.Image) -> None:
+    """Checks the size; has the JPEG decoder give 1/2, 1/4 or 1/8 of a large picture's sides."""
     width, height = image.size
     # Of a progressive JPEG all coefficients are in memory, whatever the size that is asked for.
     if not isinstance(image, JpegImageFile) or image.info.get("progressive"):
@@ -296,19 +284,13 @@ def _check_picture_size(image: Image.Image) -> None:
         raise ReadError(
             f"a picture of {width}x{height} pixels; at most {MAX_JPEG_PIXELS:,} are read of a JPEG"
         )
-
-
-def _draft(image: Image.Image) -> None:
-    """Has the JPEG decoder leave out half, three quarters or seven eighths of a large picture."""
-    width, height = image.size
-    for factor in (2, 4, 8):
-        if image.size[0] * image.size[1] <= FULL_PIXELS:
-            return
-        image.draft(image.mode, (width // factor, height // factor))
+    for factor in (2, 4, 8) if isinstance(image, JpegImageFile) else ():
+        if math.prod(image.size) > FULL_PIXELS:
+            image.draft(image.mode, (width // factor, height // factor))
 
 
 def _orientation(image: Image.Image) -> Orientation:
-    """Returns how EXIF says that a picture stands; upright where that cannot be understood."""
+    """How EXIF says that a picture stands; upright where that cannot be understood."""
     try:
         return exif_orientation(image.getexif().get(274))
     except _DECODER_ERRORS:
@@ -316,14 +298,15 @@ def _orientation(image: Image.Image) -> Orientation:
 
 
 def _rgb(image: Image.Image, low: Image.Image | None, full: int | None) -> Levels:
-    """Returns decoded pixels as (H, W, 3); see `low_bytes` and `full_range` for the arguments."""
+    """Decoded pixels as (H, W, 3); see `low_bytes` and `full_range` for the arguments."""
     if full is not None:
         grey = from_grey(np.asarray(image), full)
         return grey._replace(pixels=np.repeat(grey.pixels[..., None], 3, axis=2))
     if low is not None:
         levels = from_16_bits(np.asarray(image), np.asarray(low))
-        is_opaque = levels.pixels.shape[2] == 3
-        return levels if is_opaque else levels._replace(pixels=over_white(levels.pixels))
+        if levels.pixels.shape[2] == 4:
+            levels = levels._replace(pixels=over_white(levels.pixels))
+        return levels
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (
         image.mode in ("RGB", "L") and "transparency" not in image.info
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import av
@@ -49,36 +50,27 @@ class Series:
     names: tuple[str, ...]
     pattern: str
 
-    def paths(self) -> Iterator[Location]:
-        """Yields the files in order."""
-        return (self.folder / name for name in self.names)
-
 
 def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
-    """Groups the files of a folder into series; gaps between numbers do not matter.
+    """Groups the files of a folder, by their names, into series; gaps in the numbers do not matter.
 
     A series is of one suffix (that of a still picture) or of others that mean the same, in small
     letters or large. Where its first file is an animation, or a stack of pages, none of them is a
     frame and it is no series.
-
-    Args:
-        folder: where the files are.
-        names: of the regular files in it.
     """
     taken = set(names)
     series = []
     for kind, suffixes in _by_kind(taken).items():
-        for stems, pattern in find_numbered(list(suffixes)):
+        for stems, shown in find_numbered(list(suffixes)):
             members = tuple(stem + suffixes[stem] for stem in stems)
             if is_animated(folder / members[0]):
                 continue
             own = {suffixes[stem] for stem in stems}
             suffix = own.pop() if len(own) == 1 else kind
-            stars = ""
-            while (shown := pattern + stars + suffix) in taken:  # a file may be called that, too
-                stars += "*"
-            taken.add(shown)
-            series.append(Series(folder, members, shown))
+            stars = next(n for n in count() if shown + n * "*" + suffix not in taken)
+            pattern = shown + stars * "*" + suffix  # a file may be called that, too
+            taken.add(pattern)
+            series.append(Series(folder, members, pattern))
     return series
 
 

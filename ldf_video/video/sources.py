@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
@@ -33,7 +34,7 @@ from ldf_video.video.not_clips import (
 from ldf_video.video.series import Series, find_series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _ZARR_SUFFIX, _ZARR_JSON = ".zarr", "zarr.json"
 _BLOCK_BYTES = 2**18
@@ -52,9 +53,8 @@ class Source:
         name: POSIX path relative to `root`. A series is named by the path of its folder and its
             pattern, such as `walk/frame_*.png`.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
-        mtime_ns: time of the last change in nanoseconds, or what a file system has in its place;
-            -1 if the file could not be looked at. A series has a number there that changes with any
-            picture's name, size or time.
+        mtime_ns: as of `Entry`; of a series a number that changes with any picture's name, size or
+            time.
         series: the pictures, None for a file.
         is_named: whether it is the file that the user named.
     """
@@ -71,17 +71,17 @@ class Source:
         """Where it is; of a series, its folder."""
         return self.root / self.name if self.series is None else self.series.folder
 
+    def files(self) -> Iterator[Location]:
+        """Yields the file, or those of a series in order."""
+        names = [""] if self.series is None else self.series.names
+        return (self.path / name for name in names)
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain values of which `from_json` makes the same source, in any process."""
-        series = None if self.series is None else [list(self.series.names), self.series.pattern]
-        return {
-            "root": str(self.root),
-            "name": self.name,
-            "size": self.size,
-            "mtime_ns": self.mtime_ns,
-            "series": series,
-            "is_named": self.is_named,
-        }
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.series is not None:
+            fields["series"] = [list(self.series.names), self.series.pattern]
+        return fields | {"root": str(self.root)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
@@ -112,9 +112,7 @@ class Found:
 def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
     """Lists what `search` finds, without the files that ldf-video wrote, or with them if `own`.
 
-    Raises:
-        UsageError: as `search` does, and if there is nothing else.
-        ReadError: as `search` does.
+    Raises what `search` does, and a UsageError if there is nothing else.
     """
     found = search(clips).sources
     sources = [source for source in found if own or not is_own(source)]
@@ -128,22 +126,18 @@ def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
 
 def is_own(source: Source) -> bool:
     """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
-    first = source.path if source.series is None else next(source.series.paths())
-    return not source.is_named and is_own_file(first)
+    return not source.is_named and is_own_file(next(source.files()))
 
 
 def search(clips: str | Location) -> Found:
-    """Finds all that may be read under `clips` (or `clips` itself); opens no video.
+    """Finds all that may be read in `clips`, or that file itself; opens no video.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
-    one. Names that start with a dot are hidden, and so is all below a hidden directory. Links are
-    followed, each real directory once, so loops end; behind a URL links to directories are not. A
-    file that cannot be looked at is listed all the same (size and time -1): reading it will say
-    why. Below `clips` texts, tables and sound are left out, and so are stores and checkpoints. A
-    zarr store, whose files are pieces of arrays, is one source.
-
-    Args:
-        clips: a file or a directory: a path, or a URL that fsspec knows.
+    one. Names that start with a dot are hidden, with all below. Links are followed, each real
+    directory once, so loops end; behind a URL links to directories are not. A file that cannot be
+    looked at is listed all the same (size and time -1): reading it will say why. Texts, tables and
+    sound are left out, and so are stores and checkpoints. A zarr store, whose files are pieces of
+    arrays, is one source.
 
     Raises:
         UsageError: if `clips` does not exist, is neither file nor directory, is a store, or holds
@@ -181,11 +175,7 @@ def search(clips: str | Location) -> Found:
 
 
 def _search_folder(root: Location, start: Entry) -> Found:
-    """Searches `root` and the directories below it, each once.
-
-    Raises:
-        UsageError: if `root` itself is a store, of whichever kind.
-    """
+    """Searches `root` and the directories below it, each once; a UsageError if it is a store."""
     found = Found()
     waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
     while waiting:
@@ -248,11 +238,7 @@ def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
 
 
 def folder_series(folder: Location) -> Series:
-    """Returns the only series of numbered pictures in a folder.
-
-    Raises:
-        ReadError: if there is none, or more than one.
-    """
+    """Returns the only series of numbered pictures in a folder; a ReadError if there is no such."""
     try:
         names = [entry.name for entry in list_folder(folder) if not entry.is_folder]
     except OSError as error:
@@ -276,14 +262,10 @@ def natural_key(name: str) -> tuple[str, str]:
 
 
 def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
-    """Returns what identifies a source's content, 64 hex digits; files are read in blocks.
+    """Returns what identifies a source's content, 64 hex digits.
 
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
-    bytes each, in order.
-
-    Args:
-        source: what `find_sources` found.
-        alive: called after every block, as a sign of life while a large file is read.
+    bytes each, in order. `alive` is called after every block of a file, as a sign of life.
 
     Raises:
         ReadError: if a file cannot be read.
@@ -291,7 +273,7 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     if source.series is None:
         return _file_digest(source.path, alive).hex()
     digest = hashlib.sha256()
-    for path in source.series.paths():
+    for path in source.files():
         try:
             digest.update(_file_digest(path, alive))
         except ReadError as error:
@@ -302,15 +284,12 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
 def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
     """Returns what changes with the size or time of any file of a source, as it is now.
 
-    Args:
-        source: what `find_sources` found. Behind a URL, where each look is a request, its stamp is
-            empty.
-        alive: called after every file, of which a series has many.
+    Behind a URL, where each look is a request, it is empty. `alive` is called after every file.
     """
     if isinstance(source.root, RemotePath):
         return ""
     stamp = hashlib.sha256()
-    for path in [source.path] if source.series is None else source.series.paths():
+    for path in source.files():
         found = "gone"
         with contextlib.suppress(OSError):
             status = os.stat(str(path))
