@@ -68,24 +68,6 @@ def test_each_clip_is_as_likely(tmp_path: Path) -> None:
     assert counts.max() < 105
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
-    numbered(tmp_path / "a.npy", (40, 5))
-    sources = find_sources(tmp_path)
-    a, b, c = (draw_clips(sources, GEOMETRY, count=9, seed=s).clips for s in (1, 1, 2))
-    assert (a == b).all()
-    assert (a != c).any()
-
-
-def test_halves_are_equal_share_nothing_and_keep_their_order(tmp_path: Path) -> None:
-    numbered(tmp_path / "a.npy", (41, 5))
-    drawn = draw_clips(find_sources(tmp_path), GEOMETRY, count=41, seed=0)
-    one, two = (numbers(half) for half in split_in_two(drawn, seed=0))
-    assert len(one) == len(two) == 20
-    assert one == sorted(one)
-    assert two == sorted(two)
-    assert not {clip[0] for clip in one} & {clip[0] for clip in two}
-
-
 def test_halves_are_of_other_sources_but_for_one_that_is_cut_in_time(tmp_path: Path) -> None:
     """Neighbours of one recording on both sides would be nearer than any model can come."""
     for level, count in enumerate((7, 12, 9, 13)):
@@ -116,6 +98,16 @@ def test_first_frames_are_left_out(tmp_path: Path) -> None:
     assert min(firsts) >= 50
     with pytest.raises(ReadError, match="no 5 adjacent frames after the first 56"):
         draw_clips(find_sources(tmp_path), GEOMETRY, count=9, seed=0, skip=56)
+
+
+def test_no_more_is_read_than_is_to_be_looked_at(tmp_path: Path) -> None:
+    numbered(tmp_path / "a.npy", (12, 5))
+    numbered(tmp_path / "b.npy", (12, 5))
+    done: list[int] = []
+    sources, options = find_sources(tmp_path), {"count": 9, "seed": 0, "on_source": done.append}
+    drawn = draw_clips(sources, GEOMETRY, most=9, **options)
+    assert (drawn.num_there, numbers(drawn.clips)[-1][0], done) == (9, 40, [1])
+    assert draw_clips(sources, GEOMETRY, most=15, **options).num_there == 15
 
 
 def test_videos_are_scaled_and_resampled(tmp_path: Path) -> None:

@@ -16,7 +16,18 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ldf_video.errors import LdfError
 from ldf_video.evaluation import figures
-from ldf_video.evaluation.figures import Change, Figures, change, figures_from_json, measure
+from ldf_video.evaluation.figures import (
+    MOST_LOOKED_UP,
+    Change,
+    Figures,
+    Memorisation,
+    change,
+    evenly_spread,
+    figures_from_json,
+    measure,
+    memorisation,
+    nearest_levels,
+)
 from ldf_video.evaluation.judge import Judge, load_judge
 from ldf_video.evaluation.reference import Reference, blurred, noised
 from ldf_video.evaluation.report import table
@@ -74,67 +85,47 @@ def test_other_real_clips_are_at_the_floor(floor: Figures, judge: Judge, real: n
     assert floor.diversity.coverage > 0.8
 
 
-def test_blurred_clips_are_far_in_frames(
+def test_each_way_of_spoiling_is_caught(
     reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
 ) -> None:
-    found = measure(reference, blurred(others), judge)
-    assert found.frame.low > floor.frame.high
-    assert found.video.low > floor.video.high
+    def spoilt(clips: np.ndarray) -> Figures:
+        return measure(reference, clips, judge)
 
-
-def test_repeated_clips_have_no_diversity(
-    reference: Reference, others: np.ndarray, judge: Judge
-) -> None:
-    found = measure(reference, others[:10].repeat(COUNT // 10, axis=0), judge)
-    assert found.diversity.recall < 0.05
-    assert found.diversity.coverage < 0.4
-    assert found.diversity.precision > 0.7  # they are good clips
-
-
-def test_clips_in_another_order_move_wrongly_and_look_right(
-    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
-) -> None:
-    found = measure(reference, others[:, [0, 3, 1, 4, 2]], judge)
-    assert found.motion.low > floor.motion.high
-    assert found.video.value > floor.video.value
-    assert found.frame == floor.frame  # the first frame is where it was
-    assert found.change.moving_percent > 1.2 * floor.change.moving_percent
-
-
-def test_frozen_clips_do_not_move(
-    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
-) -> None:
-    found = measure(reference, others[:, :1].repeat(5, axis=1), judge)
-    assert found.motion.low > 3 * floor.motion.high
-    assert found.video.value > floor.video.value
-    assert found.frame == floor.frame
-    assert (found.change.moving_percent, found.change.still_clips_percent) == (0, 100)
+    soft = spoilt(blurred(others))
+    assert soft.frame.low > floor.frame.high
+    assert soft.video.low > floor.video.high
+    repeated = spoilt(others[:10].repeat(COUNT // 10, axis=0)).diversity
+    assert repeated.recall < 0.05
+    assert repeated.coverage < 0.4
+    assert repeated.precision > 0.7  # they are good clips
+    shuffled = spoilt(others[:, [0, 3, 1, 4, 2]])
+    assert shuffled.motion.low > floor.motion.high
+    assert shuffled.video.value > floor.video.value
+    assert shuffled.frame == floor.frame  # the first frame is where it was
+    assert shuffled.change.moving_percent > 1.2 * floor.change.moving_percent
+    frozen = spoilt(others[:, :1].repeat(5, axis=1))
+    assert frozen.motion.low > 3 * floor.motion.high
+    assert frozen.video.value > floor.video.value
+    assert frozen.frame == floor.frame
+    assert (frozen.change.moving_percent, frozen.change.still_clips_percent) == (0, 100)
     assert floor.change.still_clips_percent < 10
-
-
-def test_flickering_clips_do_not_stand_still(
-    reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
-) -> None:
     noise = np.random.default_rng(0).integers(-3, 4, others.shape)
-    found = measure(reference, (others + noise).clip(0, 255).astype(np.uint8), judge)
+    flickering = spoilt((others + noise).clip(0, 255).astype(np.uint8))
     assert floor.change.flicker_levels == 0
-    assert found.change.flicker_levels > 2
+    assert flickering.change.flicker_levels > 2
 
 
-class Patches:
-    """A judge of 8 x 8 patches: the mean of each, and how far pixels are from it."""
-
-    name, sha256, sees_clips, batch_size, device = "patches", "0" * 64, False, 16, "cpu"
-
-    def __call__(self, frames: Tensor) -> Tensor:
-        levels = frames.float()
-        means = avg_pool2d(levels, 8)
-        rough = levels - interpolate(means, scale_factor=8.0)
-        return torch.cat([means.flatten(1), 20 * rough.flatten(1).std(1, keepdim=True)], dim=1)
+def of_patches(frames: Tensor) -> Tensor:
+    """The mean of each patch of 8 x 8, and how far pixels are from it."""
+    levels = frames.float()
+    means = avg_pool2d(levels, 8)
+    rough = levels - interpolate(means, scale_factor=8.0)
+    return torch.cat([means.flatten(1), 20 * rough.flatten(1).std(1, keepdim=True)], dim=1)
 
 
 def test_what_real_frames_never_have_shows_on_the_wider_directions_alone() -> None:
-    judge, rng = Patches(), np.random.default_rng(0)
+    judge = Judge("patches", "0" * 64, 16, "cpu", of_patches)
+    rng = np.random.default_rng(0)
     flat = rng.integers(60, 190, (2, COUNT, 5, 5, 5, 3), np.uint8).repeat(8, 3).repeat(8, 4)
     reference = Reference.of(flat[0], judge)  # 75 colours of patches, of which 64 directions hold
     floor, found = (measure(reference, clips, judge) for clips in (flat[1], noised(flat[1])))
@@ -201,14 +192,16 @@ def test_the_table_has_a_row_a_set_and_no_empty_column(floor: Figures) -> None:
     assert "to training" not in shares
 
 
-# -- change, on pixels set by hand -----------------------------------------------------------------
+# -- on pixels set by hand -------------------------------------------------------------------------
 
 
 def grey(count: int) -> np.ndarray:
     return np.full((count, 3, 10, 10, 3), 100, np.uint8)
 
 
-def test_change_by_hand() -> None:
+@pytest.mark.parametrize("clips_at_once", [256, 1])
+def test_change_by_hand(monkeypatch: pytest.MonkeyPatch, clips_at_once: int) -> None:
+    monkeypatch.setattr(figures, "CLIPS_AT_ONCE", clips_at_once)
     clips = grey(2)
     clips[0, 1, 0, :5] += 41  # five pixels move, and move back
     clips[0, 2, 9, 0, 1] -= 40  # one flickers, in one colour
@@ -218,22 +211,43 @@ def test_change_by_hand() -> None:
         still_clips_percent=50,
         flicker_levels=pytest.approx(40 / 390),
     )
-
-
-def test_levels_do_not_wrap_round() -> None:
     clips = grey(1)
-    clips[0, :, 0, 0] = np.array([0, 255, 0])[:, None]
+    clips[0, :, 0, 0] = np.array([0, 255, 0])[:, None]  # levels do not wrap round
     assert change(clips).moving_percent == 1
-
-
-def test_where_every_pixel_moves_there_is_no_flicker() -> None:
-    clips = grey(1)
     clips[:, 1] = 200
-    assert change(clips) == Change(100, 0, 0)
+    clips[:, ::2] = 100
+    assert change(clips) == Change(100, 0, 0)  # nothing stands still that could flicker
 
 
-def test_many_clips_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    clips = np.random.default_rng(0).integers(0, 80, (7, 3, 4, 4, 3), np.uint8)
-    whole = change(clips)
-    monkeypatch.setattr(figures, "CLIPS_AT_ONCE", 2)
-    assert change(clips) == whole
+def test_the_nearest_training_clip_is_found_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, clips = moving_clips(33, seed=0), moving_clips(17, seed=1)
+    clips[3] = train[20]
+    clips[4] = train[5]
+    clips[4, 2, 7, 7, 1] ^= 1  # one level of one pixel's green
+    monkeypatch.setattr(figures, "CLIPS_AT_ONCE", 10)
+    monkeypatch.setattr(figures, "LOOKED_UP_AT_ONCE", 7)
+    counts: list[int] = []
+    found = nearest_levels({"a": clips, "b": train[:2]}, iter(train), on_clips=counts.append)
+    squared = np.square(clips[:, None].astype(float) - train).mean((2, 3, 4, 5))
+    np.testing.assert_allclose(found["a"], np.sqrt(squared.min(1)), rtol=1e-12)
+    assert found["a"][3] == 0
+    assert found["a"][4] == pytest.approx(np.sqrt(1 / clips[4].size))
+    assert found["b"].tolist() == [0, 0]
+    assert counts == [10, 20, 30, 33]
+
+
+def test_memorisation_by_hand() -> None:
+    real = np.arange(100.0, 300.0)  # the nearest percent: below 101.99, by a clip that there is 101
+    judged = np.array([1.0, 101.0, 102.0, 400.0])
+    assert memorisation(judged, real) == Memorisation(
+        median_levels=101.5, real_median_levels=199.5, copied_percent=50
+    )
+    assert memorisation(real, real).copied_percent == 1
+
+
+def test_clips_that_are_looked_up_are_evenly_spread() -> None:
+    clips = np.arange(2500)
+    assert evenly_spread(clips[:1000]).tolist() == clips[:1000].tolist()
+    spread = evenly_spread(clips)
+    assert len(spread) == MOST_LOOKED_UP == len(set(spread.tolist()))
+    assert (spread[0], spread[-1]) == (0, 2499)

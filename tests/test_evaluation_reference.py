@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +12,11 @@ from tiny_judge import ClipFeatures, moving_clips, write_judge
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Directions
 from ldf_video.evaluation.figures import measure
-from ldf_video.evaluation.judge import Judge, judge_clips, load_judge
-from ldf_video.evaluation.reference import (
-    Basis,
-    Reference,
-    blurred,
-    noised,
-    reference_sha256,
-)
+from ldf_video.evaluation.judge import load_judge
+from ldf_video.evaluation.reference import Basis, Reference, blurred, noised
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def judge(tmp_path: Path) -> Judge:
-    return load_judge(write_judge(tmp_path / "judge.pt"))
 
 
 def test_views_by_hand() -> None:
@@ -42,19 +30,6 @@ def test_views_by_hand() -> None:
     assert views["video"].tolist() == [[1, 2, 4, 5, 8, 9]]
     assert views["motion"].tolist() == [[3, 3, 4, 4]]
     assert views["video_plus"].tolist() == [[2, 5, 6]]
-
-
-def test_the_directions_are_of_all_real_frames_and_of_worse_middle_ones(judge: Judge) -> None:
-    clips = moving_clips(30)
-    reference = Reference.of(clips, judge)
-    features = judge_clips(judge, clips)
-    real = Directions.fit(features.reshape(-1, 24), count=64)
-    np.testing.assert_allclose(reference.basis.real.origin, real.origin)
-    middle = clips[:, 2:3]
-    mixed = np.concatenate(
-        [judge_clips(judge, made)[:, 0] for made in (middle, blurred(middle), noised(middle))]
-    )
-    np.testing.assert_allclose(reference.basis.wide.origin, mixed.mean(0), rtol=1e-4)
 
 
 def test_blur_keeps_even_planes_and_levels() -> None:
@@ -89,40 +64,19 @@ def test_a_file_gives_the_same_figures(tmp_path: Path, sees_clips: bool) -> None
     assert [p.name for p in path.parent.iterdir()] == ["reference.npz"]
 
 
-def test_the_hash_is_of_pixels_and_judge(judge: Judge, tmp_path: Path) -> None:
-    clips = moving_clips(20)
-    first = Reference.of(clips, judge).sha256
-    assert first == reference_sha256(clips.copy(), judge)
-    clips[3, 2, 1, 0, 2] ^= 1
-    assert reference_sha256(clips, judge) != first
-    clips[3, 2, 1, 0, 2] ^= 1
-    other = load_judge(write_judge(tmp_path / "other.pt", seed=1))
-    assert reference_sha256(clips, other) != first
-
-
-def test_files_that_are_no_references(tmp_path: Path, judge: Judge) -> None:
-    path = tmp_path / "reference.npz"
-    reference = Reference.of(moving_clips(20), judge)
-    reference.save(path, notes={})
-    whole = path.read_bytes()
-    pickled = tmp_path / "pickled.npz"
-    np.savez(pickled, head=np.array([{}], object))
-    later = tmp_path / "later.npz"
-    head = np.frombuffer(json.dumps({"format_version": 3}).encode(), np.uint8)
-    np.savez(later, head=head)
+def test_files_that_are_no_references(tmp_path: Path) -> None:
+    judge = load_judge(write_judge(tmp_path / "judge.pt"))
+    Reference.of(moving_clips(20), judge).save(tmp_path / "whole.npz", notes={})
+    np.savez(tmp_path / "pickled.npz", head=np.array([{}], object))
     (tmp_path / "text.npz").write_text("no arrays")
-    (tmp_path / "cut.npz").write_bytes(whole[:1000])
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:1000])
     (tmp_path / "empty.npz").write_bytes(b"")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     np.save(tmp_path / "array.npy", np.zeros(3))
     for name in ("text.npz", "cut.npz", "empty.npz", "other.npz", "array.npy", "pickled.npz"):
         with pytest.raises(LdfError, match=f"--reference .*{name}: not a reference of this"):
             Reference.load(tmp_path / name)
+    head = np.frombuffer(json.dumps({"format_version": 3}).encode(), np.uint8)
+    np.savez(tmp_path / "later.npz", head=head)
     with pytest.raises(LdfError, match="format 3, expected 2"):
-        Reference.load(later)
-
-
-def test_a_reference_of_another_judge_is_named(judge: Judge) -> None:
-    reference = replace(Reference.of(moving_clips(20), judge), judge_sha256="0" * 64)
-    with pytest.raises(LdfError, match=r"judged by judge\.pt \(000000000000\), expected judge\.pt"):
-        reference.check(judge, (5, 32, 32, 3))
+        Reference.load(tmp_path / "later.npz")

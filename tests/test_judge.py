@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.evaluation import judge as room
-from ldf_video.evaluation.judge import ScriptJudge, judge_clips, load_judge
+from ldf_video.evaluation.judge import judge_clips, load_judge
 
 
 @torch.inference_mode()
@@ -65,14 +66,13 @@ def test_a_script_is_loaded_without_a_word(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_script_sees_levels_of_its_size(tmp_path: Path) -> None:
-    path = write_judge(tmp_path / "judge.pt")
+    network = FrameFeatures()
+    path = write_judge(tmp_path / "judge.pt", network)
     judge = load_judge(path)
     assert (judge.name, judge.sees_clips) == ("judge.pt", False)
     assert judge.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     clips = moving_clips(3, side=48)
     features = judge_clips(judge, clips)
-    network = FrameFeatures()
-    network.load_state_dict(judge.network.state_dict())
     frames = torch.from_numpy(clips).flatten(0, 1).movedim(-1, 1).float()
     with torch.inference_mode():
         expected = network(nn.functional.interpolate(frames, size=(32, 32), mode="bilinear"))
@@ -120,17 +120,18 @@ def test_clips_are_resized_frame_by_frame(tmp_path: Path) -> None:
     np.testing.assert_allclose(judge_clips(judge, clips), np.full((3, 1, 3), 100), rtol=1e-5)
 
 
-def test_equal_frames_are_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_frames_are_judged_once(tmp_path: Path) -> None:
     judge = load_judge(write_judge(tmp_path / "judge.pt"))
     clips = moving_clips(7)
     plain = judge_clips(judge, clips)
     seen, counts = [], []
-    call = ScriptJudge.__call__
-    monkeypatch.setattr(
-        ScriptJudge, "__call__", lambda self, frames: seen.append(len(frames)) or call(self, frames)
-    )
+
+    def noted(frames: Tensor) -> Tensor:
+        seen.append(len(frames))
+        return judge.points_of(frames)
+
     frozen = clips[[0, 1, 2, 0, 1, 2]][:, :1].repeat(5, axis=1)
-    features = judge_clips(judge, frozen, on_batch=counts.append)
+    features = judge_clips(replace(judge, points_of=noted), frozen, on_batch=counts.append)
     assert seen == [3]
     assert counts == [30]
     np.testing.assert_allclose(features, plain[[0, 1, 2, 0, 1, 2]][:, :1].repeat(5, 1), rtol=1e-5)

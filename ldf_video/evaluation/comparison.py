@@ -14,10 +14,17 @@ import numpy.typing as npt
 from ldf_video.errors import LdfError, ReadError
 from ldf_video.evaluation import judged
 from ldf_video.evaluation.draw import CLIP_FRAMES, Drawn, all_clips, draw_clips, split_in_two
-from ldf_video.evaluation.figures import Figures, figures_from_json, measure, subtract
+from ldf_video.evaluation.figures import (
+    Figures,
+    evenly_spread,
+    figures_from_json,
+    measure,
+    memorisation,
+    nearest_levels,
+    subtract,
+)
 from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.judged import ClipSet, Models
-from ldf_video.evaluation.nearest import compare, evenly_spread, nearest_levels
 from ldf_video.evaluation.reference import Reference, reference_sha256
 from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
 from ldf_video.progress import Progress
@@ -34,20 +41,42 @@ MAX_BYTES = 2**32
 class Comparison:
     """One evaluation as it goes: real clips first, then the sets that are held against them."""
 
+    reference: Reference
+    held_out: Clips
+    """Real clips that are not the reference."""
+
     def __init__(
         self, judge: Judge, geometry: Geometry, *, seed: int, skip: int, quiet: bool
     ) -> None:
         """Takes the judge, what clips are brought to, and options of the command."""
         self.judge, self.geometry, self.seed = judge, geometry, seed
         self.skip, self.quiet = skip, quiet
-        self.reference: Reference
-        self.held_out: Clips  # real clips that are not the reference
         self.rows: dict[str, Figures] = {}
         self.differences: dict[str, Figures] = {}
         self.origins: dict[str, str] = {}
         self.notes: list[str] = []
         self._shown: list[Clips] = []
         self._looked_up: dict[str, Clips] = {}
+
+    def check_generated(self, sources: list[Source]) -> None:
+        """Refuse too few clips before any work: of as many as are needed, no more is read.
+
+        Raises:
+            LdfError: there are too few.
+        """
+        drawn = draw_clips(
+            sources,
+            self.geometry,
+            count=FEWEST_CLIPS,
+            most=FEWEST_CLIPS,
+            seed=self.seed,
+            skip=self.skip,
+        )
+        if len(drawn.clips) < FEWEST_CLIPS:
+            raise LdfError(
+                f"{sources[0].root}: {len(drawn.clips)} clips of {CLIP_FRAMES} frames, "
+                f"expected {FEWEST_CLIPS} or more; generate more"
+            )
 
     def read_real(self, sources: list[Source], num_clips: int, file: Path | None) -> None:
         """Draw real clips; judge a half as the reference, or read it, and the other as the floor.
@@ -83,10 +112,11 @@ class Comparison:
                 "real: all clips that were drawn are of one source: its first half is the "
                 "reference, its second the floor, which then holds what changed in between"
             )
+        floor = ClipSet(FLOOR, self.held_out, str(root))
         if known is None:
             with self._progress("judge the reference", half) as progress:
                 self.reference = Reference.of(half, self.judge, on_frames=progress.update)
-            self._measure(ClipSet(FLOOR, self.held_out, str(root)))
+            self._measure(floor)
             if file is not None:
                 self.reference.save(file, notes={**notes, "floor": asdict(self.rows[FLOOR])})
             return
@@ -97,18 +127,13 @@ class Comparison:
                 "file, or the clips it was made of"
             )
         self.reference = known
-        self._keep(ClipSet(FLOOR, self.held_out, str(root)), figures_from_json(notes["floor"]))
+        self._keep(floor, figures_from_json(notes["floor"]))
 
     def sets(self, sources: list[Source] | None, models: Models) -> Iterator[ClipSet]:
         """What is judged: clips on disk, then what each model makes; none is held for the next."""
         count, device = len(self.held_out), self.judge.device
         if sources is not None:
             drawn = self._draw("generated", sources, count, self.seed, skip=self.skip)
-            if len(drawn.clips) < FEWEST_CLIPS:
-                raise LdfError(
-                    f"{sources[0].root}: {len(drawn.clips)} clips of {CLIP_FRAMES} frames, "
-                    f"expected {FEWEST_CLIPS} or more; generate more"
-                )
             if len(drawn.clips) < count:
                 self.notes.append(
                     f"generated: {len(drawn.clips):,} clips that share no frame, not {count:,}: "
@@ -168,31 +193,25 @@ class Comparison:
                 self._looked_up,
                 all_clips(trained_on, self.geometry),
                 device=self.judge.device,
-                on_block=progress.update,
+                on_clips=progress.update,
             )
         if not np.isfinite(distances[FLOOR]).all():
             raise ReadError(f"--train {trained_on[0].root}: no clip of {CLIP_FRAMES} frames")
         self.origins["training"] = str(trained_on[0].root)
         for name, levels in distances.items():
-            memorisation = compare(levels, distances[FLOOR])
-            self.rows[name] = replace(self.rows[name], memorisation=memorisation)
+            found = memorisation(levels, distances[FLOOR])
+            self.rows[name] = replace(self.rows[name], memorisation=found)
 
-    def compare(self, earlier: Earlier | None) -> None:
-        """Hold two models against each other: both of this call, and those of an earlier one."""
+    def result(self, earlier: Earlier | None, output: Path | None) -> Evaluated:
+        """All that was found: two models of this call, or one and an earlier one, compared too."""
+        differences: dict[str, Figures] = {}
         if "generated" in self.rows and "top model" in self.rows:
             found = subtract(self.rows["top model"], self.rows["generated"])
-            self.differences["top model, less generated"] = found
+            differences["top model, less generated"] = found
         if earlier is not None:
-            self.differences |= earlier.differences(self.rows)
-            if not self.differences:
+            differences |= earlier.differences(self.rows)
+            if not differences:
                 self.notes.append(f"{earlier.file}: no set of its names and numbers is judged here")
-
-    def sheet(self) -> list[Clips]:
-        """Rows of a sheet: real clips beside those of each set."""
-        return sheet_rows(self.held_out[shown(len(self.held_out))], self._shown)
-
-    def result(self, output: Path | None) -> Evaluated:
-        """All that was found."""
         return Evaluated(
             rows=self.rows,
             origins=self.origins,
@@ -203,11 +222,15 @@ class Comparison:
             size=(self.geometry.width, self.geometry.height),
             seed=self.seed,
             skip=self.skip,
-            differences=self.differences,
+            differences=differences,
             notes=tuple(self.notes),
             versions={name: version(name) for name in ("ldf-video", "torch", "numpy")},
             output=output,
         )
+
+    def sheet(self) -> list[Clips]:
+        """Rows of a sheet: real clips beside those of each set."""
+        return sheet_rows(self.held_out[shown(len(self.held_out))], self._shown)
 
     def _draw(
         self, name: str, sources: list[Source], count: int, seed: int, *, skip: int = 0

@@ -24,20 +24,12 @@ CLIP_FRAMES = 5
 
 @dataclass(frozen=True)
 class Drawn:
-    """Clips that were drawn.
-
-    Attributes:
-        clips: uint8 (N, CLIP_FRAMES, H, W, 3) in the order of the sources and of time; no two share
-            a frame.
-        places: number of the source that each clip is from, (N,).
-        num_there: clips that there were to draw from.
-        unread: a line for each source that was not read whole.
-    """
+    """Clips (N, CLIP_FRAMES, H, W, 3), no two of a frame, in the order of sources and of time."""
 
     clips: Clips
-    places: npt.NDArray[np.intp]
-    num_there: int
-    unread: tuple[str, ...]
+    places: npt.NDArray[np.intp]  # number of the source that each clip is from, (N,)
+    num_there: int  # clips that there were to draw from
+    unread: tuple[str, ...]  # a line for each source that was not read whole
 
 
 def draw_clips(
@@ -47,6 +39,7 @@ def draw_clips(
     count: int,
     seed: int,
     skip: int = 0,
+    most: int | None = None,
     on_source: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
     """Draw clips, each with equal probability, in one pass; only drawn clips are held.
@@ -60,6 +53,7 @@ def draw_clips(
         count: clips to draw; fewer come where there are fewer.
         seed: of the places.
         skip: frames at the beginning of each video that are left out.
+        most: how many clips are looked at; what comes behind them is not read.
         on_source: called with the number of sources done.
 
     Raises:
@@ -67,11 +61,12 @@ def draw_clips(
     """
     rng = np.random.default_rng([seed, 5])
     kept: list[tuple[int, int, Clips]] = []
-    seen, unread = 0, []
+    seen, unread = 0, list[str]()
     with ClipReader(geometry) as reader:
         for number, source in enumerate(sources):
             try:
-                for window in _windows(reader, source, rng, skip=skip):
+                windows = _windows(reader, source, rng, skip=skip)
+                for window in islice(windows, None if most is None else most - seen):
                     place = seen if seen < count else int(rng.integers(seen + 1))
                     if seen < count:
                         kept.append((seen, number, np.stack(window)))
@@ -81,6 +76,8 @@ def draw_clips(
             except ReadError as error:
                 unread.append(f"{source.name}: {error}")
             on_source(number + 1)
+            if seen == most:
+                break
     if not kept:
         after = f" after the first {skip}" if skip else ""
         reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames{after}"
@@ -125,19 +122,12 @@ def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
 def _windows(
     reader: ClipReader, source: Source, rng: np.random.Generator, *, skip: int
 ) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    for stream in reader.open_clips(source):
-        yield from _apart(islice(stream.frames, skip, None), rng)
-
-
-def _apart(frames: Frames, rng: np.random.Generator) -> Iterator[list[npt.NDArray[np.uint8]]]:
     """Runs of CLIP_FRAMES adjacent frames that share none, from a random one of the first on."""
-    head = list(islice(frames, 2 * CLIP_FRAMES - 1))
-    if len(head) < CLIP_FRAMES:
-        return
-    first = int(rng.integers(len(head) - CLIP_FRAMES + 1))
-    window = []
-    for frame in chain(head[first:], frames):
-        window.append(frame)
-        if len(window) == CLIP_FRAMES:
+    for stream in reader.open_clips(source):
+        frames = islice(stream.frames, skip, None)
+        head = list(islice(frames, 2 * CLIP_FRAMES - 1))
+        if len(head) < CLIP_FRAMES:
+            continue
+        rest = chain(head[int(rng.integers(len(head) - CLIP_FRAMES + 1)) :], frames)
+        while len(window := list(islice(rest, CLIP_FRAMES))) == CLIP_FRAMES:
             yield window
-            window = []

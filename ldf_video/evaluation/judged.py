@@ -32,7 +32,6 @@ from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
 
 Clips = npt.NDArray[np.uint8]
-OnFrames = Callable[[int], None]
 
 NOISE_SHARE = 0.1
 """Of each latent dimension's spread: how wrong a latent is that should still decode well."""
@@ -43,29 +42,17 @@ VIDEOS_ON_GPU = 512
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to be judged.
-
-    Attributes:
-        name: of their row.
-        clips: uint8 (N, T, H, W, 3); T = 1 where they are single frames.
-        origin: where they come from.
-        psnr_db: of reconstructions.
-    """
+    """Clips uint8 (N, T, H, W, 3) to be judged, T = 1 where they are single frames."""
 
     name: str
     clips: Clips
     origin: str
-    psnr_db: float | None = None
+    psnr_db: float | None = None  # of reconstructions
 
 
 @dataclass(frozen=True)
 class Models:
-    """The models that are judged.
-
-    Attributes:
-        top: a top model and the frame model that decodes its latents.
-        frame: a frame model.
-    """
+    """The models that are judged: a top model with its frame model, a frame model."""
 
     top: tuple[Loaded[TopModel], Loaded[FrameModel]] | None
     frame: Loaded[FrameModel] | None
@@ -102,16 +89,17 @@ def load_models(
 
 def _check_length(top: Loaded[TopModel], skip: int) -> None:
     fixed = top.model.fixed_frames
-    if fixed is not None and skip and fixed < skip + CLIP_FRAMES:
+    if fixed is None or fixed >= skip + CLIP_FRAMES:
+        return
+    if skip:
         raise UsageError(
             f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "
             f"{fixed - CLIP_FRAMES} or less"
         )
-    if fixed is not None and fixed < CLIP_FRAMES:
-        raise UsageError(
-            f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
-            f"{CLIP_FRAMES} or more; train-top --window {CLIP_FRAMES}"
-        )
+    raise UsageError(
+        f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
+        f"{CLIP_FRAMES} or more; train-top --window {CLIP_FRAMES}"
+    )
 
 
 def choose_geometry(models: Models, size: str | int | None, sources: list[Source]) -> Geometry:
@@ -144,7 +132,8 @@ def _size_of_first(sources: list[Source]) -> tuple[int, int]:
             return frame_size(source)
         except ReadError as error:
             reasons.append(f"{source.name}: {error}")
-    raise ReadError(f"{sources[0].root}: none of {len(sources):,} sources: {reasons[0]}")
+    of_all = f"none of {len(sources):,} sources: " if len(sources) > 1 else ""
+    raise ReadError(f"{sources[0].root}: {of_all}{reasons[0]}")
 
 
 def generated(
@@ -155,27 +144,22 @@ def generated(
     seed: int,
     skip: int = 0,
     device: str,
-    on_frames: OnFrames,
+    on_frames: Callable[[int], None],
 ) -> Clips:
     """Five frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
     last = skip + CLIP_FRAMES
     size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
-    parts = []
+    clips = []
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
-        blocks = top.sample(top.fixed_frames or last, generators)
-        parts.append(_frames_between(decode(frame, blocks), skip, last))
+        number, kept = 0, []
+        for block in decode(frame, top.sample(top.fixed_frames or last, generators)):
+            # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
+            kept.append(block[:, max(0, skip - number) : max(0, last - number)])
+            number += block.shape[1]
+        clips.append(np.concatenate(kept, axis=1))
         on_frames((start + len(generators)) * CLIP_FRAMES)
-    return np.concatenate(parts)
-
-
-def _frames_between(blocks: Iterator[Clips], first: int, last: int) -> Clips:
-    """Frames first to last - 1 of videos that come in blocks (N, n, H, W, 3); others are let go."""
-    kept, number = [], 0
-    for block in blocks:
-        kept.append(block[:, max(0, first - number) : max(0, last - number)])
-        number += block.shape[1]
-    return np.concatenate(kept, axis=1)
+    return np.concatenate(clips)
 
 
 def frame_model_sets(
@@ -183,12 +167,7 @@ def frame_model_sets(
 ) -> Iterator[ClipSet]:
     """Reconstructions of real clips, also from slightly wrong latents, and frames from the prior.
 
-    Args:
-        frame: the frame model.
-        real: clips uint8 (N, T, H, W, 3).
-        seed: of the noise.
-        whole_clips: leave out the prior, which has single frames.
-        device: where to compute.
+    The prior, which has single frames, is left out where a judge wants `whole_clips`.
     """
     model, origin = frame.model, str(frame)
     latents = encoded(model, real, device=device)
@@ -203,11 +182,7 @@ def frame_model_sets(
 
 @torch.inference_mode()
 def encoded(model: FrameModel, clips: Clips, *, device: str) -> Tensor:
-    """E(x) of all frames of clips (N, T, H, W, 3), rounded as the store keeps them.
-
-    Returns:
-        float32 (N * T, C, h, w) in main memory.
-    """
+    """E(x) of clips (N, T, H, W, 3), rounded as the store keeps it: (N * T, C, h, w) on the CPU."""
     frames = clips.reshape(-1, *clips.shape[2:])
     latents = [
         model.encoder(to_model(frames[start : start + FRAMES_AT_ONCE], device)).half().cpu()
@@ -218,12 +193,13 @@ def encoded(model: FrameModel, clips: Clips, *, device: str) -> Tensor:
 
 def noisy(latents: Tensor, *, seed: int) -> Tensor:
     """Latents (B, C, h, w) with Gaussian noise of NOISE_SHARE of each dimension's spread."""
-    return latents + NOISE_SHARE * latents.std(0) * _normal(latents.shape, seed)
+    noise = prior(latents.shape[1:], count=len(latents), seed=seed)
+    return latents + NOISE_SHARE * latents.std(0) * noise
 
 
 def prior(latent_shape: tuple[int, ...], *, count: int, seed: int) -> Tensor:
     """`count` latents from N(0, I), (count, C, h, w)."""
-    return _normal((count, *latent_shape), seed)
+    return torch.randn((count, *latent_shape), generator=torch.Generator().manual_seed(seed))
 
 
 @torch.inference_mode()
@@ -240,7 +216,3 @@ def psnr_of(clips: Clips, originals: Clips) -> float:
     for clip, original in zip(clips, originals, strict=True):
         squared += float(np.square(clip.astype(np.int32) - original).sum(dtype=np.int64))
     return psnr_db(squared / clips.size)
-
-
-def _normal(shape: tuple[int, ...] | torch.Size, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -41,16 +41,11 @@ Views = dict[str, Array]
 
 @dataclass(frozen=True)
 class Basis:
-    """What features are projected on.
+    """What features are projected on."""
 
-    Attributes:
-        real: directions of real frames.
-        wide: of real, blurred and noised real frames together: directions of real frames alone
-            hide what real frames never have.
-    """
-
-    real: Directions
+    real: Directions  # of real frames
     wide: Directions
+    """Of real, blurred and noised real frames: those of real frames alone hide what they lack."""
 
     @classmethod
     def fit(cls, features: Array, clips: Clips, judge: Judge) -> Self:
@@ -65,7 +60,7 @@ class Basis:
         )
 
     def views(self, features: Array) -> Views:
-        """The points of clips, from a judge's features (N, T, d) of their frames; see `VIEWS`."""
+        """The points of clips, from a judge's features (N, T, d) of their frames."""
         n, t, _ = features.shape
         if t == 1:
             return {"frame": features[:, 0]}
@@ -80,23 +75,13 @@ class Basis:
 
 @dataclass(frozen=True)
 class Reference:
-    """Real clips as a judge sees them.
-
-    Attributes:
-        judge_name: of the judge.
-        judge_sha256: of its weights.
-        clip_shape: (T, H, W, 3) of a clip.
-        sha256: of the clips' pixels, the judge and the recipe: figures against references of equal
-            hash can be compared.
-        basis: None of a judge that sees clips.
-        views: of the clips, by name; see `VIEWS`.
-    """
+    """Real clips as a judge sees them; figures against references of one `sha256` compare."""
 
     judge_name: str
-    judge_sha256: str
-    clip_shape: tuple[int, ...]
-    sha256: str
-    basis: Basis | None
+    judge_sha256: str  # of its weights
+    clip_shape: tuple[int, ...]  # (T, H, W, 3)
+    sha256: str  # of the clips' pixels, the judge and the recipe
+    basis: Basis | None  # None of a judge that sees clips
     views: Views
 
     @classmethod
@@ -127,9 +112,13 @@ class Reference:
                 f"expected {judge.name} ({judge.sha256[:12]}); make another --reference"
             )
         if tuple(clip_shape) not in (self.clip_shape, (1, *self.clip_shape[1:])):
+            got, expected = (
+                f"{t} frames of {width} x {height}"
+                for t, height, width, _ in (clip_shape, self.clip_shape)
+            )
             raise LdfError(
-                f"got clips of {_shape(clip_shape)}, expected {_shape(self.clip_shape)} as in the "
-                "reference; make another --reference"
+                f"got clips of {got}, expected {expected} as in the reference; make another "
+                "--reference"
             )
 
     def views_of(self, features: Array) -> Views:
@@ -173,10 +162,11 @@ class Reference:
                 raise ValueError(f"format {head['format_version']}, expected {FORMAT_VERSION}")
             basis = None
             if "real_axes" in arrays:
-                basis = Basis(
-                    Directions(arrays["real_origin"], arrays["real_axes"]),
-                    Directions(arrays["wide_origin"], arrays["wide_axes"]),
+                real, wide = (
+                    Directions(arrays[f"{name}_origin"], arrays[f"{name}_axes"])
+                    for name in ("real", "wide")
                 )
+                basis = Basis(real, wide)
             views = {name: arrays[name] for name in VIEWS if name in arrays}
             judge, shape = (head["judge_name"], head["judge_sha256"]), tuple(head["clip_shape"])
             return cls(*judge, shape, head["sha256"], basis, views), dict(head["notes"])
@@ -226,8 +216,3 @@ def noised(clips: Clips) -> Clips:
         noise = NOISE_LEVELS * rng.standard_normal(clip.shape, dtype=np.float32)
         made[number] = (clip + noise).round().clip(0, 255)
     return made
-
-
-def _shape(clip_shape: tuple[int, ...]) -> str:
-    t, height, width = clip_shape[:3]
-    return f"{t} frames of {width} x {height}"

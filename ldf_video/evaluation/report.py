@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,37 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError
+from ldf_video.evaluation.clouds import Estimate
 from ldf_video.evaluation.draw import CLIP_FRAMES
 from ldf_video.evaluation.figures import Figures, figures_from_json, subtract
 from ldf_video.output import reason
 
 Clips = npt.NDArray[np.uint8]
-Cell = Callable[[Figures], str]
+Columns = Mapping[str, tuple[str, str]]
+"""By its heading, where a column stands among the figures, and how a number is written."""
 
 FLOOR = "real"
 """The row of real clips against other real clips."""
+DISTANCES: Columns = {
+    "clips": ("num_clips", ","),
+    "frame": ("frame", ".2f"),
+    "video": ("video", ".2f"),
+    "motion": ("motion", ".2f"),
+    "video+": ("video_plus", ".2f"),
+    "PSNR dB": ("psnr_db", ".2f"),
+}
+SHARES: Columns = {
+    "recall": ("diversity.recall", ".3f"),
+    "coverage": ("diversity.coverage", ".3f"),
+    "precision": ("diversity.precision", ".3f"),
+    "density": ("diversity.density", ".3f"),
+    "moving %": ("change.moving_percent", ".2f"),
+    "still clips %": ("change.still_clips_percent", ".1f"),
+    "flicker": ("change.flicker_levels", ".2f"),
+    "to training": ("memorisation.median_levels", ".2f"),
+    "real to training": ("memorisation.real_median_levels", ".2f"),
+    "copied %": ("memorisation.copied_percent", ".1f"),
+}
 SHEET_ROWS = 8
 """Of a set of judged clips."""
 GREY = 224
@@ -30,36 +52,22 @@ GREY = 224
 class Evaluated:
     """What an evaluation found.
 
-    Attributes:
-        rows: figures by name; the first, "real", is of real clips against other real clips: the
-            floor under all distances.
-        origins: where the clips of each row come from.
-        reference_sha256: equal in two evaluations whose figures can be compared.
-        judge: its name.
-        judge_sha256: of its weights.
-        num_clips: real clips on each side of the floor.
-        size: width and height at which clips were compared, in pixels.
-        seed: with which the models generated; the same gives the same clips.
-        skip: frames that were left out at the beginning of each generated video.
-        differences: how much farther one set is than another, distance by distance, by name.
-        notes: a line each on what differs from what was asked.
-        versions: of the packages that have a say.
-        output: the sheet of pictures, or None.
+    The first row, "real", is of real clips against other real clips: the floor under all distances.
     """
 
     rows: dict[str, Figures]
-    origins: dict[str, str]
-    reference_sha256: str
+    origins: dict[str, str]  # where the clips of each row come from
+    reference_sha256: str  # equal in two evaluations whose figures can be compared
     judge: str
-    judge_sha256: str
-    num_clips: int
-    size: tuple[int, int]
-    seed: int
-    skip: int
-    differences: dict[str, Figures]
-    notes: tuple[str, ...]
-    versions: dict[str, str]
-    output: Path | None = None
+    judge_sha256: str  # of its weights
+    num_clips: int  # real clips on each side of the floor
+    size: tuple[int, int]  # width and height at which clips were compared, in pixels
+    seed: int  # with which the models generated; the same gives the same clips
+    skip: int  # frames that were left out at the beginning of each generated video
+    differences: dict[str, Figures]  # how much farther one set is than another, by name
+    notes: tuple[str, ...]  # a line each on what differs from what was asked
+    versions: dict[str, str]  # of the packages that have a say
+    output: Path | None = None  # the sheet of pictures
 
     def table(self) -> str:
         """All of it for people, in Markdown."""
@@ -81,62 +89,16 @@ class Evaluated:
         return {**asdict(self), "output": None if self.output is None else str(self.output)}
 
 
-# -- tables --------------------------------------------------------------------------------------
-
-
-def _estimate(name: str) -> Cell:
-    def cell(figures: Figures) -> str:
-        estimate = getattr(figures, name)
-        if estimate is None:
-            return ""
-        return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
-
-    return cell
-
-
-def _number(part: str, name: str, digits: int) -> Cell:
-    def cell(figures: Figures) -> str:
-        holder = getattr(figures, part) if part else figures
-        value = None if holder is None else getattr(holder, name)
-        return "" if value is None else f"{value:.{digits}f}"
-
-    return cell
-
-
-DISTANCES: dict[str, Cell] = {
-    "clips": lambda figures: f"{figures.num_clips:,}",
-    "frame": _estimate("frame"),
-    "video": _estimate("video"),
-    "motion": _estimate("motion"),
-    "video+": _estimate("video_plus"),
-    "PSNR dB": _number("", "psnr_db", 2),
-}
-SHARES: dict[str, Cell] = {
-    "recall": _number("diversity", "recall", 3),
-    "coverage": _number("diversity", "coverage", 3),
-    "precision": _number("diversity", "precision", 3),
-    "density": _number("diversity", "density", 3),
-    "moving %": _number("change", "moving_percent", 2),
-    "still clips %": _number("change", "still_clips_percent", 1),
-    "flicker": _number("change", "flicker_levels", 2),
-    "to training": _number("memorisation", "median_levels", 2),
-    "real to training": _number("memorisation", "real_median_levels", 2),
-    "copied %": _number("memorisation", "copied_percent", 1),
-}
-
-
 def table(rows: Mapping[str, Figures]) -> str:
     """Two tables in Markdown, aligned: distances, then shares; a row for each set by its name."""
     return "\n\n".join(_aligned(rows, columns) for columns in (DISTANCES, SHARES))
 
 
-def _aligned(
-    rows: Mapping[str, Figures], columns: Mapping[str, Cell], *, title: str = "clips of"
-) -> str:
+def _aligned(rows: Mapping[str, Figures], columns: Columns, *, title: str = "clips of") -> str:
     """A table without the columns in which no set has a figure."""
     grid = [[title, *rows]]
-    for name, cell in columns.items():
-        cells = [cell(figures) for figures in rows.values()]
+    for name, (place, form) in columns.items():
+        cells = [_cell(figures, place, form) for figures in rows.values()]
         if any(cells):
             grid.append([name, *cells])
     widths = [max(map(len, column)) for column in grid]
@@ -149,7 +111,16 @@ def _aligned(
     return "\n".join(lines)
 
 
-# -- sheets --------------------------------------------------------------------------------------
+def _cell(figures: Figures, place: str, form: str) -> str:
+    value: Any = figures
+    for name in place.split("."):
+        value = None if value is None else getattr(value, name)
+    if isinstance(value, Estimate):
+        return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
+    return "" if value is None else format(value, form)
+
+
+# -- sheets ----------------------------------------------------------------------------------------
 
 
 def shown(count: int) -> npt.NDArray[np.intp]:
@@ -162,45 +133,34 @@ def shown(count: int) -> npt.NDArray[np.intp]:
 
 
 def sheet_rows(real: Clips, sets: Sequence[Clips]) -> list[Clips]:
-    """Rows of a sheet for several sets of judged clips, a grey row between them.
+    """Rows of a sheet: the clips `shown` of the real ones (N, T, H, W, 3) beside those of each set.
 
-    Args:
-        real: the clips `shown` of the real ones, uint8 (N, T, H, W, 3).
-        sets: likewise of each set, N at most, of any number of frames.
+    A grey row stands between two sets.
     """
     rows: list[Clips] = []
     for judged in sets:
-        if rows:
-            rows.append(np.full((1, *real.shape[2:]), GREY, np.uint8))
+        rows += [_gap(real)] if rows else []
         rows += side_by_side(real[: len(judged)], judged)
     return rows
 
 
 def side_by_side(real: Clips, judged: Clips) -> list[Clips]:
-    """Rows of a sheet: two real clips, a wider gap, two judged ones.
-
-    Args:
-        real: uint8 (N, T, H, W, 3), N even.
-        judged: as many, of any number of frames.
-    """
-    gap = np.full((1, *real.shape[2:]), GREY, np.uint8)
+    """Rows of a sheet: two real clips (T, H, W, 3), a wider gap, two judged ones of any length."""
+    gap = _gap(real)
     pairs = zip(real[::2], real[1::2], judged[::2], judged[1::2], strict=True)
     return [np.concatenate([a, gap, b, gap, gap, c, gap, d]) for a, b, c, d in pairs]
 
 
-# -- an earlier evaluation -----------------------------------------------------------------------
+def _gap(clips: Clips) -> Clips:
+    return np.full((1, *clips.shape[2:]), GREY, np.uint8)
+
+
+# -- an earlier evaluation -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """An evaluation that `--json` kept, to be compared with.
-
-    Attributes:
-        file: where.
-        reference_sha256: of the real clips that its figures are against.
-        seed: of what it drew and generated.
-        rows: its figures by name.
-    """
+    """An evaluation that `--json` kept in a file: its figures by name, and what they depend on."""
 
     file: Path
     reference_sha256: str

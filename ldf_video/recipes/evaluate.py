@@ -49,7 +49,7 @@ def evaluate(options: Evaluate) -> Evaluated:
     )
     kept = reference is not None and reference.is_file()
     check_files(
-        [("-o", output), ("--json", json_file), ("--reference", None if kept else reference)],
+        [("--out", output), ("--json", json_file), ("--reference", None if kept else reference)],
         inputs=[
             *(*sources, *(others or ()), *(trained_on or ()), *models.files()),
             *(path for path in (judge, compare, reference if kept else None) if path is not None),
@@ -60,6 +60,8 @@ def evaluate(options: Evaluate) -> Evaluated:
         seed = secrets.randbelow(2**31) if earlier is None else earlier.seed
     judging = load_judge(judge, device=device)
     work = Comparison(judging, geometry, seed=seed, skip=skip, quiet=options.quiet)
+    if others is not None:
+        work.check_generated(others)
     work.read_real(sources, options.num_clips, reference)
     if earlier is not None:
         earlier.check(work.reference.sha256)
@@ -68,8 +70,7 @@ def evaluate(options: Evaluate) -> Evaluated:
         del clip_set  # while the next one is made
     if trained_on is not None:
         work.look_up(trained_on)
-    work.compare(earlier)
-    found = work.result(output)
+    found = work.result(earlier, output)
     try:
         if output is not None:
             write_sheet(output, work.sheet())
@@ -87,4 +88,4 @@ def _check_options(num_clips: int, output: Path | None) -> None:
     if output is not None:
         check_output(output)
         if output.suffix.lower() != ".png":
-            raise UsageError(f"-o {output}: expected a sheet of pictures, .png")
+            raise UsageError(f"--out {output}: expected a sheet of pictures, .png")

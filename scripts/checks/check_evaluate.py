@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.evaluation.draw import draw_clips
-from ldf_video.evaluation.figures import measure
+from ldf_video.evaluation.figures import evenly_spread, measure, memorisation, nearest_levels
 from ldf_video.evaluation.judge import load_judge
-from ldf_video.evaluation.nearest import compare, evenly_spread, nearest_levels
 from ldf_video.evaluation.reference import Reference, blurred
 from ldf_video.evaluation.report import table
 from ldf_video.progress import Progress
@@ -87,8 +86,8 @@ def main() -> int:
             rows[name] = measure(reference, clips, judge, on_frames=progress.update)
     distances = nearest_levels({name: evenly_spread(clips) for name, clips in sets.items()}, train)
     for name, levels in distances.items():
-        memorisation = compare(levels, distances["disjoint"])
-        rows[name] = replace(rows[name], memorisation=memorisation)
+        found = memorisation(levels, distances["disjoint"])
+        rows[name] = replace(rows[name], memorisation=found)
     print(f"judge {judge.name}, {count:,} clips of {arguments.clips} a set, seed {seed}\n")
     print(table(rows))
     if arguments.json is not None:

@@ -28,7 +28,7 @@ from prior_curve import mixed
 from torch import Tensor
 
 from ldf_video.evaluation import judged
-from ldf_video.evaluation.judge import Judge, load_judge
+from ldf_video.evaluation.judge import Judge, judge_clips, load_judge
 from ldf_video.intake.frame_store import store_frames
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.frechet import frechet_distance
@@ -102,8 +102,7 @@ def measure(model: Any, frames: Any, judge: Judge) -> dict[str, float]:
 
 
 def _features(judge: Judge, frames: Any) -> Any:
-    seen = torch.from_numpy(frames.squeeze(1)).permute(0, 3, 1, 2)
-    return torch.cat([judge(part) for part in seen.split(judge.batch_size)]).double().numpy()
+    return judge_clips(judge, frames)[:, 0].astype(np.float64)
 
 
 def discriminator_means(directory: Path) -> dict[str, float]:
