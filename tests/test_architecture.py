@@ -49,7 +49,7 @@ ALLOWED = {
     "av": {"video"},
     "decord": {"video"},
     "fsspec": {"video/files.py"},
-    "imageio": {"video/encoders.py"},
+    "imageio": {"video/write.py"},
     "matplotlib": {"runs/curve.py"},
     "PIL": {"video"},
     "pi_heif": {"video"},

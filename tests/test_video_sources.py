@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.video.encoders import write_png
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.not_clips import is_own_file
 from ldf_video.video.read import VideoInfo, open_clips, probe
@@ -30,7 +29,7 @@ from ldf_video.video.sources import (
     source_digest,
     source_stamp,
 )
-from ldf_video.video.write import VideoWriter
+from ldf_video.video.write import VideoWriter, write_png
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -299,7 +299,7 @@ def test_what_stops_the_first_frame_leaves_nothing(
     suffix = {"Mp4": ".mp4", "Gif": ".gif", "Sheet": ".png"}[kind]
     for place in ("add", "__init__"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"ldf_video.video.encoders.{kind}Encoder.{place}", stop)
+            patch.setattr(f"ldf_video.video.write._{kind}Encoder.{place}", stop)
             _stopped_by(error, tmp_path / f"a{suffix}")
         assert os.listdir(tmp_path) == []
 
@@ -310,7 +310,7 @@ def test_an_interrupt_while_the_disk_is_full_is_still_the_interrupt(
     def full(encoder: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ldf_video.video.encoders.Mp4Encoder.close", full)
+    monkeypatch.setattr("ldf_video.video.write._Mp4Encoder.close", full)
     (tmp_path / "a.mp4").write_bytes(b"before")
     _stopped_by(KeyboardInterrupt, tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == b"before"

@@ -41,12 +41,11 @@ from ldf_video.runs.zoo import (
 )
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.encoders import ENCODERS
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.pixels import to_model
 from ldf_video.video.sources import Source, find_sources, folder_series
-from ldf_video.video.write import VideoWriter, check_output, tile
+from ldf_video.video.write import ENCODERS, VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
 
