@@ -338,8 +338,7 @@ def test_a_remote_array_that_is_none_says_so(content: bytes, reason: str) -> Non
 
 
 def test_decord_is_not_asked_to_read_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldf_video.video.read.check_decord", lambda: None)
-    monkeypatch.setattr("ldf_video.video.decord_reader.check_decord", lambda: None)
+    monkeypatch.setattr("ldf_video.video.read.check_reader", lambda name: None)
     write_clip(tmp_path / "a.mp4", [barcode(3)] * 2, **GOP_8)
     (source,) = find_sources(_in_memory(tmp_path))
     (clip,) = open_clips(source, NATIVE, reader="decord")

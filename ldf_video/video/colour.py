@@ -75,9 +75,6 @@ def to_sdr(codes: NDArray[np.uint16], transfer: int, *, full: int = 65535) -> ND
         codes: uint16 (H, W, 3), RGB of BT.2020's primaries.
         transfer: one of `HDR_TRANSFERS`.
         full: the code of a signal of 1.
-
-    Returns:
-        uint8 (H, W, 3), RGB of sRGB, C-contiguous.
     """
     light = _light(transfer, full)[codes]
     if transfer == _HLG:  # BT.2100-2, table 5: the OOTF, for a system gamma of 1.2
@@ -115,16 +112,12 @@ def yuv420_planes(frames: NDArray[np.uint8], *, upscale: int) -> NDArray[np.uint
     within one source pixel and loses nothing. An odd size gains one row or column, a copy of the
     last.
 
-    Args:
-        frames: uint8 (T, H, W, 3), RGB.
-        upscale: how many times each pixel repeats each way, at least 1.
-
     Returns:
-        uint8 (T, 3 * H' / 2, W'): the Y plane, then Cb and Cr packed as FFmpeg's yuv420p, where H'
-        and W' are the enlarged sides rounded up to even.
+        uint8 (T, 3 * H' / 2, W') of (T, H, W, 3): the Y plane, then Cb and Cr packed as FFmpeg's
+        yuv420p, where H' and W' are the enlarged sides rounded up to even.
     """
-    num_frames, height, width, _ = frames.shape
-    full_height, full_width = _even(height * upscale), _even(width * upscale)
+    num_frames, *size, _ = frames.shape
+    full_height, full_width = (side * upscale + side * upscale % 2 for side in size)
     # Convert before enlarging: the same numbers from upscale^2 times fewer pixels.
     ycbcr = frames.astype(np.float32) @ _TO_YCBCR.T + _OFFSETS
     planes = np.empty((num_frames, full_height * 3 // 2, full_width), np.uint8)
@@ -158,7 +151,3 @@ def _enlarged(
 
 def _rounded(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (plane + np.float32(0.5)).astype(np.uint8)
-
-
-def _even(side: int) -> int:
-    return side + side % 2

@@ -46,8 +46,8 @@ _UNDECODED = {"drmi": "protected video", "encv": "protected video"} | dict.fromk
 _USUAL_FPS = [Fraction(n) for n in (5, 6, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120)] + [
     Fraction(n, 1001) for n in (24_000, 30_000, 60_000, 120_000)
 ]
-_TOO_SHORT, _SHORT_DELAY = Fraction(1, 100), Fraction(1, 10)
-_TICK = Fraction(1, 100)
+_TICK = Fraction(1, 100)  # of a GIF: a delay of one at most shows for longer
+_SHORT_DELAY = Fraction(1, 10)
 _HEAD_PACKETS, _HEAD_BYTES = 256, 2**23
 _REGULAR_SHARE = 0.9  # of the steps between frames, in a film of a constant rate
 # Titles may be in any encoding, or none. From 19.0 on PyAV takes them all, and no such argument.
@@ -171,9 +171,8 @@ def sample_aspect_ratio(stream: VideoStream) -> Fraction:
     """
     if stream.codec_context.name in ANIMATIONS:
         return SQUARE
-    ratio = stream.sample_aspect_ratio
-    believed = ratio is not None and 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT
-    return Fraction(ratio) if ratio is not None and believed else SQUARE
+    ratio = stream.sample_aspect_ratio or 0
+    return Fraction(ratio) if 1 / _MAX_SAMPLE_ASPECT <= ratio <= _MAX_SAMPLE_ASPECT else SQUARE
 
 
 def stream_decoder(stream: VideoStream, threads: int) -> VideoCodecContext:
@@ -196,7 +195,7 @@ def stream_decoder(stream: VideoStream, threads: int) -> VideoCodecContext:
 
 
 def frame_rate(
-    container: InputContainer, stream: VideoStream, packets: Iterator[Packet[VideoStream]]
+    stream: VideoStream, packets: Iterator[Packet[VideoStream]]
 ) -> tuple[Fraction, Iterator[Packet[VideoStream]]]:
     """Returns at what rate a stream plays, in frames a second, and its packets again, all of them.
 
@@ -211,24 +210,17 @@ def frame_rate(
         if len(head) >= _HEAD_PACKETS or num_bytes >= _HEAD_BYTES:
             is_whole = False
             break
-    rate = _rate(container, stream, head, is_whole=is_whole) if head else DEFAULT_FPS
+    rate = _rate(stream, head, is_whole=is_whole) if head else DEFAULT_FPS
     return rate, itertools.chain(head, packets)
 
 
-def _rate(
-    container: InputContainer,
-    stream: VideoStream,
-    head: Sequence[Packet[VideoStream]],
-    *,
-    is_whole: bool,
-) -> Fraction:
-    """Returns the rate of a stream by its headers and its first packets, which may be all."""
+def _rate(stream: VideoStream, head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> Fraction:
     time_base = Fraction(stream.time_base or 0)
     seconds = Fraction(stream.duration or 0) * time_base
     whole = _plausible(stream.frames / seconds if seconds else None)
-    if container.format.name in ANIMATIONS:
+    if stream.container.format.name in ANIMATIONS:
         delays = [(packet.duration or 0) * time_base for packet in head]
-        if not is_whole and whole and min(delays) > _TOO_SHORT:
+        if not is_whole and whole and min(delays) > _TICK:
             return nearest_rate(stream.frames, seconds, tick=time_base)
         return nearest_rate(
             len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
@@ -271,7 +263,7 @@ def _steps(head: Sequence[Packet[VideoStream]], *, is_whole: bool) -> list[int]:
 
 def shown_delay(seconds: Fraction) -> Fraction:
     """Returns how long browsers show a frame of an animation: they lengthen short delays."""
-    return seconds if seconds > _TOO_SHORT else _SHORT_DELAY
+    return seconds if seconds > _TICK else _SHORT_DELAY
 
 
 def nearest_rate(
@@ -279,11 +271,7 @@ def nearest_rate(
 ) -> Fraction:
     """Returns the rate of so many frames in so long, a usual one if rounding may have moved it.
 
-    Args:
-        num_frames: at least 1.
-        seconds: how long they show, more than 0.
-        tick: what that is rounded to, in seconds.
-        preferred: rates that are taken first, None for unknown ones.
+    `seconds` are rounded to multiples of `tick`; preferred rates are taken first.
     """
     exact = num_frames / seconds
     low, high = num_frames / (seconds + tick / 2), num_frames / max(seconds - tick / 2, tick / 2)

@@ -59,11 +59,7 @@ _CUT_SHORT = "the file ends early"
 
 @contextlib.contextmanager
 def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
-    """Opens a video, an animation or a still picture for decoding.
-
-    Args:
-        path: of the file.
-        threads: of the decoder, 0 to choose by the size of the pictures, alike on every machine.
+    """Opens a video, an animation or a still picture; for `threads` see `stream_decoder`.
 
     Raises:
         ReadError: if it is none of them; the message says what it is instead.
@@ -130,25 +126,28 @@ class FilmMedia(Media):
     def __init__(self, container: InputContainer, headers: Headers, threads: int) -> None:
         """Reads the packets of the first seconds."""
         self._container = container
+        self.container_name = container.format.name
         self._num_all = max(headers.num_bytes, 1)
         self.stream = stream = picture_stream(container)
         self.time_base = cast("Fraction", stream.time_base)
         self._decoder = stream_decoder(stream, threads)
-        self._crop = _cropper(container, stream, headers)
+        self._crop: Cropper | None = None
+        if len(headers.margins) == len(container.streams.video):
+            margins = headers.margins[container.streams.video.index(stream)]
+            self._crop = Cropper(margins) if any(margins) else None
         self.has_margins = self._crop is not None
         # What the container says of colours: HEVC's decoder forgets it where the stream says none.
         context = stream.codec_context
         self._matrix, self._transfer = context.colorspace, context.color_trc
         self.is_cut_short = headers.is_cut_short
-        self._end_reason = _CUT_SHORT if headers.is_cut_short else ""
+        self._end_reason = _CUT_SHORT if self.is_cut_short else ""
         self._failure: ReadError | None = None
-        self._damage = Damage(stream, in_matroska="matroska" in container.format.name)
+        self._damage = Damage(stream, in_matroska="matroska" in self.container_name)
         self._last_dts: int | None = None
         self._shown_ticks = 0
-        self.container_name = container.format.name
         self.codec_name = context.name
         self.sample_aspect_ratio = sample_aspect_ratio(stream)
-        self.fps, self.packets = frame_rate(container, stream, self._whole_packets())
+        self.fps, self.packets = frame_rate(stream, self._whole_packets())
 
     @property
     def is_sound(self) -> bool:
@@ -261,11 +260,3 @@ class FilmMedia(Media):
         return list(
             itertools.takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, frames)
         )
-
-
-def _cropper(container: InputContainer, stream: VideoStream, headers: Headers) -> Cropper | None:
-    streams = container.streams.video
-    if len(headers.margins) != len(streams):
-        return None
-    margins = headers.margins[streams.index(stream)]
-    return Cropper(margins) if any(margins) else None

@@ -7,7 +7,6 @@ which bounds what it holds.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from array import array
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
-from ldf_video.errors import UsageError
 from ldf_video.video.colour import HDR_TRANSFERS, is_untagged_hd
 from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.files import reason_of
@@ -58,35 +56,16 @@ class NotForDecordError(Exception):
     """Why decord must not read a file; a short reason without the path."""
 
 
-def check_decord() -> None:
-    """Checks that decord is installed.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    if importlib.util.find_spec("decord") is None:
-        raise UsageError(
-            "--reader decord: the package decord is not installed (it exists for Linux on x86-64 "
-            "alone); use --reader pyav"
-        )
-
-
 class DecordMedia(Media):
     """A film that decord reads, with the frames and times that PyAV gives."""
 
     def __init__(self, path: Location, geometry: Geometry) -> None:
-        """Looks at all packets of a film, and opens it.
-
-        Args:
-            path: of the file.
-            geometry: what the frames will be brought to; they come larger, or as they are.
+        """Looks at all packets of a film, and opens it, for frames of at least this geometry.
 
         Raises:
             NotForDecordError: if decord would give other frames than PyAV, or none.
             ReadError: if PyAV cannot read it either.
-            UsageError: if decord is not installed.
         """
-        check_decord()
         if not isinstance(path, Path):
             raise NotForDecordError("a URL")
         self._path = path
@@ -136,8 +115,7 @@ def _require(holds: bool, reason: str) -> None:
 def _examined(film: FilmMedia) -> tuple[av.VideoFrame, NDArray[np.int64], int]:
     """Looks at all packets of a film, and decodes the first to see that they tell the truth.
 
-    Returns:
-        The first frame, when each shows, and how long the last does, 0 if unsaid.
+    Returns the first frame, when each shows, and how long the last does, 0 if unsaid.
     """
     stream, codec = film.stream, film.stream.codec_context
     _require(film.container_name in _CONTAINERS, f"the container {film.container_name}")
@@ -176,11 +154,7 @@ def _packet_time(packet: Packet[Any], *, is_first: bool) -> int:
 
 
 def display_order(pts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns times (num_frames,) of packets as their frames show, if a decoder keeps that order.
-
-    Raises:
-        NotForDecordError: if it might not.
-    """
+    """Returns times (num_frames,) of packets as their frames show, if decoders keep that order."""
     _require(bool(pts[0] == pts.min()), "frames before the first key frame")
     order = np.argsort(pts, kind="stable")
     moved = np.abs(order - np.arange(len(pts)))
@@ -196,11 +170,7 @@ def display_order(pts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def check_units(codec: Any, data: bytes) -> None:
-    """Checks that a packet, as MP4 and Matroska have it, changes no parameters on the way.
-
-    Raises:
-        NotForDecordError: if it does.
-    """
+    """Checks that a packet, as MP4 and Matroska have it, changes no parameters on the way."""
     length_at, sequence_set, sets, breaks = _CODECS[codec.name]
     extradata = codec.extradata or b""
     is_whole = len(extradata) > length_at and extradata[0] == 1
@@ -212,9 +182,8 @@ def check_units(codec: Any, data: bytes) -> None:
         position = begin + int.from_bytes(data[position:begin], "big")
         kind = data[begin] >> 1 & 0x3F if codec.name == "hevc" else data[begin] & 0x1F
         if kind in sets and data[begin:position] not in extradata:
-            is_sequence = kind == sequence_set
-            reason = "frames that may change in size" if is_sequence else "headers that change"
-            raise NotForDecordError(reason)
+            _require(kind != sequence_set, "frames that may change in size")
+            raise NotForDecordError("headers that change")
         _require(kind not in breaks, "a broken link between pictures")
 
 

@@ -19,12 +19,7 @@ _OTHER_BYTE = {"L": "B", "B": "L", "N": "B"} if np.little_endian else {"L": "B",
 
 
 class Levels(NamedTuple):
-    """Pixels in 8 bits.
-
-    Attributes:
-        pixels: uint8, of the shape that was given.
-        used: the share of the range of the numbers up to the largest of them, 1 for 8 bits.
-    """
+    """Pixels in 8 bits, and the share of the range of their numbers up to the largest of them."""
 
     pixels: NDArray[np.uint8]
     used: float = 1.0
@@ -33,8 +28,7 @@ class Levels(NamedTuple):
 def low_bytes(image: Any) -> Image.Image | None:
     """Decodes the low bytes of the current page of a picture whose colours have 16 bits.
 
-    Returns a picture of the same mode as `image`, which is not decoded yet and will give the high
-    bytes; None where `image` gives all that there is.
+    `image`, which is not decoded yet, will give the high bytes; None where that is all there is.
     """
     modes = {_raw_mode(tile) for tile in image.tile}
     if image.mode not in ("RGB", "RGBA") or not modes or not all(";16" in m for m in modes):
@@ -50,7 +44,9 @@ def low_bytes(image: Any) -> Image.Image | None:
         _, grey, _, alpha = again.split()
         again = Image.merge("RGBA", (grey, grey, grey, alpha))
     else:
-        again.tile = [_with_raw_mode(tile, _other_byte(_raw_mode(tile))) for tile in again.tile]
+        for index, tile in enumerate(again.tile):
+            mode = _raw_mode(tile)
+            again.tile[index] = _with_raw_mode(tile, mode[:-1] + _OTHER_BYTE[mode[-1]])
         again.load()
     file.seek(position)
     return cast("Image.Image", again)
@@ -65,10 +61,8 @@ def from_16_bits(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Levels:
 def full_range(image: Image.Image) -> int | None:
     """Returns which number means white in one channel of more than 8 bits; None for other pictures.
 
-    16 bits with a sign count from 0 to 32,767, floats to 1. `image` is not decoded yet.
-
-    Raises:
-        ReadError: for whole numbers of 32 bits.
+    16 bits with a sign count from 0 to 32,767, floats to 1. `image` is not decoded yet. Whole
+    numbers of 32 bits are refused.
     """
     if image.mode == "F":
         return 1
@@ -83,11 +77,7 @@ def full_range(image: Image.Image) -> int | None:
 
 
 def from_grey(values: NDArray[Any], full: int) -> Levels:
-    """Rounds numbers of any type, of which `full` means white, to 8 bits.
-
-    Raises:
-        ReadError: for numbers that are not in [0, full].
-    """
+    """Rounds numbers of any type, of which `full` means white, to 8 bits; others are refused."""
     lowest, highest = values.min(), values.max()
     if not (lowest >= 0 and highest <= full):  # or no number at all
         raise ReadError(f"numbers from {lowest:g} to {highest:g}; {_READ}")
@@ -115,10 +105,6 @@ def _rounded(values: NDArray[Any], full: int) -> NDArray[np.uint8]:
 
 def _raw_mode(tile: Any) -> str:
     return str(tile.args if isinstance(tile.args, str) else tile.args[0])
-
-
-def _other_byte(mode: str) -> str:
-    return mode[:-1] + _OTHER_BYTE[mode[-1]]
 
 
 def _with_raw_mode(tile: Any, mode: str) -> Any:

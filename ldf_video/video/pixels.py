@@ -1,7 +1,4 @@
-"""The one crossing between pixels (uint8) and what models see (float in [-1, 1]).
-
-Exact for all 256 levels.
-"""
+"""The one crossing between pixels (uint8) and what models see (float in [-1, 1]), exact."""
 
 from __future__ import annotations
 
@@ -25,17 +22,13 @@ def to_model(
     """Turns pixels into a model's input: x / 127.5 - 1.
 
     Args:
-        frames: uint8 (N, H, W, 3), RGB, an array or a tensor; left as it is.
+        frames: uint8 (N, H, W, 3), RGB; left as it is.
         device: where to put the result; None keeps a tensor's own (the CPU for an array). The bytes
             are moved before they grow to floats, and without waiting where they are pinned.
-        channels_last: leave the channels of a pixel side by side, as they come: another order in
-            memory, the same values.
+        channels_last: leave the channels of a pixel side by side in memory, as they come.
 
     Returns:
-        float32 (N, 3, H, W) in [-1, 1], contiguous unless `channels_last`.
-
-    Raises:
-        ValueError: if `frames` has another type or shape.
+        float32 (N, 3, H, W) in [-1, 1].
     """
     if isinstance(frames, np.ndarray):
         # A copy where the memory is read-only (a mapped file): torch has no read-only tensors.
@@ -51,15 +44,8 @@ def to_model(
 def from_model(images: torch.Tensor) -> NDArray[np.uint8]:
     """Turns a model's output into pixels: (x + 1) * 127.5, rounded and clamped.
 
-    Args:
-        images: float (N, 3, H, W) of any precision, on any device; may carry a graph, which is
-            dropped.
-
-    Returns:
-        uint8 (N, H, W, 3), RGB, C-contiguous, in main memory.
-
-    Raises:
-        ValueError: if `images` has another type or shape.
+    From floats (N, 3, H, W) of any precision, on any device, to uint8 (N, H, W, 3), RGB,
+    C-contiguous, in main memory.
     """
     if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"got {images.dtype} {tuple(images.shape)}, expected float (N, 3, H, W)")

@@ -34,8 +34,8 @@ _SCALE = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT
 )
-# At equal size averages would smear chroma across blocks; players repeat it. Without the other
-# flags white comes out as 253.
+# At equal size averages would smear chroma, which players repeat; without the other flags white
+# comes out as 253.
 _CONVERT = (
     Interpolation.POINT
     | Interpolation.ACCURATE_RND
@@ -142,8 +142,7 @@ class Cropper:
 class Resizer:
     """Turns decoded frames of any shape into RGB arrays of one geometry.
 
-    A scaler is expensive to make, so one is kept for each pass; libswscale remakes it only when
-    the source's shape changes.
+    Scalers are expensive to make and kept; libswscale remakes one when the source's shape changes.
     """
 
     def __init__(
@@ -152,14 +151,7 @@ class Resizer:
         source_size: tuple[int, int] | None = None,
         sample_aspect_ratio: Fraction = SQUARE,
     ) -> None:
-        """Makes no scaler yet.
-
-        Args:
-            geometry: what frames become.
-            source_size: rows and columns of the source's frames, where a reader that applies no
-                rotation may give them smaller, whole; the crop goes by it.
-            sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
-        """
+        """Makes no scaler yet; for `source_size`, which the crop goes by, see `Media`."""
         self._geometry, self._source_size = geometry, source_size
         self._sample_aspect_ratio = sample_aspect_ratio
         self._whole, self._part, self._alpha = (VideoReformatter() for _ in range(3))

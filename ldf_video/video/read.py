@@ -8,6 +8,7 @@ when frames show and changes their rate, `presentation` makes them RGB of the ri
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import math
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from ldf_video.errors import TruncatedError, UsageError
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, num_clips, open_array
 from ldf_video.video.decode import open_media
-from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_decord
+from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
 from ldf_video.video.presentation import Resizer, frame_orientation
 from ldf_video.video.series import Series, SeriesMedia
 from ldf_video.video.sources import Source, folder_series
@@ -104,8 +105,11 @@ def check_reader(reader: str) -> None:
     """
     if reader not in ("auto", "pyav", "decord"):
         raise UsageError(f"--reader {reader}: expected auto, pyav or decord")
-    if reader == "decord":
-        check_decord()
+    if reader == "decord" and importlib.util.find_spec("decord") is None:
+        raise UsageError(
+            "--reader decord: the package decord is not installed (it exists for Linux on x86-64 "
+            "alone); use --reader pyav"
+        )
 
 
 def open_clips(

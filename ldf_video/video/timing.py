@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     import av
 
 # Matroska and FLV round times to a millisecond: half of one must not cost or repeat a frame.
-TOLERANCE_SECONDS = Fraction(1, 2000)
-# A longer gap is a broken clock, not a still picture; following it would repeat one frame for
-# hours.
-MAX_GAP_SECONDS = Fraction(600)
+_TOLERANCE_SECONDS = Fraction(1, 2000)
+# A longer gap is a broken clock, not a still picture, which would be repeated for hours.
+_MAX_GAP_SECONDS = Fraction(600)
 # Frames that are decoded ahead, but only where a time is not what it should be.
 _AHEAD = 8
 _LONG_STEP = Fraction(3, 2)
@@ -33,14 +32,8 @@ def timed(
     ahead of its successors is replaced by one between its neighbours. Times in the order of
     decoding, as AVI has them for pictures that wait for others, are replaced by those at which
     frames come out of the decoder. Where times start again, or leap ahead by more than ten minutes,
-    the frame comes one nominal step after its predecessor, and later times move with it.
-
-    Args:
-        frames: decoded frames in order of display.
-        native_fps: nominal rate.
-
-    Raises:
-        ReadError: passed on from `frames`, after those before it.
+    the frame comes one nominal step after its predecessor, and later times move with it. An error
+    of `frames` comes after those before it.
     """
     upcoming, clock = _Upcoming(frames), _Clock(1 / native_fps)
     while (frame := upcoming.pop()) is not None:
@@ -55,7 +48,7 @@ def shown_seconds(frame: av.VideoFrame, *, native_fps: Fraction) -> Fraction:
     FFmpeg guesses less than half a step where a file says nothing.
     """
     if frame.duration and frame.time_base is not None:
-        seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
+        seconds = min(frame.duration * frame.time_base, _MAX_GAP_SECONDS)
         return max(seconds, 1 / native_fps) if 2 * seconds * native_fps < 1 else seconds
     return 1 / native_fps
 
@@ -66,15 +59,8 @@ def resample(
     """Yields for output k the last frame that starts at or before k / fps seconds.
 
     A frame is yielded again (the same object) while it is held, and not at all when the next one
-    starts before an output is due. A single frame is a still picture and comes once.
-
-    Args:
-        frames: decoded frames in order of display.
-        native_fps: nominal rate, for frames without a time of their own.
-        fps: rate of the outputs.
-
-    Raises:
-        TruncatedError: passed on from `frames`, after what was held has been given.
+    starts before an output is due. A single frame is a still picture and comes once. A
+    TruncatedError of `frames` comes after what was held has been given.
     """
     held: av.VideoFrame | None = None
     num_inputs = num_outputs = 0
@@ -82,7 +68,7 @@ def resample(
     start = Fraction(0)
     try:
         for frame, start in timed(frames, native_fps=native_fps):
-            while held is not None and num_outputs / fps < start - TOLERANCE_SECONDS:
+            while held is not None and num_outputs / fps < start - _TOLERANCE_SECONDS:
                 yield held
                 num_outputs += 1
             held = frame
@@ -93,7 +79,7 @@ def resample(
         yield held
     elif held is not None:
         end = start + shown_seconds(held, native_fps=native_fps)
-        while num_outputs / fps < end - TOLERANCE_SECONDS:
+        while num_outputs / fps < end - _TOLERANCE_SECONDS:
             yield held
             num_outputs += 1
     if damage is not None:
@@ -101,16 +87,12 @@ def resample(
 
 
 class _Upcoming:
-    """Frames, the next of which may be looked at before they are taken.
-
-    Attributes:
-        error: that ended the frames, if one did.
-    """
+    """Frames, the next of which may be looked at before they are taken."""
 
     def __init__(self, frames: Iterable[av.VideoFrame]) -> None:
         self._frames = iter(frames)
         self._ahead: deque[av.VideoFrame] = deque()
-        self.error: ReadError | None = None
+        self.error: ReadError | None = None  # that ended the frames
 
     def pop(self) -> av.VideoFrame | None:
         return self._ahead.popleft() if self._ahead else self._decoded()
@@ -208,7 +190,7 @@ class _Clock:
 
     def _accepted(self, last: Fraction, time: Fraction) -> Fraction:
         """Returns a time, or where it cannot be, the next step, with which later times move."""
-        if 0 < time - last <= MAX_GAP_SECONDS:
+        if 0 < time - last <= _MAX_GAP_SECONDS:
             return time
         self._offset += last + self._step - time
         return last + self._step
