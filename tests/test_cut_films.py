@@ -9,6 +9,7 @@ import cut_films as films
 import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
+from recording import write_clips
 
 
 def test_spans_are_whole_and_follow_each_other(tmp_path: Path) -> None:
@@ -84,45 +85,39 @@ def test_clips_are_as_long_as_asked_for(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.load(tmp_path / "out" / "train" / "film.npy").shape == (8, 4, 32, 32, 3)
 
 
-@pytest.mark.parametrize("option", ["--size", "--frames", "--windows", "--jobs"])
-def test_nothing_is_cut_of_no_length(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "0"], "--size is 0, expected 1 or more"),
+        (["--frames", "0"], "--frames is 0, expected 1 or more"),
+        (["--windows", "0"], "--windows is 0, expected 1 or more"),
+        (["--jobs", "0"], "--jobs is 0, expected 1 or more"),
+        (["no/film.mp4"], "no/film.mp4: expected a video file"),
+        (["b/film.mkv"], "two films have one name"),
+    ],
+)
+def test_what_cannot_be_cut_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["cut_films", "film.mkv", option, "0"])
+    monkeypatch.chdir(tmp_path)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "film.mkv").touch()
+    monkeypatch.setattr(sys, "argv", ["cut_films", "a/film.mkv", *arguments])
     with pytest.raises(SystemExit, match="2"):
         films.main()
-    assert f"{option} 0: expected 1 or more" in capsys.readouterr().err
-
-
-def test_a_film_that_is_not_there_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["cut_films", "no/film.mp4"])
-    with pytest.raises(SystemExit, match="2"):
-        films.main()
-    assert "no/film.mp4: expected a video file" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_write_that_is_cut_short_leaves_no_array(tmp_path: Path) -> None:
     path, whole = tmp_path / "film.npy", np.ones((2, 1, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="broadcast"):
-        films.write(path, [whole, np.ones((1, 1, 9, 9, 3), np.uint8)])
-    assert not path.exists()
-    films.write(path, [whole, whole])
+        write_clips(path, [whole, np.ones((1, 1, 9, 9, 3), np.uint8)], shape=(3, 1, 8, 8, 3))
+    assert list(tmp_path.iterdir()) == []
+    write_clips(path, [whole, whole], shape=(4, 1, 8, 8, 3))
     assert [file.name for file in tmp_path.iterdir()] == ["film.npy"]
     assert np.array_equal(np.load(path), np.ones((4, 1, 8, 8, 3)))
-    films.write(tmp_path / "none.npy", [])
-    assert not (tmp_path / "none.npy").exists()
-
-
-def test_films_of_one_name_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    films_there = [tmp_path / name / "film.mkv" for name in "ab"]
-    for film in films_there:
-        film.parent.mkdir()
-        film.touch()
-    monkeypatch.setattr(sys, "argv", ["cut_films", *map(str, films_there)])
-    with pytest.raises(SystemExit, match="2"):
-        films.main()
-    assert "two films have one name" in capsys.readouterr().err

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 class FakeGame:
     """A level with three things; its screen is noise that follows the seed, place and steps.
 
-    Attributes:
-        commands: all that were sent.
-        moves: all actions, each with its tics.
-        still: whether the screen stays the same from one jump to the next.
-        ends_after: number of actions after which the level is left.
+    A `still` one stays the same from one jump to the next.
     """
 
     def __init__(self, seed: int = 0, *, still: bool = False, ends_after: int = 10**9) -> None:
@@ -95,24 +91,18 @@ def test_wishes_follow_their_seed_and_are_held() -> None:
     assert {len(action) for action in first} == {5}
 
 
-@pytest.mark.parametrize(("side", "turn"), [("left", -6.0), ("right", 6.0)])
-def test_a_wall_ahead_turns_the_player_to_the_open_side(side: str, turn: float) -> None:
-    depth = np.full((120, 160), 3, np.uint8)
-    depth[:, : 50 if side == "left" else 160] = 40
-    depth[:, 50:110] = 3
-    if side == "right":
-        depth[:, :50] = 3
+@pytest.mark.parametrize(
+    ("left", "middle", "right", "turn"),
+    [(40, 3, 3, -6.0), (3, 3, 40, 6.0), (0, 10, 0, 1.5), (0, 9, 0, 6.0)],
+    ids=["open to the left", "open to the right", "open ahead", "a wall ahead"],
+)
+def test_a_wall_ahead_turns_the_player_to_the_open_side(
+    left: int, middle: int, right: int, turn: float
+) -> None:
+    depth = np.zeros((120, 160), np.uint8)
+    depth[60] = np.repeat([left, middle, right], [53, 54, 53])
     action = [16.0, 8.0, 1.5, 1.0, 0.0]
     assert recorder.turned_from_walls(action, depth) == [16.0, 8.0, turn, 1.0, 0.0]
-
-
-def test_an_open_view_leaves_the_player_alone() -> None:
-    depth = np.zeros((120, 160), np.uint8)
-    depth[60, 53:107] = 10  # the middle third of the middle row
-    action = [16.0, 8.0, 1.5, 1.0, 0.0]
-    assert recorder.turned_from_walls(action, depth) == action
-    depth[60, 53:107] = 9
-    assert recorder.turned_from_walls(action, depth) != action
 
 
 def test_a_jump_goes_to_things_looks_around_and_settles() -> None:
@@ -180,8 +170,7 @@ def test_a_lively_clip_is_taken_at_once_and_a_still_one_after_ten_tries() -> Non
     ("clips", "episodes"), [(0, 0), (5, 5), (68, 68), (1000, 68), (20_000, 500)]
 )
 def test_clips_are_spread_evenly_over_episodes(clips: int, episodes: int) -> None:
-    args = recorder.parse_arguments(["out", "--clips", str(clips)])
-    found = recorder.plan("train", args)
+    found = recorder.plan("train", recorder.parse_arguments(["out", "--clips", str(clips)]))
     counts = [episode.num_clips for episode in found]
     assert len(found) == episodes
     assert sum(counts) == clips
@@ -189,32 +178,20 @@ def test_clips_are_spread_evenly_over_episodes(clips: int, episodes: int) -> Non
     assert [episode.index for episode in found] == list(range(episodes))
 
 
-def test_the_maps_are_those_of_both_games() -> None:
+def test_clips_are_written_in_order_of_maps_that_are_shared_and_seeds_that_are_not(
+    tmp_path: Path, opened: list[tuple[str, str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert len(set(recorder.MAPS)) == len(recorder.MAPS) == 32 + 36
-    assert ("freedoom2.wad", "MAP09") in recorder.MAPS
-    assert ("freedoom1.wad", "E4M9") in recorder.MAPS
-
-
-def test_episodes_share_maps_but_no_seed(
-    tmp_path: Path, opened: list[tuple[str, str, int]]
-) -> None:
+    assert {("freedoom2.wad", "MAP09"), ("freedoom1.wad", "E4M9")} < set(recorder.MAPS)
     assert recorder.main(arguments(tmp_path)) == 0
-    train, test = opened[:6], opened[6:]
-    assert [game[:2] for game in train] == recorder.MAPS[:6]
-    assert [game[:2] for game in test] == recorder.MAPS[:3]
+    assert [game[:2] for game in opened] == recorder.MAPS[:6] + recorder.MAPS[:3]
     assert len({seed for *_, seed in opened}) == 9
-
-
-def test_clips_are_written_in_order(
-    tmp_path: Path, opened: list[object], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert recorder.main(arguments(tmp_path)) == 0
+    options = recorder.parse_arguments(arguments(tmp_path))
     for split, count in (("train", 6), ("test", 3)):
         clips = np.load(tmp_path / split / "doom-4.npy")
-        assert clips.shape == (count, 4, 16, 16, 3)
-        assert clips.dtype == np.uint8
+        assert (clips.shape, clips.dtype) == ((count, 4, 16, 16, 3), np.uint8)
         for index, clip in enumerate(clips):
-            alone = recorder.record_episode(recorder.Episode(split, index, 1, 4, 16, 0))
+            alone = recorder.record_episode(recorder.Episode(split, index, 1, options))
             assert np.array_equal(clip, alone[0])
         assert [path.name for path in (tmp_path / split).iterdir()] == ["doom-4.npy"]
     out = capsys.readouterr().out
@@ -225,12 +202,11 @@ def test_clips_are_written_in_order(
 def test_the_same_options_write_the_same_bytes(tmp_path: Path, opened: list[object]) -> None:
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert recorder.main(arguments(tmp_path / name, "--seed", seed)) == 0
-    first, again, other = (
-        [(tmp_path / name / split / "doom-4.npy").read_bytes() for split in ("train", "test")]
-        for name in "abc"
-    )
-    assert first == again
-    assert all(one != two for one, two in zip(first, other, strict=True))
+    for split in ("train", "test"):
+        first, again, other = (
+            (tmp_path / name / split / "doom-4.npy").read_bytes() for name in "abc"
+        )
+        assert first == again != other
 
 
 def test_a_split_of_no_clips_is_left_out(tmp_path: Path, opened: list[object]) -> None:
@@ -259,15 +235,8 @@ def test_a_game_that_fails_leaves_what_was_there(
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--clips", "-1"),
-        ("--test-clips", "-1"),
-        ("--clip-frames", "1"),
-        ("--size", "1"),
-        ("--size", "121"),
-        ("--seed", "-1"),
-        ("--jobs", "0"),
-        ("--jobs", "two"),
-        ("--unknown", "1"),
+        *(("--clips", "-1"), ("--test-clips", "-1"), ("--clip-frames", "1"), ("--size", "1")),
+        *(("--size", "121"), ("--seed", "-1"), ("--jobs", "0"), ("--jobs", "two"), ("--no", "1")),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(

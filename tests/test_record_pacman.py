@@ -36,15 +36,9 @@ class CountingEmulator:
 
     def getScreenRGB(self) -> np.ndarray:  # noqa: N802
         screen = np.zeros((210, 160, 3), np.uint8)
-        count = len(self.actions) - 300
-        screen[0, count] = (
-            255  # lit in this raw frame alone, as a ghost that is drawn every so often
-        )
+        # Lit in this raw frame alone, as a ghost that is drawn every so often.
+        screen[0, len(self.actions) - 300] = 255
         return screen
-
-
-def lit(frame: np.ndarray) -> list[int]:
-    return list(np.flatnonzero(frame[0, :, 0]))
 
 
 def screens(num_frames: int = 20, *, seed: int = 0) -> np.ndarray:
@@ -56,9 +50,10 @@ def screens(num_frames: int = 20, *, seed: int = 0) -> np.ndarray:
     return frames
 
 
-def episode(out: Path, *, split: str = "train", index: int = 0, **changes: int) -> Any:
-    values = {"num_windows": 2, "num_paper_clips": 3, "clip_frames": 5, "size": 16, "seed": 0}
-    return recorder.Episode(out, split, index, **values | changes, game=recorder.PACMAN)
+def episode(out: Path, *, split: str = "train", index: int = 0, **changes: object) -> Any:
+    options = recorder.parse_arguments(["--windows-per-episode", "2", "--size", "16"])
+    vars(options).update(changes, out=out)
+    return recorder.Episode(split, index, 3, options)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -83,7 +78,8 @@ def short_clips(frames: np.ndarray, *, size: int, num_clips: int, length: int = 
 def test_a_frame_is_the_maximum_of_the_last_two_raw_frames_of_four() -> None:
     frames = recorder.play(CountingEmulator(300 + 20), itertools.repeat(3))
     assert frames.shape == (5, 210, 160, 3)
-    assert [lit(frame) for frame in frames] == [[3, 4], [7, 8], [11, 12], [15, 16], [19, 20]]
+    lit = [np.flatnonzero(frame[0, :, 0]).tolist() for frame in frames]
+    assert lit == [[3, 4], [7, 8], [11, 12], [15, 16], [19, 20]]
 
 
 def test_the_opening_is_idle_and_a_step_cut_short_is_dropped() -> None:
@@ -91,13 +87,7 @@ def test_the_opening_is_idle_and_a_step_cut_short_is_dropped() -> None:
     frames = recorder.play(emulator, iter([2, 3, 4, 5, 2, 3, 4]))
     assert len(frames) == 6
     assert emulator.actions[:300] == [0] * 300
-    assert (
-        emulator.actions[300:]
-        == [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [2] * 4 + [3] * 4 + [4] * 3
-    )
-
-
-def test_a_game_too_short_for_a_clip_is_an_error() -> None:
+    assert emulator.actions[300:] == np.repeat([2, 3, 4, 5, 2, 3, 4], 4)[:-1].tolist()
     with pytest.raises(LdfError, match="game of 4 frames"):
         recorder.play(CountingEmulator(300 + 19), itertools.repeat(3))
 
@@ -115,14 +105,6 @@ def test_directions_follow_their_seed_are_held_for_the_stated_mean_and_never_idl
 
 
 # -------------------- motion
-
-
-def test_motion_energy_by_hand() -> None:
-    frames = np.zeros((3, 2, 2, 3), np.uint8)
-    frames[1, 0, 1] = (1, 2, 3)
-    frames[2, 0, 1] = (255, 0, 3)
-    energy = recorder.motion_energy(frames)
-    assert energy.tolist() == [[[0, 14], [0, 0]], [[0, 254**2 + 4], [0, 0]]]
 
 
 def test_the_rule_is_more_than_100_and_not_100() -> None:
@@ -149,36 +131,28 @@ def test_the_rule_agrees_with_floats_in_minus_one_to_one() -> None:
 # -------------------- windows
 
 
-def test_a_window_is_drawn_until_it_moves() -> None:
-    energy = recorder.motion_energy(screens())
-    window = recorder.choose_window(
-        energy, np.random.default_rng(0), size=32, moving_share=0.5, max_tries=10_000
-    )
-    assert window.moving_share == 1.0
-    assert window.top < 14
-    assert window.left < 14
-
-
-def test_the_first_window_is_taken_when_none_need_move() -> None:
+@pytest.mark.parametrize(
+    ("moving_share", "max_tries", "chosen", "num_drawn"),
+    [(0.0, 3, (0, 0), 1), (0.3, 3, (100, 90), 2), (1.0, 3, (100, 90), 3), (1.0, 1, (0, 0), 1)],
+    ids=["none need move", "until one moves", "the liveliest of all", "one try"],
+)
+def test_windows_are_drawn_until_one_moves_often_enough(
+    monkeypatch: pytest.MonkeyPatch,
+    moving_share: float,
+    max_tries: int,
+    chosen: tuple[int, int],
+    num_drawn: int,
+) -> None:
     energy = np.zeros((19, 210, 160), np.int32)
-    first = recorder.draw_corner(np.random.default_rng(3), size=32)
-    window = recorder.choose_window(energy, np.random.default_rng(3), size=32, moving_share=0.0)
-    assert (window.top, window.left) == first
-
-
-def test_the_liveliest_window_is_taken_after_all_tries() -> None:
-    energy = np.zeros((19, 210, 160), np.int32)
-    energy[:4] = 3 * 255**2  # one span of 16 moves, wherever the window is
-    corners = [(0, 0), (100, 90), (50, 20)]
+    energy[:4] = 3 * 255**2  # 4 spans of 16 move, wherever the window is
     energy[8:12, 100:132, 90:122] = 3 * 255**2  # and here others too
+    corners = [(0, 0), (100, 90), (50, 20)]
     drawn = iter(corners)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder, "draw_corner", lambda _rng, *, size: next(drawn))
-        window = recorder.choose_window(
-            energy, np.random.default_rng(0), size=32, moving_share=1.0, max_tries=3
-        )
-    assert (window.top, window.left) == (100, 90)
-    assert next(drawn, None) is None
+    monkeypatch.setattr(recorder, "draw_corner", lambda _rng, *, size: next(drawn))
+    rng, options = np.random.default_rng(0), {"moving_share": moving_share, "max_tries": max_tries}
+    window = recorder.choose_window(energy, rng, size=32, **options)
+    assert (window.top, window.left) == chosen
+    assert list(drawn) == corners[num_drawn:]
 
 
 @pytest.mark.parametrize("size", [2, 32, 160])
@@ -204,9 +178,13 @@ def test_short_clips_move_but_for_one_in_twenty() -> None:
     assert 3 <= still <= 22
 
 
-def test_short_clips_of_a_still_game_are_taken_as_they_are() -> None:
-    clips = short_clips(np.full((9, 210, 160, 3), 7, np.uint8), size=8, num_clips=3)
+def test_short_clips_of_a_still_game_are_taken_as_they_are_and_of_a_shorter_one_refused() -> None:
+    frames = np.full((9, 210, 160, 3), 7, np.uint8)
+    clips = short_clips(frames, size=8, num_clips=3)
     assert np.array_equal(clips, np.full((3, 5, 8, 8, 3), 7, np.uint8))
+    with pytest.raises(LdfError, match="game of 9 frames, expected 10"):
+        short_clips(frames, size=8, num_clips=1, length=10)
+    assert len(short_clips(frames, size=8, num_clips=0, length=10)) == 0
 
 
 def test_longer_clips_move_as_much_a_frame() -> None:
@@ -222,13 +200,6 @@ def test_longer_clips_move_as_much_a_frame() -> None:
     clips = short_clips(frames, size=16, num_clips=400, length=9)
     lively = sum(int(recorder.motion_energy(c).sum()) > 2 * recorder.MIN_MOTION for c in clips)
     assert lively > 365
-
-
-def test_a_game_shorter_than_a_clip_is_an_error() -> None:
-    frames = np.zeros((9, 210, 160, 3), np.uint8)
-    with pytest.raises(LdfError, match="game of 9 frames, expected 10"):
-        short_clips(frames, size=8, num_clips=1, length=10)
-    assert len(short_clips(frames, size=8, num_clips=0, length=10)) == 0
 
 
 # -------------------- seeds and splits
@@ -247,7 +218,7 @@ def test_random_numbers_follow_the_seed_and_every_stream_is_its_own(tmp_path: Pa
         for item in range(3)
     ]
     assert len(set(draws)) == len(draws) == 180
-    assert draw(num_windows=2) == draw(num_windows=9)
+    assert draw(windows_per_episode=2) == draw(windows_per_episode=9)
 
 
 # -------------------- files
@@ -271,7 +242,7 @@ def test_without_a_lossless_encoder_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_episode_is_written_as_seeded_windows(tmp_path: Path) -> None:
+def test_windows_are_seeded_and_only_missing_ones_written_again(tmp_path: Path) -> None:
     frames, one = screens(), episode(tmp_path)
     result = recorder.write_episode(one, frames)
     assert (result.num_frames, result.num_files) == (20, 2)
@@ -282,11 +253,6 @@ def test_an_episode_is_written_as_seeded_windows(tmp_path: Path) -> None:
         path = tmp_path / "train" / f"episode-0000-window-{w:02d}.mp4"
         assert np.array_equal(pixels(path), frames[:, top : top + 16, left : left + 16])
     assert one.missing() == []
-
-
-def test_only_missing_files_are_written_and_come_back_the_same(tmp_path: Path) -> None:
-    frames, one = screens(), episode(tmp_path)
-    recorder.write_episode(one, frames)
     lost, kept = one.window_path(0), one.window_path(1)
     before = lost.read_bytes()
     lost.unlink()
@@ -297,18 +263,14 @@ def test_only_missing_files_are_written_and_come_back_the_same(tmp_path: Path) -
     assert kept.read_bytes() == b"untouched"
 
 
-def play_screens(one: Any) -> object:
-    return recorder.write_episode(one, screens(seed=one.index))
-
-
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the emulator by made frames; lists the episodes that were played."""
-    episodes: list[object] = []
+    episodes: list[Any] = []
 
-    def record(one: object) -> object:
+    def record(one: Any) -> object:
         episodes.append(one)
-        return play_screens(one)
+        return recorder.write_episode(one, screens(seed=one.index))
 
     monkeypatch.setattr(recorder, "record_episode", record)
     monkeypatch.setattr(recorder, "open_emulator", lambda game: None)
@@ -342,48 +304,30 @@ def test_a_run_writes_both_splits_and_the_next_does_nothing(
         assert np.load(tmp_path / "paper" / split / "paper-5.npy").shape == (5, 5, 16, 16, 3)
 
 
-def test_more_episodes_leave_the_first_alone(tmp_path: Path, played: list[Any]) -> None:
-    assert recorder.main(arguments(tmp_path)) == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "train").iterdir()}
-    assert recorder.main([*arguments(tmp_path), "--episodes", "4"]) == 0
-    after = {path: path.read_bytes() for path in (tmp_path / "train").iterdir()}
-    assert (len(after), after | before) == (8, after)
-    assert [one.index for one in played[5:]] == [3]
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_the_same_options_write_the_same_bytes(tmp_path: Path, played: list[object]) -> None:
+def test_the_same_options_write_the_same_bytes_and_more_episodes_change_none(
+    tmp_path: Path, played: list[Any]
+) -> None:
     for name in ("a", "b"):
         assert recorder.main(arguments(tmp_path / name, "--paper-clips", "4")) == 0
-    files = sorted(
-        p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()
-    )
-    assert len(files) == 6 + 4 + 2 + 1
-    for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert len(played) == 10
-
-
-def test_other_options_do_not_mix_into_a_recording(
-    tmp_path: Path, played: list[object], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert recorder.main(arguments(tmp_path)) == 0
-    assert recorder.main([*arguments(tmp_path), "--seed", "3"]) == 2
-    error = capsys.readouterr().err
-    assert "seed 0 there, 3 now" in error
-    assert error.count("\n") == 1
-    assert len(played) == 5
+    before = contents(tmp_path / "a")
+    assert before == contents(tmp_path / "b")
+    assert (len(before), len(played)) == (6 + 4 + 2 + 1, 10)
+    assert recorder.main(arguments(tmp_path / "b", "--paper-clips", "4", "--episodes", "4")) == 0
+    after = contents(tmp_path / "b")
+    assert (len(after), after | before) == (len(before) + 2, after)
+    assert [one.index for one in played[10:]] == [3]
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--seed", "-1"),
-        ("--size", "1"),
-        ("--size", "161"),
-        ("--clip-frames", "1"),
-        ("--episodes", "-1"),
-        ("--paper-clips", "-1"),
-        ("--jobs", "0"),
+        *(("--seed", "-1"), ("--size", "1"), ("--size", "161"), ("--clip-frames", "1")),
+        *(("--episodes", "-1"), ("--paper-clips", "-1"), ("--jobs", "0")),
     ],
 )
 def test_values_out_of_range_are_wrong_usage(
@@ -441,7 +385,7 @@ def test_a_game_that_the_emulator_lacks_is_said_and_nothing_noted(
         assert list(tmp_path.iterdir()) == []
 
 
-def test_recordings_that_name_no_game_are_of_pacman(
+def test_other_options_do_not_mix_into_a_recording_and_one_that_names_no_game_is_of_pacman(
     tmp_path: Path, played: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert recorder.main(arguments(tmp_path)) == 0
@@ -450,5 +394,7 @@ def test_recordings_that_name_no_game_are_of_pacman(
     del known["game"]
     path.write_text(json.dumps(known))
     assert recorder.main(arguments(tmp_path)) == 0
-    assert recorder.main([*arguments(tmp_path), "--game", "riverraid"]) == 2
-    assert "game ms_pacman there, riverraid now" in capsys.readouterr().err
+    assert recorder.main(arguments(tmp_path, "--game", "riverraid", "--seed", "3")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "seed 0 there, 3 now; game ms_pacman there, riverraid now" in line
+    assert len(played) == 5

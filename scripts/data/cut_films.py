@@ -18,20 +18,16 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+from recording import SPLITS, Frames, Number, Parser, in_processes, write_clips
 
-Frames = npt.NDArray[np.uint8]
 BLOCK_SECONDS = 10
 TEST_BLOCK = 7
-
 
 Spans = dict[str, list[tuple[int, Frames]]]
 """By split: the number of a span, and its windows (N, frames, size, size, 3)."""
@@ -40,10 +36,7 @@ Spans = dict[str, list[tuple[int, Frames]]]
 def spans(
     film: Path, *, length: int, threads: int = 0
 ) -> Iterator[tuple[float, float, list[av.VideoFrame]]]:
-    """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame.
-
-    `threads` decode, 0 for as many as there are cores.
-    """
+    """Spans of adjacent frames, whole ones only, with the seconds of their first and last frame."""
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "AUTO", threads
@@ -76,14 +69,13 @@ def cut(frames: list[Frames], box: tuple[int, ...], *, size: int) -> Frames:
     return np.stack([np.asarray(picture) for picture in small])
 
 
-def cut_share(number: int, job: int, options: argparse.Namespace) -> Spans:
+def cut_share(job: int, *, number: int, options: argparse.Namespace) -> Spans:
     """The windows of every `options.jobs`-th span of film `number`, from span `job` on."""
     rng = np.random.default_rng([options.seed, number])
     found: Spans = {"train": [], "test": []}
-    film = options.films[number]
-    threads = 0 if options.jobs == 1 else 1
-    found_spans = spans(film, length=options.frames, threads=threads)
-    for index, (first, last, frames) in enumerate(found_spans):
+    threads = 0 if options.jobs == 1 else 1  # 0: as many as there are cores
+    in_film = spans(options.films[number], length=options.frames, threads=threads)
+    for index, (first, last, frames) in enumerate(in_film):
         height, width = frames[0].height, frames[0].width
         boxes = [place(height, width, rng, size=options.size) for _ in range(options.windows)]
         split = split_of(first, last)
@@ -97,62 +89,34 @@ def cut_share(number: int, job: int, options: argparse.Namespace) -> Spans:
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("films", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("clips/film"))
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--frames", type=int, default=16, help="a clip")
-    parser.add_argument("--windows", type=int, default=4, help="a span")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="processes, each of which decodes the whole film",
+    numbers = (
+        Number("--size", 64, 1, None, "side of a clip in pixels"),
+        Number("--frames", 16, 1, None, "of a clip"),
+        Number("--windows", 4, 1, None, "of a span"),
+        Number("--seed", 0, 0, None, "of every random choice"),
+        Number("--jobs", os.cpu_count() or 1, 1, None, "processes, each decodes the whole film"),
     )
-    options = parser.parse_args()
-    for name in ("size", "frames", "windows", "jobs"):
-        if (given := getattr(options, name)) < 1:
-            parser.error(f"--{name} {given}: expected 1 or more")
+    options = parser.parse(numbers, None)
     for film in options.films:
         if not film.is_file():
             parser.error(f"{film}: expected a video file")
     if len({film.stem for film in options.films}) < len(options.films):
         parser.error("two films have one name: their clips would be one file; rename one")
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        run = map if options.jobs == 1 else pool.map
-        for number, film in enumerate(options.films):
-            shares = list(run(cut_share, repeat(number), range(options.jobs), repeat(options)))
-            for split in ("train", "test"):
-                parts = sorted((part for share in shares for part in share[split]), key=_index)
-                write(options.out / split / f"{film.stem}.npy", [windows for _, windows in parts])
-                count = sum(len(windows) for _, windows in parts)
-                print(f"{film.name}: {count} clips for {split}", flush=True)
-            del shares, parts  # some gigabytes, beside which the next film is cut
+    for number, film in enumerate(options.films):
+        cut_film = partial(cut_share, number=number, options=options)
+        shares = list(in_processes(cut_film, range(options.jobs), jobs=options.jobs))
+        for split in SPLITS:
+            parts = dict(sorted(part for share in shares for part in share[split]))
+            count = sum(map(len, parts.values()))
+            if parts:
+                shape = (count, options.frames, options.size, options.size, 3)
+                write_clips(options.out / split / f"{film.stem}.npy", parts.values(), shape=shape)
+            print(f"{film.name}: {count} clips for {split}", flush=True)
+        del shares, parts  # some gigabytes, beside which the next film is cut
     return 0
-
-
-def write(path: Path, parts: list[Frames]) -> None:
-    """Write windows as one array, if there are any, without a second copy of them in memory.
-
-    The name appears once the file is whole.
-    """
-    if not parts:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (sum(len(windows) for windows in parts), *parts[0].shape[1:])
-    part = path.with_name(f".{path.name}.part")
-    array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-    begin = 0
-    for windows in parts:
-        array[begin : begin + len(windows)] = windows
-        begin += len(windows)
-    array.flush()
-    part.replace(path)
-
-
-def _index(part: tuple[int, Frames]) -> int:
-    return part[0]
 
 
 if __name__ == "__main__":

@@ -24,22 +24,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
-from recording import Number, Parser, in_processes
+from recording import SPLITS, Frames, Number, Parser, exit_code, in_processes, write_clips
 
 from ldf_video.errors import LdfError
 
-Frames = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
-SPLITS = ("train", "test")
 SCREEN_HEIGHT = 120
 FRAME_SKIP = 2  # of 35 tics a second; every frame as long as the others, so that motion is even
 CLIPS_PER_EPISODE = 40
@@ -67,29 +63,13 @@ class Game(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Episode:
-    """One game to play.
-
-    Attributes:
-        split: train or test.
-        index: 0-based, within the split.
-        num_clips: to record, 1 or more.
-        clip_frames: frames of a clip, 2 or more.
-        size: side of a frame in pixels.
-        seed: of the whole recording.
-    """
+class Episode(NamedTuple):
+    """One game to play for some clips; `options` are those of the command."""
 
     split: str
     index: int
     num_clips: int
-    clip_frames: int
-    size: int
-    seed: int
-
-    def rng(self) -> Rng:
-        """Random numbers of this episode alone."""
-        return np.random.default_rng((self.seed, SPLITS.index(self.split), self.index))
+    options: argparse.Namespace
 
 
 # -------------------- play
@@ -97,12 +77,9 @@ class Episode:
 
 @contextlib.contextmanager
 def open_game(iwad: str, name: str, *, seed: int) -> Iterator[Game]:
-    """A map of Freedoom at its beginning, closed at the end of the block.
+    """A map of Freedoom, in a file of ViZDoom's, at its beginning; closed behind the block.
 
-    Args:
-        iwad: file of the game inside the package.
-        name: of the map.
-        seed: of the game's own chance, in [0, 2^32).
+    `seed`, in [0, 2^32), is of the game's own chance.
 
     Raises:
         LdfError: ViZDoom is not installed, or does not start.
@@ -127,16 +104,9 @@ def open_game(iwad: str, name: str, *, seed: int) -> Iterator[Game]:
     game.set_window_visible(False)
     game.set_sound_enabled(False)
     game.set_mode(vizdoom.Mode.PLAYER)
-    button = vizdoom.Button
-    game.set_available_buttons(
-        [
-            button.MOVE_FORWARD_BACKWARD_DELTA,
-            button.MOVE_LEFT_RIGHT_DELTA,
-            button.TURN_LEFT_RIGHT_DELTA,
-            button.ATTACK,
-            button.USE,
-        ]
-    )
+    moves = ("MOVE_FORWARD_BACKWARD", "MOVE_LEFT_RIGHT", "TURN_LEFT_RIGHT")
+    buttons = [*(f"{move}_DELTA" for move in moves), "ATTACK", "USE"]
+    game.set_available_buttons([getattr(vizdoom.Button, button) for button in buttons])
     game.add_game_args("+sv_cheats 1 +sv_infiniteammo 1 +con_midtime 0.01 +cl_showsecretmessage 0")
     # The engine writes its settings and an empty directory where it starts and ends.
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
@@ -170,12 +140,7 @@ def actions(rng: Rng) -> Iterator[list[float]]:
 
 
 def turned_from_walls(action: list[float], depth: Frames) -> list[float]:
-    """An action that turns to the more open side where a wall is close ahead.
-
-    Args:
-        action: as `actions` gives it.
-        depth: shape (H, W), larger is farther.
-    """
+    """An action that turns to the more open side where `depth` (H, W) has a wall close ahead."""
     height, width = depth.shape
     row = depth[height // 2].astype(np.float64)
     left, middle, right = (row[width * n // 3 : width * (n + 1) // 3].mean() for n in range(3))
@@ -196,12 +161,7 @@ def shrunk(screen: Frames, *, size: int) -> Frames:
 
 
 class Player:
-    """Plays one game for clips.
-
-    Args:
-        game: just opened.
-        rng: source of every draw.
-    """
+    """Plays one game, which was just opened, for clips."""
 
     def __init__(self, game: Game, rng: Rng) -> None:
         self.game, self.rng = game, rng
@@ -211,10 +171,7 @@ class Player:
         game.send_game_command("god")
 
     def step(self) -> Frames:
-        """One step of two tics; returns the screen after it, shape (120, 160, 3).
-
-        A level that was left begins anew.
-        """
+        """One step of two tics, and the screen (120, 160, 3) after it; a level left begins anew."""
         depth = self.game.get_state().depth_buffer
         self.game.make_action(turned_from_walls(next(self.actions), depth), FRAME_SKIP)
         if self.game.is_episode_finished():
@@ -251,59 +208,56 @@ def is_lively(frames: Frames) -> bool:
 # -------------------- recording
 
 
-def plan(split: str, args: argparse.Namespace) -> list[Episode]:
+def plan(split: str, options: argparse.Namespace) -> list[Episode]:
     """The games of a split: all maps in turn, as many clips of each as of the others."""
-    num_clips = args.clips if split == "train" else args.test_clips
+    num_clips = options.clips if split == "train" else options.test_clips
     if not num_clips:
         return []
     num_episodes = min(num_clips, max(len(MAPS), math.ceil(num_clips / CLIPS_PER_EPISODE)))
     shares = [num_clips * number // num_episodes for number in range(num_episodes + 1)]
     return [
-        Episode(split, index, end - start, args.clip_frames, args.size, args.seed)
+        Episode(split, index, end - start, options)
         for index, (start, end) in enumerate(pairwise(shares))
     ]
 
 
 def record_episode(episode: Episode) -> Frames:
     """Play one game; returns its clips, shape (n, T, size, size, 3)."""
-    rng = episode.rng()
-    with open_game(*MAPS[episode.index % len(MAPS)], seed=int(rng.integers(2**32))) as game:
+    split, index, num_clips, options = episode
+    rng = np.random.default_rng((options.seed, SPLITS.index(split), index))
+    with open_game(*MAPS[index % len(MAPS)], seed=int(rng.integers(2**32))) as game:
         player = Player(game, rng)
-        clips = [
-            player.clip(num_frames=episode.clip_frames, size=episode.size)
-            for _ in range(episode.num_clips)
-        ]
-    return np.stack(clips)
+        length, size = options.clip_frames, options.size
+        return np.stack([player.clip(num_frames=length, size=size) for _ in range(num_clips)])
 
 
-def record_split(split: str, args: argparse.Namespace) -> None:
-    """Write one split, a line of progress for each episode; the name appears with the whole file.
+def record_split(split: str, options: argparse.Namespace) -> None:
+    """Write one split, a line of progress for each episode.
 
     Raises:
         LdfError: the engine is missing or fails.
     """
-    episodes = plan(split, args)
-    if not episodes:
-        return
+    episodes = plan(split, options)
     num_clips = sum(episode.num_clips for episode in episodes)
-    path = args.out / split / f"doom-{args.clip_frames}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    shape = (num_clips, args.clip_frames, args.size, args.size, 3)
-    clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-    began, done = time.monotonic(), 0
-    results = in_processes(record_episode, episodes, jobs=args.jobs)
-    for episode, found in zip(episodes, results, strict=True):
-        clips[done : done + len(found)] = found
-        done += len(found)
-        print(
-            f"{split} {episode.index + 1}/{len(episodes)}: "
-            f"{MAPS[episode.index % len(MAPS)][1]}, {done} of {num_clips} clips, "
-            f"{time.monotonic() - began:.0f} s",
-            flush=True,
-        )
-    clips.flush()
-    part.replace(path)
+    began = time.monotonic()
+
+    def recorded() -> Iterator[Frames]:
+        results = in_processes(record_episode, episodes, jobs=options.jobs)
+        done = 0
+        for episode, found in zip(episodes, results, strict=True):
+            yield found
+            done += len(found)
+            print(
+                f"{split} {episode.index + 1}/{len(episodes)}: "
+                f"{MAPS[episode.index % len(MAPS)][1]}, {done} of {num_clips} clips, "
+                f"{time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+
+    if episodes:
+        path = options.out / split / f"doom-{options.clip_frames}.npy"
+        shape = (num_clips, options.clip_frames, options.size, options.size, 3)
+        write_clips(path, recorded(), shape=shape)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -322,18 +276,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Record both splits; returns the exit code: 0 done, 1 the work failed."""
-    args = parse_arguments(argv)
-    try:
-        for split in SPLITS:
-            record_split(split, args)
-    except LdfError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped: of the split that was being recorded nothing is kept", file=sys.stderr)
-        return 130
-    return 0
+    """Record both splits; returns the exit code."""
+    options = parse_arguments(argv)
+    return exit_code(
+        lambda: [record_split(split, options) for split in SPLITS],
+        stopped="of the split that was being recorded nothing is kept",
+    )
 
 
 if __name__ == "__main__":

@@ -25,27 +25,23 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
 from numpy.typing import NDArray
-from recording import Number, Parser, in_processes
+from recording import SPLITS, Frames, Number, Parser, exit_code, in_processes, write_clips
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.output import replacing
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-Frames = NDArray[np.uint8]
 Rng = np.random.Generator
 
-SPLITS = ("train", "test")
 SCREEN_WIDTH = 160
 MAZE_HEIGHT = 172  # rows below hold the score and the lives, which hardly move
 FRAME_SKIP = 4
@@ -69,30 +65,26 @@ HOLD_STEPS = 8.0  # mean number of steps for which a direction is held
 PLAY, WINDOWS, PAPER = range(3)  # one stream of random numbers each
 
 
-@dataclass(frozen=True)
-class Episode:
-    """One game to play, and what to write of it."""
+class Episode(NamedTuple):
+    """One game to play, and what to write of it; `options` are those of the command."""
 
-    out: Path
     split: str
     index: int
-    num_windows: int
     num_paper_clips: int
-    clip_frames: int
-    size: int
-    seed: int
-    game: str
+    options: argparse.Namespace
 
     def window_path(self, window: int) -> Path:
-        return self.out / self.split / f"episode-{self.index:04d}-window-{window:02d}.mp4"
+        name = f"episode-{self.index:04d}-window-{window:02d}.mp4"
+        return Path(self.options.out) / self.split / name
 
     def missing(self) -> list[int]:
         """The windows whose files are not there yet."""
-        return [w for w in range(self.num_windows) if not self.window_path(w).exists()]
+        windows = range(self.options.windows_per_episode)
+        return [window for window in windows if not self.window_path(window).exists()]
 
     def rng(self, stream: int, item: int = 0) -> Rng:
         """Random numbers of this episode and split alone: more episodes change none."""
-        key = (self.seed, SPLITS.index(self.split), self.index, stream, item)
+        key = (self.options.seed, SPLITS.index(self.split), self.index, stream, item)
         return np.random.default_rng(key)
 
 
@@ -181,11 +173,7 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
     their house, take turns of three, so that one is still missing now and then.
 
     The first 300 raw frames, the opening, are skipped without touching the stick. A step that the
-    end of the game cuts short is dropped.
-
-    Args:
-        emulator: the game; it is reset first.
-        directions: action numbers, one a step, at least as many as the game has steps.
+    end of the game cuts short is dropped. `directions` are one a step.
 
     Returns:
         uint8 RGB of shape (T, 210, 160, 3).
@@ -221,11 +209,7 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
 def motion_energy(frames: Frames) -> NDArray[np.int32]:
     """Squared difference of neighbouring frames, summed over the colours, in levels of 0..255.
 
-    Args:
-        frames: shape (T, H, W, 3), T at least 1.
-
-    Returns:
-        Shape (T - 1, H, W), each value at most 3 * 255^2.
+    Of frames (T, H, W, 3): (T - 1, H, W).
     """
     t, h, w, _ = frames.shape
     energy = np.empty((t - 1, h, w), np.int32)
@@ -238,11 +222,8 @@ def motion_energy(frames: Frames) -> NDArray[np.int32]:
 def moving_spans(energy: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which 5-frame spans pass the movement rule of Cooper (2017): more than 100 in [-1, 1].
 
-    Args:
-        energy: of one window, as `motion_energy` gives it, shape (T - 1, h, w).
-
-    Returns:
-        Shape (T - 4,), one value for the span that starts at each frame; empty below 5 frames.
+    Of the energy (T - 1, h, w) of one window: (T - 4,), the spans that start at each frame; empty
+    below 5 frames.
     """
     steps = energy.sum(axis=(1, 2), dtype=np.int64)
     total = np.concatenate([np.zeros(1, np.int64), steps.cumsum()])
@@ -267,12 +248,7 @@ def choose_window(
 ) -> Window:
     """Draw windows until one moves often enough, or take the liveliest of all that were drawn.
 
-    Args:
-        energy: of the whole screen, shape (T - 1, 210, 160).
-        rng: source of the draws.
-        size: side in pixels.
-        moving_share: share of 5-frame spans that must pass the rule, 0 to 1.
-        max_tries: number of draws, at least 1.
+    `energy` is of the whole screen; `moving_share` of the 5-frame spans must pass the rule.
     """
     best = Window(0, 0, -1.0)
     for _ in range(max_tries):
@@ -291,14 +267,6 @@ def cut_paper_clips(
 
     Up to 100 draws a clip, then the last is taken as it is; 5 % are taken unfiltered at the first.
     Longer clips must move as much from frame to frame.
-
-    Args:
-        frames: one game, shape (T, 210, 160, 3).
-        energy: its motion, shape (T - 1, 210, 160).
-        rng: source of the draws.
-        size: side of the windows in pixels.
-        num_clips: how many, 0 or more.
-        length: frames of a clip, 2 or more.
 
     Returns:
         uint8 of shape (num_clips, length, size, size, 3).
@@ -330,12 +298,7 @@ def cut_paper_clips(
 
 
 def write_video(path: Path, frames: Frames, *, comment: str = "") -> None:
-    """Write frames as lossless H.264 in RGB; the name appears once the file is whole.
-
-    Args:
-        path: the .mp4; its directory is made.
-        frames: uint8 RGB, shape (T, H, W, 3), T at least 1.
-        comment: goes into the container's comment.
+    """Write frames (T, H, W, 3) as lossless H.264 in RGB; the name appears once the file is whole.
 
     Raises:
         LdfError: this PyAV has no such encoder.
@@ -344,8 +307,7 @@ def write_video(path: Path, frames: Frames, *, comment: str = "") -> None:
         raise LdfError("got a PyAV without libx264rgb, expected its usual wheel: pip install -U av")
     _, h, w, _ = frames.shape
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with av.open(str(part), "w", format="mp4") as container:
+    with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
         container.metadata["comment"] = comment
         # No frames are reordered; a key frame every 60 (4 s) keeps seeking cheap.
         options = {"qp": "0", "bf": "0", "g": "60"}
@@ -356,32 +318,22 @@ def write_video(path: Path, frames: Frames, *, comment: str = "") -> None:
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             container.mux(stream.encode(image))
         container.mux(stream.encode(None))
-    part.replace(path)
-
-
-def write_array(path: Path, array: Frames) -> None:
-    """Write a .npy file; the name appears once the file is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        np.save(file, array)
-    part.replace(path)
 
 
 def record_episode(episode: Episode) -> Recorded:
     """Play one game and write what is missing of it."""
-    emulator = open_emulator(episode.game)
-    actions = actions_of(emulator, episode.game)
+    emulator = open_emulator(episode.options.game)
+    actions = actions_of(emulator, episode.options.game)
     return write_episode(episode, play(emulator, held_directions(episode.rng(PLAY), actions)))
 
 
 def write_episode(episode: Episode, frames: Frames) -> Recorded:
     """Write the missing windows of a game, frames (T, 210, 160, 3), and cut its short clips."""
-    energy, size = motion_energy(frames), episode.size
+    options, size, energy = episode.options, episode.options.size, motion_energy(frames)
     missing, shares = episode.missing(), []
     for number in missing:
         top, left, share = choose_window(energy, episode.rng(WINDOWS, number), size=size)
-        comment = f"{episode.game}, seed {episode.seed}, top {top}, left {left}"
+        comment = f"{options.game}, seed {options.seed}, top {top}, left {left}"
         window = frames[:, top : top + size, left : left + size]
         write_video(episode.window_path(number), window, comment=comment)
         shares.append(share)
@@ -391,7 +343,7 @@ def write_episode(episode: Episode, frames: Frames) -> Recorded:
         episode.rng(PAPER),
         size=size,
         num_clips=episode.num_paper_clips,
-        length=episode.clip_frames,
+        length=options.clip_frames,
     )
     return Recorded(len(frames), len(missing), float(np.mean(shares or [0])), clips)
 
@@ -418,9 +370,8 @@ def keep_settings(args: argparse.Namespace) -> None:
     }
     path = args.out / ".recording.json"
     if not path.exists():
-        part = path.with_name(".recording.json.part")
-        part.write_text(json.dumps(now, indent=2) + "\n")
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(now, indent=2) + "\n")
         return
     then = {"game": PACMAN} | json.loads(path.read_text())
     changed = [f"{k} {then.get(k)} there, {v} now" for k, v in now.items() if then.get(k) != v]
@@ -442,20 +393,11 @@ def plan_split(args: argparse.Namespace, split: str) -> list[Episode]:
     path, clips_left = paper_path(args, split), args.paper_clips
     if path.exists() and len(np.load(path, mmap_mode="r")) == clips_left:
         clips_left = 0
-    episodes = [
-        Episode(
-            args.out,
-            split,
-            index,
-            args.windows_per_episode,
-            clips_left // num_episodes + (index < clips_left % num_episodes),
-            args.clip_frames,
-            args.size,
-            args.seed,
-            args.game,
-        )
+    shares = (
+        clips_left // num_episodes + (index < clips_left % num_episodes)
         for index in range(num_episodes)
-    ]
+    )
+    episodes = [Episode(split, index, share, args) for index, share in enumerate(shares)]
     return [episode for episode in episodes if episode.missing() or episode.num_paper_clips]
 
 
@@ -475,8 +417,9 @@ def record_split(args: argparse.Namespace, split: str) -> None:
             f"{result.moving_share:.0%} of spans move, {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    if any(len(part) for part in clips):
-        write_array(paper_path(args, split), np.concatenate(clips))
+    if count := sum(map(len, clips)):
+        shape = (count, args.clip_frames, args.size, args.size, 3)
+        write_clips(paper_path(args, split), clips, shape=shape)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -499,22 +442,19 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse(numbers, argv)
 
 
+def record(args: argparse.Namespace) -> None:
+    """Record both splits."""
+    open_emulator(args.game)  # one that is missing fails before anything is made
+    args.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(args)
+    for split in SPLITS:
+        record_split(args, split)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Record both splits; returns the exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    """Record both splits; returns the exit code."""
     args = parse_arguments(argv)
-    try:
-        open_emulator(args.game)  # one that is missing fails before anything is made
-        args.out.mkdir(parents=True, exist_ok=True)
-        keep_settings(args)
-        for split in SPLITS:
-            record_split(args, split)
-    except LdfError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: record(args), stopped="the same command goes on from here")
 
 
 if __name__ == "__main__":

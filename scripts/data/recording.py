@@ -1,13 +1,23 @@
-"""What the recorders share: options that are checked, games in several processes; not a command."""
+"""What these scripts share: checked options, work in several processes, files; not a command."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.output import replacing
+
+Frames = NDArray[np.uint8]
+SPLITS = ("train", "test")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -51,3 +61,31 @@ def in_processes(
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(function, items)
+
+
+def write_clips(path: Path, parts: Iterable[Frames], *, shape: tuple[int, ...]) -> None:
+    """Write parts (n, T, H, W, 3), one after the other, as a .npy array of this whole shape.
+
+    One part is in memory at a time, and the name appears once the file is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        begin = 0
+        for part in parts:
+            array[begin : begin + len(part)] = part
+            begin += len(part)
+        array.flush()
+
+
+def exit_code(record: Callable[[], object], *, stopped: str) -> int:
+    """Do the work; 0 done, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C, with a line why."""
+    try:
+        record()
+    except LdfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 130
+    return 0
