@@ -393,13 +393,6 @@ def test_who_holds_a_directory_removes_what_a_kill_left_half_written(tmp_path: P
         assert not any(path.exists() for path in left)
 
 
-def test_whether_a_run_is_done_is_known_without_its_tensors(tmp_path: Path) -> None:
-    assert not checkpoints.is_done(tmp_path)
-    for done in (False, True):
-        checkpoints.save_state(tmp_path, STATE | {"done": done})
-        assert checkpoints.is_done(tmp_path) is done
-
-
 def test_the_best_weights_are_a_checkpoint_inside_the_checkpoint(tmp_path: Path) -> None:
     save_frame(tmp_path)
     tensors = {name: t + 1 for name, t in frame_model().state_dict().items()}

@@ -10,9 +10,9 @@ import torch
 from tiny_trainings import OneNumber, raise_at, run, trainer_in
 
 from ldf_video.errors import LdfError
-from ldf_video.training import checkpoints, guard
-from ldf_video.training.guard import BreakdownError, Guard
+from ldf_video.training import checkpoints, metrics
 from ldf_video.training.loop import Cadence, Trainer
+from ldf_video.training.metrics import BreakdownError, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ NAN = float("nan")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings are judged by few lines."""
     for name, value in {"SETTLE": SETTLE, "MEMORY": 7, "PATIENCE": 3}.items():
-        monkeypatch.setattr(guard, name, value)
+        monkeypatch.setattr(metrics, name, value)
 
 
 # -- judging lines -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ldf_video.models import build
 from ldf_video.models.grid import GridConfig
 from ldf_video.recipes import train_frame as frame_room
 from ldf_video.recipes import train_top as top_room
+from ldf_video.runs import training as run_room
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.format import StoreSpec
@@ -63,7 +64,7 @@ def train_latents(root: Path, out: str = "run", **options: Any) -> Path:
     return train_top(latents=root / "latents", out=root / out, **asked)
 
 
-def starts_of(monkeypatch: pytest.MonkeyPatch, room: Any) -> list[tuple[Weights, Weights, int]]:
+def starts_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Weights, Weights, int]]:
     """What each trainer begins with: all networks, the average, the step."""
     begun = []
 
@@ -74,7 +75,7 @@ def starts_of(monkeypatch: pytest.MonkeyPatch, room: Any) -> list[tuple[Weights,
             begun.append((whole, average, self.step))
             super().run(progress)
 
-    monkeypatch.setattr(room, "Trainer", Noted)
+    monkeypatch.setattr(run_room, "Trainer", Noted)
     return begun
 
 
@@ -91,7 +92,7 @@ def assert_equal(first: Weights, second: Weights) -> None:
 def test_weights_and_their_average_begin_as_the_models(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     run = train(root, init=root / "pair")
     known = checkpoints.load_weights(root / "pair" / "frame")
     weights, average, _ = begun[0]
@@ -111,7 +112,7 @@ def test_weights_and_their_average_begin_as_the_models(
 def test_a_shipped_model_of_16_bits_starts_a_run_by_its_name(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     run = train(root, init="tiny-32", steps=1)
     config = checkpoints.load_config(run)
     assert config["init"]["from"] == "tiny-32"
@@ -127,7 +128,7 @@ def test_a_model_of_before_gets_a_linear_map_that_is_0(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = save_frame(root / "before", config=replace(FRAME, linear=False))
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     config = checkpoints.load_config(train(root, init=before, steps=1))
     assert config["model"] == asdict(FRAME)
     weights, known = of_model(begun[0][0]), checkpoints.load_weights(before)
@@ -153,7 +154,7 @@ def test_another_size_takes_all_that_does_not_depend_on_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(root, "first")
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     config = checkpoints.load_config(train(root, init=first, size="48x24", steps=1))
     assert (config["model"]["width"], config["model"]["height"]) == (48, 24)
     weights = begun[0][0]
@@ -184,7 +185,7 @@ def test_an_own_runs_discriminator_goes_on_and_the_best_weights_have_none(
     first = train(root, "first")
     state = checkpoints.load_state(first)
     assert state is not None
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     train(root, "second", init=first)
     train(root, "third", init=first / "best")
     name = "discriminator.head.0.weight"
@@ -220,7 +221,7 @@ def test_a_run_goes_on_from_its_own_state_with_and_without_the_option(
             patched.setattr(Trainer, "update", _raise_at(2))
             with pytest.raises(LdfError, match="cut"):
                 train(root, out, init=root / "pair", steps=6)
-        begun = starts_of(monkeypatch, frame_room)
+        begun = starts_of(monkeypatch)
         run = train(root, out, steps=6, **given)
         assert begun[0][2] == 2
         assert_equal(checkpoints.load_weights(run), checkpoints.load_weights(straight))
@@ -267,7 +268,7 @@ def test_a_run_that_was_moved_with_its_model_still_starts_from_it(
             train(root, "both/run", init="../pair")
     (root / "pair").rename(root / "both" / "pair")
     (root / "both").rename(root / "moved")
-    begun = starts_of(monkeypatch, frame_room)
+    begun = starts_of(monkeypatch)
     train(root, "moved/run")
     assert_equal(begun[0][1], checkpoints.load_weights(root / "moved" / "pair" / "frame"))
 
@@ -323,7 +324,7 @@ def test_what_does_not_fit_a_frame_model_is_said(root: Path) -> None:
 def test_a_top_model_starts_from_weights_and_not_from_statistics(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = starts_of(monkeypatch, top_room)
+    begun = starts_of(monkeypatch)
     run = train_latents(root, init=root / "pair")
     known = checkpoints.load_weights(root / "pair" / "top")
     weights, average, _ = begun[0]
@@ -343,7 +344,7 @@ def test_an_mlp_starts_from_an_mlp_with_its_discriminator(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train_latents(root, "first", kind="mlp")
-    begun = starts_of(monkeypatch, top_room)
+    begun = starts_of(monkeypatch)
     second = train_latents(root, "second", init=first)
     assert checkpoints.load_config(second)["model"]["kind"] == "mlp"
     state = checkpoints.load_state(first)

@@ -8,7 +8,8 @@ import pytest
 
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.options import TrainFrame, Training
-from ldf_video.runs.run import Run, Settings, default_minutes, open_run
+from ldf_video.runs.run import Run, Settings, open_run
+from ldf_video.runs.training import default_minutes
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
@@ -210,6 +211,19 @@ def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     opened(tmp_path)
     with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
         opened(tmp_path, kind="top")
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [({"steps": 5}, "'learning_rate'"), ({}, "learning_rate"), (None, "no 'training'")],
+)
+def test_a_config_that_says_not_how_to_train_is_refused_in_one_line(
+    tmp_path: Path, training: Any, said: str
+) -> None:
+    config = {**opened(tmp_path, steps=5).config, "training": training}
+    checkpoints.save_config(tmp_path, {k: v for k, v in config.items() if v is not None})
+    with pytest.raises(CheckpointError, match=f"cannot be gone on with, .*{said}.*--no-resume"):
+        _ = opened(tmp_path).training
 
 
 def test_a_fresh_run_that_was_killed_before_its_first_save_goes_on(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from ldf_video.errors import UsageError
-from ldf_video.training.ranks import make_accelerator
-from ldf_video.training.tracking import Tracker, check_tracker
+from ldf_video.training.metrics import Tracker, check_tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +20,7 @@ PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
 def tracker(directory: Path, name: str | None = "tensorboard", *, step: int = 0) -> Tracker:
-    return Tracker(name, make_accelerator("cpu"), directory, step=step)
+    return Tracker(name, directory, step=step)
 
 
 def read_back(directory: Path) -> Any:

@@ -19,6 +19,7 @@ from ldf_video.api import train_frame
 from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.models.ali import AliGame, AliModel
 from ldf_video.recipes import train_frame as pipeline
+from ldf_video.runs import training as run_room
 from ldf_video.runs.held_out import split
 from ldf_video.runs.zoo import find_reference, load_frame_model
 from ldf_video.store.reader import StoreReader
@@ -390,13 +391,13 @@ def test_a_damaged_run_is_moved_aside_with_its_frames(root: Path) -> None:
 
 def test_a_run_remembers_its_tracker(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
-    whole = pipeline.Trainer
+    whole = run_room.Trainer
 
     def noted(*arguments: Any, tracker: str | None, **options: Any) -> Any:
         asked.append(tracker)
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "Trainer", noted)
+    monkeypatch.setattr(run_room, "Trainer", noted)
     train(root, tracker="tensorboard")
     train(root, steps=3)
     assert asked == ["tensorboard", "tensorboard"]

@@ -18,8 +18,8 @@ from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Part
 from ldf_video.options import PAPER_RATE, RATE, TrainFrame
-from ldf_video.runs.origin import check_frame_origin, origin_settings
-from ldf_video.runs.run import Settings, training_config
+from ldf_video.runs.run import Settings
+from ldf_video.runs.training import check_frame_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import frame_indices

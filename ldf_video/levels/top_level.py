@@ -21,8 +21,8 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.top import TopModel
 from ldf_video.options import FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
-from ldf_video.runs.origin import check_top_origin, origin_settings
-from ldf_video.runs.run import Settings, training_config
+from ldf_video.runs.run import Settings
+from ldf_video.runs.training import check_top_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks

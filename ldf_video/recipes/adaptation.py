@@ -23,8 +23,8 @@ from ldf_video.options import Encode, TrainFrame
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
-from ldf_video.runs.origin import find_origin
-from ldf_video.runs.run import default_minutes, kept_options
+from ldf_video.runs.run import kept_options
+from ldf_video.runs.training import default_minutes, find_origin
 from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks

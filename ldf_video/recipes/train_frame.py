@@ -20,30 +20,23 @@ from ldf_video.levels.frame_level import (
 )
 from ldf_video.levels.memory import RandomFrames, bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
-from ldf_video.models.frame import FrameGame
 from ldf_video.options import TrainFrame
 from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
-from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.held_out import Split, split
-from ldf_video.runs.origin import find_origin, start_from_origin
-from ldf_video.runs.run import (
-    Run,
-    Settings,
+from ldf_video.runs.run import Run, Settings, check_data, kept_options, open_run, path_from
+from ldf_video.runs.training import (
     announce,
     announce_finished,
-    check_data,
-    kept_options,
-    open_run,
-    path_from,
+    find_origin,
+    start_from_origin,
+    train,
 )
 from ldf_video.store.format import STORE_JSON
 from ldf_video.training import checkpoints
-from ldf_video.training.config import TrainConfig
 from ldf_video.training.graphs import find_recorder
-from ldf_video.training.loop import Trainer
+from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks, join_ranks
-from ldf_video.training.tracking import check_tracker
 from ldf_video.video.geometry import geometry_of
 from ldf_video.video.sources import find_sources, search
 
@@ -72,9 +65,9 @@ def train_frame(options: TrainFrame) -> Path:
             return run.directory
         ranks.of_first(lambda: _keep_finished(run, progress))
         announce(progress, run, data=_data_line(run, data), held_out=data.said)
-        training = TrainConfig(**run.config["training"])
+        training = run.training
         torch.manual_seed(training.seed)
-        game = _make_game(run)
+        game = run.built(lambda config: build.frame_game(config["model"], config["game"]))
         start_from_origin(game, run, progress)
         has_budget = "memory" in run.config
         level = FrameLevel(
@@ -85,21 +78,10 @@ def train_frame(options: TrainFrame) -> Path:
             held_out=data.held_out,
             resident_share=0.0 if has_budget else RESIDENT_SHARE,
         )
-        trainer = Trainer(
-            level,
-            run.directory,
-            config=training,
-            device=device,
-            ranks=ranks,
-            tracker=run.tracker,
-            # what a recording takes is in no plan
-            recorder=None if has_budget else find_recorder(device, training, ranks),
-        )
-        trainer.run(progress)
-        if ranks.is_first:
-            with trainer.reporting():
-                level.draw_sheet(trainer.averaged, run.directory / SHEET)
-                write_curve(run.directory)
+        # what a recording takes is in no plan
+        recorder = None if has_budget else find_recorder(device, training, ranks)
+        draw = level.draw_sheet
+        train(level, run, progress, device=device, ranks=ranks, draw=draw, recorder=recorder)
     return run.directory
 
 
@@ -210,13 +192,3 @@ def _data_line(run: Run, data: Split) -> str:
     frames, model = data.known, run.config["model"]
     size = f"{model['width']}x{model['height']}"
     return f"{frames.num_frames:,} frames of {frames.num_clips:,} clips, {size}"
-
-
-def _make_game(run: Run) -> FrameGame:
-    try:
-        return build.frame_game(run.config["model"], run.config["game"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{run.directory} cannot be gone on with, its config.json is of another version: "
-            f"{error}; --no-resume starts anew and keeps the old run"
-        ) from None

@@ -16,16 +16,14 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.options import TrainTop
 from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
-from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.held_out import Split, split
-from ldf_video.runs.origin import find_origin, start_from_origin
-from ldf_video.runs.run import (
-    Run,
-    Settings,
+from ldf_video.runs.run import Run, Settings, check_data, open_run
+from ldf_video.runs.training import (
     announce,
     announce_finished,
-    check_data,
-    open_run,
+    find_origin,
+    start_from_origin,
+    train,
 )
 from ldf_video.runs.zoo import (
     OWN_FRAME,
@@ -35,10 +33,8 @@ from ldf_video.runs.zoo import (
     reference_to,
 )
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.config import TrainConfig
-from ldf_video.training.loop import Trainer
+from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks, join_ranks
-from ldf_video.training.tracking import check_tracker
 
 FEW_UPDATES = 200
 """A training by the clock that made fewer says so: 14 gave smears, 142 shapes that jump."""
@@ -88,9 +84,9 @@ def train_top(options: TrainTop) -> Path:
             progress.say(
                 "train-top: warning: every clip is one frame long, there is no motion to learn"
             )
-        training = TrainConfig(**run.config["training"])
+        training = run.training
         torch.manual_seed(training.seed)
-        top = build.top_model(run.config["model"])
+        top = run.built(lambda config: build.top_model(config["model"]))
         game = build.top_game(top, run.config.get("game", {}))
         start_from_origin(game, run, progress)
         top.set_statistics(*latent_statistics(data.known, seed=training.seed))
@@ -103,20 +99,13 @@ def train_top(options: TrainTop) -> Path:
             frame_model=_frame_model_for_pictures(run, device=device) if ranks.is_first else None,
             fps=Fraction(run.config["fps"]),
         )
-        trainer = Trainer(
-            level, run.directory, config=training, device=device, ranks=ranks, tracker=run.tracker
-        )
-        trainer.run(progress)
+        trainer = train(level, run, progress, device=device, ranks=ranks, draw=level.draw)
         if training.minutes is not None and trainer.step < FEW_UPDATES and "init" not in run.config:
             progress.say(
                 f"train-top: warning: {trainer.step:,} updates are few to learn motion, so videos "
                 f"will be rough; the same command with more than --minutes {training.minutes:g} "
                 "goes on from here"
             )
-        if ranks.is_first:
-            with trainer.reporting():
-                level.draw(trainer.averaged, run.directory / SHEET)
-                write_curve(run.directory)
     return run.directory
 
 

@@ -8,26 +8,26 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
-from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training, flag
-from ldf_video.progress import Progress
-from ldf_video.runs.command import choose_precision
+from ldf_video.options import Training, flag
+from ldf_video.output import reason
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.training.config import TrainConfig, check_parts, share_of_budget
-from ldf_video.training.optim import check_optimizer
+from ldf_video.training.config import TrainConfig, share_of_budget
+from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks
-from ldf_video.training.tracking import check_tracker
 
 Settings = dict[str, Any]
 """Options by name, or what config.json holds."""
+Resolve = Callable[[str, Any, Settings], Any]
 Asked = TypeVar("Asked", bound=Training)
+Made = TypeVar("Made")
 
 NOT_KEPT = ("clips", "latents", "out", "resume", "device", "quiet")
 """Options of a call that a run does not remember."""
@@ -65,6 +65,25 @@ class Run:
             return known
         return None
 
+    @property
+    def training(self) -> TrainConfig:
+        """How it is trained; errors as of `built`."""
+        return self.built(lambda config: TrainConfig(**config["training"]))
+
+    def built(self, build: Callable[[Settings], Made]) -> Made:
+        """What is built from its config.
+
+        Raises:
+            CheckpointError: the config is damaged, or of another version.
+        """
+        try:
+            return build(self.config)
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{self.directory} cannot be gone on with, its config.json is of another version: "
+                f"{reason(error)}; --no-resume starts anew and keeps the old run"
+            ) from None
+
 
 @contextmanager
 def open_run(
@@ -72,7 +91,7 @@ def open_run(
     kind: str,
     *,
     make: Callable[[Asked], Settings],
-    resolve: Callable[[str, Any, Settings], Any] = lambda name, value, config: value,
+    resolve: Resolve = lambda name, value, config: value,
     ranks: Ranks | None = None,
 ) -> Iterator[Run]:
     """Open a run, or start one, and hold its lock; the first of several processes does it for all.
@@ -80,51 +99,44 @@ def open_run(
     Args:
         options: of the command. A run that goes on keeps its own values of those that are None.
         kind: "frame" or "top".
-        make: makes a fresh run's config from the options, with a seed; called before anything is
-            made or moved, so that what it refuses leaves no trace.
-        resolve: what an option's value comes to in a run of that config, as `settings_of` has it.
+        make: a fresh run's config, from the options with a seed; called before anything is made or
+            moved, so that what it refuses leaves no trace.
+        resolve: what the value of an option comes to in a run of that config.
         ranks: the processes that train together.
-
-    Yields:
-        The run.
 
     Raises:
         CheckpointError: another process trains there, the directory holds something else, an
             option means something else than the run has, or it has trained for longer already.
         UsageError: `make` refuses the options.
     """
-    with ExitStack() as stack:
-        opening = _open(options, kind, make, resolve)
-        yield (ranks or Ranks()).of_first(lambda: stack.enter_context(opening))
+    with ExitStack() as held:
+        yield (ranks or Ranks()).of_first(lambda: _open(held, options, kind, make, resolve))
 
 
-@contextmanager
 def _open(
+    held: ExitStack,
     options: Asked,
     kind: str,
     make: Callable[[Asked], Settings],
-    resolve: Callable[[str, Any, Settings], Any],
-) -> Iterator[Run]:
+    resolve: Resolve,
+) -> Run:
     directory = Path(options.out)
-    goes_on = options.resume and _holds_run(directory)
-    fresh, aside = {}, None
-    if not goes_on:
-        if options.seed is None:
-            options = replace(options, seed=secrets.randbelow(2**31))
-        # Options that mean nothing fail here, before anything is made or moved.
-        fresh = {"kind": kind, **make(options), "options": kept_options(options)}
+    if options.resume and _holds_run(directory):
+        held.enter_context(checkpoints.lock(directory))
+        return _resumed(directory, kind, kept_options(options), resolve)
+    if options.seed is None:
+        options = replace(options, seed=secrets.randbelow(2**31))
+    fresh = {"kind": kind, **make(options), "options": kept_options(options)}
+    aside = None
     if _holds_run(directory) and not options.resume:
         with checkpoints.lock(directory):
             pass  # nobody is training there
         aside = checkpoints.move_aside(directory)
-    with checkpoints.lock(directory):
-        if goes_on:
-            yield _resumed(directory, kind, kept_options(options), resolve)
-            return
-        if _holds_run(directory):
-            raise CheckpointError(f"another training has just begun in {directory}: go on with it")
-        checkpoints.save_config(directory, fresh)
-        yield Run(directory, fresh, fresh=True, done=False, aside=aside)
+    held.enter_context(checkpoints.lock(directory))
+    if _holds_run(directory):
+        raise CheckpointError(f"another training has just begun in {directory}: go on with it")
+    checkpoints.save_config(directory, fresh)
+    return Run(directory, fresh, fresh=True, done=False, aside=aside)
 
 
 def kept_options(options: Training) -> Settings:
@@ -143,9 +155,7 @@ def path_from(directory: Path, place: str | Path) -> str:
     return Path(os.path.relpath(Path(place).resolve(), directory.resolve())).as_posix()
 
 
-def _resumed(
-    directory: Path, kind: str, asked: Settings, resolve: Callable[[str, Any, Settings], Any]
-) -> Run:
+def _resumed(directory: Path, kind: str, asked: Settings, resolve: Resolve) -> Run:
     """The run that stands there, as it goes on."""
     config = checkpoints.load_config(directory, kind=kind)
     _check_unchanged(directory, config, asked, resolve)
@@ -156,15 +166,10 @@ def _resumed(
 
 
 def check_data(run: Run, reader: StoreReader, *, source: str) -> Settings:
-    """Remember what a run learns from, or see that it is still the same.
+    """Remember what a run learns from, or see that it is still the same; config.json is written.
 
-    Args:
-        run: opened; the first time, its config.json is written again.
-        reader: of the store that it draws from.
-        source: where that comes from, for the error.
-
-    Returns:
-        What the run remembers of it, by which rule clips are held out among that.
+    Returns what the run remembers of it, by which rule clips are held out among that. `source` is
+    what the error calls it.
 
     Raises:
         CheckpointError: the store holds other clips than when the run began.
@@ -193,19 +198,16 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> Settings:
 
 def _is_done(config: Settings, state: Mapping[str, Any] | None) -> bool:
     """Whether a run was finished and is not to be longer now."""
-    if state is None or not state["done"]:
-        return False
-    length = {name: config.get("training", {}).get(name) for name in LENGTH}
-    return length == dict.fromkeys(LENGTH) or _share_done(length, state) >= 1
+    return state is not None and state["done"] and _is_used(config.get("training", {}), state)
 
 
-def _share_done(length: Settings, state: Mapping[str, Any]) -> float:
-    return share_of_budget(
-        length.get("steps"),
-        length.get("minutes"),
-        step=state["step"],
-        elapsed_seconds=state["elapsed_seconds"],
-    )
+def _is_used(length: Settings, state: Mapping[str, Any]) -> bool:
+    """Whether a run has trained for so many steps or minutes."""
+    steps, minutes = (length.get(name) for name in LENGTH)
+    step, seconds = state["step"], state["elapsed_seconds"]
+    if steps is None and minutes is None:
+        return True
+    return share_of_budget(steps, minutes, step=step, elapsed_seconds=seconds) >= 1
 
 
 def _holds_run(directory: Path) -> bool:
@@ -229,16 +231,14 @@ def _holds_run(directory: Path) -> bool:
     return False
 
 
-def settings_of(config: Settings) -> Settings:
+def _settings_of(config: Settings) -> Settings:
     """What a run has of each option that its result depends on, all filled in.
 
     An option has the name of a setting of the model, the game, the training or the frames, or
     stands below. Those that the run has none of are left out.
     """
     model, frames = config.get("model", {}), config.get("frames", {})
-    has: Settings = {}
-    for part in (frames, model, config.get("game", {}), config.get("training", {})):
-        has |= part
+    has = frames | model | config.get("game", {}) | config.get("training", {})
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
     has["width"] = model.get("base_width")
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")
@@ -248,13 +248,8 @@ def settings_of(config: Settings) -> Settings:
     return {name: value for name, value in has.items() if value is not None}
 
 
-def _check_unchanged(
-    directory: Path,
-    config: Settings,
-    asked: Settings,
-    resolve: Callable[[str, Any, Settings], Any],
-) -> None:
-    has, typed = settings_of(config), config.get("options", {})
+def _check_unchanged(directory: Path, config: Settings, asked: Settings, resolve: Resolve) -> None:
+    has, typed = _settings_of(config), config.get("options", {})
     for name, value in asked.items():
         if name in (*LENGTH, *FREE) or value in ("auto", typed.get(name)):
             continue
@@ -279,7 +274,7 @@ def _with_length(
     if all(training.get(name) == value for name, value in length.items()):
         return config
     (name,) = length
-    if state is not None and _share_done(length, state) >= 1:
+    if state is not None and _is_used(length, state):
         done = {"steps": state["step"], "minutes": round(state["elapsed_seconds"] / 60, 2)}
         raise CheckpointError(
             f"the run in {directory} has trained for {done[name]:,} {name}, asked for "
@@ -291,58 +286,3 @@ def _with_length(
 
 def _option(name: str, value: object) -> str:
     return f"no {flag(name)}" if value is None else f"{flag(name)} {value}"
-
-
-def default_minutes(device: str) -> float:
-    """How long a training takes where neither steps nor minutes are given."""
-    return CPU_MINUTES if device == "cpu" else GPU_MINUTES
-
-
-def training_config(
-    options: Training, *, device: str, ranks: Ranks, defaults: Settings
-) -> TrainConfig:
-    """How a fresh run is trained: every option that has the name of one of its settings is one.
-
-    Args:
-        options: those that were given, a seed among them.
-        device: that it is for.
-        ranks: the processes that train together.
-        defaults: of settings, where a level has its own.
-
-    Raises:
-        UsageError: an optimizer or a precision cannot be had, or options do not go together.
-    """
-    given = {setting.name: getattr(options, setting.name, None) for setting in fields(TrainConfig)}
-    chosen = defaults | {name: value for name, value in given.items() if value is not None}
-    if not chosen.keys() & set(LENGTH):
-        chosen["minutes"] = default_minutes(device)
-    precision = choose_precision(options.mixed_precision or "auto", device=device)
-    training = TrainConfig(**chosen | {"mixed_precision": precision})
-    check_optimizer(training.optimizer)
-    check_parts(training, ranks)
-    return training
-
-
-def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
-    """Say what a training starts from and how long it takes."""
-    training = run.config["training"]
-    progress.say(
-        f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
-        f"{data}, {held_out}, {_length(run)}, batches of {training['batch_size']}, "
-        f"seed {training['seed']}"
-    )
-
-
-def announce_finished(progress: Progress, run: Run) -> None:
-    """Say that a run's budget is used, and how it can go on."""
-    progress.say(
-        f"{progress.name}: {run.directory} is finished ({_length(run)}); more --steps or --minutes "
-        "go on with it, --no-resume starts anew and keeps it aside"
-    )
-
-
-def _length(run: Run) -> str:
-    training = run.config["training"]
-    return (
-        f"{training['steps']:,} steps" if training["steps"] else f"{training['minutes']:g} minutes"
-    )

@@ -17,6 +17,7 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.output import reason
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of
 
@@ -69,8 +70,8 @@ class Loaded(Generic[Model]):
             )
         return fps
 
-    def _damaged(self, reason: str) -> CheckpointError:
-        return CheckpointError(f"{self.directory / checkpoints.CONFIG} is damaged: {reason}")
+    def _damaged(self, why: str) -> CheckpointError:
+        return CheckpointError(f"{self.directory / checkpoints.CONFIG} is damaged: {why}")
 
 
 def clip_geometry(top: Loaded[TopModel], frame: Loaded[FrameModel]) -> Geometry:
@@ -84,11 +85,13 @@ def shipped_models() -> dict[str, Path]:
     They stand inside an installed package, and beside the package in a source tree.
     """
     package = Path(ldf_video.__file__).parent
+    folders = [package]
+    if (package.parent / "pyproject.toml").is_file():
+        folders.insert(0, package.parent)
     found = {}
-    for root in (package.parent / "checkpoints", package / "checkpoints"):
-        if root.is_dir() and (
-            root.parent == package or (package.parent / "pyproject.toml").is_file()
-        ):
+    for folder in folders:
+        root = folder / "checkpoints"
+        if root.is_dir():
             pairs = (path for path in root.iterdir() if _holds_model(path / "frame"))
             found.update({pair.name: pair for pair in sorted(pairs)})
     return found
@@ -139,11 +142,7 @@ def load_frame_model(directory: Path, *, device: str) -> Loaded[FrameModel]:
 
 
 def load_top_model(directory: Path, *, device: str) -> Loaded[TopModel]:
-    """Load a top model for use.
-
-    Raises:
-        CheckpointError: it is missing, damaged, or no top model.
-    """
+    """Load a top model for use; errors likewise."""
     return _load(directory, "top", build.top_model, device=device)
 
 
@@ -154,8 +153,7 @@ def _load(
     try:
         model = make(config["model"])
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        found = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {found}") from None
+        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {reason(error)}") from None
     weights = checkpoints.weights_into(model, directory)
     model.eval().requires_grad_(False).to(device)
     return Loaded(model, directory, config, checkpoints.fingerprint(config["model"], weights))
@@ -196,11 +194,7 @@ def frame_model_of(
 
 
 def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
-    """How a config or a store remembers where a model stands, so that both may be moved together.
-
-    Args:
-        model: its directory.
-        beside: the directory of what refers to it.
+    """How what stands in a directory remembers where a model is, so that both may move together.
 
     Returns:
         `path`, as seen from the current directory, and `relative`, as seen from `beside`.
@@ -227,7 +221,7 @@ def find_reference(
         reason where one cannot be read.
     """
     looked: dict[Path, str] = {}
-    for place in _places(wanted, kind, beside):
+    for place in _places(wanted, kind, beside.resolve()):
         model = place.resolve()
         if model in looked or not (model / checkpoints.WEIGHTS).is_file():
             continue
@@ -244,11 +238,9 @@ def find_reference(
 
 def _places(wanted: Mapping[str, str], kind: str, beside: Path) -> Iterator[Path]:
     """Directories that may hold a model, the likeliest first; most do not exist."""
-    beside = beside.resolve()
     homes = [beside, beside.parent]  # best/ has the config of the run that it stands in
     near = [home / wanted["relative"] for home in homes if "relative" in wanted]
-    near += [Path(wanted["path"]), OWN_FRAME if kind == "frame" else OWN_TOP]
-    near += [beside.parent / kind]
+    near += [Path(wanted["path"]), OWN_FRAME if kind == "frame" else OWN_TOP, beside.parent / kind]
     yield from near
     around = [place.parent for place in near] + [beside.parent.parent]
     for place in [*near, *(model for folder in around for model in _folders(folder))]:

@@ -65,11 +65,7 @@ def save_config(directory: Path, config: Mapping[str, Any]) -> None:
 
 
 def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
-    """Read config.json.
-
-    Args:
-        directory: of a checkpoint.
-        kind: "frame", "top" or "joint" where only one will do.
+    """Read config.json of a checkpoint, of a `kind` ("frame", "top" or "joint") if one is given.
 
     Raises:
         CheckpointError: there is none, it is damaged, newer than this program, or of another kind.
@@ -155,10 +151,7 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def weights_into(module: torch.nn.Module, directory: Path) -> dict[str, Tensor]:
-    """Load model.safetensors into a module of float32 weights.
-
-    Returns:
-        The weights as they were stored.
+    """Load model.safetensors into a module of float32 weights; returns them as they were stored.
 
     Raises:
         CheckpointError: names or shapes do not agree.
@@ -201,22 +194,10 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     write_atomically(directory / STATE, write)
 
 
-def is_done(directory: Path) -> bool:
-    """Whether the budget of a run is used; no tensor is read.
-
-    Raises:
-        CheckpointError: the state is damaged.
-    """
-    state = load_state(directory, mapped=True)
-    return bool(state and state["done"])
-
-
 def load_state(directory: Path, *, mapped: bool = False) -> dict[str, Any] | None:
     """Read it back on the CPU, or None where training has not saved one yet.
 
-    Args:
-        directory: of the checkpoint.
-        mapped: leave tensors in the file until they are looked at.
+    With `mapped` tensors stay in the file until they are looked at.
 
     Raises:
         CheckpointError: it is damaged, or holds more than tensors and numbers.
@@ -294,18 +275,14 @@ def keep_finished(directory: Path) -> Path | None:
     """Copy the model of a finished run to a free name beside it, before it is trained for longer.
 
     Latents and top models that were made with it go on with the copy. A model without a state, such
-    as a copy of a shipped one, is finished too.
-
-    Returns:
-        Where the copy is; None where the run is not finished.
+    as a copy of a shipped one, is finished too. Returns where the copy is, None without one.
 
     Raises:
         CheckpointError: the state or the model is damaged, or all such names are taken.
         WriteError: the copy cannot be written.
     """
-    if not (directory / WEIGHTS).is_file() or (
-        (directory / STATE).is_file() and not is_done(directory)
-    ):
+    state = load_state(directory, mapped=True)
+    if not (directory / WEIGHTS).is_file() or not (state is None or state["done"]):
         return None
     aside = _free_name(directory)
     save_weights(aside, load_weights(directory))

@@ -20,20 +20,13 @@ class TrainConfig:
     Attributes:
         steps: updates in all, or None where minutes rule.
         minutes: time in all, or None where steps rule.
-        batch_size: items an update.
         learning_rate: of Adam, after the warm-up.
-        beta1: of Adam.
-        beta2: of Adam.
-        warmup_steps: updates over which the learning rate rises, or the first tenth of the budget
-            if that is shorter.
-        cooldown: last share of the budget over which the learning rate falls to a twentieth.
+        warmup_steps: over which it rises, or the first tenth of the budget if that is shorter.
+        cooldown: last share of the budget, over which it falls to a twentieth.
         average: decay of the averaged weights.
         gradient_norm: largest norm of a player's gradient.
-        optimizer: "muon", "adam" or "adam8bit".
         accumulate: parts of a batch that are taken one after the other, to save memory.
         gradient_checkpointing: compute inner results twice instead of keeping them.
-        mixed_precision: "bf16", "fp16" or "no".
-        seed: of weights, batches and noise.
     """
 
     steps: int | None = None
@@ -66,6 +59,21 @@ class TrainConfig:
         cooling = min((1 - progress) / self.cooldown, 1.0)
         return self.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * cooling)))
 
+    def parts(self, ranks: Ranks) -> list[Part]:
+        """The parts of each batch that a process takes, one after the other.
+
+        Raises:
+            UsageError: a batch cannot be divided over the processes and into parts.
+        """
+        count = ranks.count * self.accumulate
+        if self.batch_size % count:
+            shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
+            raise UsageError(
+                f"--batch-size {self.batch_size} with --accumulate {self.accumulate}{shared}: "
+                f"expected a multiple of {count}"
+            )
+        return [Part(ranks.index * self.accumulate + i, count) for i in range(self.accumulate)]
+
 
 def share_of_budget(
     steps: int | None, minutes: float | None, *, step: int, elapsed_seconds: float
@@ -90,24 +98,3 @@ class Cadence:
     save_seconds: float = 60.0
     sheet_seconds: float = 120.0
     log_steps: int = 20
-
-
-def check_parts(config: TrainConfig, ranks: Ranks) -> None:
-    """Check that a batch can be divided over the processes and into parts.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    parts = ranks.count * config.accumulate
-    if config.batch_size % parts:
-        shared = f" and {ranks.count} processes" if ranks.count > 1 else ""
-        raise UsageError(
-            f"--batch-size {config.batch_size} with --accumulate {config.accumulate}{shared}: "
-            f"expected a multiple of {parts}"
-        )
-
-
-def own_parts(config: TrainConfig, ranks: Ranks) -> list[Part]:
-    """The parts of each batch that a process takes, one after the other."""
-    count = ranks.count * config.accumulate
-    return [Part(ranks.index * config.accumulate + i, count) for i in range(config.accumulate)]

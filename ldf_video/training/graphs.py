@@ -15,7 +15,6 @@ import gc
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,38 +29,15 @@ REHEARSALS = 2
 """Updates of a kind that run as they are before one is recorded: libraries choose their kernels."""
 
 
-class Recorder(Protocol):
-    """What records work on a device."""
-
-    def rehearse(self, perform: Perform) -> Tensor:
-        """Do the work as it will be recorded, without recording it."""
-        ...
-
-    def record(self, perform: Perform) -> Perform:
-        """Record the work without doing it; what does it again, into the same result.
-
-        Raises:
-            RuntimeError: it cannot be recorded.
-        """
-        ...
-
-    def clear(self) -> None:
-        """All recordings are dropped: the memory that they shared is free."""
-        ...
-
-
 class CudaGraphs:
-    """Records CUDA graphs, which share their memory: they are never played at the same time.
-
-    `rehearse` runs on the stream of the recording; `record` first gives free memory back to the
-    device; after `clear` a pool that lost its last graph is not used again.
-    """
+    """Records CUDA graphs, which share their memory: they are never played at the same time."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
         self.clear()
 
     def rehearse(self, perform: Perform) -> Tensor:
+        """Do the work as it will be recorded, on the stream of the recording."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -70,6 +46,11 @@ class CudaGraphs:
         return result
 
     def record(self, perform: Perform) -> Perform:
+        """Record the work without doing it; what does it again, into the same result.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
         gc.collect()  # an old graph that Python drops in the middle of a capture would end it
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         trouble: str | None = None
@@ -90,6 +71,7 @@ class CudaGraphs:
         return again
 
     def clear(self) -> None:
+        """All recordings are dropped: a pool that lost its last graph is not used again."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def _abandon(self) -> None:
@@ -103,7 +85,7 @@ class CudaGraphs:
             torch._C._cuda_releasePool(device, self._pool)
 
 
-def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> Recorder | None:
+def find_recorder(device: str, config: TrainConfig, ranks: Ranks) -> CudaGraphs | None:
     """The recorder for a training, if its updates can be recorded at all.
 
     fp16's scaler decides on the host whether weights move, 8-bit Adam counts its steps there, and
@@ -120,9 +102,9 @@ class Recordings:
         trouble: why updates are not recorded any more, if so.
     """
 
-    def __init__(self, players: Players, recorder: Recorder, *, device: torch.device) -> None:
-        """Record updates of `players`, whose optimizers were made for it, on a device."""
-        self._players, self._recorder, self._device = players, recorder, device
+    def __init__(self, players: Players, recorder: CudaGraphs) -> None:
+        """Record updates of `players`, whose optimizers were made for it."""
+        self._players, self._recorder = players, recorder
         self._recordings: dict[Hashable, _Recording] = {}
         self.trouble: str | None = None
         self._message: str | None = None
@@ -148,26 +130,30 @@ class Recordings:
         """Do an update; its logs."""
         if update.kind is None or self.trouble:
             return self._players.update(update)
-        recording = self._recordings.get(update.kind)
-        if recording is None:
-            recording = _Recording(self._players, update, device=self._device)
-            self._recordings[update.kind] = recording
+        if update.kind not in self._recordings:
+            self._recordings[update.kind] = _Recording(self._players, update)
+        recording = self._recordings[update.kind]
         if recording.rehearsals < REHEARSALS:
             # That takes memory of its own. Beside recordings an update would need twice as much:
             # whoever joins a training halfway would break it.
             self._erase()
+            recording.rehearsals += 1
+            recording.set(update)
+            return recording.named(self._recorder.rehearse(recording.perform))
         recording.set(update)
-        try:
-            return recording.play(self._recorder)
-        except RecordingError as error:
-            self.trouble = str(error)
-            self._message = f"updates cannot be recorded here, so they are slower: {error}"
-        self.forget()
-        return self._players.update(update)
-
-
-class RecordingError(RuntimeError):
-    """An update could not be recorded; no weight has moved."""
+        if recording.play_back is None:
+            self._players.game.zero_grad(set_to_none=True)
+            try:
+                recording.play_back = self._recorder.record(recording.perform)
+            except RuntimeError as error:  # no weight has moved
+                self.trouble = " ".join(str(error).split())[:160]
+                self._message = (
+                    f"updates cannot be recorded here, so they are slower: {self.trouble}"
+                )
+        if recording.play_back is None:
+            self.forget()
+            return self._players.update(update)
+        return recording.named(recording.play_back().clone())  # the next one writes over it
 
 
 class _Recording:
@@ -175,14 +161,14 @@ class _Recording:
 
     Attributes:
         rehearsals: that were done.
-        play_back: does the update again; None until it is recorded.
+        play_back: does the update that was set again; None until it is recorded.
     """
 
-    def __init__(self, players: Players, update: Update, *, device: torch.device) -> None:
+    def __init__(self, players: Players, update: Update) -> None:
         self._players = players
+        self._progress = torch.zeros((), dtype=torch.float64, device=players.device)
         self._batches = [torch.empty_like(batch) for batch in update.batches]
         self._noises = [[StaticNoise(0, part) for part in players.parts] for _ in update.noises]
-        self._progress = torch.zeros((), dtype=torch.float64, device=device)
         self._update = replace(
             update, batches=self._batches, noises=self._noises, progress=self._progress
         )
@@ -199,24 +185,7 @@ class _Recording:
                 static_noise.renew(noise.seed)
         self._progress.fill_(update.progress)
 
-    def play(self, recorder: Recorder) -> Logs:
-        """Do the update that was set.
-
-        Raises:
-            RecordingError: it cannot be recorded.
-        """
-        if self.rehearsals < REHEARSALS:
-            self.rehearsals += 1
-            return self._named(recorder.rehearse(self._perform))
-        if self.play_back is None:
-            self._players.game.zero_grad(set_to_none=True)
-            try:
-                self.play_back = recorder.record(self._perform)
-            except RuntimeError as error:
-                raise RecordingError(" ".join(str(error).split())[:160]) from error
-        return self._named(self.play_back().clone())  # the next playback writes over it
-
-    def _perform(self) -> Tensor:
+    def perform(self) -> Tensor:
         """All steps; the values that they log, (number of values,)."""
         with warnings.catch_warnings():  # of optimizers that are made for it and rehearse
             warnings.filterwarnings("ignore", message=".*capturable=True")
@@ -224,5 +193,6 @@ class _Recording:
         self._names = list(logs)
         return torch.stack([value.float() for value in logs.values()])
 
-    def _named(self, values: Tensor) -> Logs:
+    def named(self, values: Tensor) -> Logs:
+        """The values that `perform` gave, by their names."""
         return dict(zip(self._names, values.unbind(), strict=True))

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,15 @@ from ldf_video.models.layers import set_checkpointing
 from ldf_video.output import reason
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
-from ldf_video.training.config import Cadence, TrainConfig, check_parts
-from ldf_video.training.graphs import Recorder, Recordings
-from ldf_video.training.guard import BreakdownError, Guard, check_finite
+from ldf_video.training.config import Cadence, TrainConfig
+from ldf_video.training.graphs import CudaGraphs, Recordings
+from ldf_video.training.metrics import BreakdownError, Guard, Tracker, check_finite, means_of
 from ldf_video.training.optim import Average, load_moments
 from ldf_video.training.ranks import Ranks, make_accelerator
-from ldf_video.training.tracking import Tracker, means_of
 from ldf_video.training.update import Level, Players
 
 LAST_SAVE = timedelta(minutes=5)
 """How long the other processes wait for the first one's save before all of them stop."""
-
-
-@dataclass
-class Clock:
-    """Training time over all sittings, in seconds."""
-
-    before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of this sitting and those before."""
-        return self.before + time.monotonic() - self.started
 
 
 class Trainer:
@@ -53,6 +38,11 @@ class Trainer:
 
     Of several processes each makes its own, with the same arguments but for `ranks`. All move their
     weights alike; the first one writes.
+
+    Attributes:
+        step: of the next update, from 0.
+        average: the model, of averaged weights, in `average.module`.
+        seconds_before: of training, in earlier sittings.
     """
 
     def __init__(
@@ -65,7 +55,7 @@ class Trainer:
         cadence: Cadence | None = None,
         ranks: Ranks | None = None,
         tracker: str | None = None,
-        recorder: Recorder | None = None,
+        recorder: CudaGraphs | None = None,
     ) -> None:
         """Prepare a training.
 
@@ -86,24 +76,18 @@ class Trainer:
         """
         self.level, self.directory, self.config = level, directory, config
         self.cadence, self.ranks = cadence or Cadence(), ranks or Ranks()
-        self.ranks.of_first(lambda: check_parts(config, self.ranks))
+        self.ranks.of_first(lambda: config.parts(self.ranks))  # what is wrong is said once
         self.accelerator = make_accelerator(device, mixed_precision=config.mixed_precision)
         level.game.to(self.accelerator.device)
         set_checkpointing(level.game, on=config.gradient_checkpointing)
         self.average = Average(level.game.model, decay=config.average)
         self.players = Players(
-            level,
-            config=config,
-            accelerator=self.accelerator,
-            ranks=self.ranks,
-            recorded=recorder is not None,
+            level, config, self.accelerator, self.ranks, recorded=recorder is not None
         )
-        self.recordings = recorder and Recordings(
-            self.players, recorder, device=self.accelerator.device
-        )
+        self.recordings = recorder and Recordings(self.players, recorder)
         self.guard = Guard(level.score)
         self.step = 0
-        self.clock = Clock()
+        self.seconds_before, self._started = 0.0, time.monotonic()
         self.best: float | None = None
         self._logs: list[Logs] = []  # since the last line of metrics
         self._quality = ""
@@ -112,7 +96,7 @@ class Trainer:
         self._progress: Progress | None = None
         self._has_complained = False
         self._resume()
-        self.tracker = Tracker(tracker, self.accelerator, directory, step=self.step)
+        self.tracker = Tracker(tracker if self.ranks.is_first else None, directory, step=self.step)
 
     @property
     def optimizers(self) -> list[Any]:
@@ -120,9 +104,9 @@ class Trainer:
         return [step.optimizer for step in self.players.steps]
 
     @property
-    def averaged(self) -> Any:
-        """The model, of averaged weights."""
-        return self.average.module
+    def elapsed_seconds(self) -> float:
+        """Seconds of training in this sitting and those before."""
+        return self.seconds_before + time.monotonic() - self._started
 
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again.
@@ -130,8 +114,7 @@ class Trainer:
         Raises:
             BreakdownError: it broke down; the state that was saved last is from before.
         """
-        self.clock = Clock(before=self.clock.before)
-        self._progress = progress
+        self._started, self._progress = time.monotonic(), progress
         with interrupts_held() as interrupts:
             try:
                 self._train(progress, interrupts)
@@ -196,7 +179,7 @@ class Trainer:
         Raises:
             KeyboardInterrupt: Ctrl-C waits in one of them; all of them stop here.
         """
-        share = self.config.progress(step=self.step, elapsed_seconds=self.clock.elapsed)
+        share = self.config.progress(step=self.step, elapsed_seconds=self.elapsed_seconds)
         agreed, waiting = [share, *due], interrupts.waiting
         if self.ranks.count > 1:
             own = torch.tensor([*agreed, waiting], dtype=torch.float32)
@@ -224,11 +207,11 @@ class Trainer:
         """Add a line to metrics.jsonl, and points to the tracker's curves."""
         if not self.ranks.is_first:
             return
-        line = {"step": self.step, "seconds": round(self.clock.elapsed, 1), **more, **values}
+        line = {"step": self.step, "seconds": round(self.elapsed_seconds, 1), **more, **values}
         with self.reporting():
             checkpoints.append_metrics(self.directory, [line])
         with self.reporting():
-            self.tracker.log(dict(values), step=self.step)
+            self.tracker.log(values, step=self.step)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -252,8 +235,7 @@ class Trainer:
         self.ranks.of_first(self._look)
 
     def _look(self) -> None:
-        self._calibrate()
-        model = self.average.module
+        model = self._calibrated()
         values = dict(self.level.evaluate(model))
         if values:
             self._report({f"held_out/{name}": value for name, value in values.items()})
@@ -295,15 +277,17 @@ class Trainer:
         A kill between the two leaves an older state, which makes those weights again, and never a
         finished run with older weights.
         """
-        self._calibrate()
-        known = {"step": self.step, "elapsed_seconds": self.clock.elapsed, "done": done}
+        weights = self._calibrated().state_dict()
+        known = {"step": self.step, "elapsed_seconds": self.elapsed_seconds, "done": done}
         state = known | {"best": self.best, "guard": self.guard.state_dict(), **self.state_dict()}
-        checkpoints.save_weights(self.directory, self.average.module.state_dict())
+        checkpoints.save_weights(self.directory, weights)
         checkpoints.save_state(self.directory, state)
 
-    def _calibrate(self) -> None:
+    def _calibrated(self) -> Any:
+        """The averaged model, ready for use."""
         batch = self.level.calibration(self.accelerator.device)
         self.level.game.calibrate(self.average.module, batch)
+        return self.average.module
 
     def state_dict(self) -> dict[str, Any]:
         """All that updates move; tensors and numbers alone."""
@@ -343,8 +327,7 @@ class Trainer:
                     f"{' '.join(str(error).split())[:160]}; "
                     "--no-resume starts anew and keeps the old run"
                 ) from None
-            self.step = state["step"]
-            self.clock = Clock(before=state["elapsed_seconds"])
+            self.step, self.seconds_before = state["step"], state["elapsed_seconds"]
             if state["done"]:  # it is to be longer now: the learning rate rises, and losses may
                 self.guard.settle()
             best = state.get("best")

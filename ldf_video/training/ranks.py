@@ -28,6 +28,7 @@ Value = TypeVar("Value")
 PATIENCE = timedelta(hours=24)
 """How long a process waits for another: one may be reading clips while the rest have none left."""
 _STATES = (AcceleratorState, PartialState, GradientState)
+_LAUNCHERS = (*LAUNCH_VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _numbers = itertools.count()
 
 
@@ -39,7 +40,10 @@ def make_accelerator(device: str, *, mixed_precision: str = "no") -> Accelerator
     """
     for state in _STATES:
         state._shared_state.clear()
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if _is_foreign(name)}
+    foreign = [n for n in os.environ if n.startswith(("ACCELERATE_", "PARALLELISM_CONFIG"))]
+    if launched()[1] == 1:  # then another program left these
+        foreign += [name for name in _LAUNCHERS if name in os.environ]
+    hidden = {name: os.environ.pop(name) for name in foreign}
     try:
         return Accelerator(
             cpu=device == "cpu",
@@ -63,22 +67,9 @@ def accelerate_kept() -> Iterator[None]:
             shared.update(before)
 
 
-def _is_foreign(variable: str) -> bool:
-    """Whether an environment variable is meant for other programs."""
-    if variable.startswith(("ACCELERATE_", "PARALLELISM_CONFIG")):
-        return True
-    ours = (*LAUNCH_VARIABLES, "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    return launched()[1] == 1 and variable in ours
-
-
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that do one piece of work together.
-
-    Attributes:
-        index: of this process, from 0.
-        count: of all.
-    """
+    """The processes that do one piece of work together: `index` of this one, from 0, of `count`."""
 
     index: int = 0
     count: int = 1
@@ -109,9 +100,9 @@ class Ranks:
         """What the first process makes, in every process.
 
         Raises:
-            LdfError: what `make` raised in the first process, in every process; in all but the
-                first `reported_elsewhere` is set, so that the user reads it once. Of another error,
-                which the first process raises as it is, the others have an LdfError.
+            LdfError: what `make` raised, in every process, but for the first with
+                `reported_elsewhere`, so that the user reads it once. Of another error, which the
+                first process raises as it is, the others have an LdfError.
         """
         if self.count == 1:
             return make()
@@ -135,10 +126,7 @@ class Ranks:
     def end_after_first(self, work: Callable[[], None], *, patience: timedelta) -> None:
         """Have the first do a last piece of work, the others wait: who ends early ends them all.
 
-        Args:
-            work: that the first does.
-            patience: after which the others do not wait any more. They neither do so once the first
-                has ended.
+        They do not wait any longer than `patience`, nor once the first has ended.
         """
         if self.count == 1:
             work()
@@ -186,11 +174,7 @@ def _peers() -> Iterator[None]:
 
 
 def join_ranks(device: str) -> Ranks:
-    """Join the processes that were launched together, or be the only one.
-
-    Args:
-        device: "cpu", "cuda" or "mps".
-    """
+    """Join the processes that were launched together, or be the only one."""
     if launched()[1] == 1:
         return Ranks()
     accelerator = make_accelerator(device)

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ldf_video.models.game import Batch, Game, Logs, Noise, Part, Player, Tick
-from ldf_video.training.config import TrainConfig, own_parts
+from ldf_video.training.config import TrainConfig
 from ldf_video.training.optim import make_optimizer
 from ldf_video.training.ranks import Ranks
 
@@ -36,19 +36,10 @@ def frame_indices(seed: int, step: int, *, num_frames: int, batch_size: int) -> 
 def windows(
     seed: int, step: int, *, lengths: Integers, window: int, batch_size: int
 ) -> tuple[Integers, Integers]:
-    """Clips and first frames of random windows, every possible window equally likely.
+    """Clip numbers and first frames, each (batch_size,), of random windows of `window` frames.
 
-    A clip shorter than the window has one window, which starts at its frame 0 and is padded.
-
-    Args:
-        seed: of the run.
-        step: of the update.
-        lengths: frames of each clip, (num_clips,), each at least 1.
-        window: frames.
-        batch_size: windows.
-
-    Returns:
-        Clip numbers and first frames, each (batch_size,).
+    Every possible window is equally likely. A clip shorter than the window has one, which starts at
+    its frame 0 and is padded. `lengths` are frames of each clip, (num_clips,), each at least 1.
     """
     starts = np.cumsum(np.maximum(lengths - window + 1, 1))
     drawn = np.random.default_rng([seed, step]).integers(starts[-1], size=batch_size)
@@ -115,10 +106,10 @@ class Players:
     def __init__(
         self,
         level: Level,
-        *,
         config: TrainConfig,
         accelerator: Accelerator,
         ranks: Ranks,
+        *,
         recorded: bool = False,
     ) -> None:
         """Make an optimizer for each player.
@@ -132,10 +123,10 @@ class Players:
                 optimizers' counts of steps stand on the device.
 
         Raises:
-            UsageError: there is no optimizer of the config's name.
+            UsageError: there is no optimizer of the config's name, or a batch cannot be divided.
         """
-        self.game, self.parts = level.game, own_parts(config, ranks)
-        self._level, self._config, self._device = level, config, accelerator.device
+        self.game, self.parts, self.device = level.game, config.parts(ranks), accelerator.device
+        self._level, self._config = level, config
         self.steps = [
             GradientStep(player, level.game, config, accelerator, ranks, recorded=recorded)
             for player in level.game.players
@@ -144,7 +135,7 @@ class Players:
     def draw(self, step: int, progress: float) -> Update:
         """The batch and the noise of a step; learning rates are set for it."""
         # Asking for the kind waits for the device: what does not need it comes before.
-        batches = [self._level.batch(step, part, self._device) for part in self.parts]
+        batches = [self._level.batch(step, part, self.device) for part in self.parts]
         kind = self.game.kind(step, progress)
         rate = self._config.rate(step=step, progress=progress)
         noises = []
@@ -187,15 +178,10 @@ class GradientStep:
         self._rate = None
         if recorded:  # float32 is what fused Adam reads
             self._rate = torch.zeros((), dtype=torch.float32, device=accelerator.device)
-        self.optimizer: Any = accelerator.prepare(
-            make_optimizer(
-                "adam" if player.adam and config.optimizer == "muon" else config.optimizer,
-                self._parameters,
-                learning_rate=config.learning_rate,
-                beta1=config.beta1,
-                beta2=config.beta2,
-            )
-        )
+        name = "adam" if player.adam and config.optimizer == "muon" else config.optimizer
+        betas = config.beta1, config.beta2
+        optimizer = make_optimizer(name, self._parameters, lr=config.learning_rate, betas=betas)
+        self.optimizer: Any = accelerator.prepare(optimizer)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next steps, in an optimizer that was loaded too."""

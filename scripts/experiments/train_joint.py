@@ -31,7 +31,8 @@ from ldf_video.models.losses import GanConfig
 from ldf_video.options import POSITIVE, Clips, Option, Out, Training
 from ldf_video.progress import Progress
 from ldf_video.runs.command import choose_device
-from ldf_video.runs.run import announce, check_data, open_run, training_config
+from ldf_video.runs.run import check_data, open_run
+from ldf_video.runs.training import announce, training_config
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer

@@ -1,7 +1,9 @@
-"""`--init`: the model whose weights a fresh run starts from instead of random ones."""
+"""How a run is trained: its settings, `--init` (the weights that it starts from), its end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.top import TopModel
-from ldf_video.options import Training
+from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
 from ldf_video.progress import Progress
-from ldf_video.runs.run import Run
+from ldf_video.runs.command import choose_precision
+from ldf_video.runs.curve import SHEET, write_curve
+from ldf_video.runs.run import LENGTH, Run, Settings
 from ldf_video.runs.zoo import (
     Loaded,
     find_model,
@@ -24,19 +28,48 @@ from ldf_video.runs.zoo import (
     reference_to,
 )
 from ldf_video.training import checkpoints
+from ldf_video.training.config import TrainConfig
+from ldf_video.training.graphs import CudaGraphs
+from ldf_video.training.loop import Trainer
+from ldf_video.training.optim import check_optimizer
+from ldf_video.training.ranks import Ranks
+from ldf_video.training.update import Level
 from ldf_video.video.geometry import Geometry
 
 
+def default_minutes(device: str) -> float:
+    """How long a training takes by itself."""
+    return CPU_MINUTES if device == "cpu" else GPU_MINUTES
+
+
+def training_config(
+    options: Training, *, device: str, ranks: Ranks, defaults: Settings
+) -> TrainConfig:
+    """How a fresh run is trained: every option that has the name of one of its settings is one.
+
+    `defaults` are those of settings for which a level has its own.
+
+    Raises:
+        UsageError: an optimizer or a precision cannot be had, or options do not go together.
+    """
+    given = {setting.name: getattr(options, setting.name, None) for setting in fields(TrainConfig)}
+    chosen = defaults | {name: value for name, value in given.items() if value is not None}
+    if not chosen.keys() & set(LENGTH):
+        chosen["minutes"] = default_minutes(device)
+    precision = choose_precision(options.mixed_precision or "auto", device=device)
+    training = TrainConfig(**chosen | {"mixed_precision": precision})
+    check_optimizer(training.optimizer)
+    training.parts(ranks)
+    return training
+
+
 def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any]:
-    """The model that `--init` means: a shipped one by its name, or a directory.
+    """The averaged model that `--init` means (a shipped name, or a directory), on the CPU.
 
     Args:
         asked: what `--init` says.
         kind: "frame" or "top".
         out: of the fresh run, which must not stand where the model does.
-
-    Returns:
-        The averaged model, in float32 on the CPU.
 
     Raises:
         UsageError: it stands in `out`, and would be moved aside or written over.
@@ -60,11 +93,7 @@ def origin_settings(options: Training, origin: Loaded[Any]) -> dict[str, dict[st
 def check_frame_origin(
     asked: str, origin: Loaded[FrameModel], *, preset: str, geometry: Geometry
 ) -> None:
-    """See that a frame model's weights fit what is to be trained.
-
-    Raises:
-        UsageError: they are of another preset, or of the paper's at another size.
-    """
+    """See that a frame model's weights fit what is to be trained; a UsageError says what not."""
     has, shape = build.preset_of(origin.config["model"]), origin.model.config
     if preset != has:
         raise UsageError(f"--init {asked}: it has --preset {has}, asked for --preset {preset}")
@@ -83,11 +112,7 @@ def check_top_origin(
     latent_shape: tuple[int, int, int],
     window: int,
 ) -> None:
-    """See that a top model's weights fit what is to be trained.
-
-    Raises:
-        UsageError: they are of another kind, or for latents or windows of another shape.
-    """
+    """See that a top model's weights fit what is to be trained; a UsageError says what not."""
     has, shape = build.kind_of(origin.config["model"]), origin.model.config
     if kind != has:
         raise UsageError(f"--init {asked}: it has --kind {has}, asked for --kind {kind}")
@@ -106,13 +131,9 @@ def check_top_origin(
 def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
     """Give a fresh game the weights of the model that its run's config names, if it names one.
 
-    An own run's state also has what is trained beside the model, above all D: of that, what has
-    the same name and shape is taken over. A run that has a state goes on from that instead.
-
-    Args:
-        game: freshly initialised, its model of the same shape but for the size of frames.
-        run: that it is for.
-        progress: to say it.
+    An own run's state also has what is trained beside the model, above all D: of that, what has the
+    same name and shape is taken over. D's last layer, where it sees the whole frame, fits no other
+    size; the pressure on D is no weight and begins anew. A run that has a state goes on from that.
 
     Raises:
         CheckpointError: the model is gone, or is not the one that the run began with.
@@ -132,21 +153,66 @@ def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
     # An older model has no linear map: the new one stays 0.
     assert not unknown
     assert all(".linear." in name for name in missing)
-    state = checkpoints.load_state(origin.directory)
-    beside = {} if state is None else _beside_model(game, state["networks"])
+    state = checkpoints.load_state(origin.directory) or {"networks": {}}
+    saved: dict[str, Tensor] = state["networks"]
+    beside = {
+        name: saved[name]
+        for name, weight in game.named_parameters()
+        if not name.startswith("model.") and name in saved and saved[name].shape == weight.shape
+    }
     game.load_state_dict(beside, strict=False)
     also = "" if beside else ", what plays against it is new"
     progress.say(f"{progress.name}: the weights are those of {known['from']} at first{also}")
 
 
-def _beside_model(game: Game, saved: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the saved weights that are not the model's, as far as they fit.
+def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
+    """Say what a training starts from and how long it takes."""
+    training = run.training
+    progress.say(
+        f"{progress.name}: {'starting' if run.fresh else 'going on'} in {run.directory}: "
+        f"{data}, {held_out}, {_length(training)}, batches of {training.batch_size}, "
+        f"seed {training.seed}"
+    )
 
-    D's last layer, where it sees the whole frame, fits no other size. The pressure on D is no
-    weight and begins anew.
+
+def announce_finished(progress: Progress, run: Run) -> None:
+    """Say that a run's budget is used, and how it can go on."""
+    progress.say(
+        f"{progress.name}: {run.directory} is finished ({_length(run.training)}); more --steps or "
+        "--minutes go on with it, --no-resume starts anew and keeps it aside"
+    )
+
+
+def _length(training: TrainConfig) -> str:
+    return f"{training.steps:,} steps" if training.steps else f"{training.minutes:g} minutes"
+
+
+def train(
+    level: Level,
+    run: Run,
+    progress: Progress,
+    *,
+    device: str,
+    ranks: Ranks,
+    draw: Callable[[Any, Path], object],
+    recorder: CudaGraphs | None = None,
+) -> Trainer:
+    """Train a run to its end; the first process leaves its curves and what it does as pictures.
+
+    `draw` draws an averaged model to a path. Errors as of `Trainer` and its `run`.
     """
-    return {
-        name: saved[name]
-        for name, weight in game.named_parameters()
-        if not name.startswith("model.") and name in saved and saved[name].shape == weight.shape
-    }
+    trainer = Trainer(
+        level,
+        run.directory,
+        config=run.training,
+        device=device,
+        ranks=ranks,
+        tracker=run.tracker,
+        recorder=recorder,
+    )
+    trainer.run(progress)
+    if ranks.is_first:
+        with trainer.reporting():
+            draw(trainer.average.module, run.directory / SHEET)
+            write_curve(run.directory)
+    return trainer

@@ -1,19 +1,27 @@
-"""Stops a training that has broken down and says why; what was saved before it stays.
+"""What updates log: means over a line, curves and pictures for a viewer, and who stops a breakdown.
 
-It judges the means over a line of metrics.jsonl, so that no update waits for the device, and over
-all processes, so that all of them decide alike.
+The guard judges the means over a line of metrics.jsonl, so that no update waits for the device, and
+over all processes, so that all of them decide alike. What was saved before a breakdown stays.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ldf_video.errors import LdfError
+import numpy as np
+import numpy.typing as npt
+import torch
 
+from ldf_video.errors import LdfError, UsageError
+from ldf_video.models.game import Logs
+
+TRACKERS = ("tensorboard",)
 SETTLE, MEMORY, PATIENCE = 25, 16, 5
 """Lines before values are judged, lines that they are compared with, high lines that end a run."""
 NORM = "gradient_norm/"
@@ -21,6 +29,58 @@ LOSS_FACTOR, NORM_FACTOR = 2.0, 30.0
 """A loss or the norm of a gradient is high above so many times the median of the latest lines..."""
 DEVIATIONS = 6.0
 """...and above so many of their standard deviations, in logarithms."""
+
+
+def means_of(logs: Sequence[Logs]) -> dict[str, float]:
+    """The mean of each name over the updates that logged it; waits for the device."""
+    return {
+        name: torch.stack([each[name].float() for each in logs if name in each]).mean().item()
+        for name in sorted({name for each in logs for name in each})
+    }
+
+
+def check_tracker(name: str | None) -> None:
+    """Check that a tracker can be had; None is none.
+
+    Raises:
+        UsageError: there is none of that name, or its package is not installed.
+    """
+    if name is not None and name not in TRACKERS:
+        raise UsageError(f"--tracker {name}: expected {' or '.join(TRACKERS)}")
+    if name is not None and importlib.util.find_spec("tensorboard") is None:
+        raise UsageError(
+            f"--tracker {name}: it is not installed: pip install 'ldf-video[tensorboard]'"
+        )
+
+
+class Tracker:
+    """Writes what a run logs for TensorBoard, to `DIRECTORY/tensorboard`; None does nothing."""
+
+    def __init__(self, name: str | None, directory: Path, *, step: int) -> None:
+        """Open a tracker at an update; what an earlier sitting logged of later ones is dropped."""
+        check_tracker(name)
+        self._writer: Any = None
+        if name is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(directory / name, purge_step=step + 1)
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Add points to curves."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+
+    def show(self, name: str, picture: npt.NDArray[np.uint8], *, step: int) -> None:
+        """Add a picture, uint8 (H, W, 3)."""
+        if self._writer is not None:
+            self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is still buffered."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class BreakdownError(LdfError):
