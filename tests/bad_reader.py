@@ -82,6 +82,8 @@ def main() -> None:
                 misbehave(fault.removeprefix("once-"), alive)
             if fault == "count":
                 (folder / "count").write_text(str(number + 1))
+            if fault == "look-around":
+                (folder / "torch").write_text(str("torch" in sys.modules))
             if fault == "slow":
                 time.sleep(0.05)
             yield frame

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHAPE = (2, 3, 3)
 A, B = (
-    Clip(Source(Path("clips"), name, 1, 1), name, None, Fraction(25), 0, "") for name in ("a", "b")
+    Clip(Source(Path("clips"), name, 1, 1), name, None, Fraction(25), "") for name in ("a", "b")
 )
 
 

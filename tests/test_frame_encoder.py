@@ -48,7 +48,7 @@ def encoder_of(root: Path, num_lanes: int, *, precision: str = "no") -> FrameEnc
 
 
 def latents(encoder: FrameEncoder, frames: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
-    clip = Clip(Source(Path("clips"), "a", 1, 1), "a", None, Fraction(25), 0, "")
+    clip = Clip(Source(Path("clips"), "a", 1, 1), "a", None, Fraction(25), "")
     items = make_rows([FramesRead(clip, frames, 1.0)], encoder, batch_size=batch_size)
     return np.concatenate([item.rows.copy() for item in items if isinstance(item, RowsMade)])
 

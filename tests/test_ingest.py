@@ -267,13 +267,15 @@ def test_what_was_stopped_goes_on_to_the_same_clips(
 
 def on_choice(monkeypatch: pytest.MonkeyPatch, act: Callable[[Sequence[int]], None]) -> None:
     """Does something when a source has been hashed and its clips are chosen."""
-    kept = ReaderPool.choose
+    kept = ReaderPool.read
 
-    def choose(self: ReaderPool, first_frames: Sequence[int]) -> None:
-        act(first_frames)
-        kept(self, first_frames)
+    def read(self: ReaderPool, sources: Sequence[Source]) -> Iterator[Event | None]:
+        for event in kept(self, sources):
+            yield event
+            if isinstance(event, SourceFound):
+                act(event.first_frames)
 
-    monkeypatch.setattr(ReaderPool, "choose", choose)
+    monkeypatch.setattr(ReaderPool, "read", read)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -364,15 +366,13 @@ class FakePool:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def choose(self, first_frames: list[int]) -> None:
-        (self.first,) = first_frames
-
     def read(self, sources: list[Source]) -> Iterator[Event]:
         for source in sources:
-            found = SourceFound(source, "0" * 64, None)
+            found = SourceFound(source, "0" * 64, None, [0])
             yield found
-            clip = Clip(source, found.digest, None, Fraction(25), self.first, "")
-            if self.first >= 0 and FakePool.num_failures:
+            (first,) = found.first_frames
+            clip = Clip(source, found.digest, None, Fraction(25), "")
+            if first >= 0 and FakePool.num_failures:
                 FakePool.num_failures -= 1
                 yield clip
                 yield FramesRead(clip, self.frames[:12], 0.5)
@@ -380,9 +380,9 @@ class FakePool:
                     source, "cannot be read: the network is gone", "reach", found, clip
                 )
                 continue
-            if self.first >= 0:
+            if first >= 0:
                 yield clip
-                yield FramesRead(clip, self.frames[self.first :], 1.0)
+                yield FramesRead(clip, self.frames[first:], 1.0)
                 yield ClipEnded(clip, 20, "")
             yield SourceEnded(found)
 

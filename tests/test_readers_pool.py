@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from ldf_video.readers.reading import (
     SourceFailed,
     SourceFound,
 )
+from ldf_video.readers.worker import MEMORY_MIB, OOM_SCORE
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import find_sources, source_digest
@@ -71,7 +73,7 @@ class Heard:
                 numbers = self.numbers.setdefault((event.clip.source.name, event.clip.index), [])
                 numbers += [read_barcode(frame) for frame in event.frames]
             if isinstance(event, SourceFound) and event.source.name in firsts:
-                pool.choose(firsts[event.source.name])
+                event.first_frames[:] = firsts[event.source.name]
 
     def of(self, name: str) -> list[Event]:
         """The events of one source once it was found, without its frames."""
@@ -84,19 +86,6 @@ class Heard:
         assert ended == ClipEnded(clip, num_frames, damage)
         assert isinstance(source_ended, SourceEnded)
         assert self.numbers[name, None] == list(range(num_frames))
-
-    def assert_whole(self, name: str) -> None:
-        self.assert_ended(name)
-
-    def assert_failed(self, source: Source, reason: str) -> None:
-        failed = self.of(source.name)[-1]
-        assert isinstance(failed, SourceFailed)
-        assert (failed.reason, failed.fault) == (reason, "content")
-        assert failed.found == SourceFound(source, source_digest(source), None)
-        assert (source.name, None) not in self.numbers
-
-    def assert_salvaged(self, name: str, num_frames: int, reason: str) -> None:
-        self.assert_ended(name, num_frames, f"damaged after {num_frames} frames: {reason}")
 
 
 @pytest.fixture
@@ -130,24 +119,19 @@ def array_source(path: Path, num_frames: int) -> Source:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None:
     with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        heard = Heard(pool, three)
+        heard = Heard(pool, three[::-1])
         assert list(pool.read([])) == []
+    if num_workers < 2:
+        begun = [event.source.name for event in heard.events if isinstance(event, Clip)]
+        assert begun == ["c.mkv", "b.mkv", "a.mkv"]
     for source in three:
-        heard.assert_whole(source.name)
+        heard.assert_ended(source.name)
         found = SourceFound(source, source_digest(source), None)
-        clip = Clip(source, found.digest, None, 25, 0, "")
+        clip = Clip(source, found.digest, None, 25, "")
         assert heard.of(source.name) == [clip, ClipEnded(clip, NUM_FRAMES, ""), SourceEnded(found)]
         assert found in heard.events
     positions = [e.position for e in heard.events if isinstance(e, FramesRead)]
     assert 0 < min(positions) < max(positions) <= 1
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_sources_are_begun_in_the_order_given(three: list[Source], num_workers: int) -> None:
-    with ReaderPool(SIZE, num_workers=num_workers) as pool:
-        heard = Heard(pool, three[::-1])
-    begun = [event.source.name for event in heard.events if isinstance(event, Clip)]
-    assert begun == ["c.mkv", "b.mkv", "a.mkv"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -162,7 +146,6 @@ def test_a_pool_reads_again_and_what_is_chosen(three: list[Source], num_workers:
     assert heard.of("b.mkv") == [SourceEnded(skipped)]
     clip, ended, source_ended = heard.of("c.mkv")  # has fewer frames: gives none
     assert isinstance(clip, Clip)
-    assert clip.first_frame == NUM_FRAMES
     assert ended == ClipEnded(clip, NUM_FRAMES, "")
     assert isinstance(source_ended, SourceEnded)
 
@@ -178,20 +161,11 @@ def test_an_array_gives_the_clips_that_are_chosen(tmp_path: Path, num_workers: i
     found = SourceFound(source, source_digest(source), 6)
     assert found.clip_ids() == [f"{found.digest}#{index}" for index in range(6)]
     expected: list[Event] = [found]
-    for index, first_frame, num_frames in ((1, 0, 5), (3, 3, 5), (4, 9, 9)):
-        clip = Clip(source, f"{found.digest}#{index}", index, 25, first_frame, "")
+    for index, num_frames in ((1, 5), (3, 5), (4, 9)):
+        clip = Clip(source, f"{found.digest}#{index}", index, 25, "")
         expected += [clip, ClipEnded(clip, num_frames, "")]
     events = [event for event in heard.events if not isinstance(event, FramesRead)]
     assert events == [*expected, SourceEnded(found)]
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_choice_must_fit_the_source(three: list[Source], num_workers: int) -> None:
-    with (
-        ReaderPool(SIZE, num_workers=num_workers) as pool,
-        pytest.raises(ValueError, match="first frames of 2 clips, expected 1"),
-    ):
-        Heard(pool, three, {"a.mkv": [0, 0]})
 
 
 def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
@@ -220,7 +194,7 @@ def test_what_cannot_be_read_fails_with_its_reason(tmp_path: Path, three: list[S
     assert isinstance(failed, SourceFailed)
     assert failed.found == SourceFound(text, source_digest(text), None)
     assert failed.reason.startswith("not a video: ")
-    heard.assert_whole("a.mkv")
+    heard.assert_ended("a.mkv")
 
 
 def test_a_truncated_clip_ends_with_its_damage(tmp_path: Path) -> None:
@@ -248,7 +222,7 @@ def test_no_more_readers_than_work(
     with ReaderPool(SIZE, num_workers=num_workers, command=command) as pool:
         heard = Heard(pool, three[:num_sources])
     for source in three[:num_sources]:
-        heard.assert_whole(source.name)
+        heard.assert_ended(source.name)
     assert len(process_ids(notes)) <= min(num_sources, num_workers)
 
 
@@ -257,7 +231,7 @@ def test_without_workers_there_is_no_process(
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
     with ReaderPool(SIZE, num_workers=0) as pool:
-        Heard(pool, three).assert_whole("b.mkv")
+        Heard(pool, three).assert_ended("b.mkv")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -291,63 +265,84 @@ def test_a_source_left_in_the_middle_does_not_come_in_the_next_call(three: list[
                 break
         heard = Heard(pool, three[1:])
     assert {source_of(event).name for event in heard.events} == {"b.mkv", "c.mkv"}
-    heard.assert_whole("b.mkv")
+    heard.assert_ended("b.mkv")
 
 
-# -- readers that die --------------------------------------------------------------------------
+# -- readers with faults -----------------------------------------------------------------------
 
 
-def faulty_pool(notes: Path, fault: str, name: str = "b.mkv", frame: int = 20) -> ReaderPool:
-    command = bad_reader.command(notes, fault, name, frame)
+def faulty_pool(notes: Path, fault: str, frame: int) -> ReaderPool:
+    command = bad_reader.command(notes, fault, "b.mkv", frame)
     return ReaderPool(SIZE, num_workers=2, stall_seconds=2, command=command)
 
 
-@pytest.mark.parametrize(
-    ("fault", "how"),
-    [
-        ("die", "signal 11"),
-        ("exit", "exit code 3"),
-        ("talk-nonsense", "a message that is no JSON"),
-    ],
-)
-def test_a_clip_that_kills_its_reader_twice_is_kept_up_to_there(
-    three: list[Source], notes: Path, fault: str, how: str
+CRASHED = "the decoder crashed "
+FAULTS = {
+    "die": (20, CRASHED + "(signal 11)"),
+    "exit": (20, CRASHED + "(exit code 3)"),
+    "talk-nonsense": (20, CRASHED + "(a message that is no JSON)"),
+    "hang": (45, "the decoder hung for 2 s"),
+    "stop": (45, "the decoder hung for 2 s"),
+    "raise": (40, "the reader failed: TypeError: a fault of two lines"),
+    "unreadable": (40, "it cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("fault", "frame", "reason"), [(f, *FAULTS[f]) for f in FAULTS])
+def test_a_clip_with_a_fault_is_kept_up_to_there_and_no_other_is_touched(
+    three: list[Source], notes: Path, fault: str, frame: int, reason: str
 ) -> None:
-    with faulty_pool(notes, fault) as pool:
+    with faulty_pool(notes, fault, frame) as pool:
         heard = Heard(pool, three)
-    heard.assert_salvaged("b.mkv", 20, f"the decoder crashed ({how})")
-    heard.assert_whole("a.mkv")
-    heard.assert_whole("c.mkv")
-    assert len(process_ids(notes)) >= 2
+    heard.assert_ended("b.mkv", frame, f"damaged after {frame} frames: {reason}")
+    heard.assert_ended("a.mkv")
+    heard.assert_ended("c.mkv")
+    if fault in ("hang", "stop"):
+        assert heard.num_nothing >= 4  # twice a second there is a chance to do something else
+    if fault in ("raise", "unreadable"):
+        assert len(process_ids(notes)) <= 2  # no reader died
+    assert not any(map(is_alive, process_ids(notes)))
 
 
-def test_a_clip_that_kills_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "die", frame=0) as pool:
-        heard = Heard(pool, three)
-    heard.assert_failed(three[1], "the decoder crashed (signal 11)")
-    heard.assert_whole("a.mkv")
-    heard.assert_whole("c.mkv")
+@pytest.mark.parametrize("fault", ["die", "hang", "raise"])
+def test_a_clip_with_a_fault_at_once_has_failed(
+    three: list[Source], notes: Path, fault: str
+) -> None:
+    with faulty_pool(notes, fault, 0) as pool:
+        heard = Heard(pool, three[1:])
+    failed = heard.of("b.mkv")[-1]
+    assert isinstance(failed, SourceFailed)
+    assert (failed.reason, failed.fault) == (FAULTS[fault][1], "content")
+    assert failed.found == SourceFound(three[1], source_digest(three[1]), None)
+    assert ("b.mkv", None) not in heard.numbers
+    heard.assert_ended("c.mkv")
 
 
-def test_a_crash_that_does_not_come_again_costs_nothing(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "once-die", frame=77) as pool:
-        heard = Heard(pool, three)
-    for source in three:
-        heard.assert_whole(source.name)
-    assert sum(isinstance(event, SourceFound) for event in heard.events) == 3
-    assert (notes / "done").exists()
+def test_damage_within_a_clip_is_what_the_reader_says(three: list[Source], notes: Path) -> None:
+    with faulty_pool(notes, "truncated", 40) as pool:
+        Heard(pool, [three[1]]).assert_ended("b.mkv", 40, "damaged after a while: bits")
+
+
+@pytest.mark.parametrize(("fault", "num_readers"), [("once-die", 2), ("work", 1)])
+def test_a_crash_that_does_not_come_again_and_long_work_cost_nothing(
+    three: list[Source], notes: Path, fault: str, num_readers: int
+) -> None:
+    with faulty_pool(notes, fault, 77) as pool:  # the work takes 3 s
+        heard = Heard(pool, [three[1]])
+    heard.assert_ended("b.mkv")
+    assert sum(isinstance(event, SourceFound) for event in heard.events) == 1
+    assert len(process_ids(notes)) == num_readers
 
 
 def test_a_clip_of_which_frames_are_known_is_kept_where_it_kills_at_its_first(
     three: list[Source], notes: Path
 ) -> None:
-    with faulty_pool(notes, "die", frame=30) as pool:
+    with faulty_pool(notes, "die", 30) as pool:
         heard = Heard(pool, [three[1]], {"b.mkv": [30]})
-    *clips, ended, source_ended = heard.of("b.mkv")
+    _, ended, source_ended = heard.of("b.mkv")
     assert isinstance(ended, ClipEnded)
     assert ended.damage == "damaged after 30 frames: the decoder crashed (signal 11)"
     assert isinstance(source_ended, SourceEnded)
-    assert len(clips) == 1
 
 
 def test_a_reader_killed_from_outside_loses_and_doubles_no_frame(
@@ -370,40 +365,10 @@ def test_a_reader_killed_from_outside_loses_and_doubles_no_frame(
     assert (num_killed, begun, len(process_ids(notes))) == (1, 1, 2)
 
 
-# -- readers that hang -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fault", ["hang", "stop"])
-def test_a_clip_that_hangs_its_reader_is_kept_up_to_there(
-    three: list[Source], notes: Path, fault: str
-) -> None:
-    with faulty_pool(notes, fault, frame=45) as pool:
-        heard = Heard(pool, three)
-    heard.assert_salvaged("b.mkv", 45, "the decoder hung for 2 s")
-    assert heard.num_nothing >= 4  # twice a second there is a chance to do something else
-    heard.assert_whole("a.mkv")
-    heard.assert_whole("c.mkv")
-    assert not any(map(is_alive, process_ids(notes)))
-
-
-def test_a_clip_that_hangs_its_reader_at_once_has_failed(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "hang", frame=0) as pool:
-        heard = Heard(pool, three[1:])
-    heard.assert_failed(three[1], "the decoder hung for 2 s")
-    heard.assert_whole("c.mkv")
-
-
-def test_a_reader_at_long_work_does_not_hang(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "work", frame=45) as pool:  # 3 s
-        heard = Heard(pool, [three[1]])
-    heard.assert_whole("b.mkv")
-    assert len(process_ids(notes)) == 1
-
-
 def test_a_slow_consumer_is_waited_for_and_memory_stays_bounded(
     tmp_path: Path, notes: Path
 ) -> None:
-    source = array_source(tmp_path / "long.npy", 2000)
+    source = array_source(tmp_path / "long.npy", 800)
     command = bad_reader.command(notes, "count")
     num_read = 0
     with ReaderPool(SIZE, num_workers=1, stall_seconds=1, command=command) as pool:
@@ -416,41 +381,27 @@ def test_a_slow_consumer_is_waited_for_and_memory_stays_bounded(
                     assert 32 * 4 < decoded <= 32 * (1 + 8 + 1 + 4)
                 num_read += len(event.frames)
             assert not isinstance(event, ClipEnded) or event.damage == ""
-    assert num_read == 2000
+    assert num_read == 800
     assert len(process_ids(notes)) == 1
 
 
-# -- other faults ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("raise", "the reader failed: TypeError: a fault of two lines"),
-        ("unreadable", "it cannot be read"),
-    ],
-)
-def test_an_exception_costs_its_clip_alone(
-    three: list[Source], notes: Path, fault: str, reason: str
+def test_a_reader_loads_no_torch_and_leaves_signals_to_its_parent(
+    three: list[Source], notes: Path
 ) -> None:
-    with faulty_pool(notes, fault, frame=40) as pool:
-        heard = Heard(pool, three)
-    heard.assert_salvaged("b.mkv", 40, reason)
-    heard.assert_whole("a.mkv")
-    heard.assert_whole("c.mkv")
-    assert len(process_ids(notes)) <= 2  # no reader died
-
-
-def test_an_exception_before_the_first_frame_is_a_failure(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "raise", frame=0) as pool:
-        heard = Heard(pool, three)
-    heard.assert_failed(three[1], "the reader failed: TypeError: a fault of two lines")
-
-
-def test_damage_within_a_clip_is_what_the_reader_says(three: list[Source], notes: Path) -> None:
-    with faulty_pool(notes, "truncated", frame=40) as pool:
-        heard = Heard(pool, three)
-    heard.assert_ended("b.mkv", 40, "damaged after a while: bits")
+    command = bad_reader.command(notes, "look-around")
+    with ReaderPool(SIZE, num_workers=1, command=command) as pool:
+        for event in pool.read([three[0]]):
+            if isinstance(event, Clip):
+                (process_id,) = process_ids(notes)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as to a whole job
+                    os.kill(process_id, number)
+                if sys.platform == "linux":  # which ends it first where memory runs out
+                    score = Path(f"/proc/{process_id}/oom_score_adj").read_text()
+                    assert int(score) == int(OOM_SCORE)
+                    limit, _ = resource.prlimit(process_id, resource.RLIMIT_DATA)
+                    assert limit == MEMORY_MIB * 2**20
+        assert (notes / "torch").read_text() == "False"
+        assert len(process_ids(notes)) == 1
 
 
 @pytest.mark.parametrize(
@@ -477,7 +428,7 @@ def test_modules_of_the_current_directory_are_not_taken(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     with ReaderPool(SIZE, num_workers=1) as pool:
-        Heard(pool, three).assert_whole("a.mkv")
+        Heard(pool, three).assert_ended("a.mkv")
 
 
 def test_a_reader_of_videos_must_exist() -> None:

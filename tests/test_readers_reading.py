@@ -12,259 +12,200 @@ import pytest
 from ldf_video.readers.reading import (
     Clip,
     ClipEnded,
+    FramesRead,
     Reading,
     SourceEnded,
     SourceFailed,
     SourceFound,
 )
-from ldf_video.readers.wire import Message, WireError
+from ldf_video.readers.worker import Message, WireError
 from ldf_video.video.files import RemotePath
-from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from ldf_video.readers.reading import Event
 
-SIZE = Geometry(2, 3)
+WISHES = {"geometry": {"height": 2, "width": 3}}
 SOURCE = Source(Path("clips"), "a.npy", 10, 20)
 DIGEST = "0123456789abcdef" * 4
-LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4, "stamp": "now"}
 FOUND = SourceFound(SOURCE, DIGEST, 4)
-OPEN = Clip(SOURCE, f"{DIGEST}#1", 1, Fraction(30000, 1001), 5, "")
-CLIP = {
-    "is": "clip",
-    "index": 1,
-    "fps": [30000, 1001],
-    "first_frame": 5,
-    "why_pyav": "",
-}
+OPEN, LAST = (Clip(SOURCE, f"{DIGEST}#{k}", k, Fraction(30000, 1001), "") for k in (1, 3))
+
+LOOKED = {"is": "digested", "digest": DIGEST, "num_clips": 4, "stamp": "now"}
+CLIP = {"is": "clip", "index": 1, "fps": [30000, 1001], "why_pyav": ""}
 FRAMES = {"is": "frames", "num_frames": 2, "position": 0.5}
-CLIP_END = {"is": "clip_end", "damage": ""}
+CLIP_END = {"is": "clip_end", "damage": "", "note": ""}
+END = {"is": "source_end"}
 PIXELS = bytes(range(36))
+WHOLE = [CLIP, FRAMES, CLIP_END, CLIP | {"index": 3}, CLIP_END, END]
 
 
-def hear(reading: Reading, header: dict[str, Any], payload: bytes = b"") -> Sequence[Event]:
-    return reading.on_message(Message(header, memoryview(payload)))
+class DiedError(Exception):
+    pass
 
 
-def opened(source: Source = SOURCE) -> Reading:
-    reading = Reading(source, SIZE)
-    hear(reading, LOOKED)
-    reading.choose([SKIP, 5, SKIP, 0])
-    reading.next_command()
-    return reading
+class Played:
+    """A reading of a reader that says this, and then dies; of four clips two are wanted."""
+
+    def __init__(self, source: Source = SOURCE) -> None:
+        self.reading = Reading(source, WISHES)
+        self.events: list[Event] = []
+        self.commands: list[dict[str, Any]] = []
+
+    def play(self, *said: dict[str, Any], payload: bytes = PIXELS) -> list[Event]:
+        """The new events."""
+        words, before = iter(said), len(self.events)
+
+        def ask(command: dict[str, Any]) -> Iterator[Message]:
+            self.commands.append(command | {"first_frames": [*command.get("first_frames", ())]})
+            for header in words:
+                yield Message(header, memoryview(payload if header.get("is") == "frames" else b""))
+            raise DiedError
+
+        try:
+            for event in self.reading.events(ask):
+                self.events.append(event)
+                if isinstance(event, SourceFound):
+                    event.first_frames[:] = [SKIP, 5, SKIP, 0]
+        except DiedError:
+            pass
+        return self.events[before:]
 
 
-def begun(source: Source = SOURCE) -> Reading:
-    reading = opened(source)
-    hear(reading, CLIP)
-    return reading
-
-
-def test_commands_follow_from_what_is_known() -> None:
-    reading = Reading(SOURCE, SIZE)
-    assert reading.next_command() == {"do": "look", "source": SOURCE.to_json()}
-    assert hear(reading, LOOKED) == [FOUND]
-    expected = {
-        "do": "open",
-        "source": SOURCE.to_json(),
-        "stamp": "now",
-        "first_frames": [0, 0, 0, 0],
-        "threads": 0,
-        "careful": False,
-    }
-    assert reading.next_command() == expected
-    reading.choose([SKIP, 5, SKIP, 0])
-    assert reading.next_command() == expected | {"first_frames": [SKIP, 5, SKIP, 0]}
-
-
-def test_nothing_is_to_be_done_where_no_clip_is_wanted() -> None:
-    reading = opened()
-    reading.choose([SKIP] * 4)
-    assert reading.next_command() is None
-    assert reading.end() == SourceEnded(FOUND)
-    assert reading.is_over
+def begun(source: Source = SOURCE, *more: dict[str, Any]) -> Played:
+    played = Played(source)
+    played.play(LOOKED)
+    played.play(CLIP, *more)
+    return played
 
 
 def test_messages_become_events() -> None:
-    reading = opened()
-    assert hear(reading, CLIP) == [OPEN]
-    (read,) = hear(reading, FRAMES, PIXELS)
-    assert (read.clip, read.position) == (OPEN, 0.5)  # type: ignore[union-attr]
-    expected = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
-    assert np.array_equal(read.frames, expected)  # type: ignore[union-attr]
-    assert hear(reading, {"is": "clip_end", "damage": "bits"}) == [ClipEnded(OPEN, 7, "bits")]
-    assert not reading.is_over
-    (last,) = hear(reading, CLIP | {"index": 3, "first_frame": 0})
-    assert hear(reading, CLIP_END) == [ClipEnded(last, 0, "")]  # type: ignore[arg-type]
-    assert hear(reading, {"is": "source_end"}) == [SourceEnded(FOUND)]
-    assert reading.is_over
+    played = Played()
+    found, clip, read, *rest = played.play(LOOKED, *WHOLE)
+    assert (found, clip) == (FOUND, OPEN)
+    assert isinstance(read, FramesRead)
+    assert (read.clip, read.position) == (OPEN, 0.5)
+    assert np.array_equal(read.frames, np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3))
+    assert rest == [ClipEnded(OPEN, 7, ""), LAST, ClipEnded(LAST, 0, ""), SourceEnded(FOUND)]
+    looked, opened = played.commands
+    assert looked["do"] == "look"
+    assert (opened["do"], opened["stamp"]) == ("open", "now")
+    assert (opened["first_frames"], opened["careful"]) == ([SKIP, 5, SKIP, 0], False)
+
+
+def test_nothing_is_asked_for_where_no_clip_is_wanted() -> None:
+    played = begun(SOURCE, CLIP_END, CLIP | {"index": 3}, CLIP_END)
+    assert played.play() == [SourceEnded(FOUND)]
+    assert [command["do"] for command in played.commands] == ["look", "open", "open"]
 
 
 def test_a_second_try_goes_on_with_care_where_the_first_came() -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
-    reading.begin_second_try()
-    command = reading.next_command()
-    assert command is not None
-    assert command["first_frames"] == [SKIP, 7, SKIP, 0]
-    assert (command["threads"], command["careful"]) == (1, True)
-    assert hear(reading, CLIP | {"first_frame": 7}) == []  # it is open already
-    hear(reading, CLIP_END)
-    reading.begin_second_try()
-    command = reading.next_command()
-    assert command is not None
-    assert command["first_frames"] == [SKIP, SKIP, SKIP, 0]
+    played = begun(SOURCE, FRAMES)
+    played.reading.begin_second_try()
+    read, ended, clip = played.play(CLIP, FRAMES, CLIP_END, CLIP | {"index": 3})
+    assert isinstance(read, FramesRead)  # the clip is open already
+    assert (ended, clip) == (ClipEnded(OPEN, 9, ""), LAST)
+    assert played.commands[-1]["first_frames"] == [SKIP, 7, SKIP, 0]
+    assert played.commands[-1]["careful"]
+    played.play()
+    assert played.commands[-1]["first_frames"] == [SKIP, SKIP, SKIP, 0]
 
 
-def test_what_had_no_frame_fails() -> None:
-    assert Reading(SOURCE, SIZE).salvage("why") == [SourceFailed(SOURCE, "why")]
-    assert opened().salvage("why") == [SourceFailed(SOURCE, "why", found=FOUND)]
-    reading = begun()
-    hear(reading, CLIP_END)
-    (clip,) = hear(reading, CLIP | {"index": 3, "first_frame": 0})
-    failed = {"is": "failed", "reason": "why", "fault": "content"}
-    assert hear(reading, failed) == [SourceFailed(SOURCE, "why", "content", FOUND, clip)]  # type: ignore[arg-type]
-    assert reading.is_over
+def test_a_death_far_behind_the_last_one_is_another() -> None:
+    played = begun(SOURCE, FRAMES)
+    assert not played.reading.is_second_try
+    played.reading.begin_second_try()
+    played.play(CLIP, *[FRAMES] * 255)
+    assert played.reading.is_second_try
+    played.play(CLIP, FRAMES)  # the 512th frame behind it
+    assert not played.reading.is_second_try
 
 
 @pytest.mark.parametrize("fault", ["content", "reach", "changed"])
 def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(fault: Any) -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
-    events = hear(reading, {"is": "failed", "reason": "why", "fault": fault})
+    failed = {"is": "failed", "reason": "why", "fault": fault}
+    assert Played().play(failed) == [SourceFailed(SOURCE, "why", fault)]
+    played = Played()
+    played.play(LOOKED)
+    assert played.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND)]
+    nothing = begun(SOURCE, CLIP_END, CLIP | {"index": 3})
+    assert nothing.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND, LAST)]
+    expected: list[Event] = [SourceFailed(SOURCE, "why", fault, FOUND, OPEN)]
     if fault == "content":
-        assert events == [ClipEnded(OPEN, 7, "damaged after 7 frames: why"), SourceEnded(FOUND)]
-    else:
-        assert events == [SourceFailed(SOURCE, "why", fault, FOUND, OPEN)]
-    assert reading.is_over
+        damage = "damaged after 7 frames: why"
+        expected = [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
+    assert begun(SOURCE, FRAMES).play(failed) == expected
 
 
 def test_where_the_network_may_hang_nothing_is_known_of_the_clip() -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
     damage = "damaged after 7 frames: the decoder hung for 60 s"
-    assert reading.on_hang(60.0) == [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
-    reading = begun(Source(RemotePath("memory://clips"), "a.npy", 10, 20))
-    hear(reading, FRAMES, PIXELS)
-    (failed,) = reading.on_hang(60.0)
+    hung = list(begun(SOURCE, FRAMES).reading.on_hang(60.0))
+    assert hung == [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
+    remote = Source(RemotePath("memory://clips"), "a.npy", 10, 20)
+    (failed,) = begun(remote, FRAMES).reading.on_hang(60.0)
     assert isinstance(failed, SourceFailed)
     assert (failed.reason, failed.fault) == ("no answer for 60 s", "reach")
-    assert reading.is_over
+
+
+NONSENSE = {
+    "at first": (
+        [],
+        [
+            *(LOOKED | {"digest": digest} for digest in (DIGEST[1:], DIGEST.upper(), 7)),
+            *(LOOKED | {"num_clips": count} for count in (0, 2.0, True)),
+            LOOKED | {"stamp": 7},
+            *({"is": kind} for kind in ("digested", "failed", ["failed"], None)),
+            {"is": "failed", "reason": None, "fault": "reach"},
+            {"is": "failed", "reason": "", "fault": "x"},
+            *({}, CLIP, FRAMES, CLIP_END, END),
+        ],
+    ),
+    "before a clip": (
+        [LOOKED],
+        [
+            *(CLIP | {"index": index} for index in (0, None, 3)),
+            *(CLIP | {"fps": [numerator, 1]} for numerator in (0, -1, 1.5, 2**31)),
+            *(CLIP | {"fps": fps} for fps in (25, [25, 0], [1, 2, 3])),
+            CLIP | {"why_pyav": None},
+            *({"is": "clip"}, LOOKED, FRAMES, CLIP_END),
+        ],
+    ),
+    "within a clip": (
+        [LOOKED, CLIP],
+        [
+            *(FRAMES | {"num_frames": count} for count in (3, 1, 0, -2, "2")),
+            *(FRAMES | {"position": position} for position in ("x", None)),
+            CLIP | {"index": 3},
+            CLIP_END | {"damage": 1},
+            *({"is": "clip_end"}, END),
+        ],
+    ),
+    "behind the last": ([LOOKED, *WHOLE[:-1]], [CLIP, CLIP | {"index": 0}, FRAMES]),
+}
 
 
 @pytest.mark.parametrize(
-    "header",
-    [
-        LOOKED | {"digest": DIGEST[1:]},
-        LOOKED | {"digest": DIGEST.upper()},
-        LOOKED | {"digest": 7},
-        LOOKED | {"num_clips": 0},
-        LOOKED | {"num_clips": 2.0},
-        LOOKED | {"num_clips": True},
-        LOOKED | {"stamp": 7},
-        {"is": "digested"},
-        {"is": "failed", "reason": None},
-        {"is": "failed"},
-        {"is": ["failed"]},
-        {},
-        CLIP,
-        FRAMES,
-        CLIP_END,
-        {"is": "source_end"},
-    ],
+    ("before", "nonsense"),
+    [(before, one) for before, many in NONSENSE.values() for one in many],
+    ids=[f"{where} {one}"[:60] for where, (_, many) in NONSENSE.items() for one in many],
 )
-def test_nonsense_at_first_is_refused(header: dict[str, Any]) -> None:
+def test_nonsense_is_refused(before: list[dict[str, Any]], nonsense: dict[str, Any]) -> None:
+    played = Played()
     with pytest.raises(WireError):
-        hear(Reading(SOURCE, SIZE), header)
+        played.play(*before, nonsense)
+    assert len(played.events) == len(before)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        LOOKED,
-        CLIP | {"index": 0},
-        CLIP | {"index": None},
-        CLIP | {"index": 3},
-        CLIP | {"first_frame": 4},
-        CLIP | {"fps": [25, 0]},
-        CLIP | {"fps": [0, 1]},
-        CLIP | {"fps": [-1, 1]},
-        CLIP | {"fps": [1.5, 1]},
-        CLIP | {"fps": [2**31, 1]},
-        CLIP | {"fps": 25},
-        CLIP | {"fps": [1, 2, 3]},
-        CLIP | {"why_pyav": None},
-        {"is": "clip"},
-        FRAMES,
-        CLIP_END,
-    ],
-)
-def test_nonsense_before_a_clip_is_refused(header: dict[str, Any]) -> None:
+def test_frames_of_another_size_are_refused() -> None:
     with pytest.raises(WireError):
-        hear(opened(), header, PIXELS)
-
-
-@pytest.mark.parametrize(
-    ("header", "payload"),
-    [
-        (FRAMES, PIXELS[:-1]),
-        (FRAMES, b""),
-        (FRAMES | {"num_frames": 3}, PIXELS),
-        (FRAMES | {"num_frames": -2}, PIXELS),
-        (FRAMES | {"num_frames": 0}, b""),
-        (FRAMES | {"position": "x"}, PIXELS),
-        (FRAMES | {"position": None}, PIXELS),
-        (CLIP | {"index": 3, "first_frame": 0}, b""),
-        ({"is": "clip_end", "damage": 1}, b""),
-        ({"is": "source_end"}, b""),
-    ],
-)
-def test_nonsense_within_a_clip_is_refused(header: dict[str, Any], payload: bytes) -> None:
-    with pytest.raises(WireError):
-        hear(begun(), header, payload)
+        Played().play(LOOKED, CLIP, FRAMES, payload=PIXELS[:-1])
 
 
 @pytest.mark.parametrize("position", [-1, 1.01, float("nan"), float("inf")])
 def test_a_position_is_never_out_of_range(position: float) -> None:
-    (read,) = hear(begun(), FRAMES | {"position": position}, PIXELS)
-    assert read.position == 1  # type: ignore[union-attr]
-
-
-def test_a_large_array_is_not_looked_through_at_every_word() -> None:
-    num_clips = 50_000
-    reading = Reading(SOURCE, SIZE)
-    hear(reading, LOOKED | {"num_clips": num_clips})
-    looked = 0
-
-    class Counted(list[int]):
-        def __getitem__(self, index: Any) -> Any:
-            nonlocal looked
-            looked += 1
-            return super().__getitem__(index)
-
-    reading._first_frames = Counted(reading._first_frames)
-    for index in range(num_clips):
-        hear(reading, CLIP | {"index": index, "first_frame": 0})
-        hear(reading, CLIP_END)
-    assert looked < 10 * num_clips
-
-
-def test_a_death_far_behind_the_last_one_is_another() -> None:
-    reading = begun()
-    hear(reading, FRAMES, PIXELS)
-    assert not reading.is_second_try
-    reading.begin_second_try()
-    assert reading.is_second_try
-    num_frames = FRAMES["num_frames"]
-    for _ in range(512 // num_frames):
-        assert reading.is_second_try
-        hear(reading, FRAMES, PIXELS)
-    if 512 % num_frames:
-        hear(reading, FRAMES, PIXELS)
-    assert not reading.is_second_try
-    reading.begin_second_try()
-    assert reading.is_second_try
+    read = Played().play(LOOKED, CLIP, FRAMES | {"position": position})[-1]
+    assert isinstance(read, FramesRead)
+    assert read.position == 1

@@ -201,7 +201,7 @@ def ingest_sources(
     num_workers = choose_workers(workers, num_sources=len(unread))
     with ReaderPool(geometry, reader=reader, num_workers=num_workers) as pool:
         while unread:
-            events = intake.choose_clips(pool, unread)
+            events = intake.choose_clips(pool.read(unread))
             with closing(make_rows(events, transform, batch_size=batch_size)) as items:
                 for item in items:
                     intake.write(item)
@@ -244,11 +244,11 @@ class _Intake:
             else:
                 yield source
 
-    def choose_clips(self, pool: ReaderPool, sources: Sequence[Source]) -> Iterator[Event | None]:
-        """Read of the sources what the store lacks."""
-        for event in pool.read(sources):
+    def choose_clips(self, events: Iterator[Event | None]) -> Iterator[Event | None]:
+        """Pass events on; of the sources that are found what the store lacks is to be read."""
+        for event in events:
             if isinstance(event, SourceFound):
-                pool.choose(self._first_frames(event))
+                event.first_frames[:] = self._first_frames(event)
             else:
                 yield event
 

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers.pool import ReaderPool
-from ldf_video.readers.reading import (
-    Answered,
-    Clip,
-    ClipEnded,
-    FramesRead,
-    SourceEnded,
-    SourceFailed,
-)
+from ldf_video.readers.reading import Answered, Clip, ClipEnded, FramesRead, SourceFailed
 from ldf_video.video.files import UNKNOWN, RemotePath
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import ClipStream, VideoInfo
@@ -28,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ldf_video.readers.reading import Event, Question
-    from ldf_video.readers.wire import Header
+    from ldf_video.readers.worker import Header
     from ldf_video.video.files import Location
 
 NUM_READERS = 1
@@ -45,10 +38,7 @@ class ClipReader:
             geometry: what frames are brought to.
             most_frames: of each source, where that is enough.
         """
-        self._geometry = geometry
-        self._options: Header = {"hash": False}
-        if most_frames is not None:
-            self._options["most"] = most_frames
+        self._geometry, self._most_frames = geometry, most_frames
         self._pool: ReaderPool | None = None
 
     def open_clips(self, source: Source) -> Iterator[ClipStream]:
@@ -61,12 +51,16 @@ class ClipReader:
             LdfError: if readers cannot be started.
         """
         if self._pool is None:
-            number = _num_readers(source.root)
-            self._pool = ReaderPool(self._geometry, num_workers=number, options=self._options)
+            self._pool = ReaderPool(
+                self._geometry,
+                num_workers=_num_readers(source.root),
+                hashed=False,
+                most_frames=self._most_frames,
+            )
         events = self._pool.read([source])
         for event in events:
             if isinstance(event, Clip):
-                yield _ClipFrames(events).stream(event)
+                yield _stream(event, events)
             elif isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
 
@@ -83,36 +77,27 @@ class ClipReader:
             self._pool.close()
 
 
-class _ClipFrames:
-    """The frames of the open clip, as they come."""
+def _stream(clip: Clip, events: Iterator[Event | None]) -> ClipStream:
+    """The open clip, its frames taken from the events that follow."""
+    position, note = 0.0, ""
 
-    def __init__(self, events: Iterator[Event | None]) -> None:
-        self._events, self._position, self._note = events, 0.0, ""
-
-    def stream(self, clip: Clip) -> ClipStream:
-        return ClipStream(
-            clip.index,
-            clip.fps,
-            self._frames(),
-            lambda: self._position,
-            note=lambda: self._note,
-        )
-
-    def _frames(self) -> Iterator[NDArray[np.uint8]]:
-        for event in self._events:
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        nonlocal position, note
+        for event in events:
             if isinstance(event, FramesRead):
-                self._position = event.position
+                position = event.position
                 yield from event.frames.copy()  # the next event reuses their memory
             elif isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
             elif isinstance(event, ClipEnded):
-                self._note = event.note
+                note = event.note
                 if event.damage:
-                    for rest in self._events:  # so that the reader is free for the next source
-                        if isinstance(rest, SourceEnded | SourceFailed):
-                            break
+                    for _ in events:  # so that the reader is free for the next source
+                        pass
                     raise TruncatedError(event.damage)
                 return
+
+    return ClipStream(clip.index, clip.fps, frames(), lambda: position, note=lambda: note)
 
 
 def probe(path: Location) -> VideoInfo:
@@ -140,9 +125,8 @@ def frame_size(source: Source) -> tuple[int, int]:
 
 def _answer(question: Question, source: Source) -> Header:
     """The answer of a process of its own to a question that needs no frames in return."""
-    number = _num_readers(source.root)
-    with ReaderPool(Geometry(1, 1), num_workers=number, question=question) as pool:
-        for event in pool.read([source]):
+    with ReaderPool(Geometry(1, 1), num_workers=_num_readers(source.root)) as pool:
+        for event in pool.read([source], question=question):
             if isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
             if isinstance(event, Answered):

@@ -2,124 +2,154 @@
 
 from __future__ import annotations
 
-import selectors
-import time
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import numpy as np
 
 from ldf_video.errors import LdfError
-from ldf_video.readers.handle import COMMAND, ReaderHandle
-from ldf_video.readers.reading import Event, Question, Reading, SourceFound
-from ldf_video.readers.wire import WireError
+from ldf_video.readers.reading import Event, Question, Reading
+from ldf_video.readers.worker import (
+    BLOCK_BYTES,
+    Header,
+    Message,
+    WireError,
+    answers,
+    block_bytes,
+    geometry_to_json,
+    receive,
+    send,
+)
 from ldf_video.video.read import Reader, check_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from ldf_video.readers.wire import Header, Message
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.sources import Source
 
+# -P: a file av.py in the current directory is none of ours.
+COMMAND = (sys.executable, "-P", "-m", "ldf_video.readers.worker")
 STALL_SECONDS = 60.0
 """A reader that is silent for so long at its work hangs."""
 _START_SECONDS = 120.0
+_SEND_SECONDS = 30.0
+_EXIT_SECONDS = 5.0
 _LISTEN_SECONDS = 0.25
-_MAX_SECONDS_A_WAIT = 1.0  # what exceeds it this process did not run, and may not blame readers for
-_MAX_MESSAGES_A_TURN = 8
 _MAX_FAILED_STARTS = 3
+_MAX_REPLY_BYTES = 2**16  # of the JSON that a reader may send
 
 
 class ReaderPool:
     """Reads sources in processes of their own; use it in a `with` block, from one thread.
 
-    A reader that dies is replaced. Its source is gone on with once, carefully, from the frame
-    reached; where that kills a reader too, the clip ends there, or fails if it has no frame. A
-    reader that is silent while it is listened to is killed, and its clip ends at once.
+    A thread for each process waits for its messages. A reader that dies is replaced. Its source is
+    gone on with once, carefully, from the frame reached; where that kills a reader too, the clip
+    ends there, or fails if it has no frame. A reader that is silent while it is listened to is
+    killed, and its clip ends at once.
     """
 
     def __init__(
         self,
         geometry: Geometry,
         *,
-        reader: Reader = "auto",
         num_workers: int,
+        reader: Reader = "auto",
         stall_seconds: float = STALL_SECONDS,
         command: Sequence[str] = COMMAND,
-        question: Question = "look",
-        options: Header | None = None,
+        hashed: bool = True,
+        most_frames: int | None = None,
     ) -> None:
         """Starts nothing yet.
 
         Args:
             geometry: what frames are brought to.
-            reader: of videos, see `open_clips`.
-            num_workers: processes at most; 0 reads in a thread of this process, where nothing is
+            num_workers: processes at most; 0 reads in the caller's thread, where nothing is
                 isolated: for file systems that live in it, and to look for faults.
+            reader: of videos, see `open_clips`.
             stall_seconds: a reader that is silent for so long hangs.
             command: that starts a reader; tests have others.
-            question: what is asked of each source: "look" reads it, "probe" and "measure" have one
-                `Answered` event instead, with what `video.read` says.
-            options: for readers: "hash": False where digests may be zeros; "most": frames to read
-                of a source, after which its clip and it end.
+            hashed: whether digests are wanted; else they are zeros.
+            most_frames: to read of a source, after which its clip and it end.
 
         Raises:
             UsageError: if the reader of videos does not exist here.
         """
         check_reader(reader)
-        self._geometry, self._reader_name = geometry, reader
-        self._question, self._options = question, options
-        self._num_workers, self._stall_seconds = max(num_workers, 1), stall_seconds
-        self._command = command if num_workers else None
-        self._retries: deque[Reading] = deque()  # second tries; they go first
-        self._unread: deque[Source] = deque()
-        self._found: Reading | None = None  # whose clips may be chosen now
-        self._readers: list[ReaderHandle] = []
-        self._selector = selectors.DefaultSelector()
-        self._num_failed_starts = 0
+        self._num_workers, self._stall_seconds, self._command = num_workers, stall_seconds, command
+        self._wishes: Header = {
+            "geometry": geometry_to_json(geometry),
+            "reader": reader,
+            "hashed": hashed,
+            "most_frames": most_frames,
+        }
+        self._block_bytes = block_bytes(geometry.height * geometry.width * 3)
+        self._idle: deque[_Process] = deque()
+        self._threads: list[_Thread] = []  # of the last call
 
-    def read(self, sources: Sequence[Source]) -> Iterator[Event | None]:
+    def read(
+        self, sources: Sequence[Source], *, question: Question = "look"
+    ) -> Iterator[Event | None]:
         """Yields what is read of the sources, begun in their order and mingled as it comes.
 
+        Args:
+            sources: any number; a call that is not taken to its end is ended by the next one.
+            question: "look" reads them, "probe" and "measure" have one `Answered` event of each
+                instead, with what `video.read` says.
+
         Yields:
-            The events of each source in order: SourceFound; for each clip chosen one Clip, any
+            The events of each source in order: SourceFound; for each clip wanted one Clip, any
             number of FramesRead and one ClipEnded; at last SourceEnded; or SourceFailed at any
-            point. None, at least twice a second, while there is no event.
+            point. None, at least twice a second, while there is no event of a process.
 
         Raises:
             LdfError: if readers cannot be started.
         """
-        for reader in list(self._readers):
-            if reader.reading is not None:  # of a call whose events were not taken to their end
-                self._end(reader)
-        self._retries.clear()
-        self._unread = deque(sources)
-        while self._num_waiting() or self._num_busy():
-            num_events = 0
-            for event in self._turn():
+        self._stop(self._threads)
+        readings = deque(Reading(source, self._wishes, question=question) for source in sources)
+        if not self._num_workers:
+            for reading in readings:
+                yield from reading.events(answers)
+            return
+        given: _Given = queue.SimpleQueue()
+        threads = [
+            _Thread(readings, given, idle=self._idle, start=self._start)
+            for _ in range(min(self._num_workers, len(readings)))
+        ]
+        self._threads = threads
+        try:
+            for thread in threads:
+                thread.start()
+            num_open = len(threads)
+            while num_open:
+                try:
+                    thread, event = given.get(timeout=_LISTEN_SECONDS)
+                except queue.Empty:
+                    yield None
+                    continue
+                if isinstance(event, BaseException):
+                    raise event
+                if event is None:
+                    num_open -= 1
+                    continue
                 yield event
-                num_events += 1
-            if num_events == 0:
-                yield None
-
-    def choose(self, first_frames: Sequence[int]) -> None:
-        """Chooses clips of the source of the `SourceFound` just given; by default all, whole.
-
-        Args:
-            first_frames: for each clip of the source the number of the first frame wanted, SKIP for
-                a clip that is not; one number where the source is one clip.
-
-        Raises:
-            ValueError: if it is not as long as the source has clips.
-        """
-        assert self._found is not None
-        self._found.choose(first_frames)
+                thread.go_on()
+        finally:
+            self._stop(threads)
 
     def close(self) -> None:
         """Ends all readers, at once; does nothing the second time."""
-        for reader in list(self._readers):
-            self._end(reader)
-        self._selector.close()
+        self._stop(self._threads)
+        while self._idle:
+            self._idle.pop().end()
 
     def __enter__(self) -> Self:
         return self
@@ -132,139 +162,236 @@ class ReaderPool:
     ) -> None:
         self.close()
 
-    def _num_busy(self) -> int:
-        return sum(reader.reading is not None for reader in self._readers)
+    def _start(self) -> _Process:
+        try:
+            return _Process(
+                self._command, block_bytes=self._block_bytes, stall_seconds=self._stall_seconds
+            )
+        except OSError as error:
+            raise LdfError(
+                f"cannot start a reader: {error.strerror or error}; free memory and processes, "
+                "or use fewer --workers"
+            ) from error
 
-    def _num_waiting(self) -> int:
-        return len(self._retries) + len(self._unread)
+    @staticmethod
+    def _stop(threads: Sequence[_Thread]) -> None:
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            if thread.ident is not None:  # else it was never started
+                thread.join()
 
-    def _next_reading(self) -> Reading:
-        if self._retries:
-            return self._retries.popleft()
-        return Reading(
-            self._unread.popleft(),
-            self._geometry,
-            question=self._question,
-            options=self._options,
+
+_Given: TypeAlias = "queue.SimpleQueue[tuple[_Thread, Event | BaseException | None]]"
+
+
+class _Thread(threading.Thread):
+    """Reads sources by a process, one after another; goes on when its last event has been used."""
+
+    def __init__(
+        self,
+        readings: deque[Reading],
+        given: _Given,
+        *,
+        idle: deque[_Process],
+        start: Callable[[], _Process],
+    ) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._readings, self._given = readings, given
+        self._idle, self._start_process = idle, start
+        self._lock = threading.Lock()  # of these two
+        self._process: _Process | None = None
+        self._is_stopped = False
+        self._used = threading.Semaphore(0)
+
+    def go_on(self) -> None:
+        """Says that the event it gave has been used."""
+        self._used.release()
+
+    def stop(self) -> None:
+        """Ends its process, and soon itself."""
+        with self._lock:
+            self._is_stopped = True
+            if self._process is not None:
+                self._process.kill()
+        self._used.release()
+
+    def run(self) -> None:
+        """Gives events, or the exception that ends the call; at last None."""
+        try:
+            while (reading := self._next_reading()) is not None:
+                self._read(reading)
+            with self._lock:
+                if self._process is not None and not self._is_stopped:
+                    self._idle.append(self._process)
+                    self._process = None
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._given.put((self, error))
+        finally:
+            self._end_process()
+            self._given.put((self, None))
+
+    def _next_reading(self) -> Reading | None:
+        try:
+            return self._readings.popleft()
+        except IndexError:
+            return None
+
+    def _read(self, reading: Reading) -> None:
+        for event in self._events(reading):
+            self._given.put((self, event))
+            self._used.acquire()
+            if self._is_stopped:
+                raise _StoppedError
+
+    def _events(self, reading: Reading) -> Iterator[Event]:
+        """The events of a source, by one process after another until it has ended."""
+        num_failed_starts = 0
+        while True:
+            process = self._take_process()
+            try:
+                yield from reading.events(process.answers)
+            except TimeoutError:
+                self._end_process()
+                if process.is_ready:
+                    yield from reading.on_hang(process.stall_seconds)
+                    return
+                how = f"no word for {_START_SECONDS:g} s"
+            except EOFError:
+                how = self._end_process(is_gone=True)
+            except WireError as error:
+                self._end_process()
+                how = str(error)
+            else:
+                return
+            if not process.is_ready:
+                num_failed_starts += 1
+                if num_failed_starts == _MAX_FAILED_STARTS:
+                    raise LdfError(
+                        f"readers do not start ({how}); free memory, or use --workers 0 to read "
+                        "without"
+                    )
+            elif reading.is_second_try:
+                yield from reading.salvage(f"the decoder crashed ({how})")
+                return
+            else:
+                reading.begin_second_try()
+
+    def _take_process(self) -> _Process:
+        with self._lock:
+            if self._is_stopped:
+                raise _StoppedError
+            if self._process is None:
+                self._process = self._idle.pop() if self._idle else self._start_process()
+            return self._process
+
+    def _end_process(self, *, is_gone: bool = False) -> str:
+        with self._lock:
+            process, self._process = self._process, None
+        return "" if process is None else process.end(is_gone=is_gone)
+
+
+class _StoppedError(Exception):
+    """The caller wants no more events."""
+
+
+class _Process:
+    """The parent's end of one reader.
+
+    Attributes:
+        is_ready: whether it has started.
+        stall_seconds: after so long of silence it hangs.
+    """
+
+    def __init__(self, command: Sequence[str], *, block_bytes: int, stall_seconds: float) -> None:
+        """Starts the reader; returns before it is ready.
+
+        Raises:
+            OSError: if it cannot be started.
+        """
+        self.is_ready, self.stall_seconds = False, stall_seconds
+        self._payload = np.empty(block_bytes, np.uint8).data  # touched as it fills
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
+            try:
+                self._process = _start(command, theirs.fileno())
+            except BaseException:
+                self._socket.close()
+                raise
+
+    def answers(self, command: Header) -> Iterator[Message]:
+        """Yields what it says to a command.
+
+        Raises:
+            EOFError: if it ends.
+            TimeoutError: if it is silent for too long.
+            WireError: if it says what is no message.
+            LdfError: if readers cannot work here.
+        """
+        self._socket.settimeout(_LISTEN_SECONDS)
+        if not self.is_ready:
+            header = self._receive(_START_SECONDS).header
+            if header.get("is") == "broken":
+                raise LdfError(f"readers do not start: {header.get('reason')}")
+            self.is_ready = True
+        self._socket.settimeout(_SEND_SECONDS)
+        try:
+            send(self._socket, Message(command))
+        except OSError as error:
+            raise EOFError from error
+        self._socket.settimeout(_LISTEN_SECONDS)
+        while True:
+            message = self._receive(self.stall_seconds)
+            if message.header.get("is") != "alive":
+                yield message
+
+    def kill(self) -> None:
+        """Kills it, so that who waits for its messages reads an end."""
+        self._process.kill()
+
+    def end(self, *, is_gone: bool = False) -> str:
+        """Ends it, in whatever it is, and returns how it ended: "signal 11", "exit code 3".
+
+        Args:
+            is_gone: it has closed its end, so it is about to end by itself.
+        """
+        code = self._wait(_EXIT_SECONDS if is_gone else 0.0)
+        if code is None:
+            self._process.kill()
+            code = self._wait(_EXIT_SECONDS)
+        if code is None:  # the kernel does not let go of it, as where a network drive hangs
+            code = -signal.SIGKILL
+        self._socket.close()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _receive(self, patience_seconds: float) -> Message:
+        return receive(
+            self._socket,
+            self._payload,
+            max_header_bytes=_MAX_REPLY_BYTES,
+            patience_seconds=patience_seconds,
         )
 
-    def _turn(self) -> Iterator[Event]:
-        """Gives readers work, listens to them once, and ends those that hang."""
-        self._start_readers()
-        for reader in list(self._readers):
-            yield from self._assign(reader)
-        began = time.monotonic()
-        ready = self._selector.select(_LISTEN_SECONDS)
-        waited = min(time.monotonic() - began, _MAX_SECONDS_A_WAIT)
-        speaking = [key.data for key, _ in ready]
-        for reader in self._readers:
-            reader.silent_seconds = 0.0 if reader in speaking else reader.silent_seconds + waited
-        for reader in speaking:
-            yield from self._receive(reader)
-        for reader in list(self._readers):
-            yield from self._end_if_stalled(reader)
-
-    def _start_readers(self) -> None:
-        wanted = min(self._num_workers, self._num_waiting() + self._num_busy())
-        while len(self._readers) < wanted:
-            try:
-                reader = ReaderHandle(
-                    self._geometry, reader=self._reader_name, command=self._command
-                )
-            except OSError as error:
-                raise LdfError(
-                    f"cannot start a reader: {error.strerror or error}; free memory and processes, "
-                    "or use fewer --workers"
-                ) from error
-            self._readers.append(reader)
-            self._selector.register(reader.channel, selectors.EVENT_READ, reader)
-
-    def _assign(self, reader: ReaderHandle) -> Iterator[Event]:
-        """Gives an idle reader the next source that needs one."""
-        while self._num_waiting() and reader.is_idle and reader in self._readers:
-            yield from self._send_next(reader, self._next_reading())
-
-    def _send_next(self, reader: ReaderHandle, reading: Reading) -> Iterator[Event]:
-        """Commands what is to be done next for a source, if anything is."""
-        command = reading.next_command()
-        if command is None:
-            reader.reading = None
-            yield reading.end()
-            return
-        reader.reading = reading
+    def _wait(self, seconds: float) -> int | None:
         try:
-            reader.send(command)
-        except OSError:
-            yield from self._replace(reader)
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
 
-    def _receive(self, reader: ReaderHandle) -> Iterator[Event]:
-        """Takes messages of a reader, but leaves the others their turn."""
-        for _ in range(_MAX_MESSAGES_A_TURN):
-            reading, events = reader.reading, list[Event]()
-            try:
-                message = reader.channel.receive()
-                if message is None:
-                    return
-                events = self._events_of(reader, message)
-            except EOFError:
-                yield from self._replace(reader)
-            except WireError as error:
-                yield from self._replace(reader, why=str(error))
-            for event in events:
-                self._found = reading
-                yield event
-                if isinstance(event, SourceFound) and reading is not None:
-                    yield from self._send_next(reader, reading)
-            if reader not in self._readers:
-                return
-            yield from self._assign(reader)
 
-    def _events_of(self, reader: ReaderHandle, message: Message) -> list[Event]:
-        kind, reading = message.header.get("is"), reader.reading
-        if kind == "ready":
-            reader.is_ready, self._num_failed_starts = True, 0
-            return []
-        if kind == "broken":
-            raise LdfError(f"readers do not start: {message.header.get('reason')}")
-        if kind == "alive":
-            return []
-        if reading is None:
-            raise WireError(f"a message {kind!r} out of turn")
-        events = reading.on_message(message)
-        if reading.is_over:
-            reader.reading = None
-        return events
-
-    def _replace(self, reader: ReaderHandle, *, why: str = "") -> Iterator[Event]:
-        """Ends a reader that died, or whose messages make no sense, and saves its source."""
-        reading = reader.reading
-        how = self._end(reader, is_gone=not why)
-        how = why or how
-        if not reader.is_ready:
-            self._num_failed_starts += 1
-            if self._num_failed_starts == _MAX_FAILED_STARTS:
-                raise LdfError(
-                    f"readers do not start ({how}); free memory, or use --workers 0 to read without"
-                )
-        elif reading is not None and not reading.is_second_try:
-            reading.begin_second_try()
-            self._retries.appendleft(reading)
-        elif reading is not None:
-            yield from reading.salvage(f"the decoder crashed ({how})")
-
-    def _end_if_stalled(self, reader: ReaderHandle) -> Iterator[Event]:
-        if reader not in self._readers:
-            return
-        reading = reader.reading
-        if reading is None:
-            if not reader.is_ready and reader.silent_seconds >= _START_SECONDS:
-                yield from self._replace(reader, why=f"no word for {_START_SECONDS:g} s")
-        elif reader.silent_seconds >= self._stall_seconds:
-            self._end(reader)
-            yield from reading.on_hang(self._stall_seconds)
-
-    def _end(self, reader: ReaderHandle, *, is_gone: bool = False) -> str:
-        self._readers.remove(reader)
-        self._selector.unregister(reader.channel)
-        reader.reading = None
-        return reader.end(is_gone=is_gone)
+def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
+    """Starts a reader with this process's way to find modules, and one thread for algebra."""
+    places = [place or os.getcwd() for place in sys.path]
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [*command, str(descriptor)],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # its messages come through the socket
+        env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(places)},
+        process_group=0,  # Ctrl-C is for the parent alone
+    )

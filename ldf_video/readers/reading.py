@@ -1,24 +1,22 @@
-"""How far one source has been read: the messages of its reader, checked, become events."""
+"""How far one source has been read: what its reader says, checked, becomes events."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.readers.wire import Header, Message, WireError, frame_bytes
+from ldf_video.readers.worker import Header, Message, WireError
 from ldf_video.video.files import RemotePath
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ldf_video.video.geometry import Geometry
+    from collections.abc import Callable, Iterator
 
 Fault: TypeAlias = Literal["content", "reach", "changed"]
 Question: TypeAlias = Literal["look", "probe", "measure"]
@@ -29,17 +27,21 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class SourceFound:
-    """What a source holds is known; its clips follow, see `ReaderPool.choose`.
+    """What a source holds is known; its clips follow.
 
     Attributes:
         source: that holds the clips.
         digest: of the source, 64 hex digits.
         num_clips: of an array of clips, None where the source is one clip.
+        first_frames: for each clip (one where the source is one) the number of the first frame that
+            is read; may be changed in place before the next event is asked for, to SKIP for a clip
+            that is not wanted.
     """
 
     source: Source
     digest: str
     num_clips: int | None
+    first_frames: list[int] = field(default_factory=list, compare=False, repr=False)
 
     def clip_ids(self) -> list[str]:
         """Returns the ids of all its clips."""
@@ -57,7 +59,6 @@ class Clip:
         clip_id: digest of the source, and number of the clip in an array of clips.
         index: of the clip in an array of clips, None where the source is one clip.
         fps: frames a second of the frames that follow.
-        first_frame: number of the first of them.
         why_pyav: why decord, asked for, does not read it; else empty.
     """
 
@@ -65,7 +66,6 @@ class Clip:
     clip_id: str
     index: int | None
     fps: Fraction
-    first_frame: int
     why_pyav: str
 
 
@@ -91,7 +91,7 @@ class ClipEnded:
 
     Attributes:
         clip: that ended.
-        num_frames: of the clip, those before its `first_frame` included.
+        num_frames: of the clip, those before the first that was asked for included.
         damage: why it is not whole, empty if it is.
         note: what a user must know of its frames, empty if nothing.
     """
@@ -131,7 +131,7 @@ class SourceFailed:
 
 @dataclass(frozen=True)
 class Answered:
-    """The answer to a question that is not "look"; unchecked JSON."""
+    """The answer to a question that is not "look"; JSON that nobody has checked."""
 
     source: Source
     answer: Header
@@ -143,36 +143,27 @@ Event: TypeAlias = (
 
 
 class Reading:
-    """A source on its way through a reader, or from a reader that died to the next.
+    """A source on its way through a reader, or from a reader that died to the next."""
 
-    Attributes:
-        source: that is read.
-        is_second_try: whether a reader died of it, or beside it, not many frames ago.
-        is_over: whether its last event has been given.
-    """
+    def __init__(self, source: Source, wishes: Header, *, question: Question = "look") -> None:
+        """Begins with nothing known.
 
-    def __init__(
-        self,
-        source: Source,
-        geometry: Geometry,
-        *,
-        question: Question = "look",
-        options: Header | None = None,
-    ) -> None:
-        """Arguments as of `ReaderPool`."""
-        self.source = source
-        self.is_over = False
-        self._geometry, self._question, self._options = geometry, question, options or {}
+        Args:
+            source: that is read.
+            wishes: what commands say beside: geometry, reader, hashed, most_frames.
+            question: see `ReaderPool.read`.
+        """
+        self._source, self._wishes, self._question = source, wishes, question
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
         self._found: SourceFound | None = None
         self._stamp = ""
-        self._first_frames: list[int] = []  # of each clip; they advance as frames come
         self._clip: Clip | None = None  # that is open
-        self._place = 0  # of the open clip, or of the next one that may be wanted
+        self._place = 0  # of the open clip among those of the source
 
     @property
     def is_second_try(self) -> bool:
+        """Whether a reader died of it, or beside it, not many frames ago."""
         # Far behind the frame of the last death it is another: no decoder reads so far ahead.
         return self._died_at is not None and self._num_frames < self._died_at + _FAR_FRAMES
 
@@ -184,151 +175,141 @@ class Reading:
         """
         self._died_at = self._num_frames
 
-    def choose(self, first_frames: Sequence[int]) -> None:
-        """Chooses clips, see `ReaderPool.choose`."""
-        if len(first_frames) != len(self._first_frames):
-            raise ValueError(
-                f"got first frames of {len(first_frames)} clips, expected {len(self._first_frames)}"
-            )
-        self._first_frames = list(first_frames)
+    def events(self, ask: Callable[[Header], Iterator[Message]]) -> Iterator[Event]:
+        """Yields what a reader says of the source, from where the last one died to the end.
 
-    def next_command(self) -> Header | None:
-        """Returns what a reader is to do next for this source, None if that is nothing."""
-        source = self.source.to_json()
-        if self._found is None:
-            return {"do": self._question, "source": source} | self._options
-        if self._next_wanted() is None:
-            return None
-        return {
-            "do": "open",
-            "source": source,
-            "stamp": self._stamp,
-            "first_frames": self._first_frames,
-            "threads": 1 if self.is_second_try else 0,
-            "careful": self.is_second_try,
-        } | self._options
-
-    def on_message(self, message: Message) -> list[Event]:
-        """Turns a message of a reader into events, in order.
+        Args:
+            ask: gives a reader a command, and yields what it says to it.
 
         Raises:
-            WireError: if it makes no sense.
+            WireError: if what it says makes no sense.
         """
-        header, kind = message.header, message.header.get("is")
-        events: list[Event] = []
         try:
-            if kind == "failed":
-                reason, fault = _text(header["reason"]), _fault(header["fault"])
-                events = self.salvage(reason) if fault == "content" else [self._fail(reason, fault)]
-            elif kind == "answer" and self._question != "look":
-                self.is_over = True
-                events = [Answered(self.source, header)]
-            elif kind == "digested" and self._found is None:
-                events = [self._on_digest(header)]
-            elif kind == "clip" and self._found is not None:
-                events = self._on_clip(header, self._found)
-            elif kind == "frames" and self._clip is not None:
-                events = [self._on_frames(header, message.payload, self._clip)]
-            elif kind == "clip_end" and self._clip is not None:
-                damage, note = _text(header["damage"]), _text(header.get("note", ""))
-                events = [self._end_clip(self._clip, damage, note)]
-            elif kind == "source_end" and self._found is not None and self._clip is None:
-                events = [self.end()]
+            yield from self._events(ask)
+        except _FailedError as failed:
+            if failed.fault == "content":
+                yield from self.salvage(failed.reason)
             else:
-                raise WireError(f"a message {kind!r} out of turn")
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise WireError(f"a message {kind!r} that makes no sense") from error
-        return events
+                yield self._fail(failed.reason, failed.fault)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            raise WireError("a message that makes no sense") from error
 
-    def end(self) -> SourceEnded:
-        """Returns the event that all has been given."""
-        assert self._found is not None
-        self.is_over = True
-        return SourceEnded(self._found)
-
-    def salvage(self, reason: str) -> list[Event]:
-        """Returns the last events of a source of which no more can be read.
+    def salvage(self, reason: str) -> Iterator[Event]:
+        """Yields the last events of a source of which no more can be read.
 
         An open clip is kept as far as it came, if it has a frame, given now or in an earlier run.
         """
-        num_frames = 0 if self._clip is None else self._first_frames[self._place]
-        if self._clip is None or num_frames == 0:
-            return [self._fail(reason, "content")]
-        damage = f"damaged after {num_frames} frames: {reason}"
-        return [self._end_clip(self._clip, damage), self.end()]
+        num_frames = 0
+        if self._clip is not None and self._found is not None:
+            num_frames = self._found.first_frames[self._place]
+        if self._clip is None or self._found is None or num_frames == 0:
+            yield self._fail(reason, "content")
+            return
+        yield ClipEnded(self._clip, num_frames, f"damaged after {num_frames} frames: {reason}")
+        yield SourceEnded(self._found)
 
-    def on_hang(self, seconds: float) -> list[Event]:
-        """Returns the last events of a source whose reader was silent for so long.
+    def on_hang(self, seconds: float) -> Iterator[Event]:
+        """Yields the last events of a source whose reader was silent for so long.
 
         Behind a URL it is more likely the network that hangs, so nothing is known of the clip.
         """
-        if isinstance(self.source.root, RemotePath):
-            return [self._fail(f"no answer for {seconds:g} s", "reach")]
-        return self.salvage(f"the decoder hung for {seconds:g} s")
+        if isinstance(self._source.root, RemotePath):
+            yield self._fail(f"no answer for {seconds:g} s", "reach")
+        else:
+            yield from self.salvage(f"the decoder hung for {seconds:g} s")
 
     def _fail(self, reason: str, fault: Fault) -> SourceFailed:
-        self.is_over = True
-        return SourceFailed(self.source, reason, fault, self._found, self._clip)
+        return SourceFailed(self._source, reason, fault, self._found, self._clip)
 
-    def _next_wanted(self) -> int | None:
-        """The first clip that was chosen and has not ended."""
-        while self._place < len(self._first_frames):
-            if self._first_frames[self._place] != SKIP:
-                return self._place
-            self._place += 1
-        return None
+    def _events(self, ask: Callable[[Header], Iterator[Message]]) -> Iterator[Event]:
+        command = {"source": self._source.to_json(), "careful": self.is_second_try, **self._wishes}
+        if self._question != "look":
+            answer, _ = _next(ask(command | {"do": self._question}), "answer")
+            yield Answered(self._source, answer)
+            return
+        if self._found is None:
+            looked, _ = _next(ask(command | {"do": "look"}), "digested")
+            yield self._look(looked)
+        found = self._found
+        assert found is not None
+        if any(first != SKIP for first in found.first_frames):
+            beginning = {"do": "open", "stamp": self._stamp, "first_frames": found.first_frames}
+            yield from self._clips(ask(command | beginning), found)
+        yield SourceEnded(found)
 
-    def _on_digest(self, header: Header) -> SourceFound:
+    def _look(self, header: Header) -> SourceFound:
         digest, num_clips = header["digest"], header["num_clips"]
         if not _DIGEST.fullmatch(digest) or (num_clips is not None and _count(num_clips) == 0):
             raise ValueError
         self._stamp = _text(header["stamp"])
-        self._found = SourceFound(self.source, digest, num_clips)
-        self._first_frames = [0] * (1 if num_clips is None else num_clips)
+        self._found = SourceFound(self._source, digest, num_clips, [0] * (num_clips or 1))
         return self._found
 
-    def _on_clip(self, header: Header, found: SourceFound) -> list[Event]:
-        place = self._next_wanted()
-        if place is None or header["index"] != (None if found.num_clips is None else place):
-            raise ValueError
-        first_frame = self._first_frames[place]
-        numerator, denominator = map(_count, header["fps"])
-        fps, why_pyav = Fraction(numerator, denominator), _text(header["why_pyav"])
-        if header["first_frame"] != first_frame or fps == 0:
-            raise ValueError
-        if self._clip is not None:  # the reader that died had opened it
-            return []
-        index = header["index"]
-        clip_id = found.digest if index is None else f"{found.digest}#{index}"
-        self._clip = Clip(self.source, clip_id, index, fps, first_frame, why_pyav)
-        return [self._clip]
+    def _clips(self, messages: Iterator[Message], found: SourceFound) -> Iterator[Event]:
+        first_frames = found.first_frames  # they advance as frames come
+        while True:
+            header, _ = _next(messages, "clip", "source_end")
+            if header["is"] == "source_end":
+                return
+            while first_frames[self._place] == SKIP:
+                self._place += 1  # IndexError: one that was not asked for
+            index = None if found.num_clips is None else self._place
+            fps, why_pyav = Fraction(*map(_count, header["fps"])), _text(header["why_pyav"])
+            if header["index"] != index or fps == 0:
+                raise ValueError
+            if self._clip is None:  # else the reader that died had opened it
+                clip_id = found.digest if index is None else f"{found.digest}#{index}"
+                self._clip = Clip(self._source, clip_id, index, fps, why_pyav)
+                yield self._clip
+            header, payload = _next(messages, "frames", "clip_end")
+            while header["is"] == "frames":
+                yield self._frames(header, payload, self._clip, first_frames)
+                header, payload = _next(messages, "frames", "clip_end")
+            damage, note = _text(header["damage"]), _text(header["note"])
+            ended = ClipEnded(self._clip, first_frames[self._place], damage, note)
+            self._clip, first_frames[self._place] = None, SKIP
+            yield ended
 
-    def _on_frames(self, header: Header, payload: memoryview, clip: Clip) -> FramesRead:
+    def _frames(
+        self, header: Header, payload: memoryview, clip: Clip, first_frames: list[int]
+    ) -> FramesRead:
         num_frames, position = _count(header["num_frames"]), float(header["position"])
-        if num_frames == 0 or len(payload) != num_frames * frame_bytes(self._geometry):
+        geometry = self._wishes["geometry"]
+        frames = np.frombuffer(payload, np.uint8).reshape(
+            num_frames, geometry["height"], geometry["width"], 3
+        )
+        if num_frames == 0:
             raise ValueError
-        shape = (num_frames, self._geometry.height, self._geometry.width, 3)
-        self._first_frames[self._place] += num_frames
+        first_frames[self._place] += num_frames
         self._num_frames += num_frames
-        frames = np.frombuffer(payload, np.uint8).reshape(shape)
         return FramesRead(clip, frames, position if 0 <= position <= 1 else 1.0)
 
-    def _end_clip(self, clip: Clip, damage: str, note: str = "") -> ClipEnded:
-        num_frames = self._first_frames[self._place]
-        self._clip, self._first_frames[self._place] = None, SKIP
-        return ClipEnded(clip, num_frames, damage, note)
+
+class _FailedError(Exception):
+    """A reader says that a source cannot be read."""
+
+    def __init__(self, reason: str, fault: Fault) -> None:
+        super().__init__(reason)
+        self.reason, self.fault = reason, fault
+
+
+def _next(messages: Iterator[Message], *kinds: str) -> Message:
+    message = next(messages)
+    kind = message.header.get("is")
+    if kind == "failed":
+        fault = message.header["fault"]
+        if fault not in get_args(Fault):
+            raise ValueError
+        raise _FailedError(_text(message.header["reason"]), cast("Fault", fault))
+    if kind not in kinds:
+        raise WireError(f"a message {kind!r} out of turn")
+    return message
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError
     return value
-
-
-def _fault(value: Any) -> Fault:
-    if value not in get_args(Fault):
-        raise ValueError
-    return cast("Fault", value)
 
 
 def _text(value: Any) -> str:

@@ -1,224 +1,271 @@
 """A process that reads clips for another, so that a decoder's crash or hang costs one clip.
 
-Run as `python -m ldf_video.readers.worker DESCRIPTOR` by `ReaderHandle` alone.
+Run as `python -m ldf_video.readers.worker DESCRIPTOR` by `ReaderProcess` alone. Messages either way
+are JSON, frames behind it as bare bytes. No pickle: a clip that takes over a decoder may send
+messages, and run nothing in the parent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
-import queue
 import resource
+import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
 from collections import deque
 from dataclasses import asdict
+from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.readers.wire import (
-    BLOCK_BYTES,
-    Channel,
-    Header,
-    WireError,
-    fraction_to_json,
-    frame_bytes,
-    frames_per_block,
-    geometry_from_json,
-)
 from ldf_video.video.files import is_remote_failure
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source, source_digest, source_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
+Header: TypeAlias = dict[str, Any]
 
-    from ldf_video.video.geometry import Geometry
-    from ldf_video.video.read import Reader
-
+BLOCK_FRAMES = 32
+BLOCK_BYTES = 2**20
 MEMORY_VARIABLE = "LDF_READER_MIB"
 MEMORY_MIB = 4096
 """What a reader may take: over twice of what 8K video was seen to need."""
 OOM_SCORE = "800"
 
-FLUSH_SECONDS = 0.25
-ALIVE_SECONDS = 0.25
+_PREFIX = struct.Struct("<II")  # bytes of JSON, bytes of frames
+_MAX_UINT32 = 2**32 - 1
+_NOTHING = memoryview(b"")
+_FLUSH_SECONDS = 0.25
+_ALIVE_SECONDS = 0.25
 _LOOK_SECONDS = 0.1
 _MAX_WAITING = 64  # messages without frames are small; still there shall be an end to them
 
-_Commands = queue.SimpleQueue[Header | None]
+
+class WireError(Exception):
+    """What came is no message, or makes no sense."""
 
 
 class _ChangedError(ReadError):
     """A file is not what it was when it was hashed."""
 
 
-class GoneError(Exception):
-    """The parent is gone."""
+class Message(NamedTuple):
+    """A message of the other side.
 
+    Attributes:
+        header: the JSON object; "is" names its kind, "do" what a command asks for.
+        payload: frames, to be used before the next message is received.
+    """
 
-class _Item(NamedTuple):
     header: Header
-    block: NDArray[np.uint8] | None = None
+    payload: memoryview = _NOTHING
+
+
+def block_bytes(frame_bytes: int) -> int:
+    """Returns the size of the frames that travel together: 32, or what fits a MiB, at least one."""
+    return frame_bytes * max(1, min(BLOCK_FRAMES, BLOCK_BYTES // frame_bytes))
+
+
+def send(end: socket.socket, message: Message) -> None:
+    """Sends one message.
+
+    Raises:
+        OSError: if the other side is gone, or does not take it within the socket's timeout.
+    """
+    text = json.dumps(message.header).encode()
+    end.sendall(_PREFIX.pack(len(text), len(message.payload)) + text)
+    if message.payload:
+        end.sendall(message.payload)
+
+
+def receive(
+    end: socket.socket,
+    payload: memoryview = _NOTHING,
+    *,
+    max_header_bytes: int = _MAX_UINT32,
+    patience_seconds: float = math.inf,
+) -> Message:
+    """Receives one message.
+
+    Args:
+        end: a socket; the time in which this process does not run counts as one timeout of it.
+        payload: memory for frames.
+        max_header_bytes: of JSON that may come.
+        patience_seconds: for how long the other side may be silent.
+
+    Raises:
+        EOFError: if the other side is gone.
+        TimeoutError: if it is silent.
+        WireError: if what came is no message.
+    """
+
+    def fill(part: memoryview) -> None:
+        silent_seconds = 0.0
+        while part:
+            try:
+                count = end.recv_into(part)
+            except TimeoutError:
+                silent_seconds += end.gettimeout() or 0.0
+                if silent_seconds >= patience_seconds:
+                    raise
+                continue
+            except ConnectionError:
+                count = 0
+            if count == 0:
+                raise EOFError
+            part, silent_seconds = part[count:], 0.0
+
+    prefix = bytearray(_PREFIX.size)
+    fill(memoryview(prefix))
+    header_bytes, payload_bytes = _PREFIX.unpack(prefix)
+    if header_bytes > max_header_bytes or payload_bytes > len(payload):
+        raise WireError(f"a message of {header_bytes:,} + {payload_bytes:,} bytes")
+    text = bytearray(header_bytes)
+    fill(memoryview(text))
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WireError("a message that is no JSON") from error
+    if not isinstance(header, dict):
+        raise WireError("a message that is no JSON object")
+    fill(payload[:payload_bytes])
+    return Message(header, payload[:payload_bytes])
 
 
 class Outbox:
-    """Messages on their way from the thread that decodes to the thread that sends.
+    """Messages on their way from the thread that decodes to one that sends.
 
     Frames are gathered in a few blocks, each used again once it is sent, so decoding goes on while
     the parent is busy. A block leaves when it is full, before any other message, and at the latest
     a quarter of a second after its first frame, even if the decoder hangs then.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
-        """Allocates the blocks; memory is touched as they fill."""
-        num_blocks = 4 if frame_bytes(geometry) <= BLOCK_BYTES else 2
-        shape = (frames_per_block(geometry), geometry.height, geometry.width, 3)
-        self._free = [np.empty(shape, np.uint8) for _ in range(num_blocks)]
-        self._waiting: deque[_Item] = deque()
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
         self._changed = threading.Condition()
-        self._filling: NDArray[np.uint8] | None = None
-        self._num_filled, self._position, self._filling_since = 0, 0.0, 0.0
-        self._is_sending = self._is_closed = False
+        self._waiting: deque[tuple[Message, memoryview | None]] = deque()  # with the block used
+        self._is_sending = False
+        self._free: list[memoryview] = []
+        self._num_blocks = 0
+        self._filling: memoryview | None = None
+        self._num_frames, self._num_bytes = 0, 0  # in the block that is filled
+        self._position, self._filling_since = 0.0, 0.0
         self._last_message = time.monotonic()
+        threading.Thread(target=self._send_all, daemon=True).start()
 
-    # Called by the thread that decodes; each raises GoneError if the parent is gone.
-
-    def put(self, header: Header) -> None:
-        """Sends a message after all frames so far; waits while many are still to be sent."""
+    def put(self, message: Message) -> None:
+        """Sends a message after all before it; copies a frame; waits while much is unsent."""
         with self._changed:
-            self._seal()
-            self._wait_until(lambda: len(self._waiting) < _MAX_WAITING)
-            self._append(_Item(header))
-
-    def add(self, frame: NDArray[np.uint8], *, position: float) -> None:
-        """Copies a frame (height, width, 3) into a block; waits while all blocks are full."""
-        with self._changed:
-            if self._filling is None:
-                self._wait_until(lambda: bool(self._free))
-                self._filling, self._filling_since = self._free.pop(), time.monotonic()
-            self._filling[self._num_filled] = frame
-            self._num_filled += 1
-            self._position = position
-            if self._num_filled == len(self._filling):
+            if message.payload:
+                self._add_frame(message)
+            else:
                 self._seal()
+                self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING)
+                self._append(message, None)
 
     def alive(self) -> None:
         """Sends a sign of life, now and then, while work goes on without a frame."""
-        if time.monotonic() - self._last_message > ALIVE_SECONDS:
-            self.put({"is": "alive"})
+        if time.monotonic() - self._last_message > _ALIVE_SECONDS:
+            self.put(Message({"is": "alive"}))
 
     def drain(self) -> None:
         """Waits until all has been sent."""
         with self._changed:
             self._seal()
-            self._wait_until(lambda: not self._waiting and not self._is_sending)
+            self._changed.wait_for(lambda: not self._waiting and not self._is_sending)
 
-    # Called by the thread that sends.
-
-    def send_all(self, channel: Channel) -> None:
-        """Sends whatever comes, until the outbox is closed or the parent is gone."""
-        while (item := self._next()) is not None:
-            payload = None
-            if item.block is not None:
-                payload = item.block[: item.header["num_frames"]].data.cast("B")
+    def _send_all(self) -> None:
+        while True:
+            message, block = self._next()
             try:
-                channel.send(item.header, payload, seconds=0.0)
+                send(self._end, message)
             except OSError:
-                self.close()
+                os._exit(0)  # the parent is gone
             with self._changed:
                 self._is_sending = False
-                if item.block is not None:
-                    self._free.append(item.block)
+                if block is not None:
+                    self._free.append(block)
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Ends both sides; what was not sent is dropped."""
+    def _next(self) -> tuple[Message, memoryview | None]:
         with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-
-    def _next(self) -> _Item | None:
-        with self._changed:
-            while not self._is_closed:
-                age = time.monotonic() - self._filling_since
-                if self._num_filled and not self._waiting and age > FLUSH_SECONDS - _LOOK_SECONDS:
+            while not self._waiting:
+                if time.monotonic() - self._filling_since > _FLUSH_SECONDS - _LOOK_SECONDS:
                     self._seal()
-                if self._waiting:
-                    self._is_sending = True
-                    return self._waiting.popleft()
-                # To look now and then is cheaper than to be woken by each block's first frame.
-                self._changed.wait(_LOOK_SECONDS)
-            return None
+                if not self._waiting:
+                    # To look now and then is cheaper than to be woken by each block's first frame.
+                    self._changed.wait(_LOOK_SECONDS)
+            self._is_sending = True
+            return self._waiting.popleft()
 
     # Called with the lock held.
 
-    def _seal(self) -> None:
-        if self._num_filled == 0:
-            return
-        header = {"is": "frames", "num_frames": self._num_filled, "position": self._position}
-        self._append(_Item(header, self._filling))
-        self._filling, self._num_filled = None, 0
+    def _add_frame(self, message: Message) -> None:
+        frame_bytes = len(message.payload)
+        if self._filling is None:
+            if not self._free and self._num_blocks < (4 if frame_bytes <= BLOCK_BYTES else 2):
+                self._num_blocks += 1
+                self._free.append(memoryview(bytearray(block_bytes(frame_bytes))))
+            self._changed.wait_for(lambda: bool(self._free))
+            self._filling, self._filling_since = self._free.pop(), time.monotonic()
+        self._filling[self._num_bytes : self._num_bytes + frame_bytes] = message.payload
+        self._num_frames += 1
+        self._num_bytes += frame_bytes
+        self._position = message.header["position"]
+        if self._num_bytes == len(self._filling):
+            self._seal()
 
-    def _append(self, item: _Item) -> None:
-        self._waiting.append(item)
+    def _seal(self) -> None:
+        if self._filling is None:
+            return
+        header = {"is": "frames", "num_frames": self._num_frames, "position": self._position}
+        self._append(Message(header, self._filling[: self._num_bytes]), self._filling)
+        self._filling, self._num_frames, self._num_bytes = None, 0, 0
+
+    def _append(self, message: Message, block: memoryview | None) -> None:
+        self._waiting.append((message, block))
         self._last_message = time.monotonic()
         self._changed.notify_all()
 
-    def _wait_until(self, is_so: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: is_so() or self._is_closed)
-        if self._is_closed:
-            raise GoneError
 
+def answers(command: Header, *, alive: Callable[[], None] = lambda: None) -> Iterator[Message]:
+    """Yields what is to be said to a command, each frame in a message of its own.
 
-def serve(end: socket.socket, *, on_gone: Callable[[], None]) -> None:
-    """Answers commands until the parent closes its end; closes this one.
-
-    The first command sets up the geometry and the reader of videos. Then "look" is answered with a
-    source's digest and number of clips, "open" with its clips, "probe" and "measure" with facts.
+    "look" is answered with a source's digest and number of clips, "open" with its clips, "probe"
+    and "measure" with facts; whatever fails ends in a message that says so.
 
     Args:
-        end: of a stream socket, blocking.
-        on_gone: called once the parent is gone, at once, from another thread.
+        command: as `Reading` makes it.
+        alive: called now and then during long work.
     """
-    channel = Channel(end)
-    commands: _Commands = queue.SimpleQueue()
+    source = Source.from_json(command["source"])
     try:
-        setup = _next_command(channel)
-        if setup is None:
-            return
-        geometry = geometry_from_json(setup["geometry"])
-        outbox = Outbox(geometry)
+        match command["do"]:
+            case "look":
+                yield _look(command, source, alive)
+            case "open":
+                yield from _open(command, source, alive)
+            case "probe" | "measure":
+                yield _answer(command, source, alive)
+    except Exception as error:
+        # The isolation boundary: whatever a clip provokes is this clip's fault alone.
+        yield Message({"is": "failed", "reason": _reason(error), "fault": _fault(error)})
 
-        def listen() -> None:
-            while (command := _next_command(channel)) is not None:
-                commands.put(command)
-            on_gone()
-            outbox.close()
-            commands.put(None)
 
-        threads = [
-            threading.Thread(target=listen, name="reader-listens", daemon=True),
-            threading.Thread(
-                target=outbox.send_all, args=(channel,), name="reader-sends", daemon=True
-            ),
-        ]
-        for thread in threads:
-            thread.start()
-        with contextlib.suppress(GoneError):
-            _work(commands, outbox, geometry, setup["reader"])
-        for thread in threads:
-            thread.join()
-    finally:
-        channel.close()
+def geometry_to_json(geometry: Geometry) -> Header:
+    """Returns a geometry as a command holds it."""
+    return asdict(geometry) | {"fps": None if geometry.fps is None else str(geometry.fps)}
 
 
 def main() -> None:
@@ -232,7 +279,30 @@ def main() -> None:
         _lower(resource.RLIMIT_DATA, limit * 2**20)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(OOM_SCORE)  # where memory runs out all the same, a reader ends, not its parent
-    serve(socket.socket(fileno=int(sys.argv[-1])), on_gone=lambda: os._exit(0))
+    end = socket.socket(fileno=int(sys.argv[-1]))
+    threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
+    outbox = Outbox(end)
+    try:
+        from ldf_video.video import read  # noqa: F401 - loads the decoders, which takes a while
+    except ImportError as error:
+        outbox.put(Message({"is": "broken", "reason": _one_line(error)}))
+    else:
+        outbox.put(Message({"is": "ready"}))
+    with contextlib.suppress(EOFError):
+        while True:
+            command = receive(end).header
+            for message in answers(command, alive=outbox.alive):
+                outbox.put(message)
+                if command["careful"]:
+                    outbox.drain()  # what is known of a clip is told before it can do harm
+    os._exit(0)
+
+
+def _end_with_parent(end: socket.socket) -> None:
+    """Ends this process with the other side, also in the middle of work that hangs."""
+    poll = select.poll()
+    poll.register(end, 0)  # its end alone
+    poll.poll()
     os._exit(0)
 
 
@@ -244,105 +314,61 @@ def _lower(kind: int, limit: int) -> None:
             resource.setrlimit(kind, (limit, hard))
 
 
-def _next_command(channel: Channel) -> Header | None:
-    try:
-        message = channel.receive()
-    except (EOFError, OSError, WireError):
-        return None
-    return None if message is None else message.header
-
-
-def _work(commands: _Commands, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
-    try:
-        from ldf_video.video import read  # noqa: F401 - loads the decoders, which takes a while
-    except ImportError as error:
-        outbox.put({"is": "broken", "reason": _one_line(error)})
-        return
-    outbox.put({"is": "ready"})
-    while (command := commands.get()) is not None:
-        try:
-            match command["do"]:
-                case "look":
-                    _look(command, outbox)
-                case "open":
-                    _open(command, outbox, geometry, reader)
-                case "probe" | "measure":
-                    _answer(command, outbox)
-        except GoneError:
-            raise
-        except Exception as error:
-            # The isolation boundary: whatever a clip provokes is this clip's fault alone.
-            outbox.put({"is": "failed", "reason": _reason(error), "fault": _fault(error)})
-
-
-def _look(command: Header, outbox: Outbox) -> None:
+def _look(command: Header, source: Source, alive: Callable[[], None]) -> Message:
     from ldf_video.video.read import count_clips
 
-    source = Source.from_json(command["source"])
-    stamp = source_stamp(source, alive=outbox.alive)
-    digest = source_digest(source, alive=outbox.alive) if command.get("hash", True) else "0" * 64
-    outbox.put(
+    stamp = source_stamp(source, alive=alive)
+    digest = source_digest(source, alive=alive) if command["hashed"] else "0" * 64
+    return Message(
         {"is": "digested", "digest": digest, "num_clips": count_clips(source), "stamp": stamp}
     )
 
 
-def _open(command: Header, outbox: Outbox, geometry: Geometry, reader: Reader) -> None:
+def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterator[Message]:
     from ldf_video.video.read import open_clips
 
-    source = Source.from_json(command["source"])
-    num_left = command.get("most", sys.maxsize)
+    fps = command["geometry"]["fps"]
+    geometry = Geometry(**command["geometry"] | {"fps": None if fps is None else Fraction(fps)})
+    num_left = sys.maxsize if command["most_frames"] is None else command["most_frames"]
 
     def check() -> None:  # frames must be those of the bytes that were hashed
-        if source_stamp(source, alive=outbox.alive) != command["stamp"]:
+        if source_stamp(source, alive=alive) != command["stamp"]:
             raise _ChangedError("changed while it was read; run again when it is complete")
 
     for clip in open_clips(
         source,
         geometry,
-        reader=reader,
+        reader=command["reader"],
         first_frames=command["first_frames"],
-        threads=command["threads"],
-        alive=outbox.alive,
+        threads=1 if command["careful"] else 0,
+        alive=alive,
     ):
         check()
-        outbox.put(
-            {
-                "is": "clip",
-                "index": clip.index,
-                "fps": fraction_to_json(clip.fps),
-                "first_frame": clip.first_frame,
-                "why_pyav": clip.why_pyav,
-            }
-        )
-        if command["careful"]:
-            outbox.drain()  # what is known of the clip must be known before it can do harm
+        fps = [clip.fps.numerator, clip.fps.denominator]
+        yield Message({"is": "clip", "index": clip.index, "fps": fps, "why_pyav": clip.why_pyav})
         damage = ""
         try:
             for frame in islice(clip.frames, num_left):
                 num_left -= 1
-                outbox.add(frame, position=clip.position())
-                if command["careful"]:
-                    outbox.drain()  # so that a crash takes no good frame with it
+                header = {"is": "frames", "num_frames": 1, "position": clip.position()}
+                yield Message(header, frame.data.cast("B"))
         except TruncatedError as error:
             damage = _reason(error)
         check()
-        note = clip.note()
-        outbox.put({"is": "clip_end", "damage": damage} | ({"note": note} if note else {}))
+        yield Message({"is": "clip_end", "damage": damage, "note": clip.note()})
         if num_left == 0:
             break
-    outbox.put({"is": "source_end"})
+    yield Message({"is": "source_end"})
 
 
-def _answer(command: Header, outbox: Outbox) -> None:
+def _answer(command: Header, source: Source, alive: Callable[[], None]) -> Message:
     from ldf_video.video.read import frame_size, probe
 
-    source = Source.from_json(command["source"])
-    if command["do"] == "probe":
-        found = probe(source.path, alive=outbox.alive)
-        info = {**asdict(found), "fps": fraction_to_json(found.fps)}
-        outbox.put({"is": "answer", "info": info})
-    else:
-        outbox.put({"is": "answer", "size": frame_size(source)})
+    if command["do"] == "measure":
+        return Message({"is": "answer", "size": frame_size(source)})
+    found = probe(source.path, alive=alive)
+    info = asdict(found) | {"fps": [found.fps.numerator, found.fps.denominator]}
+    return Message({"is": "answer", "info": info})
 
 
 def _reason(error: Exception) -> str:

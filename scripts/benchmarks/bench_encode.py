@@ -114,7 +114,7 @@ def encoding(work: Work) -> int:
     model, geometry = _load(work)
     (stream,) = open_clips(work.clips[0], geometry)
     frames = np.stack(list(itertools.islice(stream.frames, 4 * BATCH_SIZE)))
-    clip = Clip(find_sources(work.clips[0])[0], "0" * 64, None, stream.fps, 0, "")
+    clip = Clip(find_sources(work.clips[0])[0], "0" * 64, None, stream.fps, "")
     encoder = FrameEncoder(model, device=work.device, precision=_precision(work))
     num_frames = sum(num_frames for _, num_frames in _index(work.clips[0].parent))
     events = (
