@@ -15,7 +15,7 @@ from tiny_models import save_pair, write_array
 from ldf_video.api import encode, info
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.store import StoreWriter
-from ldf_video.store.parts import find_parts
+from ldf_video.store.format import find_parts
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:

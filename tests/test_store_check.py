@@ -27,7 +27,7 @@ from store_data import (
 
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, check, drop_damaged, verify_store
-from ldf_video.store.manifest import read_records
+from ldf_video.store.manifest import read_extents
 from ldf_video.store.shards import header, shard_path
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def test_no_store_raises(tmp_path) -> None:
     ],
 )
 def test_one_flipped_bit_in_any_block_is_found(store, monkeypatch, shard, place, extent) -> None:
-    monkeypatch.setattr("ldf_video.store.check._BLOCK_BYTES", 5)
+    monkeypatch.setattr("ldf_video.store.shards._BLOCK_BYTES", 5)
     flip(store, shard, *divmod(place, ROW))
     assert verify_store(store).problems == (f"{extent}: its checksum is wrong",)
 
@@ -243,9 +243,7 @@ def test_many_shards_take_few_passes_over_the_manifest(
     flip(tmp_path, 25, 0)
     passes: list[object] = []
     monkeypatch.setattr(check, "_MOST_EXTENTS", most)
-    monkeypatch.setattr(
-        check, "read_records", lambda *a, **k: passes.append(a) or read_records(*a, **k)
-    )
+    monkeypatch.setattr(check, "read_extents", lambda *a: passes.append(a) or read_extents(*a))
     found = verify_store(tmp_path)
     assert found.problems == (
         "clip a, frames 25 to 26, in shard 25 from row 0: its checksum is wrong",

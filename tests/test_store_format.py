@@ -32,7 +32,7 @@ from ldf_video.store.format import (
     write_store_json,
 )
 from ldf_video.store.manifest import reading
-from ldf_video.store.shards import Position, cut_after, header, shard_path
+from ldf_video.store.shards import header, shard_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -273,9 +273,3 @@ def test_a_header_that_counts_too_little_hides_no_row(tmp_path: Path) -> None:
     write_store(tmp_path, {"a": rows})
     shard_path(tmp_path, 0).write_bytes(header(SPEC, 1) + rows.tobytes() + b"half a row")
     assert_holds(StoreReader(tmp_path), {"a": rows})
-
-
-def test_a_shard_with_too_few_rows_is_not_filled_up(tmp_path: Path) -> None:
-    shard_path(tmp_path, 0).write_bytes(header(SPEC, 2) + make_rows(0, 2).tobytes())
-    with pytest.raises(StoreError, match="holds 2 rows, its manifest counts 3"):
-        cut_after(tmp_path, SPEC, position=Position(0, 3))

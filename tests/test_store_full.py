@@ -14,8 +14,9 @@ from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows
 from test_store_kill import CLIPS, encode_clips, start
 
 from ldf_video.errors import StoreError
-from ldf_video.store import StoreReader, StoreWriter, part_writer, shards, verify_store
+from ldf_video.store import StoreReader, StoreWriter, parts, shards, verify_store
 from ldf_video.store.manifest import Manifest
+from ldf_video.store.parts import PartWriter
 from ldf_video.store.shards import ShardWriter
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class FullAt:
         self.committed: dict[str, int] = {}
         patch.setattr(shards.os, "fsync", self.before(shards.os.fsync, self.no_space))
         for name in ("create_manifest", "write_store_json"):
-            step = self.before(getattr(part_writer, name), self.no_space)
-            patch.setattr(part_writer, name, step)
+            step = self.before(getattr(parts, name), self.no_space)
+            patch.setattr(parts, name, step)
         opened, connected = ShardWriter._open, Manifest.__init__
         make_file = self.before(opened, self.no_space)
         patch.setattr(ShardWriter, "_open", lambda shard: FullFile(make_file(shard), self))
@@ -49,13 +50,13 @@ class FullAt:
             manifest._connection = FullConnection(manifest._connection, self)
 
         patch.setattr(Manifest, "__init__", connect)
-        kept = ShardWriter.keep
+        commit = PartWriter.commit
 
-        def keep(shard: ShardWriter) -> None:
-            kept(shard)
-            self.committed = committed_frames(shard._root)
+        def committing(part: PartWriter) -> None:
+            commit(part)
+            self.committed = committed_frames(part._root)
 
-        patch.setattr(ShardWriter, "keep", keep)
+        patch.setattr(PartWriter, "commit", committing)
 
     def is_full(self) -> bool:
         self.steps += 1

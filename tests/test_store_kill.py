@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from store_data import assert_holds, encode, make_clips
 
-from ldf_video.store import StoreReader, part_writer, shards, verify_store
+from ldf_video.store import StoreReader, parts, shards, verify_store
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
 
@@ -40,10 +40,10 @@ def die_at(instant: int) -> None:
         return watched
 
     for owner, names in (
-        (ShardWriter, ["append", "_write", "_open", "sync", "keep"]),
-        (Manifest, ["add_runs", "put_clips", "put_sources"]),
+        (ShardWriter, ["append", "_write", "_open", "sync"]),
+        (Manifest, ["put_clip", "put_source"]),
         (shards.os, ["fsync"]),
-        (part_writer, ["create_manifest", "write_store_json", "cut_after"]),
+        (parts, ["create_manifest", "write_store_json", "cut_after"]),
     ):
         for name in names:
             setattr(owner, name, watch(getattr(owner, name)))

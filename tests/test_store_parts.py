@@ -27,8 +27,9 @@ from store_data import (
 
 from ldf_video.errors import StoreError
 from ldf_video.store import Source, StoreReader, StoreWriter, verify_store
+from ldf_video.store.format import find_parts, part_path
 from ldf_video.store.manifest import Manifest
-from ldf_video.store.parts import find_parts, part_path, share_sources
+from ldf_video.store.parts import share_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -296,7 +297,7 @@ def test_all_parts_of_a_process_commit_together(tmp_path) -> None:
 
 
 def test_after_a_commit_that_fails_no_part_takes_more(tmp_path, monkeypatch) -> None:
-    def fill_disk(manifest: Manifest, clips: object) -> None:
+    def fill_disk(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write_parts(tmp_path, {}, 2)
@@ -306,7 +307,7 @@ def test_after_a_commit_that_fails_no_part_takes_more(tmp_path, monkeypatch) -> 
         add_clip(writer, "a", make_rows(0, 4))
         writer.commit()
         writer.append("begun", make_rows(1, 2), fps=FPS)
-        monkeypatch.setattr(Manifest, "put_clips", fill_disk)
+        monkeypatch.setattr(Manifest, "put_clip", fill_disk)
         with pytest.raises(StoreError, match=r"^disk full at .*part-0001 .*use another --out$"):
             writer.commit()
         with pytest.raises(StoreError, match=r"part-0001 has ended"):

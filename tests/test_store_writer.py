@@ -138,7 +138,7 @@ def test_an_interrupt_inside_a_commit_leaves_the_last_one(tmp_path, monkeypatch)
         add_clip(writer, "a", rows)
         writer.commit()
         writer.append("b", rows, fps=FPS)
-        monkeypatch.setattr(Manifest, "put_clips", interrupt)
+        monkeypatch.setattr(Manifest, "put_clip", interrupt)
         with pytest.raises(KeyboardInterrupt):
             writer.commit()
         with pytest.raises(StoreError, match="has ended"):

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from ldf_video.errors import StoreError
-from ldf_video.store.format import STORE_JSON, read_store_json, write_store_json
+from ldf_video.store.format import STORE_JSON, find_parts, read_store_json, write_store_json
 from ldf_video.store.manifest import select
-from ldf_video.store.parts import find_parts, write_error
+from ldf_video.store.parts import write_error
 from ldf_video.video.files import RemotePath, locate
 from ldf_video.video.sources import Source
 

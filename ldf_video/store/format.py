@@ -1,4 +1,4 @@
-"""What a store is made of and by: `store.json`, its fingerprint, and how two of them differ."""
+"""What a store is: `store.json`, its fingerprint, how two of them differ, and its parts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ldf_video.errors import StoreError
 from ldf_video.output import reason, remedy, replacing, sync
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORMAT_VERSION = 1
@@ -26,7 +28,7 @@ DTypeName: TypeAlias = Literal["float16", "uint8"]
 Settings: TypeAlias = Mapping[str, Any]  # JSON: null, booleans, numbers, strings, lists, objects
 
 _DISK_DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "uint8": np.dtype("|u1")}
-_SHORT_HASH = 8
+_PART = re.compile(r"part-(?!0000)([0-9]{4}|[1-9][0-9]{4,})")
 
 
 def canonical_json(settings: Settings) -> str:
@@ -38,7 +40,8 @@ def canonical_json(settings: Settings) -> str:
         TypeError: a value that JSON does not have.
         ValueError: NaN or infinity.
     """
-    return json.dumps(_plain(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    compact = (",", ":")
+    return json.dumps(settings, sort_keys=True, separators=compact, allow_nan=False, default=dict)
 
 
 def fingerprint(settings: Settings) -> str:
@@ -46,29 +49,14 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256(canonical_json(settings).encode("ascii")).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 @dataclass(frozen=True)
 class StoreSpec:
-    """What every row of a store is, and the settings that produced it.
-
-    Attributes:
-        kind: what a row holds.
-        item_shape: shape of one frame's row, every extent at least 1.
-        dtype: type of a row's values; little-endian on disk.
-        settings: JSON values that decide the rows' bytes; kept as JSON would give them back.
-    """
+    """What every row of a store is, and the settings that produced it."""
 
     kind: Kind
-    item_shape: tuple[int, ...]
-    dtype: DTypeName
-    settings: Settings
+    item_shape: tuple[int, ...]  # of one frame's row, every extent at least 1
+    dtype: DTypeName  # little-endian on disk
+    settings: Settings  # all that decides the rows' bytes; kept as JSON would give them back
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind) or self.dtype not in _DISK_DTYPES:
@@ -105,27 +93,27 @@ def describe_difference(found: StoreSpec, asked: StoreSpec) -> str:
     For instance `fingerprint 0123abcd, not 4567cdef: size 32x32 here, 64x64 asked`.
     """
     here, there = _flatten(found), _flatten(asked)
-    if here == there:
-        return ""
     changes = [
         f"{key} {_shorten(here.get(key))} here, {_shorten(there.get(key))} asked"
         for key in sorted(here.keys() | there.keys())
         if here.get(key) != there.get(key)
     ]
-    hashes = f"fingerprint {found.fingerprint[:_SHORT_HASH]}, not {asked.fingerprint[:_SHORT_HASH]}"
-    return f"{hashes}: {'; '.join(changes)}"
+    hashes = f"fingerprint {_shorten(found.fingerprint)}, not {_shorten(asked.fingerprint)}"
+    return f"{hashes}: {'; '.join(changes)}" if here != there else ""
 
 
 def _flatten(spec: StoreSpec) -> dict[str, Any]:
     flat = {"kind": spec.kind, "item_shape": list(spec.item_shape), "dtype": spec.dtype}
-    pending = list(spec.settings.items())
-    while pending:
-        key, value = pending.pop()
+    settings = _leaves(spec.settings)
+    return flat | {f"settings.{key}" if key in flat else key: value for key, value in settings}
+
+
+def _leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            pending += [(f"{key}.{inner}", item) for inner, item in value.items()]
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
         else:
-            flat[f"settings.{key}" if key in flat else key] = value
-    return flat
+            yield key, value
 
 
 def _shorten(value: Any) -> str:
@@ -134,15 +122,11 @@ def _shorten(value: Any) -> str:
     if value is None:
         return "nothing"  # "none" is a word that settings use
     text = value if isinstance(value, str) else json.dumps(value)
-    return text[:_SHORT_HASH] if len(text) == 64 else text[:60]  # 64: a hash
+    return text[:8] if len(text) == 64 else text[:60]  # 64: a hash
 
 
 def write_store_json(root: Path, spec: StoreSpec, *, info: Mapping[str, Any]) -> None:
-    """Write `store.json` atomically: after a kill it is there whole, or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write `store.json` atomically: after a kill it is there whole, or not at all."""
     document = {
         "format_version": FORMAT_VERSION,
         "kind": spec.kind,
@@ -150,9 +134,9 @@ def write_store_json(root: Path, spec: StoreSpec, *, info: Mapping[str, Any]) ->
         "dtype": spec.dtype,
         "fingerprint": spec.fingerprint,
         "settings": spec.settings,
-        "info": _plain(info),
+        "info": info,
     }
-    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(document, indent=2, sort_keys=True, default=dict) + "\n"
     with replacing(root / STORE_JSON) as part:
         part.write_text(text, encoding="utf-8")
     sync_directory(root)
@@ -168,27 +152,24 @@ def read_store_json(root: Path) -> tuple[StoreSpec, dict[str, Any]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = int(document["format_version"])
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{root} has format {version}, this ldf-video reads {FORMAT_VERSION}:"
+                " use the version that wrote it, or another store"
+            )
+        shape = tuple(document["item_shape"])
+        spec = StoreSpec(document["kind"], shape, document["dtype"], document["settings"])
+        info: dict[str, Any] = dict(document["info"])
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store at {root}: expected a directory with {STORE_JSON}") from None
     except OSError as error:
         todo = remedy(error, elsewhere="restore it from a copy")
         raise StoreError(f"{path} cannot be read: {reason(error)}; {todo}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path} is damaged ({reason(error)}): restore it from a copy") from error
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{root} has format {version}, this ldf-video reads {FORMAT_VERSION}:"
-            " use the version that wrote it, or another store"
-        )
-    try:
-        shape = tuple(document["item_shape"])
-        spec = StoreSpec(document["kind"], shape, document["dtype"], document["settings"])
-        info = dict(document["info"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({reason(error)}): restore it from a copy") from error
     if spec.fingerprint != document.get("fingerprint"):
         raise StoreError(f"{path} was changed: its settings do not give its fingerprint")
-    return spec, cast("dict[str, Any]", info)
+    return spec, info
 
 
 def sync_directory(root: Path) -> None:
@@ -198,3 +179,42 @@ def sync_directory(root: Path) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def part_path(root: Path, part: int) -> Path:
+    """The directory of a part; part 0 is the store's own."""
+    return root / f"part-{part:04d}" if part else root
+
+
+def find_parts(root: Path) -> dict[int, Path]:
+    """The parts of a store by number, part 0 first.
+
+    A directory without a store.json, which a kill can leave, is none yet.
+
+    Raises:
+        StoreError: the directory cannot be read.
+    """
+    try:
+        names = [path.name for path in root.glob("part-*") if (path / STORE_JSON).is_file()]
+    except OSError as error:
+        raise StoreError(f"{root} cannot be read ({error.strerror}): check the path") from error
+    numbers = sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)
+    return {part: part_path(root, part) for part in (0, *numbers)}
+
+
+def find_difference(path: Path, spec: StoreSpec) -> str:
+    """Say how one part, or what its store.json holds, differs from what is asked; "" if it fits."""
+    try:
+        found, _ = read_store_json(path)
+    except StoreError as error:
+        return str(error)
+    difference = describe_difference(found, spec)
+    return difference and f"{path} was made by other settings, {difference}"
+
+
+def find_differing_part(root: Path, spec: StoreSpec) -> str:
+    """Say how the first part that does not fit differs; "" where all fit, or there is no store."""
+    if not (root / STORE_JSON).exists():
+        return ""
+    differences = (find_difference(path, spec) for path in find_parts(root).values())
+    return next(filter(None, differences), "")

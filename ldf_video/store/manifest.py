@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ldf_video.errors import StoreError
-from ldf_video.store.shards import Position, Run
+from ldf_video.store.shards import Position, Rows, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +44,18 @@ _BEFORE = """
 typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
 AND first_frame >= 0 AND num_frames > 0 AND first_frame + num_frames <= ?"""
 
+_VALID_ID = "typeof(clip_id) = 'text' AND clip_id GLOB '?*' AND clip_id NOT GLOB '*[^ -~]*'"
+_NUMBERS = ("first_frame", "shard", "start", "num_frames", "crc32")
+
+# values that can be; sums of two of an extent's cannot overflow
+VALID_EXTENT = f"{_VALID_ID} AND num_frames > 0" + "".join(
+    f" AND typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {1 << 48}" for name in _NUMBERS
+)
+VALID_CLIP = f"{_VALID_ID} AND status IN {('partial', *FINISHED)}" + "".join(
+    f" AND typeof({name}) = 'integer' AND {name} > 0"
+    for name in ("num_frames", "fps_num", "fps_den")
+)
+
 _DISK_ERRORS = {
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
@@ -52,7 +64,7 @@ _DISK_ERRORS = {
 
 
 class Source(NamedTuple):
-    """One clip of one source, relative to CLIPS; a source of several clips has a row for each."""
+    """One clip of a source, whose path is relative to CLIPS; of several each has a row."""
 
     source: str
     size: int
@@ -69,17 +81,7 @@ class Quarantined(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True)
-class ClipRecord:
-    """A clip's row; the status is "partial" until all its frames are there."""
-
-    num_frames: int
-    fps: Fraction
-    status: str
-
-
-@dataclass(frozen=True)
-class SourceRecord:
+class SourceRecord(NamedTuple):
     """What a source of this size and time gave: clips, or a reason why it is in quarantine."""
 
     size: int
@@ -88,13 +90,14 @@ class SourceRecord:
     reason: str | None = None
 
 
-def encode_name(name: str) -> bytes:
-    """A file name as bytes for a query: SQLite takes no text that is not UTF-8."""
-    return name.encode("utf-8", "surrogateescape")
+@dataclass
+class ClipRecord:
+    """A clip's row, and what the next commit adds to it."""
 
-
-def _decode_name(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    num_frames: int = 0  # that are committed
+    fps: Fraction = Fraction(1)
+    status: str = "partial"  # until all frames are there
+    blocks: list[Rows] = field(default_factory=list)  # each (n, *item_shape) and contiguous
 
 
 def connect(root: Path) -> sqlite3.Connection:
@@ -103,7 +106,7 @@ def connect(root: Path) -> sqlite3.Connection:
     # may be written it falls back to reading.
     uri = f"{(root / MANIFEST).absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-    connection.text_factory = _decode_name
+    connection.text_factory = lambda name: name.decode("utf-8", "surrogateescape")
     return connection
 
 
@@ -135,7 +138,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
         raise _unreadable(root / MANIFEST, error, instead="use another store") from error
 
 
-def select(parts: Iterable[Path], query: str) -> Iterator[tuple[Any, ...]]:
+def select(parts: Iterable[Path], query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
     """The rows that a query gives for each of some parts, one part after the other, as of now.
 
     Raises:
@@ -143,24 +146,22 @@ def select(parts: Iterable[Path], query: str) -> Iterator[tuple[Any, ...]]:
     """
     for part in parts:
         with reading(part) as connection:
-            yield from connection.execute(query)
+            yield from connection.execute(query, values)
 
 
 def read_records(
     connection: sqlite3.Connection, rows: str, *numbers: str, values: tuple[int, ...] = ()
 ) -> npt.NDArray[np.void]:
-    """Read rows of a table as records (n,) of the clip's `id` (bytes) and of numbers (int64).
+    """Read rows of a table as records (n,) of the clip's `id` (bytes) and of `numbers` (int64).
 
-    Args:
-        connection: to a manifest.
-        rows: the table, and which of its rows in which order, in SQL.
-        numbers: columns to read.
-        values: for the question marks in `rows`.
+    `rows` is the table, and which of its rows in which order, in SQL. From then on the connection
+    gives text as bytes.
 
     Raises:
         sqlite3.Error: the manifest cannot be read.
-        ValueError, OverflowError, TypeError: a value that is no such number, or no ASCII id.
+        ValueError, OverflowError, TypeError: a value that is no such number, or no id.
     """
+    connection.text_factory = bytes  # a million calls the fewer
     query = f"SELECT max(length(CAST(clip_id AS BLOB))) FROM {rows}"
     width = connection.execute(query, values).fetchone()[0] or 1
     dtype = np.dtype([("id", f"S{width}"), *((name, np.int64) for name in numbers)])
@@ -168,20 +169,22 @@ def read_records(
     return np.fromiter(connection.execute(f"SELECT {columns} FROM {rows}", values), dtype)
 
 
+def read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[np.void]:
+    """The extents of some shards in the order of their rows, but for those that cannot be."""
+    rows = f"extents WHERE {VALID_EXTENT} AND shard BETWEEN ? AND ?"
+    with reading(part) as connection:
+        extents = read_records(connection, rows, *_NUMBERS, values=(first_shard, last_shard))
+    return extents[np.lexsort((extents["start"], extents["shard"]))]
+
+
 class Manifest:
     """The writer's connection: look-ups, and transactions whose failure is a `sqlite3.Error`.
 
     Opening and look-ups raise StoreError where the manifest is missing or damaged.
-
-    Args:
-        root: the part's directory.
-        foreign: another process may write it. If not, the view that look-ups share is kept until
-            the next transaction: to lock and check the file for each takes longer than they do.
     """
 
-    def __init__(self, root: Path, *, foreign: bool = False) -> None:
+    def __init__(self, root: Path) -> None:
         self._path = root / MANIFEST
-        self._foreign = foreign
         try:
             self._connection = connect(root)
             # A journal that is rolled back, not a write-ahead log: a store on a read-only disk must
@@ -207,6 +210,17 @@ class Manifest:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
+    # Look-ups
+
+    def _query(self, query: str, *values: Any) -> list[Any]:
+        try:
+            if not self._connection.in_transaction:
+                # One view for many look-ups: to lock and check the file for each takes longer.
+                self._connection.execute("BEGIN")
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _unreadable(self._path, error) from error
+
     def shard_ends(self) -> dict[int, int]:
         """Rows that the manifest points at, by shard."""
         query = "SELECT shard, max(start + num_frames) FROM extents GROUP BY shard ORDER BY shard"
@@ -219,91 +233,55 @@ class Manifest:
                 )
         return ends
 
+    def end(self) -> Position:
+        """Where the row after the last committed one goes."""
+        ends = self.shard_ends()
+        return Position(max(ends, default=0), ends[max(ends)] if ends else 0)
+
     def clip(self, clip_id: str) -> ClipRecord | None:
         """Look a clip up."""
         query = "SELECT num_frames, fps_num, fps_den, status FROM clips WHERE clip_id = ?"
-        rows = self._query(query, clip_id)
-        return ClipRecord(rows[0][0], Fraction(*rows[0][1:3]), rows[0][3]) if rows else None
+        for num_frames, numerator, denominator, status in self._query(query, clip_id):
+            return ClipRecord(num_frames, Fraction(numerator, denominator), status)
+        return None
 
     def source(self, source: str) -> SourceRecord | None:
         """Look a source up, in quarantine or not."""
-        name = encode_name(source)
-        query = "SELECT size, mtime_ns, clip_id FROM sources WHERE source = CAST(? AS TEXT)"
-        if rows := self._query(query, name):
-            return SourceRecord(rows[0][0], rows[0][1], tuple(row[2] for row in rows))
-        query = "SELECT size, mtime_ns, reason FROM quarantine WHERE source = CAST(? AS TEXT)"
-        rows = self._query(query, name)
-        return SourceRecord(rows[0][0], rows[0][1], (), rows[0][2]) if rows else None
-
-    def _query(self, query: str, *values: Any) -> list[Any]:
-        try:
-            if not (self._foreign or self._connection.in_transaction):
-                self._connection.execute("BEGIN")
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise _unreadable(self._path, error) from error
-
-    def drop_frames(self, first_lost: Mapping[str, int]) -> tuple[int, int]:
-        """Forget the frames of clips from the first lost one on; the clips are partial then.
-
-        A clip without any extent is forgotten; its sources are not.
-
-        Args:
-            first_lost: the first lost frame of each clip.
-
-        Returns:
-            How many clips lost something, and how many frames in all.
-        """
-        execute = self._connection.execute
-        num_frames = 0
-        for clip_id, frame in first_lost.items():
-            record = execute(
-                "SELECT num_frames FROM clips WHERE clip_id = ?", (clip_id,)
-            ).fetchone()
-            execute(f"DELETE FROM extents WHERE clip_id = ? AND NOT ({_BEFORE})", (clip_id, frame))
-            query = "SELECT max(first_frame + num_frames) FROM extents WHERE clip_id = ?"
-            end = execute(query, (clip_id,)).fetchone()[0] or 0
-            change = "UPDATE clips SET num_frames = ?, status = 'partial' WHERE clip_id = ?"
-            execute(change, (end, clip_id))
-            execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
-            if record is not None and isinstance(record[0], int):
-                num_frames += max(0, record[0] - end)
-        return len(first_lost), num_frames
-
-    def put_clips(self, clips: Mapping[str, ClipRecord]) -> None:
-        """Replace the rows of clips."""
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)",
-            (
-                (clip_id, clip.num_frames, clip.fps.numerator, clip.fps.denominator, clip.status)
-                for clip_id, clip in clips.items()
-            ),
+        query = (
+            "SELECT size, mtime_ns, clip_id, NULL FROM sources WHERE source = CAST(?1 AS TEXT)"
+            " UNION ALL"
+            " SELECT size, mtime_ns, NULL, reason FROM quarantine WHERE source = CAST(?1 AS TEXT)"
         )
+        rows = self._query(query, _encoded(source))
+        if not rows:
+            return None
+        size, mtime_ns, _, reason = rows[0]
+        clip_ids = (clip_id for _, _, clip_id, _ in rows if clip_id is not None)
+        return SourceRecord(size, mtime_ns, tuple(clip_ids), reason)
 
-    def add_runs(self, clip_id: str, runs: Iterable[Run], *, first_frame: int) -> None:
-        """Add the extents of a clip's frames from one on."""
+    # Changes, inside a transaction
+
+    def put_clip(self, clip_id: str, clip: ClipRecord, runs: Iterable[Run]) -> None:
+        """Add the extents of a clip's blocks, and replace its row."""
+        end = clip.num_frames
         for run in runs:
-            self._connection.execute(
-                "INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)",
-                (clip_id, first_frame, run.shard, run.start, run.num_frames, run.crc32),
-            )
-            first_frame += run.num_frames
+            extent = (clip_id, end, *run)
+            self._connection.execute("INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)", extent)
+            end += run.num_frames
+        row = (clip_id, end, clip.fps.numerator, clip.fps.denominator, clip.status)
+        self._connection.execute("INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)", row)
 
-    def put_sources(self, sources: Mapping[str, SourceRecord]) -> None:
-        """Replace what each source pointed at, by clips or by a reason for the quarantine."""
-        execute = self._connection.execute
-        for source, record in sources.items():
-            name = encode_name(source)
-            execute("DELETE FROM sources WHERE source = CAST(? AS TEXT)", (name,))
-            execute("DELETE FROM quarantine WHERE source = CAST(? AS TEXT)", (name,))
-            stamp = (name, record.size, record.mtime_ns)
-            if record.reason is not None:
-                row = (*stamp, encode_name(record.reason))
-                execute(
-                    "INSERT INTO quarantine VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))", row
-                )
-            for clip_id in record.clip_ids:
-                execute("INSERT INTO sources VALUES (CAST(? AS TEXT), ?, ?, ?)", (*stamp, clip_id))
+    def put_source(self, source: str, record: SourceRecord) -> None:
+        """Replace what a source pointed at, by clips or by a reason for the quarantine."""
+        execute, name = self._connection.execute, _encoded(source)
+        execute("DELETE FROM sources WHERE source = CAST(? AS TEXT)", (name,))
+        execute("DELETE FROM quarantine WHERE source = CAST(? AS TEXT)", (name,))
+        stamp = (name, record.size, record.mtime_ns)
+        if record.reason is not None:
+            row = (*stamp, _encoded(record.reason))
+            execute("INSERT INTO quarantine VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))", row)
+        for clip_id in record.clip_ids:
+            execute("INSERT INTO sources VALUES (CAST(? AS TEXT), ?, ?, ?)", (*stamp, clip_id))
 
     def keep_sources(self, present: Iterable[str]) -> None:
         """Forget every source, and every one in quarantine, that is not `present`."""
@@ -311,11 +289,35 @@ class Manifest:
         execute("CREATE TEMP TABLE present (source TEXT PRIMARY KEY) WITHOUT ROWID")
         self._connection.executemany(
             "INSERT OR IGNORE INTO present VALUES (CAST(? AS TEXT))",
-            ((encode_name(source),) for source in present),
+            ((_encoded(source),) for source in present),
         )
-        execute("DELETE FROM sources WHERE source NOT IN (SELECT source FROM present)")
-        execute("DELETE FROM quarantine WHERE source NOT IN (SELECT source FROM present)")
+        for table in ("sources", "quarantine"):
+            execute(f"DELETE FROM {table} WHERE source NOT IN (SELECT source FROM present)")
         execute("DROP TABLE present")
+
+    def drop_frames(self, first_lost: Mapping[str, int]) -> int:
+        """Forget the frames of clips from the first lost one of each on; returns how many.
+
+        The clips are partial then. One without any extent is forgotten; its sources are not.
+        """
+        execute = self._connection.execute
+        num_frames = 0
+        for clip_id, frame in first_lost.items():
+            held = execute("SELECT num_frames FROM clips WHERE clip_id = ?", (clip_id,)).fetchone()
+            execute(f"DELETE FROM extents WHERE clip_id = ? AND NOT ({_BEFORE})", (clip_id, frame))
+            query = "SELECT max(first_frame + num_frames) FROM extents WHERE clip_id = ?"
+            end = execute(query, (clip_id,)).fetchone()[0] or 0
+            change = "UPDATE clips SET num_frames = ?, status = 'partial' WHERE clip_id = ?"
+            execute(change, (end, clip_id))
+            execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
+            if held is not None and isinstance(held[0], int):
+                num_frames += max(0, held[0] - end)
+        return num_frames
+
+
+def _encoded(name: str) -> bytes:
+    """A file name as bytes for a query: SQLite takes no text that is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _unreadable(path: Path, error: Exception, *, instead: str = "use another --out") -> StoreError:
@@ -324,9 +326,3 @@ def _unreadable(path: Path, error: Exception, *, instead: str = "use another --o
     if path.exists() and code & 0xFF in _DISK_ERRORS and code != sqlite3.SQLITE_IOERR_SHORT_READ:
         return StoreError(f"{path} cannot be read ({error}): see to its permissions and the disk")
     return StoreError(f"{path} is damaged or missing ({error}): {instead}")
-
-
-def last_position(shard_ends: Mapping[int, int]) -> Position:
-    """Where the row after the last committed one goes."""
-    shard = max(shard_ends, default=0)
-    return Position(shard, shard_ends.get(shard, 0))

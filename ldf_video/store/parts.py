@@ -1,23 +1,45 @@
-"""The parts of a store: where they are, whether they fit together, which process writes which."""
+"""A part of a store: its lock, opening it to write, its commits; and which process writes which."""
 
 from __future__ import annotations
 
 import errno
-import heapq
 import sqlite3
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from ldf_video.errors import StoreError
 from ldf_video.output import FULL, PARTS, reason, remedy
-from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
-from ldf_video.store.manifest import MANIFEST, select
+from ldf_video.store.format import (
+    STORE_JSON,
+    StoreSpec,
+    find_difference,
+    find_parts,
+    write_store_json,
+)
+from ldf_video.store.manifest import (
+    MANIFEST,
+    ClipRecord,
+    Manifest,
+    SourceRecord,
+    create_manifest,
+    read_extents,
+    select,
+)
+from ldf_video.store.shards import (
+    ShardFile,
+    ShardWriter,
+    cut_after,
+    cut_rows,
+    find_damage,
+    inspect_shard,
+    shard_path,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 LOCK = ".lock"
@@ -46,48 +68,6 @@ def check_directory(path: Path, *, option: str = "--out") -> None:
         )
 
 
-def part_path(root: Path, part: int) -> Path:
-    """The directory of a part; part 0 is the store's own."""
-    return root / f"part-{part:04d}" if part else root
-
-
-def find_parts(root: Path) -> dict[int, Path]:
-    """The parts of a store by number, part 0 first.
-
-    A directory without a store.json, which a kill can leave, is none yet.
-
-    Raises:
-        StoreError: the directory cannot be read.
-    """
-    try:
-        paths = [path for path in root.glob("part-*") if (path / STORE_JSON).is_file()]
-    except OSError as error:
-        raise StoreError(f"{root} cannot be read ({error.strerror}): check the path") from error
-    numbers = (path.name.removeprefix("part-") for path in paths)
-    parts = {int(number) for number in numbers if number.isdecimal()} - {0}
-    found = {part: part_path(root, part) for part in sorted(parts)}
-    # part-00001 is no name that we give
-    return {0: root, **{part: path for part, path in found.items() if path in paths}}
-
-
-def find_difference(path: Path, spec: StoreSpec) -> str:
-    """Say how one part, or what its store.json holds, differs from what is asked; "" if it fits."""
-    try:
-        found, _ = read_store_json(path)
-    except StoreError as error:
-        return str(error)
-    difference = describe_difference(found, spec)
-    return difference and f"{path} was made by other settings, {difference}"
-
-
-def find_differing_part(root: Path, spec: StoreSpec) -> str:
-    """Say how the first part that does not fit differs; "" where all fit, or there is no store."""
-    if not (root / STORE_JSON).exists():
-        return ""
-    differences = (find_difference(path, spec) for path in find_parts(root).values())
-    return next(filter(None, differences), "")
-
-
 def acquire(path: Path) -> FileLock:
     """Take the lock of a part's directory, which exists.
 
@@ -107,9 +87,7 @@ def acquire(path: Path) -> FileLock:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a store, all its parts in it, to `NAME.old-DATE` beside it, and return where it is.
-
-    Behind a link, what it points at moves.
+    """Rename a store to `NAME.old-DATE` beside it, or what a link points at; return where it is.
 
     Raises:
         StoreError: a part is in use.
@@ -118,8 +96,8 @@ def move_aside(path: Path) -> Path:
     root = path.resolve()
     base = path if path.name else root
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    endings = ["", *(f"-{number}" for number in range(2, 1000))]
-    names = [f"{base.name}.old-{stamp}{ending}" for ending in endings]
+    endings = ("", *(f"-{number}" for number in range(2, 1000)))
+    names = (f"{base.name}.old-{stamp}{ending}" for ending in endings)
     with ExitStack() as locks:
         for part in find_parts(path).values():
             locks.callback(acquire(part).release)
@@ -138,30 +116,183 @@ def write_error(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     return StoreError(f"{what} at {path} ({reason(error)}): what was committed is safe, {todo}")
 
 
+def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
+    """Make a part's manifest and headers agree with the rows that its shards still hold.
+
+    Shards that are missing, too short or have a wrong header are read: each extent whose checksum
+    is right stays. A clip that lost an extent keeps the frames before it and is then partial.
+
+    Returns:
+        One line on what was dropped or mended, "" if nothing was.
+
+    Raises:
+        StoreError: the manifest is damaged, or a shard cannot be read.
+    """
+    torn: dict[int, int] = {}  # shards that do not hold what they should, with the rows they have
+    ends = manifest.shard_ends()
+    for shard, num_rows in ends.items():
+        file = inspect_shard(root, spec, shard=shard) or ShardFile(num_rows=0, header_rows=-1)
+        # the last shard's header is behind or ahead after any kill
+        is_wrong = file.header_rows != file.num_rows and shard != max(ends)
+        if is_wrong or file.header_rows < 0 or file.num_rows < num_rows:
+            torn[shard] = file.num_rows
+    if not torn:
+        return ""
+    lost: dict[str, int] = {}
+    for shard, num_rows in torn.items():
+        extents, path = read_extents(root, shard, shard), shard_path(root, shard)
+        for extent, _ in find_damage(path, spec, extents, num_rows=num_rows):
+            clip_id, frame = extent["id"].decode(), int(extent["first_frame"])
+            lost[clip_id] = min(frame, lost.get(clip_id, frame))
+    with manifest.transaction():
+        num_frames = manifest.drop_frames(lost)
+    remaining = manifest.shard_ends()
+    for shard, num_rows in torn.items():  # the manifest first: a kill between leaves headers alone
+        if shard in remaining:
+            cut_rows(root, spec, shard=shard, num_rows=num_rows)
+    more = len(torn) - 1
+    names = shard_path(root, min(torn)).name
+    if more:
+        names += f" and {more:,} more shard{'s' * (more > 1)}"
+    if not lost:
+        return f"the header of {names} was wrong and is mended: no frame is lost"
+    clips = f"{len(lost):,} clip{'s' * (len(lost) > 1)}"
+    frames = f"{num_frames:,} frame{'s' * (num_frames != 1)}"
+    return (
+        f"{clips} lost {frames} that {names} no longer {'hold' if more else 'holds'}:"
+        " they are encoded anew"
+    )
+
+
+class PartWriter:
+    """One part, open to be written; it knows nothing of the others.
+
+    `clips` and `sources` are what the next commit changes, `pending_bytes` is of its rows.
+    `repaired` is what `repair_shards` said.
+    """
+
+    def __init__(
+        self, path: Path, spec: StoreSpec, *, info: Mapping[str, Any], shard_bytes: int
+    ) -> None:
+        self._path, self._root, self._spec = path, path.resolve(), spec
+        self._usable = True
+        try:
+            check_directory(path)
+            self._root.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                stack.callback(acquire(path).release)
+                self._prepare(info)
+                self._manifest = Manifest(self._root)
+                stack.callback(self._manifest.close)
+                self.repaired = repair_shards(self._root, spec, self._manifest)
+                position = self._manifest.end()
+                cut_after(self._root, spec, position=position)
+                self._shards = ShardWriter(
+                    self._root, spec, position=position, shard_bytes=shard_bytes
+                )
+                stack.callback(self._shards.close)
+                self._opened = stack.pop_all()
+        except (OSError, sqlite3.Error) as error:
+            raise write_error(self._path, error) from error
+        self._start_afresh()
+
+    def _prepare(self, info: Mapping[str, Any]) -> None:
+        for abandoned in self._root.glob(PARTS):
+            abandoned.unlink(missing_ok=True)
+        if not (self._root / STORE_JSON).exists():
+            create_manifest(self._root)
+            write_store_json(self._root, self._spec, info=info)
+            return
+        problem = find_difference(self._path, self._spec)
+        if problem:
+            raise StoreError(f"{problem}; use another --out, or --overwrite to move it aside")
+        if not (self._root / MANIFEST).exists():
+            raise StoreError(
+                f"{self._path} has no {MANIFEST}: the store is damaged, use another --out"
+            )
+
+    def _start_afresh(self) -> None:
+        # What is committed is looked up in the manifest: memory does not grow with it.
+        self.clips: dict[str, ClipRecord] = {}
+        self.sources: dict[str, SourceRecord] = {}
+        self.pending_bytes = 0
+
+    def clip(self, clip_id: str) -> ClipRecord | None:
+        """A clip of this part as of the next commit; a change counts once it is in `clips`."""
+        return self.clips.get(clip_id) or self._manifest.clip(clip_id)
+
+    def source(self, source: str) -> SourceRecord | None:
+        """What a source of this part gave, as of the next commit."""
+        return self.sources.get(source) or self._manifest.source(source)
+
+    def commit(self) -> None:
+        """Make all that was added durable; after an error nothing of it is, and the part ends."""
+        self.check_usable()
+        if not (self.clips or self.sources):
+            return
+        with self._writing():
+            runs = [self._shards.append(clip.blocks) for clip in self.clips.values()]
+            self._shards.sync()  # rows are on disk before the manifest points at them
+            with self._manifest.transaction():
+                for (clip_id, clip), its_runs in zip(self.clips.items(), runs, strict=True):
+                    self._manifest.put_clip(clip_id, clip, its_runs)
+                for source, record in self.sources.items():
+                    self._manifest.put_source(source, record)
+            self._start_afresh()
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """Commit, then change the manifest, all at once or not at all."""
+        self.commit()
+        with self._writing(), self._manifest.transaction():
+            yield self._manifest
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        # Whatever interrupts a commit, Ctrl-C included, what is in memory may be half-committed: it
+        # must not be committed again. The next open starts from what the manifest says.
+        self._usable = False
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            with suppress(OSError, StoreError):
+                self._shards.close()
+                cut_after(self._root, self._spec, position=self._manifest.end())
+            raise write_error(self._path, error) from error
+        self._usable = True
+
+    def check_usable(self) -> None:
+        """Raise StoreError where a commit has failed or the part is closed."""
+        if not self._usable:
+            raise StoreError(f"the writer of {self._path} has ended: open the store again to go on")
+
+    def close(self) -> None:
+        """Commit, unless a commit has failed, and free the part; a second time does nothing."""
+        with self._opened:
+            if self._usable:
+                self.commit()
+            self._usable = False
+
+
 def share_sources(
     root: Path, sources: Sequence[str], sizes: Sequence[int], *, num_ranks: int
 ) -> list[int]:
     """Give each source to a process: a known one to its part's, new ones by size.
 
-    New sources go, the largest first, to the process with the fewest bytes so far: shares come
-    close to equal (Graham, 1969), and no long video is begun last. A source of no or of unknown
-    size counts one byte, so that these spread too. See `StoreWriter.owners`.
+    New sources go, the largest first, to the process with the fewest bytes so far, those of known
+    sources included: shares come close to equal (Graham, 1969), and no long video is begun last. A
+    source of no or of unknown size counts one byte, so that these spread too.
     """
     if num_ranks == 1:
         return [0] * len(sources)
     owners = known_owners(root, sources, num_ranks=num_ranks)
     weights = [max(size, 1) for size in sizes]
     loads = [0] * num_ranks
-    for owner, weight in zip(owners, weights, strict=True):
-        if owner != NOBODY:
-            loads[owner] += weight
-    heap = [(load, rank) for rank, load in enumerate(loads)]
-    heapq.heapify(heap)
-    new = [place for place, owner in enumerate(owners) if owner == NOBODY]
-    for place in sorted(new, key=lambda place: -weights[place]):  # stable: equal ones in order
-        load, rank = heap[0]
-        owners[place] = rank
-        heapq.heapreplace(heap, (load + weights[place], rank))
+    # stable: equal ones in order
+    for place in sorted(range(len(sources)), key=lambda i: (owners[i] == NOBODY, -weights[i])):
+        if owners[place] == NOBODY:
+            owners[place] = loads.index(min(loads))
+        loads[owners[place]] += weights[place]
     return owners
 
 

@@ -12,14 +12,20 @@ import numpy.typing as npt
 
 from ldf_video.errors import StoreError
 from ldf_video.store.check import verify_store
-from ldf_video.store.format import read_store_json
-from ldf_video.store.index import Ints, read_index
-from ldf_video.store.manifest import Quarantined, Source, select
-from ldf_video.store.parts import find_differing_part, find_parts
+from ldf_video.store.format import StoreSpec, find_differing_part, find_parts, read_store_json
+from ldf_video.store.manifest import FINISHED, Quarantined, Source, read_records, reading, select
 from ldf_video.store.shards import Rows, map_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+Ints = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.bytes_]
+Records = npt.NDArray[np.void]
+
+_MOST = 1 << 48  # above any shard or row; sums of two cannot overflow
+_LAST_ASCII = 127
+_PLACE = np.dtype([(name, np.int64) for name in ("clip", "shard", "start", "num_frames")])
 
 
 class StoreReader:
@@ -32,10 +38,8 @@ class StoreReader:
     Attributes:
         path: the store's directory.
         parts: the directories of its parts, its own first.
-        spec: what the store holds.
-        info: what only informs.
-        num_clips: number of clips.
-        num_frames: frames of all clips.
+        spec, info: what the store holds, and what only informs.
+        num_clips, num_frames: of all clips.
         lengths: frames of each clip, int64 (num_clips,).
     """
 
@@ -51,22 +55,20 @@ class StoreReader:
         if problem:
             raise StoreError(f"{problem}; use another store")
         self.parts = tuple(find_parts(self.path).values())
-        clips, extents, shards = read_index(self.parts)
-        self._shards = [
-            map_rows(part, self.spec, shard=shard, num_rows=num_rows)
-            for part, shard, num_rows in shards
-        ]
+        clips, extents, self._shards = _read_index(self.parts, self.spec)
+        self._bytes = [shard.reshape(-1).view(np.uint8).data for shard in self._shards]
         self._set_clips(clips, extents)
 
-    def _set_clips(self, clips: npt.NDArray[np.void], extents: npt.NDArray[np.void]) -> None:
+    def _set_clips(self, clips: Records, extents: Records) -> None:
         self._clips, self._extents = clips, extents
         self.lengths = np.ascontiguousarray(clips["num_frames"])
         self.num_clips = len(self.lengths)
         self.num_frames = int(self.lengths.sum())
-        # in the order of all frames: where clips begin, where extents begin and end
-        self._clip_frame = np.cumsum(self.lengths) - self.lengths
+        # in the order of all frames: where clips begin and extents end, and how far rows are off
+        self._clip_frame = _starts(self.lengths)
         self._extent_stop = np.cumsum(extents["num_frames"])
-        self._extent_frame = self._extent_stop - extents["num_frames"]
+        self._extent_shard = np.ascontiguousarray(extents["shard"])
+        self._extent_shift = extents["start"] - _starts(extents["num_frames"])
 
     @property
     def clip_ids(self) -> list[str]:
@@ -92,13 +94,8 @@ class StoreReader:
     def select(self, clips: npt.ArrayLike) -> StoreReader:
         """See some of the clips as a reader of their own, numbered from 0; the maps are shared.
 
-        `sources`, `quarantined`, `salvaged` and `verify` of it are still about the whole store.
-
-        Args:
-            clips: integers (n,), each in 0 to `num_clips`, strictly increasing.
-
-        Returns:
-            A reader of these n clips, in the same order.
+        `clips` are integers (n,), each in 0 to `num_clips`, strictly increasing. `sources`,
+        `quarantined`, `salvaged` and `verify` of the reader are still about the whole store.
 
         Raises:
             IndexError: no such clip.
@@ -127,10 +124,7 @@ class StoreReader:
         return Fraction(int(record["fps_num"]), int(record["fps_den"]))
 
     def read(self, clip: int, first: int, stop: int) -> Rows:
-        """Copy frames `first` to `stop` of a clip.
-
-        Returns:
-            Shape (stop - first, *item_shape).
+        """Copy frames `first` to `stop` of a clip: shape (stop - first, *item_shape).
 
         Raises:
             IndexError: not 0 <= first <= stop <= length, or no such clip.
@@ -141,27 +135,29 @@ class StoreReader:
                 f"frames {first} to {stop} of clip {clip}:"
                 f" expected 0 <= first <= stop <= {self.lengths[number]}"
             )
-        values = self._empty(stop - first)
-        self._fill(values, int(self._clip_frame[number]) + first)
-        return values
+        pieces = self._pieces(int(self._clip_frame[number]) + first, stop - first)
+        return self._join(pieces, stop - first)
 
-    def _fill(self, values: Rows, frame: int) -> None:
-        """Copy as many frames as `values` has, from one on in the order of all frames."""
-        extent = int(np.searchsorted(self._extent_frame, frame, "right")) - 1
-        filled = 0
-        while filled < len(values):
-            skipped = frame + filled - int(self._extent_frame[extent])
-            place = self._extents[extent]
-            count = min(int(place["num_frames"]) - skipped, len(values) - filled)
-            row = int(place["start"]) + skipped
-            values[filled : filled + count] = self._shards[place["shard"]][row : row + count]
-            filled, extent = filled + count, extent + 1
+    def _pieces(self, frame: int, count: int) -> Iterator[memoryview]:
+        """Rows of so many frames from one on, in the order of all frames, extent by extent."""
+        extent = int(np.searchsorted(self._extent_stop, frame, "right"))
+        while count:
+            here = min(count, int(self._extent_stop[extent]) - frame)
+            row = frame + int(self._extent_shift[extent])
+            yield self._bytes[self._extent_shard[extent]][
+                row * self.spec.row_bytes : (row + here) * self.spec.row_bytes
+            ]
+            frame, count, extent = frame + here, count - here, extent + 1
+
+    def _join(self, pieces: Iterable[bytes | memoryview], *shape: int) -> Rows:
+        """One copy of pieces of rows, as an array (*shape, *item_shape)."""
+        data = bytearray().join(pieces)
+        return np.ndarray((*shape, *self.spec.item_shape), self.spec.numpy_dtype, data)
 
     def frames_at(self, indices: npt.ArrayLike) -> Rows:
         """Copy single frames, by their number in the order of all clips' frames.
 
-        Args:
-            indices: integers (B,), each in 0 to `num_frames`, in any order, repeats allowed.
+        `indices` are integers (B,), each in 0 to `num_frames`, in any order, repeats allowed.
 
         Returns:
             Shape (B, *item_shape).
@@ -174,7 +170,7 @@ class StoreReader:
         _, shards, rows = self._locate(frames)
         if len(self._shards) == 1:  # one copy, not two
             return self._shards[0][rows]
-        values = self._empty(len(frames))
+        values = np.empty((len(frames), *self.spec.item_shape), self.spec.numpy_dtype)
         for shard in np.unique(shards):
             here = shards == shard
             values[here] = self._shards[shard][rows[here]]
@@ -182,19 +178,15 @@ class StoreReader:
 
     def _locate(self, frames: Ints) -> tuple[Ints, Ints, Ints]:
         """The extent, the shard and the row there of frames (B,) in the order of all frames."""
-        extent = np.searchsorted(self._extent_frame, frames, "right") - 1
-        row = self._extents["start"][extent] + frames - self._extent_frame[extent]
-        return extent, self._extents["shard"][extent], row
+        extent = np.searchsorted(self._extent_stop, frames, "right")
+        return extent, self._extent_shard[extent], frames + self._extent_shift[extent]
 
     def windows(
         self, clips: npt.ArrayLike, starts: npt.ArrayLike, *, length: int
     ) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Copy windows of `length` frames; what lies past the end of a clip is zero.
 
-        Args:
-            clips: integers (B,), each in 0 to `num_clips`.
-            starts: integers (B,), each in 0 to its clip's length.
-            length: frames of a window, at least 1.
+        `clips` and `starts` are integers (B,), in 0 to `num_clips` and 0 to the clip's length.
 
         Returns:
             Values (B, length, *item_shape) and the mask (B, length), True where a frame is real.
@@ -218,56 +210,40 @@ class StoreReader:
         first = self._clip_frame[clip] + start
         extent, shards, rows = self._locate(first)
         is_whole = (num_real >= length) & (first + length <= self._extent_stop[extent])
-        values = self._empty(len(clip), length)
-        # Nearly every window is one slice of a shard, which takes less than a microsecond.
-        places = zip(shards.tolist(), rows.tolist(), is_whole.tolist(), strict=True)
-        for window, (shard, row, is_slice) in enumerate(places):
-            if is_slice:
-                values[window] = self._shards[shard][row : row + length]
-            else:
-                stop = min(length, int(num_real[window]))
-                self._fill(values[window, :stop], int(first[window]))
-                values[window, stop:] = 0
-        return values, np.arange(length) < num_real[:, None]
+        # Nearly every window is one slice of a shard.
+        size = length * self.spec.row_bytes
+        places = zip(shards.tolist(), (rows * self.spec.row_bytes).tolist(), strict=True)
+        pieces: list[bytes | memoryview] = [
+            self._bytes[shard][begin : begin + size] for shard, begin in places
+        ]
+        for window in np.flatnonzero(~is_whole):
+            real = self._pieces(int(first[window]), min(length, int(num_real[window])))
+            pieces[window] = b"".join(real).ljust(size, b"\0")
+        return self._join(pieces, len(clip), length), np.arange(length) < num_real[:, None]
 
-    def _empty(self, *shape: int) -> Rows:
-        return np.empty((*shape, *self.spec.item_shape), self.spec.numpy_dtype)
+    # As of now; where the manifest is damaged, these raise StoreError
 
     def sources(self) -> list[Source]:
-        """All sources and their clips, as of now.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
+        """All sources and their clips."""
         query = "SELECT source, size, mtime_ns, clip_id FROM sources"
         return sorted(Source(*row) for row in self._rows(query))
 
     def quarantined(self) -> list[Quarantined]:
-        """All sources that could not be read, as of now.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
+        """All sources that could not be read."""
         query = "SELECT source, size, mtime_ns, reason FROM quarantine"
         return sorted(Quarantined(*row) for row in self._rows(query))
 
     def salvaged(self) -> list[str]:
-        """Names of all sources of which only the readable beginning is here, in order, as of now.
-
-        Raises:
-            StoreError: the manifest is damaged.
-        """
+        """Names of all sources of which only the readable beginning is here, in order."""
         cut = {row[0] for row in self._rows("SELECT clip_id FROM clips WHERE status = 'salvaged'")}
-        if not cut:
-            return []
-        pairs = self._rows("SELECT source, clip_id FROM sources")
+        pairs = self._rows("SELECT source, clip_id FROM sources") if cut else ()
         return sorted({source for source, clip_id in pairs if clip_id in cut})
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         return select(find_parts(self.path).values(), query)
 
     def verify(self) -> list[str]:
-        """List what is wrong with the store as it is now; see `verify_store`, which says more."""
+        """List what is wrong with the store; see `verify_store`, which says more."""
         return list(verify_store(self.path).problems)
 
     def _checked(self, clip: int) -> int:
@@ -288,3 +264,96 @@ def _check_range(what: str, values: Ints, stop: int) -> None:
         raise IndexError(
             f"{what}s from {values.min()} to {values.max()}: expected 0 to {stop}, the end excluded"
         )
+
+
+def _read_index(parts: Sequence[Path], spec: StoreSpec) -> tuple[Records, Records, list[Rows]]:
+    """Read which clips a store holds and where their rows are.
+
+    A clip is held if it is finished in some part and a source of some part points at it. Where
+    several parts have finished it, all with the same bytes, the first of them counts.
+
+    Returns:
+        Records (clips,) of `id`, `num_frames`, `fps_num` and `fps_den`, ordered by id; records
+        (extents,) of `clip`, `shard`, `start` and `num_frames`, in the order of the clips' frames,
+        where `clip` and `shard` are positions in the other two; the shards in use, mapped.
+    """
+    ids: list[Ids] = []
+    for part in parts:
+        with reading(part) as connection:
+            ids.append(read_records(connection, "sources")["id"])
+    wanted = np.sort(np.concatenate(ids))
+    clips: list[Records] = []
+    extents: list[Records] = []
+    shards: list[Rows] = []
+    for part in parts:
+        held, places = _read_held(part, wanted)
+        wanted = wanted[_find(wanted, held["id"]) < 0]  # the rest is for the parts that follow
+        used, numbers = np.unique(places["shard"], return_inverse=True)
+        num_rows = np.zeros(len(used), np.int64)
+        np.maximum.at(num_rows, numbers, places["start"] + places["num_frames"])
+        places["shard"] = numbers + len(shards)
+        places["clip"] += sum(map(len, clips))
+        for shard, count in zip(used.tolist(), num_rows.tolist(), strict=True):
+            shards.append(map_rows(part, spec, shard=shard, num_rows=count))
+        clips.append(held)
+        extents.append(places)
+    if len(parts) == 1:
+        return clips[0], extents[0], shards
+    order = np.argsort(np.concatenate([held["id"] for held in clips]))
+    places = np.concatenate(extents)
+    places["clip"] = np.argsort(order)[places["clip"]]
+    return np.concatenate(clips)[order], places[np.argsort(places["clip"], kind="stable")], shards
+
+
+def _read_held(part: Path, wanted: Ids) -> tuple[Records, Records]:
+    """The finished clips of a part that are wanted, and where their rows are."""
+    # Whole tables, joined here: SQLite would take four times as long over hashes as keys.
+    with reading(part) as connection:
+        finished = f"clips WHERE status IN {FINISHED} ORDER BY clip_id"
+        clips = read_records(connection, finished, "num_frames", "fps_num", "fps_den")
+        ordered = "extents ORDER BY clip_id, first_frame"
+        numbers = ("first_frame", "shard", "start", "num_frames")
+        extents = read_records(connection, ordered, *numbers)
+    clips = clips[_find(clips["id"], wanted) >= 0]
+    clip = _find(extents["id"], clips["id"])
+    extents, clip = extents[clip >= 0], clip[clip >= 0]
+    problem = _find_problem(clips, extents, clip)
+    if problem:
+        raise StoreError(f"{part} is damaged: its manifest has {problem}; use another store")
+    places = np.empty(len(extents), _PLACE)
+    places["clip"] = clip
+    for name in ("shard", "start", "num_frames"):
+        places[name] = extents[name]
+    return clips, places
+
+
+def _find(ids: Ids, known: Ids) -> Ints:
+    """The place of each id in `known`, which is sorted, or -1."""
+    if not len(known):
+        return np.full(len(ids), -1)
+    if len(ids) == len(known) and (ids == known).all():  # a clip an extent, or a source
+        return np.arange(len(ids))
+    place = np.searchsorted(known, ids).clip(max=len(known) - 1)
+    return np.where(known[place] == ids, place, -1)
+
+
+def _find_problem(clips: Records, extents: Records, clip: Ints) -> str:
+    for name in ("num_frames", "fps_num", "fps_den"):
+        if (clips[name] < 1).any():
+            return f"a clip whose {name} is below 1"
+    for name, least in (("shard", 0), ("start", 0), ("num_frames", 1)):
+        if ((extents[name] < least) | (extents[name] > _MOST)).any():
+            return f"an extent whose {name} cannot be"
+    if len(clips) and clips["id"].copy().view(np.uint8).max() > _LAST_ASCII:
+        return "a clip whose id is not ASCII"
+    twice = (clips["id"][1:] == clips["id"][:-1]).any()
+    expected = _starts(extents["num_frames"]) - _starts(clips["num_frames"])[clip]
+    if twice or (extents["first_frame"] != expected).any():
+        return "a clip twice, or one whose extents leave out or repeat frames"
+    if extents["num_frames"].sum() != clips["num_frames"].sum():
+        return "a clip without its last extent"
+    return ""
+
+
+def _starts(lengths: Ints) -> Ints:
+    return np.cumsum(lengths) - lengths

@@ -6,9 +6,8 @@ import io
 import os
 import re
 import zlib
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from ldf_video.output import sync
 from ldf_video.store.format import StoreSpec, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 Rows = npt.NDArray[Any]
@@ -27,20 +26,19 @@ HEADER_BYTES = 128
 """Before the first row: room for any count, so that a header is rewritten in place."""
 
 _BUFFER_BYTES = 1 << 20
+_BLOCK_BYTES = 4 << 20
 
 REPAIR = "run the same encode again to repair it, or --verify to see what is lost"
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """Where the next row goes: a shard's number and the row in it."""
 
     shard: int
     row: int
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Rows `start` to `start + num_frames` of a shard, with the CRC-32 of their bytes."""
 
     shard: int
@@ -49,7 +47,15 @@ class Run:
     crc32: int
 
 
+class ShardFile(NamedTuple):
+    """What a shard's file holds."""
+
+    num_rows: int  # whole rows that it has room for, whatever its header counts
+    header_rows: int  # rows that its header counts; -1 where it is no header of these rows
+
+
 def shard_path(root: Path, shard: int) -> Path:
+    """The file of a shard of a part."""
     return root / f"data-{shard:05d}.npy"
 
 
@@ -61,19 +67,6 @@ def header(spec: StoreSpec, num_rows: int) -> bytes:
         raise ValueError(f"item_shape {spec.item_shape}: too long for a header")
     text = str(fields).encode("ascii").ljust(HEADER_BYTES - 11) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-@dataclass(frozen=True)
-class ShardFile:
-    """What a shard's file holds.
-
-    Attributes:
-        num_rows: whole rows that it has room for, whatever its header counts.
-        header_rows: rows that its header counts; -1 where it is no header of these rows.
-    """
-
-    num_rows: int
-    header_rows: int
 
 
 def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
@@ -93,19 +86,13 @@ def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | Non
         raise StoreError(
             f"{path} cannot be read ({error.strerror}): check the disk and the path"
         ) from error
-    return ShardFile(max(0, num_bytes - HEADER_BYTES) // spec.row_bytes, _header_rows(start, spec))
-
-
-def _header_rows(start: bytes, spec: StoreSpec) -> int:
     match = re.search(rb"'shape': \((\d{1,18}),", start)
-    return int(match[1]) if match and start == header(spec, int(match[1])) else -1
+    header_rows = int(match[1]) if match and start == header(spec, int(match[1])) else -1
+    return ShardFile(max(0, num_bytes - HEADER_BYTES) // spec.row_bytes, header_rows)
 
 
 def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
-    """Map the first rows of a shard, read-only, whatever number its header counts.
-
-    Returns:
-        Shape (num_rows, *item_shape).
+    """Map the first rows of a shard, (num_rows, *item_shape), whatever number its header counts.
 
     Raises:
         StoreError: the file is missing, has fewer rows or holds another kind of row.
@@ -129,11 +116,7 @@ def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
 
 
 def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
-    """Keep the first rows of a shard and make its header count them.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Keep the first rows of a shard and make its header count them."""
     with shard_path(root, shard).open("r+b") as file:
         file.write(header(spec, num_rows))
         file.truncate(HEADER_BYTES + num_rows * spec.row_bytes)
@@ -141,19 +124,78 @@ def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
         sync(file.fileno())
 
 
-class ShardWriter:
-    """Appends rows after a committed position, a new shard wherever one is full.
+def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
+    """Cut the rows at and after a position, which its shard reaches, and the shards that follow."""
+    for path in sorted(root.glob("data-*.npy")):
+        match = re.fullmatch(r"data-(\d{5,})\.npy", path.name)
+        if match and int(match[1]) > position.shard:
+            path.unlink()
+    if position.row:
+        cut_rows(root, spec, shard=position.shard, num_rows=position.row)
+    else:
+        shard_path(root, position.shard).unlink(missing_ok=True)
 
-    Rows count only once the manifest points at them: `sync` makes them safe on disk, `keep` is
-    called when the manifest has them, `undo` cuts those that it does not have.
+
+def find_damage(
+    path: Path, spec: StoreSpec, extents: npt.NDArray[np.void], *, num_rows: int
+) -> Iterator[tuple[Any, str]]:
+    """Read all rows of one shard's extents, in order, and find what is wrong with which.
+
+    By ordinary reads: a file that is cut short meanwhile, or a bad sector, would be a bus error
+    through a map.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    row_bytes, end = spec.row_bytes, 0
+    with ExitStack() as stack:
+        if num_rows:
+            file = stack.enter_context(path.open("rb", buffering=_BUFFER_BYTES))
+        for extent in extents:
+            start, stop = int(extent["start"]), int(extent["start"] + extent["num_frames"])
+            if stop > num_rows:
+                problem = f"the shard holds {num_rows} rows"
+            else:
+                problem = _check_bytes(
+                    file,
+                    HEADER_BYTES + start * row_bytes,
+                    (stop - start) * row_bytes,
+                    crc32=int(extent["crc32"]),
+                )
+            if not problem and start < end:
+                problem = f"overlaps the one before, which ends at row {end}"
+            if problem:
+                yield extent, problem
+            else:  # what is wrong itself makes nothing else wrong
+                end = stop
+
+
+def _check_bytes(file: BinaryIO, offset: int, num_bytes: int, *, crc32: int) -> str:
+    """Say what is wrong with bytes of a file; "" if they have this checksum."""
+    found = 0
+    try:
+        file.seek(offset)
+        while num_bytes:
+            block = file.read(min(num_bytes, _BLOCK_BYTES))
+            if not block:
+                return "the shard was cut while it was read"
+            found = zlib.crc32(block, found)
+            num_bytes -= len(block)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if found == crc32 else "its checksum is wrong"
+
+
+class ShardWriter:
+    """Appends rows after a position, a new shard wherever one is full.
+
+    Rows count only once the manifest points at them; `sync` makes them safe on disk before that.
     """
 
     def __init__(
         self, root: Path, spec: StoreSpec, *, position: Position, shard_bytes: int
     ) -> None:
-        self._root = root
-        self._spec = spec
-        self._kept = self._position = position
+        self._root, self._spec, self._position = root, spec, position
         self._rows_per_shard = max(1, shard_bytes // spec.row_bytes)
         self._file: BinaryIO | None = None
 
@@ -163,56 +205,25 @@ class ShardWriter:
         for block in blocks:
             first = 0
             while first < len(block):
-                piece = block[first : first + self._room()]
+                if self._position.row >= self._rows_per_shard:
+                    self.sync()
+                    self._position = Position(self._position.shard + 1, 0)
+                piece = block[first : first + self._rows_per_shard - self._position.row]
                 self._write(piece, runs)
                 first += len(piece)
         return runs
-
-    def sync(self) -> None:
-        """Write what is buffered, make the header count it, and wait until it is on disk."""
-        if self._file is None:
-            return
-        self._file.seek(0)
-        self._file.write(header(self._spec, self._position.row))
-        self._file.flush()
-        sync(self._file.fileno())
-        self.close()
-
-    def keep(self) -> None:
-        """The manifest holds all that was written."""
-        self._kept = self._position
-
-    def undo(self) -> None:
-        """Cut what the manifest does not hold; an undone writer is used no more."""
-        self.close()
-        cut_after(self._root, self._spec, position=self._kept)
-
-    def close(self) -> None:
-        """Close the file; what it still buffers is not wanted, so it may fail to be written."""
-        file, self._file = self._file, None
-        if file is not None:
-            with suppress(OSError):
-                file.close()
-
-    def _room(self) -> int:
-        if self._position.row >= self._rows_per_shard:
-            self.sync()
-            self._position = Position(self._position.shard + 1, 0)
-        return self._rows_per_shard - self._position.row
 
     def _write(self, piece: Rows, runs: list[Run]) -> None:
         if self._file is None:
             self._file = self._open()
         data = piece.reshape(-1).view(np.uint8).data
         self._file.write(data)
-        shard, row = self._position.shard, self._position.row
+        shard, row = self._position
         self._position = Position(shard, row + len(piece))
-        if runs and runs[-1].shard == shard:  # within one call a shard's rows are contiguous
-            last = runs.pop()
-            num_frames = last.num_frames + len(piece)
-            runs.append(Run(shard, last.start, num_frames, zlib.crc32(data, last.crc32)))
-        else:
-            runs.append(Run(shard, row, len(piece), zlib.crc32(data)))
+        # within one call a shard's rows are contiguous
+        last = runs.pop() if runs and runs[-1].shard == shard else Run(shard, row, 0, 0)
+        num_frames = last.num_frames + len(piece)
+        runs.append(Run(shard, last.start, num_frames, zlib.crc32(data, last.crc32)))
 
     def _open(self) -> BinaryIO:
         path = shard_path(self._root, self._position.shard)
@@ -225,26 +236,19 @@ class ShardWriter:
         file.seek(0, io.SEEK_END)
         return file
 
+    def sync(self) -> None:
+        """Write what is buffered, make the header count it, and wait until it is on disk."""
+        if self._file is None:
+            return
+        self._file.seek(0)
+        self._file.write(header(self._spec, self._position.row))
+        self._file.flush()
+        sync(self._file.fileno())
+        self.close()
 
-def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
-    """Cut every row at and after a position, in its shard and in those that follow.
-
-    Raises:
-        StoreError: the position's shard is missing or holds fewer rows.
-        OSError: a file cannot be written.
-    """
-    for path in sorted(root.glob("data-*.npy")):
-        match = re.fullmatch(r"data-(\d{5,})\.npy", path.name)
-        if match and int(match[1]) > position.shard:
-            path.unlink()
-    if not position.row:
-        shard_path(root, position.shard).unlink(missing_ok=True)
-        return
-    found = inspect_shard(root, spec, shard=position.shard)
-    num_rows = 0 if found is None else found.num_rows
-    if num_rows < position.row:  # the header does not matter: it is rewritten
-        raise StoreError(
-            f"{shard_path(root, position.shard)} holds {num_rows} rows, its manifest counts"
-            f" {position.row}: the store is damaged, {REPAIR}"
-        )
-    cut_rows(root, spec, shard=position.shard, num_rows=position.row)
+    def close(self) -> None:
+        """Close the file; what it still buffers is not wanted, so it may fail to be written."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from ldf_video.errors import StoreError
-from ldf_video.store.format import StoreSpec
-from ldf_video.store.manifest import FINISHED, Manifest, SourceRecord
-from ldf_video.store.part_writer import PartWriter
-from ldf_video.store.parts import (
+from ldf_video.store.format import (
+    StoreSpec,
     find_difference,
     find_differing_part,
     find_parts,
-    move_aside,
     part_path,
-    share_sources,
-    write_error,
 )
+from ldf_video.store.manifest import FINISHED, ClipRecord, SourceRecord, select
+from ldf_video.store.parts import PartWriter, move_aside, share_sources, write_error
 from ldf_video.store.shards import Rows
 
 if TYPE_CHECKING:
@@ -74,47 +70,34 @@ class StoreWriter:
     ) -> None:
         """Create a store, or open one made by the same settings and cut what was not committed.
 
-        Args:
-            path: the store's directory; it and its parents are made.
-            spec: what the store holds and what produced it.
-            info: JSON values that only inform; kept from the store's creation.
-            overwrite: move aside a store that differs from `spec` or whose store.json cannot be
-                read; a store that fits is kept and continued. Rank 0 does.
-            retry: treat sources in quarantine as unknown.
-            rank: of this process among those that write together.
-            num_ranks: number of them.
-            commit_seconds: time between commits.
-            commit_bytes: rows held in memory between commits.
-            shard_bytes: size at which a new shard begins.
+        The directory and its parents are made. `info` (JSON values) only informs; it is kept from
+        the store's creation. `overwrite` moves a store aside that differs from `spec` or whose
+        store.json cannot be read; one that fits is kept and continued. Rank 0 does. With `retry`,
+        sources in quarantine count as unknown. A commit comes when rows of `commit_bytes` are
+        held, a new shard at `shard_bytes`.
 
         Raises:
             StoreError: the directory is in use, holds something else, a store that differs or is
                 damaged, or cannot be written.
         """
-        self.path = Path(path)
-        self._spec = spec
-        self._retry = retry
-        self._rank = rank
-        self._num_ranks = num_ranks
-        self._commit_seconds = commit_seconds
-        self._commit_bytes = commit_bytes
+        self.path, self._spec, self._retry = Path(path), spec, retry
+        self._rank, self._num_ranks = rank, num_ranks
+        self._commit_seconds, self._commit_bytes = commit_seconds, commit_bytes
         self.moved_to = self._make_way(overwrite=overwrite)
         self._root = self.path.resolve()
         numbers = {part for part in find_parts(self._root) if part % num_ranks == rank} | {rank}
         self._own: dict[int, PartWriter] = {}
+        lines = []
         with ExitStack() as stack:
-            for part in sorted(numbers):
-                directory = part_path(self.path, part)
-                writer = PartWriter(directory, spec, info=info, shard_bytes=shard_bytes)
-                stack.callback(writer.close)
-                self._own[part] = writer
+            for number in sorted(numbers):
+                directory = part_path(self.path, number)
+                part = PartWriter(directory, spec, info=info, shard_bytes=shard_bytes)
+                stack.callback(part.close)
+                self._own[number] = part
+                if part.repaired:
+                    lines.append(f"{directory.name}: " * (number > 0) + part.repaired)
             self._opened = stack.pop_all()
-        self._foreign: list[Manifest] | None = None
-        self.repaired = "; ".join(
-            f"{part_path(self.path, part).name}: {writer.repaired}" if part else writer.repaired
-            for part, writer in self._own.items()
-            if writer.repaired
-        )
+        self.repaired = "; ".join(lines)
         self._last_commit = time.monotonic()
 
     def _make_way(self, *, overwrite: bool) -> Path | None:
@@ -129,37 +112,20 @@ class StoreWriter:
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    # What is there
+    # What is there; where a manifest is damaged, look-ups raise StoreError
 
     def owners(self, sources: Sequence[str], sizes: Sequence[int]) -> list[int]:
-        """Which process is to bring each source in, the same answer in every process.
+        """The rank that is to bring each source in, the same in every process; see `share_sources`.
 
-        A source that a part knows stays with that part. New ones go, the largest first, to the
-        process with the fewest bytes so far, those of known sources included. Call it when all
-        processes have opened the store and none has written yet.
-
-        Args:
-            sources: all paths relative to CLIPS, POSIX, in one order that all processes share.
-            sizes: bytes of each.
-
-        Returns:
-            A rank for each.
-
-        Raises:
-            StoreError: a manifest is damaged.
+        `sources` are all paths relative to CLIPS, POSIX, in one order that all processes share,
+        `sizes` their bytes. Call it when all have opened the store and none has written yet.
         """
         return share_sources(self._root, sources, sizes, num_ranks=self._num_ranks)
 
     def is_current(self, source: str, *, size: int, mtime_ns: int) -> bool:
         """Whether a source need not be read: unchanged, and its clips finished or it in quarantine.
 
-        Args:
-            source: path relative to CLIPS, POSIX; one that this process owns.
-            size: bytes now.
-            mtime_ns: time of last change now.
-
-        Returns:
-            False also for a source in quarantine where the writer was opened with `retry`.
+        It is one that this process owns. One in quarantine is not current with `retry`.
         """
         record = self._part_of_source(source).source(source)
         if record is None or (record.size, record.mtime_ns) != (size, mtime_ns):
@@ -169,21 +135,14 @@ class StoreWriter:
         return all(map(self.has_clip, record.clip_ids))
 
     def has_clip(self, clip_id: str) -> bool:
-        """Whether a clip is finished, complete or salvaged, in any part; a partial one is not.
-
-        Raises:
-            StoreError: a manifest is damaged.
-        """
-        if self._foreign is None:
-            # Not before the first look-up: by then every process has made its parts.
-            parts = find_parts(self._root).items()
-            others = [path for part, path in parts if part not in self._own]
-            self._foreign = [Manifest(path, foreign=True) for path in others]
-            for manifest in self._foreign:
-                self._opened.callback(manifest.close)
-        places: list[PartWriter | Manifest] = [*self._own.values(), *self._foreign]
-        records = (place.clip(clip_id) for place in places)
-        return any(record is not None and record.status in FINISHED for record in records)
+        """Whether a clip is finished, complete or salvaged, in any part; a partial one is not."""
+        records = (part.clip(clip_id) for part in self._own.values())
+        if any(record.status in FINISHED for record in records if record is not None):
+            return True
+        parts = find_parts(self._root).items()
+        others = [path for number, path in parts if number not in self._own]
+        query = f"SELECT 1 FROM clips WHERE clip_id = ? AND status IN {FINISHED}"
+        return any(select(others, query, clip_id))
 
     def committed_frames(self, clip_id: str) -> int:
         """Frames of a clip that would survive a kill: where to resume it; 0 if unknown here."""
@@ -215,17 +174,15 @@ class StoreWriter:
         Raises:
             ValueError: another shape or dtype, a finished clip, or a bad id or rate.
         """
-        self._check_usable()
-        part = self._part_of_clip(_checked_id(clip_id))
-        clip = part.pending_clip(clip_id)
-        if clip.record.status in FINISHED:
-            raise ValueError(f"clip {clip_id} is {clip.record.status}: nothing can be added to it")
+        part, clip = self._clip_to_change(_checked_id(clip_id))
+        if clip.status in FINISHED:
+            raise ValueError(f"clip {clip_id} is {clip.status}: nothing can be added to it")
         if rows.shape[1:] != self._spec.item_shape or rows.dtype != self._spec.numpy_dtype:
             raise ValueError(
                 f"rows {rows.shape} of {rows.dtype}:"
                 f" expected (n, *{self._spec.item_shape}) of {self._spec.dtype}"
             )
-        clip.record = replace(clip.record, fps=_checked_fps(fps))
+        clip.fps = _checked_fps(fps)
         block = np.array(rows, dtype=self._spec.numpy_dtype, order="C")
         clip.blocks.append(block)
         part.clips[clip_id] = clip
@@ -241,24 +198,24 @@ class StoreWriter:
     ) -> None:
         """Say that a clip has all its frames: with the next commit readers may see it.
 
-        Args:
-            clip_id: a clip with at least one frame.
-            fps: frames a second.
-            status: "salvaged" where only a prefix could be read.
+        "salvaged" is one of which only a prefix could be read.
 
         Raises:
             ValueError: the clip has no frames or is finished, or the rate or status is none.
         """
-        self._check_usable()
-        part = self._part_of_clip(clip_id)
-        clip = part.pending_clip(clip_id)
-        if status not in FINISHED or clip.record.status in FINISHED:
-            raise ValueError(f"clip {clip_id} is {clip.record.status}: it cannot become {status}")
-        if not clip.num_frames:
+        part, clip = self._clip_to_change(clip_id)
+        if status not in FINISHED or clip.status in FINISHED:
+            raise ValueError(f"clip {clip_id} is {clip.status}: it cannot become {status}")
+        if not clip.num_frames and not any(map(len, clip.blocks)):
             raise ValueError(f"clip {clip_id} has no frames: expected one or more, or no clip")
-        clip.record = replace(clip.record, fps=_checked_fps(fps), status=status)
+        clip.fps, clip.status = _checked_fps(fps), status
         part.clips[clip_id] = clip
         self.commit_if_due()
+
+    def _clip_to_change(self, clip_id: str) -> tuple[PartWriter, ClipRecord]:
+        self._check_usable()
+        part = self._part_of_clip(clip_id)
+        return part, part.clip(clip_id) or ClipRecord()
 
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
         """Replace what a source points at, and lift its quarantine.
@@ -291,13 +248,9 @@ class StoreWriter:
         Raises:
             ValueError: the clip is finished.
         """
-        self._check_usable()
-        part = self._part_of_clip(clip_id)
-        record = part.clip(clip_id)
-        if record is not None and record.status in FINISHED:
-            raise ValueError(
-                f"clip {clip_id} is {record.status}: expected one that is not finished"
-            )
+        part, clip = self._clip_to_change(clip_id)
+        if clip.status in FINISHED:
+            raise ValueError(f"clip {clip_id} is {clip.status}: expected one that is not finished")
         with part.changing() as manifest:
             manifest.drop_frames({clip_id: 0})
 
@@ -305,10 +258,7 @@ class StoreWriter:
         """Commit, then forget every source and quarantine of this process that is not `present`.
 
         Clips stay on disk; those that no source points at are no longer read. Should the source
-        come back, it costs one hash.
-
-        Args:
-            present: all sources, those of other processes too.
+        come back, it costs one hash. `present` has the sources of other processes too.
         """
         for part in self._own.values():
             with part.changing() as manifest:
@@ -343,12 +293,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
