@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.not_clips import is_own_file
 from ldf_video.video.read import VideoInfo, open_clips, probe
@@ -32,6 +32,7 @@ from ldf_video.video.sources import (
 from ldf_video.video.write import VideoWriter, write_png
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NATIVE = Geometry(48, 64)
@@ -47,23 +48,12 @@ def _names(clips: Path) -> list[str]:
     return [source.name for source in find_sources(clips)]
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (  # natural order
-            ["clip10.mp4", "clip2.mp4", "Clip1.mp4", "b/2.mp4", "b/10.mp4", "日本 é.mp4"],
-            ["b/2.mp4", "b/10.mp4", "Clip1.mp4", "clip2.mp4", "clip10.mp4", "日本 é.mp4"],
-        ),
-        ([".a.mp4", ".git/b.mp4", "c/.d/e.mp4", "c/f.mp4"], ["c/f.mp4"]),  # hidden at any depth
-    ],
-)
-def test_names_come_in_natural_order_without_hidden_ones(
-    tmp_path: Path, files: list[str], expected: list[str]
-) -> None:
+def test_names_come_in_natural_order_without_hidden_ones(tmp_path: Path) -> None:
     clips = tmp_path / ".clips"  # not hidden from who names it
-    for name in files:
+    names = ["b/2.mp4", "b/10.mp4", "Clip1.mp4", "clip2.mp4", "clip10.mp4", "日本 é.mp4"]
+    for name in [*names, ".a.mp4", ".git/b.mp4", "b/.d/e.mp4"]:
         _touch(clips / name)
-    assert _names(clips) == expected
+    assert _names(clips) == names
 
 
 NAMES = st.text(st.sampled_from("019aAbß-._/ \x01é日"), max_size=8)
@@ -99,20 +89,15 @@ def test_link_loops_end_each_directory_counts_once_and_pipes_do_not(tmp_path: Pa
     assert _names(tmp_path) == ["a/1.mp4"]
 
 
-def test_what_cannot_be_looked_at_is_still_listed(tmp_path: Path) -> None:
-    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    (source,) = find_sources(tmp_path)
-    assert (source.name, source.size, source.mtime_ns) == ("gone.mp4", -1, -1)
-    with pytest.raises(ReadError, match="cannot be read: No such file or directory"):
-        source_digest(source)
-
-
 def test_a_file_is_its_own_only_source(tmp_path: Path) -> None:
-    path = _touch(tmp_path / "a.mp4", b"abc")
+    path = _touch(tmp_path / "a.mp4", bytes(2**20))
     (source,) = find_sources(path)
-    assert (source.path, source.name, source.size) == (path, "a.mp4", 3)
+    assert (source.path, source.name, source.size) == (path, "a.mp4", 2**20)
     assert source.mtime_ns == path.stat().st_mtime_ns
-    assert source_digest(source) == hashlib.sha256(b"abc").hexdigest()
+    beats: list[None] = []
+    digest = source_digest(source, alive=lambda: beats.append(None))
+    assert digest == hashlib.sha256(bytes(2**20)).hexdigest()
+    assert len(beats) == 4
 
 
 def test_a_stamp_tells_that_a_source_has_changed(tmp_path: Path) -> None:
@@ -133,23 +118,15 @@ def test_a_stamp_tells_that_a_source_has_changed(tmp_path: Path) -> None:
         assert len(set(stamps)) == 4
 
 
-def test_who_waits_for_a_digest_hears_that_it_goes_on(tmp_path: Path) -> None:
-    _touch(tmp_path / "a.mp4", bytes(2**20))
-    (source,) = find_sources(tmp_path)
-    beats: list[None] = []
-    digest = source_digest(source, alive=lambda: beats.append(None))
-    assert digest == hashlib.sha256(bytes(2**20)).hexdigest()
-    assert len(beats) == 4
-
-
 def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
-        find_sources(tmp_path / "missing")
-    with pytest.raises(UsageError, match="holds no file"):
-        find_sources(tmp_path)
     os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(UsageError, match="neither a file nor a directory"):
-        find_sources(tmp_path / "pipe.mp4")
+    for name, said in (
+        ("missing", "does not exist"),
+        ("", "holds no file"),
+        ("pipe.mp4", "neither a file nor a directory"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            find_sources(tmp_path / name)
 
 
 # What is left out
@@ -224,7 +201,7 @@ def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
         find_sources(tmp_path / "b")
 
 
-# Series of numbered pictures
+# Series of numbered pictures: which names make a clip
 
 
 def _pictures(folder: Path, numbers: dict[str, int]) -> Path:
@@ -234,18 +211,14 @@ def _pictures(folder: Path, numbers: dict[str, int]) -> Path:
     return folder
 
 
-def _numbers(source: Source | Path, geometry: Geometry = NATIVE) -> list[int]:
-    (clip,) = open_clips(source, geometry)
+def _numbers(source: Source | Path) -> list[int]:
+    (clip,) = open_clips(source, NATIVE)
     return [read_barcode(image) for image in clip.frames]
-
-
-# Which names make a clip
 
 
 @pytest.mark.parametrize(
     ("names", "patterns"),
     [
-        (["frame_0001.png", "frame_0002.png"], {"frame_*.png": 2}),
         (["1.jpg", "2.jpg", "10.jpg"], {"*.jpg": 3}),
         (["a_1.png", "a_7.png", "b_1.png", "b_2.png"], {"a_*.png": 2, "b_*.png": 2}),
         (["1.png", "2.png", "1.jpg", "2.jpg"], {"*.png": 2, "*.jpg": 2}),
@@ -253,10 +226,6 @@ def _numbers(source: Source | Path, geometry: Geometry = NATIVE) -> list[int]:
         (["v1.5.png", "v1.6.png"], {"v1.*.png": 2}),
         (["frame_1.png"], {}),
         (["beach.jpg", "dog.jpg"], {}),
-        (
-            ["1_left.png", "2_left.png", "1_right.png", "2_right.png"],
-            {"*_left.png": 2, "*_right.png": 2},
-        ),
         (["clip1.mp4", "clip2.mp4"], {}),
         (["clip1.gif", "clip2.gif"], {"clip*.gif": 2}),
         (["1", "2"], {}),
@@ -381,29 +350,12 @@ def test_the_folder_itself_may_be_named(tmp_path: Path) -> None:
     (source,) = find_sources(folder)
     assert (source.name, source.path) == ("frame_*.png", folder)
     assert source.size == sum(path.stat().st_size for path in folder.iterdir())
-    assert _numbers(folder) == [2, 7, 10]
-
-
-def test_a_folder_of_several_series_is_no_one_clip(tmp_path: Path) -> None:
-    _pictures(tmp_path, {"a1.png": 1, "a2.png": 2, "b1.png": 3, "b2.png": 4})
+    os.mkfifo(folder / "frame_3.png")
+    _pictures(folder, {".frame_4.png": 4})
+    assert _numbers(find_sources(folder)[0]) == _numbers(folder) == [2, 7, 10]
+    _pictures(folder, {"b1.png": 3, "b2.png": 4})
     with pytest.raises(ReadError, match=r"^a directory with 2 series of numbered pictures"):
-        next(open_clips(tmp_path, NATIVE))
-
-
-def test_what_is_no_regular_file_is_no_frame(tmp_path: Path) -> None:
-    _pictures(tmp_path, {"1.png": 1, "2.png": 2, ".4.png": 4})
-    os.mkfifo(tmp_path / "3.png")
-    assert _numbers(find_sources(tmp_path)[0]) == [1, 2]
-    assert _numbers(tmp_path) == [1, 2]
-
-
-# Changes
-
-
-def _stamp(folder: Path) -> tuple[int, int]:
-    (source,) = find_sources(folder)
-    assert 0 <= source.mtime_ns < 2**63
-    return source.size, source.mtime_ns
+        next(open_clips(folder, NATIVE))
 
 
 def _swap(folder: Path) -> None:
@@ -412,39 +364,30 @@ def _swap(folder: Path) -> None:
     (folder / "spare").rename(folder / "2.png")
 
 
-def _replace_by_an_older_one(folder: Path) -> None:
-    content = (folder / "2.png").read_bytes()
-    (folder / "2.png").write_bytes(content[::-1])
-    os.utime(folder / "2.png", ns=(1, 1))
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda folder: (folder / "3.png").unlink(),
         lambda folder: (folder / "3.png").rename(folder / "4.png"),
-        lambda folder: os.utime(folder / "2.png", ns=(2, 2)),
+        lambda folder: os.utime(folder / "2.png", ns=(2, 2)),  # older than it was
         lambda folder: (folder / "4.png").touch(),
         _swap,
-        _replace_by_an_older_one,
     ],
+    ids=["one less", "renamed", "older", "one more", "swapped"],
 )
-def test_every_change_shows_in_size_and_time(tmp_path: Path, change: object) -> None:
-    assert callable(change)
+def test_every_change_shows_in_size_and_time(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
     folder = _pictures(tmp_path / "walk", {f"{k}.png": 0b1001 for k in range(1, 4)})
     for k in range(1, 4):
         os.utime(folder / f"{k}.png", ns=(10**18 + k, 10**18 + k))
-    before = _stamp(folder)
-    assert _stamp(folder) == before
+    (before,) = find_sources(folder)
+    assert 0 <= before.mtime_ns < 2**63
+    (folder / "notes.txt").write_text("a walk")  # what lies beside changes nothing
+    assert find_sources(folder) == [before]
     change(folder)
-    assert _stamp(folder) != before
-
-
-def test_what_lies_beside_the_pictures_changes_nothing(tmp_path: Path) -> None:
-    folder = _pictures(tmp_path / "walk", {"1.png": 1, "2.png": 2})
-    before = find_sources(folder)[0]
-    (folder / "notes.txt").write_text("a walk")
-    assert find_sources(folder)[0] == before
+    (after,) = find_sources(folder)
+    assert (after.size, after.mtime_ns) != (before.size, before.mtime_ns)
 
 
 def test_the_digest_is_of_the_pictures_in_order(tmp_path: Path) -> None:
@@ -486,22 +429,8 @@ def test_every_kind_of_picture_makes_clips(tmp_path: Path, suffix: str) -> None:
     assert _numbers(tmp_path) == [3, 77, 200]
 
 
-def test_sizes_may_differ(tmp_path: Path) -> None:
-    for k, size in enumerate([(48, 64), (96, 64), (24, 200)]):
-        Image.fromarray(barcode(k, height=size[0], width=size[1])).save(tmp_path / f"{k}.png")
-    assert _numbers(tmp_path, Geometry(32, 32, crop="none")) == [0, 1, 2]
-
-
-def test_a_broken_picture_ends_the_clip(tmp_path: Path) -> None:
+def test_a_clip_whose_first_picture_is_broken_is_none(tmp_path: Path) -> None:
     _pictures(tmp_path, {f"frame_{k:04}.png": k for k in range(1, 6)})
-    (tmp_path / "frame_0004.png").write_text("notes")
-    (clip,) = open_clips(tmp_path, NATIVE)
-    seen = []
-    with pytest.raises(
-        TruncatedError, match=r"^damaged after 3 frames: frame_0004\.png: not a video: "
-    ):
-        seen.extend(read_barcode(image) for image in clip.frames)
-    assert seen == [1, 2, 3]
     (tmp_path / "frame_0001.png").write_text("notes")
     with pytest.raises(ReadError, match=r"^frame_0001\.png: not a video: "):
         next(open_clips(tmp_path, NATIVE))
