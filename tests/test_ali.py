@@ -97,7 +97,7 @@ def test_shapes(height: int, width: int) -> None:
     x = torch.randn(2, 3, height, width)
 
     z = model.encoder(x)
-    hidden = model.encoder.hidden(x)
+    hidden = model.encoder.trunk(x)
 
     assert z.shape == (2, *config.latent_shape) == (2, 8, 1, 1)
     assert hidden.shape == (2, 16 * config.base_width, 1, 1)
@@ -114,7 +114,7 @@ def test_sizes_that_the_networks_cannot_have_are_refused(height: int, width: int
 
 def test_e_gives_the_mean_and_a_spread_that_is_positive_and_bounded() -> None:
     model = ali_model()
-    hidden = 0.1 * model.encoder.hidden(torch.randn(4, 3, 32, 32))
+    hidden = 0.1 * model.encoder.trunk(torch.randn(4, 3, 32, 32))
     mean, std = model.encoder.gaussian(hidden)
     assert mean.shape == std.shape == (4, 8, 1, 1)
     assert torch.equal(mean, model.encoder.eval().gaussian(hidden)[0])
@@ -192,7 +192,7 @@ def test_binary_cross_entropy_starts_at_2_ln_2_and_the_penalty_at_0() -> None:
 
 def test_the_shortcut_reaches_es_trunk_and_gs_trunk_and_goes_around_the_latents() -> None:
     game = ali_game()
-    hidden = game.model.encoder.hidden(frames())
+    hidden = game.model.encoder.trunk(frames())
     game.shortcut(hidden, game.model.generator).square().mean().backward()
     for name, gradient in gradients(game.model).items():
         around = name.startswith(("encoder.head", "generator.stem"))
@@ -233,7 +233,7 @@ def test_latents_in_the_game_are_gaussian_with_at_least_the_least_spread() -> No
     with torch.no_grad():
         game.model.encoder.head.bias.fill_(-5.0)  # means and logs of the spread
         game.model.encoder.head.weight.zero_()
-    hidden = game.model.encoder.hidden(frames(64))
+    hidden = game.model.encoder.trunk(frames(64))
     drawn, std = game._infer(hidden, tick(game, 3).noise)
     least = (0.5**2 + math.exp(-10)) ** 0.5
     torch.testing.assert_close(std, torch.full_like(std, least))
@@ -246,7 +246,7 @@ def test_a_latent_thinner_than_the_least_spread_can_widen_again() -> None:
     with torch.no_grad():
         game.model.encoder.head.weight.zero_()
         game.model.encoder.head.bias.fill_(math.log(0.1))
-    _, std = game._infer(game.model.encoder.hidden(frames(4)), tick(game).noise)
+    _, std = game._infer(game.model.encoder.trunk(frames(4)), tick(game).noise)
     std.sum().backward()
     # d/dl sqrt(a^2 + exp(2 l)) = exp(2 l) / std, of 4 frames
     expected = 4 * 0.01 / 0.26**0.5

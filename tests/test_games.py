@@ -11,7 +11,7 @@ from tiny_models import ali_game, frame_game, mlp_game, tick
 from tiny_trainings import FrameGameLevel, LatentLevel
 
 from ldf_video.models.game import Part
-from ldf_video.models.losses import GanConfig
+from ldf_video.models.gan import GanConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from tiny_trainings import SmallLevel, metrics, run, trainer_in
 
 from ldf_video.models import build
 from ldf_video.models.flow import FlowGame, FlowTop
+from ldf_video.models.gan import RothConfig
 from ldf_video.models.grid import GridConfig, GridGameConfig
-from ldf_video.models.losses import RothConfig
 from ldf_video.training.config import Cadence
 from ldf_video.video.pixels import psnr_db
 

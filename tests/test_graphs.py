@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ldf_video.models.game import Noise, Part, StaticNoise, Tick
-from ldf_video.models.losses import Turn
+from ldf_video.models.gan import Turn
 from ldf_video.progress import Progress
 from ldf_video.training import graphs
 from ldf_video.training.graphs import REHEARSALS, CudaGraphs, find_recorder

@@ -10,8 +10,8 @@ import torch
 from joint_gan import JointConfig, JointGame, JointModel
 from tiny_models import tick
 
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.layers import BatchNorm
-from ldf_video.models.losses import GanConfig
 
 TINY = JointConfig(num_frames=3, noise_size=8, base_width=4)
 

@@ -9,7 +9,7 @@ import torch
 from tiny_models import MLP, mlp, mlp_game, tick
 
 from ldf_video.models.game import Part
-from ldf_video.models.losses import GanConfig
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 
 SHAPE, WINDOW = MLP.latent_shape, MLP.window

@@ -11,8 +11,8 @@ import torch
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.flow import FlowConfig, FlowTop
 from ldf_video.models.game import Noise, Part, Tick
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridGame, GridGameConfig, GridModel
-from ldf_video.models.losses import GanConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry

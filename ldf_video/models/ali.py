@@ -11,30 +11,31 @@ Roth's penalty over both inputs of D.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.frame import FrameGame, FrameModel, every
-from ldf_video.models.game import Logs, Noise, Tick
+from ldf_video.models.frame import FrameConfig, FrameGame, FrameModel, every
+from ldf_video.models.game import Logs, Noise, Player, Tick
+from ldf_video.models.gan import GanConfig
 from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics
-from ldf_video.models.losses import GanConfig, binary_loss, moment_penalty
+from ldf_video.models.losses import binary_loss, moment_penalty
 
 
 @dataclass(frozen=True)
-class AliConfig:
+class AliConfig(FrameConfig):
     """Shape of the paper's frame model.
 
     Attributes:
-        height: of a frame in pixels, a multiple of 8 from 24 on.
-        width: of a frame in pixels, likewise.
+        height: a multiple of 8 from 24 on.
+        width: likewise.
         latent_channels: length of a frame's vector of latents.
         base_width: channels of the first layer; ALI's are 32.
     """
 
-    height: int = 32
-    width: int = 32
     latent_channels: int = 64
     base_width: int = 32
 
@@ -47,7 +48,6 @@ class AliConfig:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, 1, 1): a vector."""
         return (self.latent_channels, 1, 1)
 
     @property
@@ -66,27 +66,23 @@ class AliEncoder(nn.Module):
         super().__init__()
         w = config.base_width
         self.trunk = Stack(
-            _Conv(3, w, 5),
-            _Conv(w, 2 * w, 4, stride=2),
-            _Conv(2 * w, 4 * w, 4),
-            _Conv(4 * w, 8 * w, 4, stride=2),
-            _Conv(8 * w, 16 * w, config.last_kernel),
-            _Conv(16 * w, 16 * w, 1),
+            _conv(3, w, 5),
+            _conv(w, 2 * w, 4, stride=2),
+            _conv(2 * w, 4 * w, 4),
+            _conv(4 * w, 8 * w, 4, stride=2),
+            _conv(8 * w, 16 * w, config.last_kernel),
+            _conv(16 * w, 16 * w, 1),
         )
         self.head = nn.Conv2d(16 * w, 2 * config.latent_channels, 1)
         initialise(self)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """The last hidden layer, (B, 16 * base_width, 1, 1): where the shortcut branches off."""
-        return self.trunk(x)
-
     def gaussian(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents, each (B, C, 1, 1), float32."""
+        """Mean and standard deviation of the latents, each (B, C, 1, 1), of the trunk's output."""
         mean, log_std = self.head(hidden).float().chunk(2, dim=1)
         return mean, log_std.clamp(-8, 2).exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gaussian(self.hidden(x))[0]
+        return self.gaussian(self.trunk(x))[0]
 
 
 class AliGenerator(nn.Module):
@@ -95,13 +91,13 @@ class AliGenerator(nn.Module):
     def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
         super().__init__()
         w = config.base_width
-        self.stem = _Deconv(config.latent_channels, 8 * w, config.last_kernel)
+        self.stem = _deconv(config.latent_channels, 8 * w, config.last_kernel)
         self.trunk = Stack(
-            _Deconv(8 * w, 4 * w, 4, stride=2),
-            _Deconv(4 * w, 2 * w, 4),
-            _Deconv(2 * w, w, 4, stride=2),
-            _Deconv(w, w, 5),
-            _Conv(w, w, 1),
+            _deconv(8 * w, 4 * w, 4, stride=2),
+            _deconv(4 * w, 2 * w, 4),
+            _deconv(2 * w, w, 4, stride=2),
+            _deconv(w, w, 5),
+            _conv(w, w, 1),
             nn.Conv2d(w, channels, 1),
         )
         initialise(self)
@@ -111,7 +107,7 @@ class AliGenerator(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """From E's last hidden layer into G behind its first layer: around the latents.
+    """From E's last hidden layer, its trunk's, into G behind its first: around the latents.
 
     It serves the training alone and is not part of the model that is kept.
     """
@@ -119,7 +115,7 @@ class Shortcut(nn.Module):
     def __init__(self, config: AliConfig) -> None:
         super().__init__()
         w = config.base_width
-        self.stem = _Deconv(16 * w, 8 * w, config.last_kernel)
+        self.stem = _deconv(16 * w, 8 * w, config.last_kernel)
         initialise(self)
 
     def forward(self, hidden: Tensor, generator: AliGenerator) -> Tensor:
@@ -166,40 +162,31 @@ class AliDiscriminator(nn.Module):
 
 
 class AliModel(FrameModel):
-    """Encoder and generator: all that is needed once training is over."""
-
     config: AliConfig
     encoder: AliEncoder
     generator: AliGenerator
 
     def __init__(self, config: AliConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = AliEncoder(config)
-        self.generator = AliGenerator(config)
+        super().__init__(config, AliEncoder(config), AliGenerator(config))
 
 
-class _Conv(nn.Sequential):
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
-    ) -> None:
-        conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, bias=False)
-        super().__init__(conv, BatchNorm(outputs), nn.LeakyReLU(0.1))
+def _conv(
+    inputs: int,
+    outputs: int,
+    kernel: int | tuple[int, int],
+    *,
+    stride: int = 1,
+    layer: type[nn.Conv2d] | type[nn.ConvTranspose2d] = nn.Conv2d,
+) -> nn.Sequential:
+    conv = layer(inputs, outputs, kernel, stride=stride, bias=False)
+    return nn.Sequential(conv, BatchNorm(outputs), nn.LeakyReLU(0.1))
 
 
-class _Deconv(nn.Sequential):
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
-    ) -> None:
-        conv = nn.ConvTranspose2d(inputs, outputs, kernel, stride=stride, bias=False)
-        super().__init__(conv, BatchNorm(outputs), nn.LeakyReLU(0.1))
+_deconv = partial(_conv, layer=nn.ConvTranspose2d)
 
 
 class _Maxout(nn.Module):
-    """Maxout: a convolution, then the larger of each two channels.
-
-    Goodfellow et al. (2013), arXiv:1302.4389.
-    """
+    """A convolution, then the larger of each two channels (Goodfellow et al. 2013)."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1
@@ -252,21 +239,24 @@ class AliGameConfig(GanConfig):
 
 
 class AliGame(FrameGame):
-    """E and G against D, as `FrameGame` says. E's latents are Gaussian in the game."""
+    """E and G against D. E's latents are Gaussian in the game."""
 
     model: AliModel
     discriminator: AliDiscriminator
 
     def __init__(self, model: AliModel, config: AliGameConfig) -> None:
-        D = AliDiscriminator(model.config)
-        super().__init__(model, D, roth=config.roth, rest=config.rest)
+        super().__init__(model, AliDiscriminator(model.config), config)
         self.config = config
         self.shortcut = Shortcut(model.config)
 
     @property
-    def encoder_generator(self) -> list[nn.Module]:
-        """All that the side of E and G moves: the shortcut's own layer too."""
-        return [self.model, self.shortcut]
+    def players(self) -> Sequence[Player]:
+        """D moves first; the shortcut's own layer is E's and G's."""
+        E_G = [self.model, self.shortcut]
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
+            Player("encoder_generator", E_G, self.encoder_generator_loss),
+        )
 
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What D minimises: softplus(-D(x, E(x))) + softplus(D(G(z), z)) + Roth's penalty.
@@ -274,10 +264,11 @@ class AliGame(FrameGame):
         ALI (2017), section 2, by `binary_loss`; the paper's objective in section 2.2.
         """
         with torch.no_grad():
-            inferred, _ = self._infer(self.model.encoder.hidden(x), tick.noise)
+            inferred, _ = self._infer(self.model.encoder.trunk(x), tick.noise)
             z = tick.noise.normal(*inferred.shape, device=x.device)
             generated = self.model.generator(z)
-        return self.contest(self.discriminator, real=(x, inferred), fake=(generated, z), tick=tick)
+        real, fake = (x, inferred), (generated, z)
+        return self.discriminate(self.discriminator, real=real, fake=fake, tick=tick)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What E and G minimise: D's loss with the two kinds of pair exchanged, and more.
@@ -285,7 +276,7 @@ class AliGame(FrameGame):
         Reconstruction and shortcut reconstruction (the paper, section 3.1), moments of the latents.
         """
         c, D, G = self.config, self.discriminator, self.model.generator
-        hidden = self.model.encoder.hidden(x)
+        hidden = self.model.encoder.trunk(x)
         inferred, std = self._infer(hidden, tick.noise)
         z = tick.noise.normal(*inferred.shape, device=x.device)
         game = binary_loss(D(G(z), z), D(x, inferred))

@@ -10,14 +10,8 @@ from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
-from ldf_video.models.grid import (
-    GridConfig,
-    GridGame,
-    GridGameConfig,
-    GridModel,
-    stride_of,
-)
-from ldf_video.models.losses import GanConfig
+from ldf_video.models.gan import GanConfig
+from ldf_video.models.grid import GridConfig, GridGame, GridGameConfig, GridModel, stride_of
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
 from ldf_video.models.top import TopModel
 
@@ -35,6 +29,31 @@ LONGEST_PATCH = 128
 """Numbers in a patch at most: a token must hold more."""
 PRESETS = ("default", "paper")
 KINDS = ("flow", "mlp")
+
+
+def preset_of(model: Mapping[str, Any]) -> str:
+    """The preset of the "model" of a frame model's config.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    return _known(model, "preset", PRESETS)
+
+
+def kind_of(model: Mapping[str, Any]) -> str:
+    """The kind of the "model" of a top model's config.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    return _known(model, "kind", KINDS)
+
+
+def _known(model: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+    name: str = model.get(key, known[0])
+    if name not in known:
+        raise ValueError(f"{key} {name!r}: expected {' or '.join(known)}")
+    return name
 
 
 def frame_settings(
@@ -60,27 +79,18 @@ def frame_settings(
     Raises:
         ValueError: the networks cannot have that size.
     """
-    game: Settings = {} if latent_noise is None else {"latent_noise": latent_noise}
-    shape = {**_kind_of(like or {}, "preset", PRESETS)[1], "height": height, "width": width}
+    shape = {**(like or {}), "height": height, "width": width}
     if preset == "paper":
+        shape.pop("preset", None)
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
         shape = OLD_GRID | shape | {"linear": True}
-        return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
-    stride = stride_of(height, width)
-    shape |= {"stride": stride, "latent_channels": stride}
-    if base_width is not None:
-        shape["base_width"] = base_width
+    else:
+        stride = stride_of(height, width)
+        shape |= {"stride": stride, "latent_channels": stride}
+        shape |= {} if base_width is None else {"base_width": base_width}
+    game: Settings = {} if latent_noise is None else {"latent_noise": latent_noise}
     return asdict(GridConfig(**shape)), asdict(GridGameConfig(**game))
-
-
-def preset_of(model: Mapping[str, Any]) -> str:
-    """The preset that the "model" of a frame model's config is made by.
-
-    Raises:
-        ValueError: there is no such preset.
-    """
-    return _kind_of(model, "preset", PRESETS)[0]
 
 
 def frame_model(model: Mapping[str, Any]) -> FrameModel:
@@ -90,8 +100,8 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
         ValueError: there is no such preset, or no such size.
         TypeError: a setting is unknown or of another type.
     """
-    preset, settings = _kind_of(model, "preset", PRESETS)
-    if preset == "paper":
+    settings = {name: value for name, value in model.items() if name != "preset"}
+    if preset_of(model) == "paper":
         return AliModel(AliConfig(**settings))
     return GridModel(GridConfig(**(OLD_GRID | settings)))
 
@@ -127,8 +137,8 @@ def top_settings(
         block: the flow's, frames.
         like: the "model" of another config of this kind, whose other settings are taken over.
     """
-    shape = _kind_of(like or {}, "kind", KINDS)[1]
-    shape |= {"latent_shape": latent_shape, "window": window}
+    shape = {**(like or {}), "latent_shape": latent_shape, "window": window}
+    shape.pop("kind", None)
     if kind == "mlp":
         return {"kind": "mlp", **asdict(MlpConfig(**shape))}, asdict(GanConfig())
     shape["block"] = block
@@ -141,15 +151,6 @@ def top_settings(
     return {"kind": "flow", **asdict(FlowConfig(**shape))}, {}
 
 
-def kind_of(model: Mapping[str, Any]) -> str:
-    """The kind that the "model" of a top model's config is of.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    return _kind_of(model, "kind", KINDS)[0]
-
-
 def top_model(model: Mapping[str, Any]) -> TopModel:
     """The networks of a top model, freshly initialised.
 
@@ -157,8 +158,8 @@ def top_model(model: Mapping[str, Any]) -> TopModel:
         ValueError: there is no such kind, or no such shape.
         TypeError: a setting is unknown or of another type.
     """
-    kind, settings = _kind_of(model, "kind", KINDS)
-    if kind == "mlp":
+    settings = {name: value for name, value in model.items() if name != "kind"}
+    if kind_of(model) == "mlp":
         return MlpTop(MlpConfig(**settings))
     return FlowTop(FlowConfig(**_flow_settings(settings)))
 
@@ -175,11 +176,3 @@ def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:
         return MlpGame(top, GanConfig(**game))
     assert isinstance(top, FlowTop)
     return FlowGame(top)
-
-
-def _kind_of(model: Mapping[str, Any], key: str, known: tuple[str, ...]) -> tuple[str, Settings]:
-    settings = dict(model)
-    kind = settings.pop(key, known[0])
-    if kind not in known:
-        raise ValueError(f"{key} {kind!r}: expected {' or '.join(known)}")
-    return kind, settings

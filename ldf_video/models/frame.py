@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ldf_video.models.game import Logs, Part, Player, Tick
-from ldf_video.models.losses import GanGame
+from ldf_video.models.game import Part
+from ldf_video.models.gan import GanGame
+from ldf_video.models.losses import pixel_loss
 
 
-class FrameShape(Protocol):
-    """What any frame model's config says: pixels, and (channels, rows, columns) of a latent."""
+@dataclass(frozen=True)
+class FrameConfig:
+    """The size of a frame in pixels, which the shape of any frame model begins with."""
+
+    height: int = 32
+    width: int = 32
 
     @property
-    def height(self) -> int: ...
-
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]: ...
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) of one frame's latent."""
+        raise NotImplementedError
 
 
 class FrameModel(nn.Module):
@@ -31,9 +31,13 @@ class FrameModel(nn.Module):
     latents to frames, about [-1, 1] and not clamped. Both treat the items of a batch apart.
     """
 
-    config: FrameShape
+    config: FrameConfig
     encoder: nn.Module
     generator: nn.Module
+
+    def __init__(self, config: FrameConfig, encoder: nn.Module, generator: nn.Module) -> None:
+        super().__init__()
+        self.config, self.encoder, self.generator = config, encoder, generator
 
     def decode(self, z: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of latents (B, *latent_shape) that a top model made.
@@ -48,32 +52,9 @@ class FrameGame(GanGame):
 
     model: FrameModel
 
-    @property
-    def players(self) -> Sequence[Player]:
-        """D moves first."""
-        return (
-            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
-            Player("encoder_generator", self.encoder_generator, self.encoder_generator_loss),
-        )
-
-    @property
-    def encoder_generator(self) -> list[nn.Module]:
-        """All that the side of E and G moves."""
-        return [self.model]
-
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
         """How far frames are from what they should be, a scalar: `pixels` in the logs."""
         return pixel_loss(x, target)
-
-    def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """What E and G minimise."""
-        raise NotImplementedError
-
-
-def pixel_loss(x: Tensor, target: Tensor, *, squared: float = 1.0) -> Tensor:
-    """Mean absolute plus `squared` times mean squared difference, a scalar; pixels in [-1, 1]."""
-    difference = x.float() - target
-    return difference.abs().mean() + squared * difference.square().mean()
 
 
 def every(count: int, share: float, part: Part) -> tuple[slice, float]:

@@ -29,11 +29,7 @@ class Part:
     count: int = 1
 
     def rows(self, whole: Rows) -> Rows:
-        """The part's rows among those of the whole batch.
-
-        Raises:
-            ValueError: the rows cannot be divided so.
-        """
+        """The part's rows among those of the whole batch, which must divide so."""
         size, rest = divmod(len(whole), self.count)
         if rest:
             raise ValueError(f"{len(whole)} rows: expected a multiple of {self.count}")
@@ -59,7 +55,6 @@ class Noise:
         return self._numbers(torch.rand, shape, device)
 
     def _numbers(self, draw: Draw, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
-        """The part's rows of what is drawn for the whole batch."""
         whole = (shape[0] * self.part.count, *shape[1:])
         return self.part.rows(draw(whole, generator=self._generator)).to(device)
 
@@ -158,9 +153,4 @@ class Game(nn.Module):
         """Adapt to an update's logs, which are means over the whole batch; nothing by default."""
 
     def calibrate(self, model: Any, batch: Batch) -> None:
-        """Fit what in an averaged model depends on its weights and on data; nothing by default.
-
-        Args:
-            model: like `self.model`, with averaged weights.
-            batch: some real data.
-        """
+        """Fit what in a model with averaged weights depends on some real data, a batch."""

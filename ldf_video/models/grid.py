@@ -27,16 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldf_video.models.frame import FrameGame, FrameModel, every, pixel_loss
+from ldf_video.models.frame import FrameConfig, FrameGame, FrameModel, every
 from ldf_video.models.game import Logs, Noise, Player, Tick
+from ldf_video.models.gan import Discriminator, Restrained, RothConfig, Turn
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pad_to_multiple
-from ldf_video.models.losses import (
-    RothConfig,
-    Turn,
-    as_roth,
-    moment_penalty,
-    relativistic_loss,
-)
+from ldf_video.models.losses import moment_penalty, pixel_loss, relativistic_loss
 
 STRIDES = (4, 8, 16)
 """Sides of a cell in pixels, and how many numbers it has; 16 is read for old checkpoints only."""
@@ -52,13 +47,13 @@ def stride_of(height: int, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class GridConfig:
+class GridConfig(FrameConfig):
     """Shape of a frame model (`--preset default`).
 
     Attributes:
-        height: of a frame in pixels, 8 or more. The networks work on the next multiple of `stride`:
-            frames are padded with their last row and column, what is generated there is cut off.
-        width: of a frame in pixels, likewise.
+        height: 8 or more. The networks work on the next multiple of `stride`: frames are padded
+            with their last row and column, what is generated there is cut off.
+        width: likewise.
         stride: side in pixels of a cell of the latent grid: 4, 8 or 16.
         latent_channels: numbers a cell; the grid is (height / stride, width / stride), rounded up.
         base_width: channels of E and G at half resolution, a multiple of 8; doubled at a quarter
@@ -69,8 +64,6 @@ class GridConfig:
             numbers are of its pixels and of half a cell around, and come back there.
     """
 
-    height: int = 32
-    width: int = 32
     stride: int = 4
     latent_channels: int = 4
     base_width: int = 32
@@ -86,18 +79,11 @@ class GridConfig:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns) of one frame's latent."""
         return (self.latent_channels, -(-self.height // self.stride), -(-self.width // self.stride))
 
-    @property
-    def halvings(self) -> int:
-        """From a frame to its grid."""
-        return self.stride.bit_length() - 1
-
-
-def _widths(base: int, config: GridConfig) -> list[int]:
-    """Channels after each halving, the finest first: growing up to four times the base."""
-    return [base * min(2**i, 4) for i in range(config.halvings)]
+    def widths(self, base: int) -> list[int]:
+        """Channels after each halving, the finest first: growing up to four times the base."""
+        return [base * min(2**i, 4) for i in range(self.stride.bit_length() - 1)]
 
 
 def _lapped(
@@ -118,7 +104,7 @@ class GridEncoder(nn.Module):
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
         self.stride = config.stride
-        widths = _widths(config.base_width, config)
+        widths = config.widths(config.base_width)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise([3, *widths]):
             layers += [Down(before, after), NormedBlock(after)]
@@ -139,7 +125,7 @@ class GridGenerator(nn.Module):
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
         self.height, self.width = config.height, config.width
-        widths = _widths(config.base_width, config)[::-1]
+        widths = config.widths(config.base_width)[::-1]
         self.stem = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         layers: list[nn.Module] = [NormedBlock(widths[0]) for _ in range(config.depth)]
         for before, after in itertools.pairwise(widths):
@@ -162,7 +148,7 @@ class GridDiscriminator(nn.Module):
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
         self.stride = config.stride
-        widths = _widths(config.critic_width, config)
+        widths = config.widths(config.critic_width)
         self.stages = nn.ModuleList(
             Stack(Down(before, after), PlainBlock(after))
             for before, after in itertools.pairwise([3, *widths])
@@ -194,17 +180,12 @@ class GridDiscriminator(nn.Module):
 
 
 class GridModel(FrameModel):
-    """Encoder and generator: all that is needed once training is over."""
-
     config: GridConfig
     encoder: GridEncoder
     generator: GridGenerator
 
     def __init__(self, config: GridConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = GridEncoder(config)
-        self.generator = GridGenerator(config)
+        super().__init__(config, GridEncoder(config), GridGenerator(config))
 
     def decode(self, z: Tensor) -> Tensor:
         """Frames of latents that a top model made, by way of frames: G(E(G(z))).
@@ -217,7 +198,7 @@ class GridModel(FrameModel):
 
 
 @dataclass(frozen=True)
-class GridGameConfig:
+class GridGameConfig(Restrained):
     """Weights of the game.
 
     Attributes:
@@ -252,33 +233,24 @@ class GridGameConfig:
     critic_rate: float = 0.3
     roth: RothConfig = field(default_factory=lambda: RothConfig(penalty="pair"))
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "roth", as_roth(self.roth))
-
 
 class GridGame(FrameGame):
-    """E and G against D, as `FrameGame` says; D's loss is ln 2 where it cannot tell."""
+    """E and G against D; D's loss is ln 2 where it cannot tell."""
 
     model: GridModel
     discriminator: GridDiscriminator
 
     def __init__(self, model: GridModel, config: GridGameConfig) -> None:
-        D = GridDiscriminator(model.config)
-        super().__init__(model, D, roth=config.roth, rest=config.rest)
+        super().__init__(model, GridDiscriminator(model.config), config)
         self.config = config
 
     @property
     def players(self) -> Sequence[Player]:
         """E and G move first: D then judges the pairs that they made, without making them again."""
+        D, rate = self.discriminator, self.config.critic_rate
         return (
-            Player("encoder_generator", self.encoder_generator, self.encoder_generator_loss),
-            Player(
-                "discriminator",
-                [self.discriminator],
-                self.discriminator_loss,
-                rate=self.config.critic_rate,
-                adam=True,
-            ),
+            Player("encoder_generator", [self.model], self.encoder_generator_loss),
+            Player("discriminator", [D], self.discriminator_loss, rate=rate, adam=True),
         )
 
     def kind(self, step: int, progress: float) -> Turn:
@@ -286,7 +258,6 @@ class GridGame(FrameGame):
         return self.restraint.turn(plays=progress >= self.config.game_start)
 
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """Mean absolute plus `squared` times mean squared difference."""
         return pixel_loss(x, target, squared=self.config.squared)
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
@@ -302,19 +273,19 @@ class GridGame(FrameGame):
         """
         c, E, G = self.config, self.model.encoder, self.model.generator
         code = E(x)
-        inferred = self._noised(code, tick.noise)
-        reconstruction = G(inferred)
+        z = self._noised(code, tick.noise)
+        reconstruction = G(z)
         pixels = self.pixel_loss(reconstruction, x)
         moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
         loss = c.reconstruction * pixels + c.moments * moments
         logs = {"pixels": pixels, "moments": moments}
         if tick.kind.plays:
             few, weight = every(len(x), c.game_share, tick.noise.part)
-            seen, z, generated = x[few], inferred[few], reconstruction[few]
-            game, features = (weight * value for value in self._against(seen, z, generated))
+            pairs = x[few], z[few], reconstruction[few]
+            game, features = (weight * value for value in self._against(*pairs))
             loss = loss + c.game * game + c.features * features
             logs |= {"encoder_generator": game, "features": features}
-            tick.passed_on["pairs"] = (seen, z.detach(), generated.detach())
+            tick.passed_on["pairs"] = [part.detach() for part in pairs]
             tick.passed_on["weight"] = weight
         return loss, {name: value.detach() for name, value in logs.items()}
 
@@ -334,25 +305,24 @@ class GridGame(FrameGame):
         That is `relativistic_loss` with the inferred pairs (x, z) winning. D sits the update out
         unless E and G have passed pairs on to it.
         """
-        del x
         if "pairs" not in tick.passed_on:
             return torch.zeros(()), {}
-        D = self.discriminator
-        seen, z, generated = tick.passed_on["pairs"]
-
-        def judge() -> tuple[Tensor, Tensor]:
-            real, fake = D(torch.cat([seen, generated]), torch.cat([z, z])).chunk(2)
-            return real, fake
-
-        return self.restraint.loss(
-            judge,
-            relativistic_loss,
-            D,
-            real=(seen, z),
+        (x, z, generated), weight = tick.passed_on["pairs"], tick.passed_on["weight"]
+        return self.discriminate(
+            self.discriminator,
+            real=(x, z),
             fake=(generated, z),
             tick=tick,
-            weight=tick.passed_on["weight"],
+            contest=relativistic_loss,
+            weight=weight,
         )
+
+    def judge(
+        self, D: Discriminator, real: Sequence[Tensor], fake: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All at once, which is quicker."""
+        high, low = D(*(torch.cat(both) for both in zip(real, fake, strict=True))).chunk(2)
+        return high, low
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         level = self.config.latent_noise * noise.uniform(len(z), 1, 1, 1, device=z.device)

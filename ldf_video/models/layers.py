@@ -44,7 +44,11 @@ def gathered(x: Tensor) -> Tensor:
     For statistics that every process computes alike from all rows: the gradient is that of the
     own rows times N, so that its mean over the processes is that of the statistic.
     """
-    return x if joined() == 1 else _Gather.apply(x)  # type: ignore[no-untyped-call]
+    if joined() == 1:
+        return x
+    own = x.new_zeros(joined(), *x.shape)
+    own[dist.get_rank()] = x
+    return _Sum.apply(own).flatten(0, 1)  # type: ignore[no-untyped-call]
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
@@ -52,21 +56,9 @@ def mean_over_processes(x: Tensor) -> Tensor:
     return x if joined() == 1 else _Sum.apply(x) / joined()  # type: ignore[no-untyped-call]
 
 
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(joined())]
-        dist.all_gather(parts, x.contiguous())
-        ctx.size = len(x)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Tensor:
-        first = dist.get_rank() * ctx.size
-        return gradients[0][first : first + ctx.size] * joined()
-
-
 class _Sum(torch.autograd.Function):
+    """Over all processes, forward and backward."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
@@ -75,9 +67,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
+        return _Sum.forward(ctx, gradients[0])
 
 
 class Stack(nn.Sequential):
@@ -117,9 +107,9 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, *, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.momentum, self.epsilon = momentum, epsilon
+        self.momentum, self.epsilon = 0.1, 1e-5
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -127,16 +117,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or joined() == 1:
-            return F.batch_norm(
-                x,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                training=self.training,
-                momentum=self.momentum,
-                eps=self.epsilon,
-            )
+            running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
+            return F.batch_norm(x, *running, *affine, self.training, self.momentum, self.epsilon)
         mean = mean_over_processes(x.float().mean((0, 2, 3)))
         centred = x.float() - mean[:, None, None]
         var = mean_over_processes(centred.square().mean((0, 2, 3)))
@@ -153,10 +135,6 @@ def recompute_statistics(module: nn.Module, x: Tensor) -> None:
     """Set the running statistics of all batch norms to those of one batch that passes through.
 
     Averaged weights do not fit averaged or copied statistics (Wu & Johnson 2021, arXiv:2105.07576).
-
-    Args:
-        module: takes `x`.
-        x: its input, (B, ...), a large batch.
     """
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
     if not norms:
@@ -177,30 +155,25 @@ class NormedBlock(nn.Module):
 
     He et al. (2016), arXiv:1603.05027, with Wu & He's GroupNorm (2018), arXiv:1803.08494: averaged
     weights (EMA) stay valid, as there are no running statistics to average beside them.
-
-    Shapes: (B, channels, H, W) -> the same.
     """
 
-    def __init__(self, channels: int, *, groups: int = 8) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, channels)
+        self.norm1 = nn.GroupNorm(8, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, channels)
+        self.norm2 = nn.GroupNorm(8, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return x + h
+        return x + self.conv2(F.silu(self.norm2(h)))
 
 
 class PlainBlock(nn.Module):
     """Residual block without normalisation, the identity at initialisation, for discriminators.
 
-    Huang et al. (2024), R3GAN, arXiv:2501.05441: no norm layers, zero-initialised last convolution.
-
-    Shapes: (B, channels, H, W) -> the same.
+    Huang et al. (2024), R3GAN, arXiv:2501.05441. Shapes: (B, channels, H, W) -> the same.
     """
 
     def __init__(self, channels: int) -> None:
@@ -211,15 +184,11 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.leaky_relu(x, 0.2))
-        h = self.conv2(F.leaky_relu(h, 0.2))
-        return x + h
+        return x + self.conv2(F.leaky_relu(h, 0.2))
 
 
 class Down(nn.Module):
-    """Halve height and width: 2 x 2 cells become channels, then a 3 x 3 convolution mixes them.
-
-    Shapes: (B, in_channels, H, W) -> (B, out_channels, H / 2, W / 2), H and W even.
-    """
+    """Halve height and width: 2 x 2 cells become channels, then a 3 x 3 convolution mixes them."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -232,9 +201,7 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Double height and width: a 3 x 3 convolution makes the channels of 2 x 2 cells.
 
-    Shi et al. (2016), arXiv:1609.05158 (sub-pixel convolution).
-
-    Shapes: (B, in_channels, H, W) -> (B, out_channels, 2 H, 2 W).
+    Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -253,14 +220,9 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def patchify(grids: Tensor, patch: tuple[int, int]) -> Tensor:
-    """Cut grids into patches, row by row; zeros fill the last ones of a grid that is no multiple.
+    """Cut grids (..., C, H, W) into patches (..., patches, C * rows * columns), row by row.
 
-    Args:
-        grids: (..., C, H, W).
-        patch: its rows and columns.
-
-    Returns:
-        (..., patches, C * rows * columns).
+    Zeros fill the last ones of a grid that is no multiple of a patch's rows and columns.
     """
     rows, columns = patch
     grids = F.pad(grids, (0, -grids.shape[-1] % columns, 0, -grids.shape[-2] % rows))
@@ -278,14 +240,9 @@ def unpatchify(patches: Tensor, shape: tuple[int, int, int], patch: tuple[int, i
 
 
 def fourier_features(level: Tensor, count: int) -> Tensor:
-    """Sines and cosines of a noise level at `count` octave-spaced frequencies.
+    """Sines and cosines (..., 2 * count) of noise levels (...) in [0, 1].
 
-    Args:
-        level: any shape (...), values in [0, 1].
-        count: number of frequencies, from half a turn upwards.
-
-    Returns:
-        (..., 2 * count), in [-1, 1].
+    The `count` frequencies lie an octave apart, from half a turn upwards.
     """
     frequencies = torch.pi * 2.0 ** torch.arange(count, device=level.device, dtype=level.dtype)
     angles = level.unsqueeze(-1) * frequencies

@@ -1,7 +1,7 @@
 """The paper's top model (`--kind mlp`): a fully connected GAN over whole latent sequences.
 
-Generator and discriminator see the concatenated latents of a fixed number of frames. The game is
-binary cross-entropy with Roth's regularizer, as on the lower level.
+G and D see the concatenated latents of a fixed number of frames. The game is binary cross-entropy
+with Roth's regularizer, as on the lower level.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ldf_video.models.game import Logs, Tick
-from ldf_video.models.losses import GanConfig, GanGame
+from ldf_video.models.game import Logs, Player, Tick
+from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.top import TopModel
 
 
@@ -48,7 +48,7 @@ class MlpConfig:
 
 
 class MlpTop(TopModel):
-    """G: noise (N, noise_size) -> sequences of `window` latents."""
+    """G: noise (N, noise_size) -> tokens (N, window, C * H * W), standardised latents."""
 
     config: MlpConfig
 
@@ -60,11 +60,9 @@ class MlpTop(TopModel):
 
     @property
     def fixed_frames(self) -> int:
-        """The number of frames that it was trained to make."""
         return self.config.window
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Noise (N, noise_size) -> tokens (N, window, C * H * W), standardised latents."""
         return self.generator(noise).unflatten(1, (self.config.window, -1))
 
     @torch.inference_mode()
@@ -91,9 +89,9 @@ class MlpTop(TopModel):
 
 
 class MlpDiscriminator(nn.Module):
-    """D: a sequence with its mask -> logit (B,), high for real ones.
+    """D: tokens (B, window, C * H * W), mask (B, window) float -> logit (B,), high for real ones.
 
-    It sees the mask too, so that clips shorter than the window take part with the frames they have.
+    It sees the mask, so that clips shorter than the window take part with the frames they have.
     """
 
     def __init__(self, config: MlpConfig) -> None:
@@ -102,7 +100,6 @@ class MlpDiscriminator(nn.Module):
         self.layers = _perceptron(inputs, 1, width=config.width, depth=config.depth)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens (B, window, C * H * W), mask (B, window) float -> (B,)."""
         seen = tokens * mask.unsqueeze(-1)
         return self.layers(torch.cat([seen.flatten(1), mask], dim=1)).squeeze(1)
 
@@ -113,16 +110,27 @@ class MlpGame(GanGame):
     model: MlpTop
 
     def __init__(self, top: MlpTop, config: GanConfig) -> None:
-        super().__init__(top, MlpDiscriminator(top.config), roth=config.roth, rest=config.rest)
+        super().__init__(top, MlpDiscriminator(top.config), config)
         self.config = config
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """D moves first."""
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
+            Player("generator", [self.model], self.generator_loss),
+        )
 
     def discriminator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
         """D scores real sequences high and generated ones low, within Roth's bound."""
-        real, mask = self._real(*batch)
+        latents, real = batch
+        # What stands under the mask may be anything, NaN too: times 0 is not enough.
+        known = torch.where(real[:, :, None, None, None], latents, self.model.latent_mean)
+        tokens, mask = self.model.standardise(known), real.float()
         with torch.no_grad():
-            fake = self._fake(len(real), tick)
-        return self.contest(
-            lambda tokens: self.discriminator(tokens, mask), real=(real,), fake=(fake,), tick=tick
+            fake = self._fake(len(tokens), tick)
+        return self.discriminate(
+            lambda tokens: self.discriminator(tokens, mask), real=(tokens,), fake=(fake,), tick=tick
         )
 
     def generator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
@@ -135,11 +143,6 @@ class MlpGame(GanGame):
     def _fake(self, count: int, tick: Tick) -> Tensor:
         size, device = self.model.config.noise_size, self.model.latent_mean.device
         return self.model(tick.noise.normal(count, size, device=device))
-
-    def _real(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # What stands under the mask may be anything, NaN too: times 0 is not enough.
-        known = torch.where(mask[:, :, None, None, None], latents, self.model.latent_mean)
-        return self.model.standardise(known), mask.float()
 
 
 def _perceptron(inputs: int, outputs: int, *, width: int, depth: int) -> nn.Sequential:

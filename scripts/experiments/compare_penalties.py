@@ -33,8 +33,8 @@ from ldf_video.intake.frame_store import store_frames
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.models import build
+from ldf_video.models.gan import PENALTIES, RothConfig
 from ldf_video.models.grid import GridConfig, GridGameConfig
-from ldf_video.models.losses import PENALTIES, RothConfig
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints

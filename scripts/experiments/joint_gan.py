@@ -7,15 +7,16 @@ the paper's frame model, without an encoder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ldf_video.models.ali import AliConfig, AliGenerator, FrameFeatures, initialise
-from ldf_video.models.game import Logs, Noise, Tick
+from ldf_video.models.game import Logs, Noise, Player, Tick
+from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.layers import recompute_statistics
-from ldf_video.models.losses import GanConfig, GanGame
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,21 @@ class JointGame(GanGame):
     model: JointModel
 
     def __init__(self, model: JointModel, config: GanConfig) -> None:
-        D = JointDiscriminator(model.config)
-        super().__init__(model, D, roth=config.roth, rest=config.rest)
-        self.config = config
+        super().__init__(model, JointDiscriminator(model.config), config)
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """D moves first."""
+        return (
+            Player("discriminator", [self.discriminator], self.discriminator_loss, adam=True),
+            Player("generator", [self.model], self.generator_loss),
+        )
 
     def discriminator_loss(self, clips: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """D scores real clips high and generated ones low, within Roth's bound on its slope."""
         with torch.no_grad():
             fake = self._fake(clips, tick.noise)
-        return self.contest(self.discriminator, real=(clips,), fake=(fake,), tick=tick)
+        return self.discriminate(self.discriminator, real=(clips,), fake=(fake,), tick=tick)
 
     def generator_loss(self, clips: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """G makes D score its clips high."""

@@ -27,7 +27,7 @@ from ldf_video.checks import frame_rate, frame_size, integer
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.frame_store import store_frames
 from ldf_video.models.game import Noise, Part
-from ldf_video.models.losses import GanConfig
+from ldf_video.models.gan import GanConfig
 from ldf_video.options import POSITIVE, Clips, Option, Out, Training
 from ldf_video.progress import Progress
 from ldf_video.runs.command import choose_device
