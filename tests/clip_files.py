@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+from PIL import Image
+
+from ldf_video.errors import TruncatedError
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from av.stream import Disposition
     from numpy.typing import NDArray
 
 NUM_BARS = 8
-LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+LOSSLESS: dict[str, Any] = {"codec": "ffv1", "pix_fmt": "bgr0"}
+# Bit for bit, in a container that says the sample aspect ratio.
+EXACT: dict[str, Any] = {"codec": "libx264rgb", "pix_fmt": "rgb24", "codec_options": {"qp": "0"}}
+NATIVE = Geometry(48, 64)
+"""The size of `barcode`, so that no pixel moves."""
 
 
 def barcode(number: int, *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
@@ -43,6 +52,47 @@ def read_barcode(image: NDArray[np.uint8]) -> int:
     width = image.shape[1]
     centres = [(2 * bit + 1) * width // (2 * NUM_BARS) for bit in range(NUM_BARS)]
     return sum(1 << bit for bit, x in enumerate(centres) if image[:, x].mean() > 127)
+
+
+def barcodes(numbers: Iterable[int], **size: int) -> list[NDArray[np.uint8]]:
+    """Draws a frame for each number."""
+    return [barcode(number, **size) for number in numbers]
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    """Returns the same random pixels for the same shape."""
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def frames_of(path: Path, geometry: Geometry = NATIVE, **options: Any) -> list[NDArray[np.uint8]]:
+    """Reads the one clip of a file, which is whole."""
+    (clip,) = open_clips(path, geometry, **options)
+    return list(clip.frames)
+
+
+def numbers_of(path: Path, geometry: Geometry = NATIVE, **options: Any) -> list[int]:
+    """Reads the numbers on the frames of a file."""
+    return [read_barcode(image) for image in frames_of(path, geometry, **options)]
+
+
+def salvaged_of(
+    path: Path, geometry: Geometry = NATIVE, **options: Any
+) -> tuple[list[NDArray[np.uint8]], str]:
+    """Reads frames up to the damage of a file, and what is said of that, "" where it is whole."""
+    (clip,) = open_clips(path, geometry, **options)
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        frames.extend(clip.frames)
+    except TruncatedError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+def save_animation(path: Path, images: Sequence[NDArray[np.uint8]], **options: Any) -> Path:
+    """Writes a GIF, a WebP, an APNG or an AVIF by Pillow."""
+    first, *others = map(Image.fromarray, images)
+    first.save(path, save_all=True, append_images=others, **options)
+    return path
 
 
 @contextlib.contextmanager
@@ -82,14 +132,14 @@ def write_clip(
     Args:
         path: of the file.
         images: its frames.
-        codec: FFmpeg's name of it.
-        pix_fmt: FFmpeg's name of it.
+        codec: FFmpeg's name of it, as `pix_fmt` and all options.
+        pix_fmt: of the pixels.
         fps: frames a second.
         pts: in units of 1 / fps seconds, by default 0, 1, 2, ...
         rotation: counter-clockwise degrees that set frames upright.
         sample_aspect_ratio: width of a pixel, over its height.
-        codec_options: of FFmpeg.
-        container_options: of FFmpeg.
+        codec_options: of the codec.
+        container_options: of the container.
         says_colours: whether the file names its matrix and its transfer.
         prepare: called with the container and the stream before anything is encoded.
     """
