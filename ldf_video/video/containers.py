@@ -221,8 +221,8 @@ def _rate(stream: VideoStream, head: Sequence[Packet[VideoStream]], *, is_whole:
     if stream.container.format.name in ANIMATIONS:
         delays = [(packet.duration or 0) * time_base for packet in head]
         if not is_whole and whole and min(delays) > _TICK:
-            return nearest_rate(stream.frames, seconds, tick=time_base)
-        return nearest_rate(
+            return _nearest_rate(stream.frames, seconds, tick=time_base)
+        return _nearest_rate(
             len(head), sum(map(shown_delay, delays), Fraction(0)), tick=min(time_base, _TICK)
         )
     named = [_plausible(stream.average_rate), _plausible(stream.guessed_rate)]
@@ -236,7 +236,7 @@ def _rate(stream: VideoStream, head: Sequence[Packet[VideoStream]], *, is_whole:
     # Times are rounded to ticks, so that a step may be one more or less.
     regular = [step for step in steps if step and abs(step - middle) <= 1 + middle / 50]
     if len(regular) >= _REGULAR_SHARE * len(steps):
-        rate = nearest_rate(
+        rate = _nearest_rate(
             len(regular), sum(regular) * time_base, tick=2 * time_base, preferred=named
         )
         if whole is None or whole > rate * Fraction(4, 5):
@@ -266,7 +266,7 @@ def shown_delay(seconds: Fraction) -> Fraction:
     return seconds if seconds > _TICK else _SHORT_DELAY
 
 
-def nearest_rate(
+def _nearest_rate(
     num_frames: int, seconds: Fraction, *, tick: Fraction, preferred: Sequence[Fraction | None] = ()
 ) -> Fraction:
     """Returns the rate of so many frames in so long, a usual one if rounding may have moved it.
