@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
+from clip_files import frames_of
 from PIL import Image
 
 from ldf_video.errors import ReadError
@@ -25,17 +26,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # FFmpeg's names of pixels, each with its channels.
-PNG, TIFF = "png", "tiff"
 PNGS = [("rgb48be", 3), ("rgba64be", 4), ("ya16be", 2), ("gray16be", 1)]
 TIFFS = [("rgb48le", 3), ("rgba64le", 4), ("gray16le", 1)]
+ALGORITHMS = ("raw", "lzw", "deflate", "packbits")
 FILES: list[tuple[str, str, int, dict[str, str]]] = [
-    *((PNG, pix_fmt, channels, {}) for pix_fmt, channels in PNGS),
-    *((PNG, pix_fmt, channels, {"pred": "mixed"}) for pix_fmt, channels in PNGS),
-    *(
-        (TIFF, pix_fmt, channels, {"compression_algo": algorithm})
-        for pix_fmt, channels in TIFFS
-        for algorithm in ("raw", "lzw", "deflate", "packbits")
-    ),
+    *(("png", *pixels, options) for pixels in PNGS for options in ({}, {"pred": "mixed"})),
+    *(("tiff", *pixels, {"compression_algo": name}) for pixels in TIFFS for name in ALGORITHMS),
 ]
 
 
@@ -103,8 +99,8 @@ def _write_tiff(path: Path, pages: NDArray[Any], *, sample_format: int = 1) -> P
 
 def test_every_page_of_a_tiff_is_rounded(tmp_path: Path) -> None:
     pages = np.random.default_rng(0).integers(0, 2**16, (3, 9, 13, 3)).astype("<u2")
-    (clip,) = open_clips(_write_tiff(tmp_path / "a.tif", pages), Geometry(9, 13))
-    assert np.array_equal(list(clip.frames), np.round(pages / 257))
+    frames = frames_of(_write_tiff(tmp_path / "a.tif", pages), Geometry(9, 13))
+    assert np.array_equal(frames, np.round(pages / 257))
 
 
 @pytest.mark.parametrize(
@@ -154,18 +150,11 @@ def _grey(path: Path, highest: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("highest", "share", "factor"), [(4095, "6.2", 16), (1023, "1.6", 64), (7000, "11", 8)]
-)
-def test_pictures_that_use_a_small_part_of_the_range_are_noted(
-    tmp_path: Path, highest: int, share: str, factor: int
-) -> None:
-    note = _note(_grey(tmp_path / "a.png", highest))
-    assert note.startswith(f"uses {share} % of the range of its numbers, so its frames are dark")
-    assert note.endswith(f" -evaluate multiply {factor} *")
-
-
-def test_black_light_and_eight_bit_pictures_are_not_noted(tmp_path: Path) -> None:
+def test_pictures_that_use_a_small_part_of_the_range_are_noted(tmp_path: Path) -> None:
+    for highest, share, factor in ((4095, "6.2", 16), (1023, "1.6", 64), (7000, "11", 8)):
+        note = _note(_grey(tmp_path / "a.png", highest))
+        assert note.startswith(f"uses {share} % of the range of its numbers, so its frames are ")
+        assert note.endswith(f" -evaluate multiply {factor} *")
     for highest in (0, 20_000, 65_535):
         assert _note(_grey(tmp_path / "a.png", highest)) == ""
     Image.fromarray(np.full((4, 4), 3, np.uint8)).save(tmp_path / "a.png")

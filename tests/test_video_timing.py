@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import av
 import pytest
-from clip_files import barcode, read_barcode, write_clip, write_with_times
+from clip_files import barcodes, numbers_of, write_clip, write_with_times
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
 from ldf_video.video.timing import resample, timed
 
 if TYPE_CHECKING:
@@ -24,6 +23,10 @@ def _frame(pts: int | None, *, dts: int | None = None, duration: int = 0) -> av.
     frame = av.VideoFrame(2, 2, "rgb24")
     frame.pts, frame.dts, frame.time_base, frame.duration = pts, dts, Fraction(1, 100), duration
     return frame
+
+
+def _at(fps: int) -> Geometry:
+    return Geometry(48, 64, fps=Fraction(fps))
 
 
 def _starts(times: Sequence[int | None], dts: Sequence[int | None] = ()) -> list[Fraction]:
@@ -65,20 +68,17 @@ def test_times_start_at_zero_and_always_advance(
     assert _starts(times) == expected
 
 
-def test_the_last_frame_shows_as_long_as_its_file_says() -> None:
-    frames = [_frame(0), _frame(10, duration=40)]
-    outputs = list(resample(frames, native_fps=RATE, fps=Fraction(10)))
-    assert [frames.index(frame) for frame in outputs] == [0, 1, 1, 1, 1]
-
-
-def test_a_frame_between_two_outputs_is_left_out() -> None:
-    frames = [_frame(0), _frame(3), _frame(6), _frame(20)]
-    outputs = list(resample(frames, native_fps=RATE, fps=Fraction(10)))
-    assert [frames.index(frame) for frame in outputs] == [0, 2, 3]
-
-
-def test_no_frame_gives_no_output() -> None:
-    assert list(resample([], native_fps=RATE, fps=RATE)) == []
+@pytest.mark.parametrize(
+    ("frames", "shown"),
+    [
+        ([_frame(0), _frame(10, duration=40)], [0, 1, 1, 1, 1]),  # the last as long as it says
+        ([_frame(0), _frame(3), _frame(6), _frame(20)], [0, 2, 3]),
+        ([], []),
+    ],
+)
+def test_frames_are_held_or_left_out_by_time(frames: list[av.VideoFrame], shown: list[int]) -> None:
+    outputs = resample(frames, native_fps=RATE, fps=Fraction(10))
+    assert [frames.index(frame) for frame in outputs] == shown
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,6 @@ def test_an_error_that_is_met_ahead_comes_in_its_turn(error: ReadError) -> None:
     assert starts == [0, 100, 300]
 
 
-def _read(path: Path, fps: int) -> list[int]:
-    (clip,) = open_clips(path, Geometry(48, 64, fps=Fraction(fps)))
-    return [read_barcode(image) for image in clip.frames]
-
-
 @pytest.mark.parametrize(
     ("codec", "options"),
     [
@@ -150,21 +145,19 @@ def _read(path: Path, fps: int) -> list[int]:
 def test_avi_has_no_times_and_all_frames(
     tmp_path: Path, codec: str, options: dict[str, str], size: int
 ) -> None:
-    images = [barcode(k, height=48 * size, width=64 * size) for k in range(30)]
+    images = barcodes(range(30), height=48 * size, width=64 * size)
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = write_clip(
         tmp_path / "a.avi", images, codec=codec, pix_fmt=pix_fmt, codec_options=options
     )
-    assert _read(path, 25) == list(range(30))
-    assert _read(path, 5) == list(range(0, 30, 5))
-    assert _read(path, 50) == [k // 2 for k in range(60)]
+    assert numbers_of(path, _at(25)) == list(range(30))
+    assert numbers_of(path, _at(50)) == [k // 2 for k in range(60)]
 
 
 def test_matroska_with_times_in_the_order_of_decoding(tmp_path: Path) -> None:
-    images = [barcode(k) for k in range(60)]
-    path = write_with_times(tmp_path / "a.mkv", images, range(60), bf="3")
-    assert _read(path, 25) == list(range(60))
-    assert _read(path, 5) == list(range(0, 60, 5))
+    path = write_with_times(tmp_path / "a.mkv", barcodes(range(60)), range(60), bf="3")
+    assert numbers_of(path, _at(25)) == list(range(60))
+    assert numbers_of(path, _at(5)) == list(range(0, 60, 5))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +183,6 @@ def test_a_hiccup_costs_no_other_frame_its_time(hiccups: dict[int, int]) -> None
 
 @pytest.mark.parametrize("start", [2**33 // 3600 - 20, 2**33 // 3600 - 1])  # of 90,000 a second
 def test_a_clock_of_mpeg_that_starts_again_costs_nothing(tmp_path: Path, start: int) -> None:
-    images = [barcode(k) for k in range(60)]
-    path = write_clip(tmp_path / "a.ts", images, pts=range(start, start + 60))
-    assert _read(path, 25) == list(range(60))
-    assert _read(path, 5) == list(range(0, 60, 5))
+    path = write_clip(tmp_path / "a.ts", barcodes(range(60)), pts=range(start, start + 60))
+    assert numbers_of(path, _at(25)) == list(range(60))
+    assert numbers_of(path, _at(5)) == list(range(0, 60, 5))
