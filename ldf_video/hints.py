@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ldf_video.options import FRAME_MODEL, LATENTS, TOP_MODEL
+
+EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
+"""What `evaluate` needs, unless it is given another judge."""
 
 
 def after_train_frame(clips: str | Path, out: str | Path) -> str:
@@ -28,9 +32,10 @@ def after_generate(paths: Sequence[Path], seed: int, top_model: str | None) -> s
     """What follows on generated videos."""
     files = " to ".join(dict.fromkeys(map(str, (paths[0], paths[-1]))))
     chosen = _option("--top-model", top_model, TOP_MODEL)
+    needed = "" if find_spec("efficientnet_lite_pytorch") else f"{EVALUATE_EXTRA}, then "
     return (
         f"look at {files}, --seed {seed} makes the same again; "
-        f"next: {_line('evaluate', '--real', 'CLIPS', *chosen)}"
+        f"next: {needed}{_line('evaluate', '--real', 'CLIPS', *chosen)}"
     )
 
 

@@ -108,7 +108,7 @@ def test_shapes(height: int, width: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (36, 32), (32, 50), (0, 32)])
 def test_sizes_that_the_networks_cannot_have_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{height}x{width}: .* multiples of 8 from 24 on"):
+    with pytest.raises(ValueError, match=f"{width}x{height}: .* multiples of 8 from 24 on"):
         AliConfig(height=height, width=width)
 
 

@@ -202,6 +202,7 @@ def test_failed_work_exits_1_with_one_line(root: Path, line: str, said: str) -> 
     (message,) = result.stderr.splitlines()
     assert message.startswith("error: ")
     assert said in message
+    assert not Path("latents").exists()
 
 
 @pytest.mark.parametrize(

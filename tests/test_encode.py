@@ -150,7 +150,7 @@ def test_memory_that_runs_out_is_one_line(root: Path, monkeypatch: pytest.Monkey
 def test_strict_fails_where_a_source_is_unreadable_the_second_time_too(root: Path) -> None:
     (root / "clips" / "text.mp4").write_text("no video")
     for _ in range(2):
-        with pytest.raises(LdfError, match="--strict: 1 of 4 sources were not read whole"):
+        with pytest.raises(LdfError, match="--strict: 1 of 4 sources not read whole"):
             run(strict=True)
     assert len(rows_by_source(root / "latents")) == 3
     assert [name for name, _ in run().report.quarantined] == ["text.mp4"]
@@ -161,7 +161,7 @@ def test_strict_fails_where_a_source_is_cut_the_second_time_too(root: Path) -> N
     for name in ("cut.mkv", "same.mkv"):
         (root / "clips" / name).write_bytes(whole[: len(whole) * 2 // 3])
     for _ in range(2):
-        with pytest.raises(LdfError, match="--strict: 2 of 5 sources were not read whole"):
+        with pytest.raises(LdfError, match="--strict: 2 of 5 sources not read whole"):
             run(strict=True)
     again = run().report
     assert again.num_unchanged == 5

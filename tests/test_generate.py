@@ -117,14 +117,14 @@ def test_a_directory_with_other_films_is_left_alone(root: Path) -> None:
     make("videos", num_videos=3, num_frames=2)
     (root / "videos" / ".hidden").touch()
     before = {path.name: path.read_bytes() for path in (root / "videos").iterdir()}
-    with pytest.raises(UsageError, match=r"-o videos: it holds 1 other files, such as 0002\.mp4"):
+    with pytest.raises(UsageError, match=r"--out videos: it holds 1 other file, such as 0002\.mp4"):
         make("videos", num_videos=2, num_frames=2, seed=2)
     assert {path.name: path.read_bytes() for path in (root / "videos").iterdir()} == before
     make("videos", num_videos=4, num_frames=2)  # the same and one more
-    with pytest.raises(UsageError, match="-o checkpoints: it holds 2 other files, such as frame"):
+    with pytest.raises(UsageError, match="--out checkpoints: it holds 2 other files, such as f"):
         make("checkpoints")
     (root / "file").touch()
-    with pytest.raises(UsageError, match="-o file: a file is in the way; name a directory"):
+    with pytest.raises(UsageError, match="--out file: a file is in the way; name a directory"):
         make("file")
 
 

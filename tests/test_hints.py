@@ -14,7 +14,7 @@ from tiny_cli import shrink
 from tiny_models import save_frame, save_pair, write_array
 from typer.testing import CliRunner
 
-from ldf_video import api
+from ldf_video import api, hints
 from ldf_video.cli import app
 from ldf_video.evaluation.report import FLOOR
 from ldf_video.recipes import evaluate
@@ -85,6 +85,13 @@ def test_generate(root: Path) -> None:
     assert said.endswith("next: ldf-video evaluate --real CLIPS --top-model mine/top")
 
 
+def test_generate_says_what_evaluate_needs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "find_spec", lambda name: None)
+    assert last("generate --frames 2 --seed 7 -o a.gif").endswith(
+        "next: pip install 'ldf-video[evaluate]', then ldf-video evaluate --real CLIPS"
+    )
+
+
 def test_reconstruct(root: Path) -> None:
     assert last("reconstruct 'my clips'") == "next: ldf-video train-frame 'my clips'"
     assert last("reconstruct 'my clips/0.npy' -o a.gif").startswith("look at a.gif; next: ")
@@ -131,13 +138,13 @@ def test_info_begins_with_what_it_is_how_good_and_how_to_use_it(root: Path) -> N
     assert what.startswith("frame model, 0.")
     assert what.endswith("million weights, 32x32 pixels")
     assert good.startswith("held-out frames come back at ")
-    assert " dB, 1 steps, 0 minutes, 0." in good
+    assert " dB, 1 step, 0 minutes, 0." in good
     assert good.endswith(" epochs, finished")
     assert follows == "next: ldf-video encode CLIPS --frame-model new"
     run(f"train-top --out top {TRAIN}")
     what, good, follows = begins("info top")
     assert "million weights, flow, windows of 8 frames" in what
-    assert good.startswith("not measured on held-out clips here, 1 steps")
+    assert good.startswith("not measured on held-out clips here, 1 step")
     assert follows == "next: ldf-video generate --top-model top"
 
 
@@ -145,6 +152,7 @@ def test_info_of_shipped_models_names_what_their_cards_measured() -> None:
     lines = begins("info pacman-32")
     assert lines[0] == "frame model, 0.64 million weights, 32x32 pixels"
     assert any("40.2 dB PSNR" in line for line in lines)
+    assert not any("not measured" in line for line in lines)
     assert lines[-1] == "next: ldf-video generate --top-model pacman-32"
     assert begins("info film-64")[-1] == "next: ldf-video encode CLIPS --frame-model film-64"
 
@@ -169,7 +177,7 @@ def test_trainings_say_how_good_they_are_and_where_their_pictures_lie(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     api.train_frame("my clips", out="new", steps=1, batch_size=4, seed=1, device="cpu")
-    assert "train-frame: 1 steps: frames that it learns from come back at " in (
+    assert "train-frame: 1 step: frames that it learns from come back at " in (
         said := capfd.readouterr().err
     )
     assert " dB, picture in new/samples/step-0000001.png" in said

@@ -514,7 +514,7 @@ def test_the_report_counts_and_lists() -> None:
     assert report.lines() == [
         "  salvaged cut.mp4: ends early",
         "  unreadable bad.mp4: no video",
-        "5 sources: 1,234 new frames, 1 sources unchanged, 1 salvaged, 1 unreadable",
+        "5 sources: 1,234 new frames, 1 source unchanged, 1 salvaged, 1 unreadable",
     ]
     assert report.first_reason() == "bad.mp4: no video"
 

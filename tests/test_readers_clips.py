@@ -218,8 +218,7 @@ def test_a_crash_beside_good_clips_costs_its_clip(root: Path, spoil: Spoil) -> N
     found = evaluate("real", train="real", **options)
     assert found.num_clips == 30
     assert found.notes == (
-        "real: 1 of 3 sources were not read whole, the first bad.mkv: the decoder crashed "
-        "(signal 11)",
+        "real: 1 of 3 sources not read whole, the first bad.mkv: the decoder crashed (signal 11)",
     )
     done = CliRunner().invoke(app, ["reconstruct", "real"])
     assert "  unreadable bad.mkv: the decoder crashed (signal 11)" in done.stderr

@@ -81,7 +81,7 @@ def test_a_folder_of_numbered_pictures_is_one_video(root: Path) -> None:
         run("walk", output="walk/3.png")
     (root / "walk" / "other.mp4").touch()
     assert run("walk").num_frames == 5
-    with pytest.raises(UsageError, match="-o with the directory walk: expected one video file"):
+    with pytest.raises(UsageError, match="--out with the directory walk: expected one video file"):
         run("walk", output="out.mp4")
 
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_named(root: Path) -> None:
 
 def test_wrong_usage(root: Path) -> None:
     write_array(root / "clips" / "a.npy", 2)
-    with pytest.raises(UsageError, match="-o with the directory clips: expected one video file"):
+    with pytest.raises(UsageError, match="--out with the directory clips: expected one video file"):
         run("clips", output="out.mp4")
     with pytest.raises(UsageError, match="change the suffix"):
         run("clips/a.npy", output="out.avi")

@@ -72,7 +72,7 @@ def test_held_out_losses_and_the_best_weights_are_kept(root: Path) -> None:
     ("clips", "told"),
     [
         (41, "78 frames of 39 clips, 32x32, 2 more clips held out, the first ones of each array"),
-        (19, "38 frames of 19 clips, 32x32, none held out of fewer than 20 clips, 1 steps"),
+        (19, "38 frames of 19 clips, 32x32, none held out of fewer than 20 clips, 1 step"),
     ],
 )
 def test_the_number_of_clips_held_out_is_told(
@@ -138,6 +138,7 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
     [
         ({"preset": "cubist"}, "--preset cubist: expected default or paper"),
         ({"preset": "paper", "size": "16"}, "--size: frame size 16x16: the paper's networks"),
+        ({"preset": "paper", "size": "64x20"}, "--size: frame size 64x20: the paper's networks"),
         ({"width": 20}, "--width 20: expected a multiple of 8"),
         ({"width": 0}, "--width 0: expected 8 or more"),
         ({"latent_noise": -0.1}, "--latent-noise -0.1: expected 0 to 10"),

@@ -131,7 +131,7 @@ def test_other_clips_than_the_runs_are_refused_and_both_counted(root: Path, fini
         (root / "top" / checkpoints.STATE).unlink()
         train(root)  # the same clips: it goes on
         (root / "top" / checkpoints.STATE).unlink()
-    expected = r"began with 20 frames of 1 clips, .*other now gives 50 of 2.*--init .*--no-resume"
+    expected = r"began with 20 frames of 1 clip, .*other now gives 50 of 2.*--init .*--no-resume"
     with pytest.raises(CheckpointError, match=expected):
         train(root, "other")
 

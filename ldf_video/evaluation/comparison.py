@@ -27,7 +27,7 @@ from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.judged import ClipSet, Models
 from ldf_video.evaluation.reference import Reference, reference_sha256
 from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source
 
@@ -256,7 +256,7 @@ class Comparison:
                 progress.say(f"  {line}")
         if drawn.unread:
             self.notes.append(
-                f"{name}: {len(drawn.unread):,} of {total:,} sources were not read whole, the "
+                f"{name}: {len(drawn.unread):,} of {counted(total, 'source')} not read whole, the "
                 f"first {drawn.unread[0]}"
             )
         return drawn

@@ -22,13 +22,13 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.hints import EVALUATE_EXTRA
 from ldf_video.intake.frame_encoder import threads_kept
 from ldf_video.runs.command import num_cores
 
 Clips = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
-EXTRA = "pip install 'ldf-video[evaluate]'"
 SIDE = 128
 """Pixels to which EfficientNet-Lite0 sees frames resized."""
 PROBED_SIDE = 64
@@ -75,8 +75,8 @@ def _efficientnet(device: str) -> Judge:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise LdfError(
-            f"the judge EfficientNet-Lite0 is not installed ({error}): {EXTRA}, or give "
-            "another with --judge FILE"
+            f"the judge EfficientNet-Lite0 is not installed ({error}): {EVALUATE_EXTRA}, or "
+            "give another with --judge FILE"
         ) from error
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     network = EfficientNet.from_name("efficientnet-lite0")

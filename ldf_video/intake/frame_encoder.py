@@ -17,6 +17,7 @@ import torch
 from ldf_video.intake.batches import Frames
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode
+from ldf_video.progress import counted
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
@@ -203,7 +204,7 @@ class EncodeJob:
         """One line on what it will read and write."""
         num_bytes = sum(max(source.size, 0) for source in sources)
         return (
-            f"encode: {len(sources):,} sources, {num_bytes / 1e6:,.1f} MB, "
+            f"encode: {counted(len(sources), 'source')}, {num_bytes / 1e6:,.1f} MB, "
             f"to {self.spec.row_bytes} bytes a frame in {self.out}"
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ldf_video.intake.claim import Missing
+from ldf_video.progress import counted
 from ldf_video.video.sources import Found, Source, natural_key
 
 MANY = 10
@@ -80,12 +81,12 @@ class Report:
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
             listed.append(
                 f"  decord was not right for {len(self.not_by_decord):,} of "
-                f"{self.num_sources:,} sources ({reasons}): read by PyAV"
+                f"{counted(self.num_sources, 'source')} ({reasons}): read by PyAV"
             )
         listed += self._beside()
         total = (
-            f"{self.num_sources:,} sources: {self.num_frames:,} new frames, "
-            f"{self.num_unchanged:,} sources unchanged, {len(self.salvaged):,} salvaged, "
+            f"{counted(self.num_sources, 'source')}: {counted(self.num_frames, 'new frame')}, "
+            f"{counted(self.num_unchanged, 'source')} unchanged, {len(self.salvaged):,} salvaged, "
             f"{len(self.quarantined):,} unreadable"
         )
         return [*listed, total]

@@ -42,7 +42,7 @@ class AliConfig(FrameConfig):
     def __post_init__(self) -> None:
         if self.height % 8 or self.width % 8 or min(self.height, self.width) < 24:
             raise ValueError(
-                f"frame size {self.height}x{self.width}: the paper's networks expect multiples of "
+                f"frame size {self.width}x{self.height}: the paper's networks expect multiples of "
                 "8 from 24 on"
             )
 

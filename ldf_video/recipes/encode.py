@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_source
 from ldf_video.intake.report import Report
 from ldf_video.intake.verify import verify_clips
 from ldf_video.options import Encode
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.recipes.adaptation import (
     POOR_FIT_DB,
     Asked,
@@ -82,6 +83,7 @@ def encode(options: Encode) -> Encoded:
         else:
             directory, _ = ranks.of_first(lambda: find_model(frame_model, "frame"))
     ranks.of_first(lambda: check_folders(place, inputs=[directory]))
+    is_new = ranks.of_first(lambda: not out.exists())
     job = plan_job(options, directory, device=device)
     with Progress("encode", unit="frames", quiet=quiet) as progress:
         progress.say(job.announce(found.sources))
@@ -105,6 +107,9 @@ def encode(options: Encode) -> Encoded:
             progress.say(line)
         if fit_db is not None:
             progress.say(_fit(fit_db, job.frame_model))
+    if is_new and not store.num_clips:
+        ranks.gather(None)  # all have looked at it
+        ranks.of_first(lambda: shutil.rmtree(job.out))
     ranks.of_first(lambda: _check_outcome(clips, report, store, strict=options.strict))
     return Encoded(job.out, report, fit_db)
 
@@ -185,5 +190,5 @@ def _check_outcome(clips: str | Path, report: Report, store: StoreReader, *, str
     missed = len(report.quarantined) + len(report.salvaged)
     if strict and missed:
         raise LdfError(
-            f"--strict: {missed:,} of {report.num_sources:,} sources were not read whole"
+            f"--strict: {missed:,} of {counted(report.num_sources, 'source')} not read whole"
         )

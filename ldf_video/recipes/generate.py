@@ -21,7 +21,7 @@ from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.command import (
     check_files,
@@ -165,14 +165,14 @@ def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
     Raises:
         UsageError: it does.
     """
-    check_folders([("-o", folder)], inputs=[])
+    check_folders([("--out", folder)], inputs=[])
     written = {path.name for path in paths}
     there = os.listdir(folder) if folder.is_dir() else []
     others = sorted(name for name in there if name not in written and not name.startswith("."))
     if others:
         raise UsageError(
-            f"-o {folder}: it holds {len(others):,} other files, such as {others[0]}, among which "
-            "the new videos could not be told; name an empty or a new directory"
+            f"--out {folder}: it holds {counted(len(others), 'other file')}, such as {others[0]}, "
+            "among which the new videos could not be told; name an empty or a new directory"
         )
 
 

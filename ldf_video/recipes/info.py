@@ -12,6 +12,7 @@ from typing import Any
 from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.options import Info
+from ldf_video.progress import counted
 from ldf_video.readers.clips import probe
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
@@ -74,7 +75,7 @@ def _video(path: Path) -> Described:
         "truncated": found.truncated,
     }
     lines = [
-        f"video of {found.num_frames:,} frames, {found.width}x{found.height}, "
+        f"video of {counted(found.num_frames, 'frame')}, {found.width}x{found.height}, "
         f"{float(found.fps):.4g} frames a second, {described['duration_seconds']:,} seconds"
     ]
     if found.truncated:
@@ -102,8 +103,9 @@ def _store(path: Path) -> Described:
         "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
         "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
     }
-    size = f"{reader.num_clips:,} clips, {reader.num_frames:,} frames, {num_bytes / 1e6:,.1f} MB"
-    state = f"{len(quarantined):,} sources unreadable, {salvaged:,} cut short"
+    size = f"{counted(reader.num_clips, 'clip')}, {counted(reader.num_frames, 'frame')}, "
+    size += f"{num_bytes / 1e6:,.1f} MB"
+    state = f"{counted(len(quarantined), 'source')} unreadable, {salvaged:,} cut short"
     if reader.spec.kind == "latents":
         state = f"made by {reader.info.get('frame_model') or 'a model unknown'}, {state}"
         follows = hints.train_top_line(path)
@@ -177,7 +179,7 @@ def _card(path: Path) -> Described:
     return {"card": [line for line in card.read_text(errors="replace").splitlines() if line]}
 
 
-def _model_lines(found: Mapping[str, Any], *, asked: str) -> list[str]:
+def _model_lines(found: Mapping[str, Any], *, asked: str, on_card: bool = False) -> list[str]:
     """What a model is, how good it is, and the command that uses it by the name `asked`."""
     kind, model = found["what"].partition(" ")[0], found["model"]
     what = f"{found['what']}, {found.get('parameters', 0) / 1e6:.2f} million weights"
@@ -191,19 +193,19 @@ def _model_lines(found: Mapping[str, Any], *, asked: str) -> list[str]:
         clips = ["CLIPS"] if kind == "frame" else []
         follows = shlex.join(["ldf-video", f"train-{kind}", *clips, "--out", asked])
         follows += " goes on with it"
-    return [what, _quality(found), f"next: {follows}"]
+    return [what, _quality(found, on_card=on_card), f"next: {follows}"]
 
 
 def _models_lines(models: list[Described], *, asked: str, card: list[str]) -> list[str]:
     """Of a directory that holds a frame model, a top model or both, and perhaps a card."""
-    parts = [_model_lines(model, asked=asked) for model in models]
-    lines = [line for what, quality, _ in parts for line in (what, f"  {quality}")]
-    lines += [line.strip("| ") for line in card if " dB" in line][:1]
+    measured = [line.strip("| ") for line in card if " dB" in line][:1]
+    parts = [_model_lines(model, asked=asked, on_card=bool(measured)) for model in models]
+    lines = [line for what, quality, _ in parts for line in (what, f"  {quality}")] + measured
     return [*lines, *(follows for *_, follows in parts)]
 
 
-def _quality(found: Mapping[str, Any]) -> str:
-    """How good a model is on clips that it did not learn from, and how much it has learned."""
+def _quality(found: Mapping[str, Any], *, on_card: bool) -> str:
+    """How good a model is on other clips, where its card does not say, and how much it learned."""
     held = found.get("held_out", {})
     if "psnr_db" in held:
         parts = [f"held-out frames come back at {held['psnr_db']:.1f} dB"]
@@ -212,11 +214,11 @@ def _quality(found: Mapping[str, Any]) -> str:
     elif "latent_frechet" in held:
         parts = [f"held-out windows: Frechet distance {held['latent_frechet']:.1f}"]
     else:
-        parts = ["not measured on held-out clips here"]
+        parts = [] if on_card else ["not measured on held-out clips here"]
     steps = found.get("steps_done", found.get("trained", {}).get("steps"))
     minutes = found.get("minutes_trained", found.get("trained", {}).get("minutes"))
     if steps is not None:
-        parts.append(f"{steps:,} steps, {minutes:g} minutes{_epochs(found, steps)}")
+        parts += [counted(steps, "step"), counted(minutes, "minute") + _epochs(found, steps)]
     if "finished" in found:
         parts.append("finished" if found["finished"] else "not finished")
     return ", ".join(parts)

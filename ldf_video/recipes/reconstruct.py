@@ -60,11 +60,11 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
         check_output(output)
     device = choose_device(options.device)
     sources = find_sources(clips)
-    check_files([("-o", output)], inputs=sources)
+    check_files([("--out", output)], inputs=sources)
     if output is not None and locate(clips).is_dir() and not _is_one_series(sources):
         raise UsageError(
-            f"-o with the directory {clips}: expected one video file, or a folder that holds one "
-            "series of numbered pictures and nothing else"
+            f"--out with the directory {clips}: expected one video file, or a folder that holds "
+            "one series of numbered pictures and nothing else"
         )
     directory, shipped = find_model(frame_model, "frame")
     loaded = load_frame_model(directory, device=device)

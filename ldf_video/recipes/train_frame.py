@@ -21,7 +21,7 @@ from ldf_video.levels.frame_level import (
 from ldf_video.levels.memory import RandomFrames, bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
 from ldf_video.options import TrainFrame
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.run import Run, Settings, check_data, kept_options, open_run, path_from
@@ -191,4 +191,4 @@ def _keep_finished(run: Run, progress: Progress) -> None:
 def _data_line(run: Run, data: Split) -> str:
     frames, model = data.known, run.config["model"]
     size = f"{model['width']}x{model['height']}"
-    return f"{frames.num_frames:,} frames of {frames.num_clips:,} clips, {size}"
+    return f"{counted(frames.num_frames, 'frame')} of {counted(frames.num_clips, 'clip')}, {size}"

@@ -14,7 +14,7 @@ from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import TrainTop
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.run import Run, Settings, check_data, open_run
@@ -123,7 +123,8 @@ def _data_line(run: Run, data: Split) -> str:
     latents, model = data.known, run.config["model"]
     block = f" in blocks of {model['block']}" if "block" in model else ""
     return (
-        f"{latents.num_frames:,} latents of {latents.num_clips:,} clips, {model['kind']}, "
+        f"{counted(latents.num_frames, 'latent')} of {counted(latents.num_clips, 'clip')}, "
+        f"{model['kind']}, "
         f"windows of {model['window']} frames{block}"
     )
 

@@ -16,6 +16,7 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.options import Training, flag
 from ldf_video.output import reason
+from ldf_video.progress import counted
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -186,8 +187,8 @@ def check_data(run: Run, reader: StoreReader, *, source: str) -> Settings:
     known = run.config.setdefault("data", found)
     if known["digest"] != found["digest"]:
         raise CheckpointError(
-            f"the run in {run.directory} began with {known['frames']:,} frames of "
-            f"{known['clips']:,} clips, {source} now gives {found['frames']:,} of "
+            f"the run in {run.directory} began with {counted(known['frames'], 'frame')} of "
+            f"{counted(known['clips'], 'clip')}, {source} now gives {found['frames']:,} of "
             f"{found['clips']:,}, not the same: --init {run.directory} --out NEW goes on from its "
             "weights with these, --no-resume starts anew; or bring those clips back"
         )

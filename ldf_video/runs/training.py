@@ -15,7 +15,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.top import TopModel
 from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.runs.command import choose_precision
 from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.run import LENGTH, Run, Settings
@@ -184,7 +184,9 @@ def announce_finished(progress: Progress, run: Run) -> None:
 
 
 def _length(training: TrainConfig) -> str:
-    return f"{training.steps:,} steps" if training.steps else f"{training.minutes:g} minutes"
+    if training.steps:
+        return counted(training.steps, "step")
+    return counted(training.minutes or 0.0, "minute")
 
 
 def train(

@@ -20,7 +20,7 @@ from ldf_video.interrupts import Interrupts, interrupts_held
 from ldf_video.models.game import Logs
 from ldf_video.models.layers import set_checkpointing
 from ldf_video.output import reason
-from ldf_video.progress import Progress
+from ldf_video.progress import Progress, counted
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.graphs import CudaGraphs, Recordings
@@ -252,7 +252,7 @@ class Trainer:
                 self.tracker.show("samples", picture, step=self.step)
         found = [self._quality, "" if picture is None else f"picture in {path}.png"]
         if self._progress is not None and any(found):
-            text = f"{self.step:,} steps: {', '.join(filter(None, found))}"
+            text = f"{counted(self.step, 'step')}: {', '.join(filter(None, found))}"
             self._progress.say(f"{self._progress.name}: {text}")
 
     # -- what is kept ----------------------------------------------------------------------------
