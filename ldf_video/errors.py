@@ -35,7 +35,6 @@ class OutputError(LdfError):
     """
 
     def __init__(self, message: str, result: Any) -> None:
-        """Args: the line for the user; what could not be written."""
         super().__init__(message)
         self.result = result
 

@@ -57,7 +57,7 @@ def after_evaluate(output: str | Path | None, real: str | Path) -> str:
 
 
 def encode_line(clips: str | Path, frame_model: str | Path | None) -> str:
-    """The command that encodes clips by a frame model."""
+    """How to encode clips by a frame model."""
     return _line("encode", clips, *_option("--frame-model", frame_model, FRAME_MODEL))
 
 

@@ -39,16 +39,15 @@ def launched() -> tuple[int, int]:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came.
-
-    Attributes:
-        number: of the signal.
-    """
+    """SIGTERM or SIGHUP came, the signal of that `number`."""
 
     def __init__(self, number: int) -> None:
-        """Args: the number of the signal."""
         super().__init__(number)
         self.number = number
+
+
+def _error_of(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
 
 
 class _Raise:
@@ -61,7 +60,7 @@ class _Raise:
         now = time.monotonic()
         if now - self._last >= TOGETHER_SECONDS:
             self._last = now
-            raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+            raise _error_of(number)
 
 
 @dataclass
@@ -76,9 +75,8 @@ class Interrupts:
         return self.number is not None
 
     def as_error(self) -> KeyboardInterrupt:
-        """Returns what to raise for the pending signal."""
-        plain = self.number in (None, signal.SIGINT)
-        return KeyboardInterrupt() if self.number is None or plain else Stopped(self.number)
+        """What to raise for the pending signal; as for Ctrl-C where another process was told."""
+        return _error_of(self.number or signal.SIGINT)
 
 
 @contextmanager

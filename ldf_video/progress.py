@@ -10,8 +10,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
@@ -27,23 +26,23 @@ class _Stream:
         self._stream = stream
         self.encoding = getattr(stream, "encoding", None)  # which tqdm draws by
 
-    def write(self, text: str) -> None:
+    def _ask(self, method: str, *arguments: Any) -> Any:
         with suppress(OSError, ValueError, AttributeError):  # ValueError: it is closed
-            self._stream.write(text)  # type: ignore[union-attr]
+            return getattr(self._stream, method)(*arguments)
+
+    def write(self, text: str) -> None:
+        self._ask("write", text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError, AttributeError):
-            self._stream.flush()  # type: ignore[union-attr]
+        self._ask("flush")
 
     def isatty(self) -> bool:
-        with suppress(OSError, ValueError, AttributeError):
-            return self._stream.isatty()  # type: ignore[union-attr]
-        return False
+        return bool(self._ask("isatty"))
 
     def width(self) -> int:
         """Columns of the terminal."""
-        with suppress(OSError, ValueError, AttributeError):
-            return os.get_terminal_size(self._stream.fileno()).columns or USUAL_WIDTH  # type: ignore[union-attr]
+        with suppress(OSError, TypeError):
+            return os.get_terminal_size(self._ask("fileno")).columns or USUAL_WIDTH
         return USUAL_WIDTH
 
     def __eq__(self, other: object) -> bool:
@@ -140,12 +139,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -23,13 +23,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Clips to learn from and clips to measure on.
-
-    Attributes:
-        known: to learn from.
-        held_out: to measure on; None where none can be spared.
-        said: how many are held out, or why none are.
-    """
+    """Clips to learn from (`known`), clips to measure on or None, and that `said` in words."""
 
     known: StoreReader
     held_out: StoreReader | None
@@ -41,11 +35,7 @@ def split(store: StoreReader, *, rule: str | None = RULE) -> Split:
 
     All clips of a recording (a file, or a folder of pictures) go to one side, by the hash of its
     content, so that one that is added leaves the others where they are. Where no whole recordings
-    can be spared, each array of many clips spares its first ones.
-
-    Args:
-        store: of frames or latents.
-        rule: of the run, `RULE` or None.
+    can be spared, each array of many clips spares its first ones. `rule` is the run's.
     """
     if store.num_clips < FEWEST_CLIPS:
         return Split(store, None, f"none held out of fewer than {FEWEST_CLIPS} clips")

@@ -31,14 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldf_video.errors import CheckpointError
-from ldf_video.output import (
-    PARTS,
-    json_text,
-    reason,
-    remedy,
-    write_atomically,
-    write_errors,
-)
+from ldf_video.output import PARTS, json_text, reason, remedy, write_atomically, write_errors
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, STATE, METRICS = "config.json", "model.safetensors", "state.pt", "metrics.jsonl"
@@ -302,9 +295,7 @@ def _free_name(path: Path) -> Path:
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Hold a directory as the only trainer; a kill frees it.
-
-    What a kill left half written is removed.
+    """Hold a directory as the only trainer; what a kill, which frees it, left half written goes.
 
     Raises:
         CheckpointError: another process holds it, or it cannot be made.

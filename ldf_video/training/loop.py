@@ -105,7 +105,7 @@ class Trainer:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds of training in this sitting and those before."""
+        """Of training, in this sitting and those before."""
         return self.seconds_before + time.monotonic() - self._started
 
     def run(self, progress: Progress) -> None:
@@ -226,10 +226,8 @@ class Trainer:
     def look(self) -> None:
         """Evaluate the averaged model, and report it: on held-out data, a picture in samples/.
 
-        The best so far by the level's score is kept in best/, a checkpoint of its own.
-
-        Raises:
-            BreakdownError: the weights are not finite.
+        The best so far by the level's score is kept in best/, a checkpoint of its own. Weights that
+        are not finite raise a BreakdownError.
         """
         check_finite(means_of(self._logs), step=self.step)
         self.ranks.of_first(self._look)
@@ -258,11 +256,7 @@ class Trainer:
     # -- what is kept ----------------------------------------------------------------------------
 
     def save(self, *, done: bool = False) -> None:
-        """Write the averaged weights and the state to go on from.
-
-        Raises:
-            BreakdownError: the weights are not finite; what was saved before is kept.
-        """
+        """Write the averaged weights and the state to go on from, unless they are not finite."""
         check_finite(means_of(self._logs), step=self.step)
         self.ranks.of_first(lambda: self._write(done=done))
 

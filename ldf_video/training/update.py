@@ -114,13 +114,8 @@ class Players:
     ) -> None:
         """Make an optimizer for each player.
 
-        Args:
-            level: the game and its data.
-            config: of the training.
-            accelerator: of the training.
-            ranks: the processes that train together.
-            recorded: updates are to be recorded and played back, so that learning rates and the
-                optimizers' counts of steps stand on the device.
+        Where updates are to be `recorded` and played back, learning rates and the optimizers'
+        counts of steps stand on the device.
 
         Raises:
             UsageError: there is no optimizer of the config's name, or a batch cannot be divided.
@@ -195,11 +190,8 @@ class GradientStep:
     def apply(self, parts: Sequence[tuple[Batch, Tick]]) -> Logs:
         """Move the player's weights, unless it sits this update out.
 
-        Args:
-            parts: of the batch that this process takes, one after the other, each with its tick.
-
-        Returns:
-            What its loss logs and the norm of its gradient, scalars of the whole batch.
+        `parts` are those of the batch that this process takes, each with its tick. Returns what the
+        loss logs and the norm of its gradient, scalars of the whole batch.
         """
         self._game.requires_grad_(False)
         for parameter in self._parameters:
