@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ from tiny_trainings import (
 from torch import nn
 
 from ldf_video.errors import CheckpointError, LdfError, UsageError
-from ldf_video.interrupts import Stopped
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Cadence, Trainer
@@ -86,19 +84,6 @@ def test_training_moves_every_weight_and_the_average_lags(straight: Path) -> Non
     assert_same(checkpoints.load_weights(straight), state["average"])
 
 
-def test_other_seeds_give_other_weights(tmp_path: Path, straight: Path) -> None:
-    run(trainer_in(tmp_path, seed=6))
-    ours, theirs = checkpoints.load_weights(tmp_path), checkpoints.load_weights(straight)
-    assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    trainer = trainer_in(tmp_path, steps=1)
-    state = torch.get_rng_state()
-    run(trainer)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path, straight: Path) -> None:
     state = checkpoints.load_state(straight)
     assert state is not None
@@ -129,12 +114,6 @@ def test_a_state_saved_in_another_order_of_memory_goes_on_the_same(tmp_path: Pat
             trainers.append(second)
         for weight, other in zip(*(t.level.game.parameters() for t in trainers), strict=True):
             torch.testing.assert_close(weight, other, rtol=0, atol=1e-9)
-
-
-def test_metrics_of_a_run_that_never_saved_are_dropped(tmp_path: Path) -> None:
-    checkpoints.append_metrics(tmp_path, [{"step": 2}])
-    trainer_in(tmp_path)
-    assert metrics(tmp_path) == []
 
 
 # -- breaking down -------------------------------------------------------------------------------
@@ -182,52 +161,47 @@ def test_a_model_of_no_numbers_is_not_measured(tmp_path: Path) -> None:
 # -- Ctrl-C --------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_between_updates_saves_what_was_done(tmp_path: Path, straight: Path) -> None:
-    first = trainer_in(tmp_path)
-    first.level.on_batch = raise_at(4, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        run(first)
-    second = trainer_in(tmp_path)
-    assert second.step == 4
-    run(second)
-    assert_same_state(tmp_path, straight)
+def send(number: int) -> Any:
+    """Sends a signal in the middle of update 2, when one of two players has moved."""
+    return lambda step: signal.raise_signal(number) if step == 2 else None
 
 
-def test_ctrl_c_waits_for_the_end_of_its_update(tmp_path: Path, straight: Path) -> None:
-    first = trainer_in(tmp_path)
-    first.level.on_second_player = lambda step: (
-        os.kill(os.getpid(), signal.SIGINT) if step == 2 else None
-    )
-    with pytest.raises(KeyboardInterrupt):
-        run(first)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    second = trainer_in(tmp_path)
-    assert second.step == 3  # the update whose middle it came in is whole
-    run(second)
-    assert_same_state(tmp_path, straight)
+STOPS = {
+    "between": ("on_batch", raise_at(4, KeyboardInterrupt()), 4),
+    "SIGINT": ("on_second_player", send(signal.SIGINT), 3),  # held until the update is whole
+    "SIGTERM": ("on_second_player", send(signal.SIGTERM), 3),
+    "SIGHUP": ("on_second_player", send(signal.SIGHUP), 3),
+    "cut": ("on_second_player", raise_at(2, KeyboardInterrupt()), 1),  # no half of it is kept
+}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_training_that_is_told_to_end_saves_though_it_is_told_again(
-    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, number: int
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_training_that_is_told_to_stop_goes_on_bit_for_bit(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
-    """While it saves, too: launchers and shells send several signals."""
-    before = signal.signal(number, signal.SIG_DFL)
+    """Also where it is told again while it saves: launchers and shells send several signals."""
+    place, event, kept = STOPS[stop]
+    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)]
     first = trainer_in(tmp_path)
-    first.level.on_second_player = lambda step: signal.raise_signal(number) if step == 2 else None
+    first.update(0.0)
+    first.save()
+    setattr(first.level, place, event)
     save = checkpoints.save_weights
 
     def told_again(*arguments: Any) -> None:
-        signal.raise_signal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
         save(*arguments)
 
     monkeypatch.setattr(checkpoints, "save_weights", told_again)
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         run(first)
-    assert signal.signal(number, before) is signal.SIG_DFL
-    second = trainer_in(tmp_path)
-    assert second.step == 3
     monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+        assert signal.signal(number, handler) is signal.SIG_DFL
+    second = trainer_in(tmp_path)
+    assert second.step == kept
     run(second)
     assert_same_state(tmp_path, straight)
 
@@ -294,21 +268,6 @@ def test_a_report_that_cannot_be_written_is_told_once_and_ends_no_training(
     assert line.endswith("; the training goes on without it")
 
 
-def test_an_interrupt_that_cuts_an_update_saves_no_half_of_it(
-    tmp_path: Path, straight: Path
-) -> None:
-    first = trainer_in(tmp_path)
-    first.update(first.step / STEPS)
-    first.save()
-    first.level.on_second_player = raise_at(2, KeyboardInterrupt())  # the first one has moved
-    with pytest.raises(KeyboardInterrupt):
-        run(first)
-    second = trainer_in(tmp_path)
-    assert second.step == 1
-    run(second)
-    assert_same_state(tmp_path, straight)
-
-
 def test_a_kill_between_weights_and_state_never_leaves_old_weights_in_a_finished_run(
     tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,21 +290,6 @@ def test_a_kill_between_weights_and_state_never_leaves_old_weights_in_a_finished
 
 
 # -- schedule and budget -------------------------------------------------------------------------
-
-
-def test_progress_by_steps_and_by_minutes() -> None:
-    steps = training_of(steps=200)
-    assert steps.progress(step=50, elapsed_seconds=1e9) == 0.25
-    assert steps.progress(step=300, elapsed_seconds=0) == 1
-    minutes = training_of(minutes=2)
-    assert minutes.progress(step=10**9, elapsed_seconds=30) == 0.25
-    assert minutes.progress(step=0, elapsed_seconds=500) == 1
-
-
-@pytest.mark.parametrize("budget", [{}, {"steps": 1, "minutes": 1.0}])
-def test_a_config_has_one_budget(budget: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="either steps or minutes"):
-        training_of(**budget)
 
 
 @pytest.mark.parametrize(
@@ -394,44 +338,31 @@ def test_minutes_count_over_all_sittings(tmp_path: Path) -> None:
     assert again.step == 1  # the minute was used
 
 
-def test_sheets_come_by_the_clock_and_at_the_end(tmp_path: Path) -> None:
-    level = FrameGameLevel()
-    run(trainer_in(tmp_path, level, cadence=Cadence(sheet_seconds=-1), steps=2))
-    names = [path.relative_to(tmp_path).as_posix() for path in level.drawn]
-    assert names == [
-        "samples/step-0000001",
-        "samples/step-0000002",
-        "samples/step-0000002",
-    ]
-
-
-def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
+def test_sheets_come_by_the_clock_and_at_the_end_and_progress_is_told_of_every_step(
+    tmp_path: Path,
+) -> None:
     told: list[tuple[int, float | None]] = []
 
     class Listening(Progress):
         def update(self, count: int, *, share: float | None = None, note: str = "") -> None:
             told.append((count, share))
 
-    trainer = trainer_in(tmp_path, OneNumber([1.0] * 2), steps=2)
+    level = OneNumber([1.0] * 2)
+    trainer = trainer_in(tmp_path, level, cadence=Cadence(sheet_seconds=-1), steps=2)
     trainer.run(Listening("test", unit="steps", stream=io.StringIO()))
     assert told == [(1, 0.0), (2, 0.5)]
+    drawn = [path.relative_to(tmp_path).as_posix() for path in level.drawn]
+    assert drawn == [f"samples/step-000000{step}" for step in (1, 2, 2)]
 
 
 # -- parts of a batch ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("accumulate", "said"),
-    [
-        (3, "--batch-size 16 with --accumulate 3: expected a multiple of 3"),
-        (32, "--batch-size 16 with --accumulate 32: expected a multiple of 32"),
-    ],
-)
-def test_a_batch_that_cannot_be_divided_is_wrong_usage(
-    tmp_path: Path, accumulate: int, said: str
-) -> None:
+@pytest.mark.parametrize("accumulate", [3, 32])
+def test_a_batch_that_cannot_be_divided_is_wrong_usage(tmp_path: Path, accumulate: int) -> None:
     with pytest.raises(UsageError) as error:
         trainer_in(tmp_path, batch_size=16, accumulate=accumulate)
+    said = f"--batch-size 16 with --accumulate {accumulate}: expected a multiple of {accumulate}"
     assert str(error.value) == said
 
 

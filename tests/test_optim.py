@@ -49,13 +49,6 @@ def test_the_first_step_is_the_rate_whatever_the_gradient(name: str) -> None:
     torch.testing.assert_close(weight, torch.full_like(weight, -0.01), rtol=1e-4, atol=0)
 
 
-def test_8_bit_steps_follow_those_of_32_bits() -> None:
-    (_, one), (_, other) = stepped("adam", steps=10), stepped("adam8bit", steps=10)
-    assert one.mean().item() == pytest.approx(-0.1, rel=0.05)
-    assert not torch.equal(one, other)
-    torch.testing.assert_close(other, one, rtol=0.1, atol=0)
-
-
 @pytest.mark.parametrize(
     ("share", "least", "most"), [(1e-2, 0.9, 1.1), (1e-3, 0.2, 0.4), (1e-4, 0.05, 0.1)]
 )
@@ -150,17 +143,14 @@ def test_gradients_of_low_rank_stay_small(rank: int) -> None:
     assert sizes[rank - 1] > 0.6
 
 
-def test_a_gradient_of_zero_moves_nothing() -> None:
-    (result,) = orthogonalised([torch.zeros(16, 32)])
-    assert torch.equal(result, torch.zeros(16, 32))
-
-
 def test_matrices_of_one_side_or_another_are_as_each_alone() -> None:
     shapes = [(16, 64), (64, 16), (32, 32), (16, 16), (48, 32), (16, 64)]
     matrices = [numbers(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    matrices.append(torch.zeros(16, 32))  # moves nothing
     together = orthogonalised(matrices)
     for matrix, result in zip(matrices, together, strict=True):
         torch.testing.assert_close(result, orthogonalised([matrix])[0])
+    assert not together[-1].any()
 
 
 @pytest.mark.parametrize(
@@ -269,26 +259,11 @@ def test_the_average_by_hand() -> None:
     for step, (value, decay) in enumerate([(3.0, 1 / 10), (5.0, 2 / 11), (7.0, 0.25), (9.0, 0.25)]):
         with torch.no_grad():
             number.weight.fill_(value)
+            number.count.fill_(step)
+        assert average.module.weight.item() == pytest.approx(expected)
         average.update(number, step=step)
         expected = decay * expected + (1 - decay) * value
-        assert average.module.weight.item() == pytest.approx(expected)
-
-
-def test_buffers_are_copied() -> None:
-    number = Number(1.0)
-    average = Average(number, decay=0.999)
-    number.count.fill_(5)
-    average.update(number, step=0)
-    assert average.module.count.item() == 5
-
-
-def test_the_average_is_a_copy_that_nobody_trains() -> None:
-    number = Number(1.0)
-    average = Average(number, decay=0.999)
-    with torch.no_grad():
-        number.weight.fill_(2.0)
-    assert average.module.weight.item() == 1.0
+        assert average.module.count.item() == step  # buffers are copied
+    assert average.module.weight.item() == pytest.approx(expected)
     assert not average.module.weight.requires_grad
     assert not average.module.training
-    assert number.weight.requires_grad
-    assert number.training

@@ -129,8 +129,9 @@ def test_a_model_of_before_gets_a_linear_map_that_is_0(
 ) -> None:
     before = save_frame(root / "before", config=replace(FRAME, linear=False))
     begun = starts_of(monkeypatch)
+    monkeypatch.setattr(build, "GridConfig", GridConfig)  # fresh ones are wide again
     config = checkpoints.load_config(train(root, init=before, steps=1))
-    assert config["model"] == asdict(FRAME)
+    assert config["model"] == asdict(FRAME)  # the model's widths count
     weights, known = of_model(begun[0][0]), checkpoints.load_weights(before)
     new = weights.keys() - known.keys()
     assert new == {"encoder.linear.weight", "generator.linear.weight"}
@@ -139,24 +140,15 @@ def test_a_model_of_before_gets_a_linear_map_that_is_0(
     assert_equal(weights, known)
 
 
-def test_the_models_widths_count_and_not_those_of_a_fresh_one(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = checkpoints.load_config(train(root, "first", steps=1))
-    monkeypatch.setattr(build, "GridConfig", GridConfig)  # fresh ones are wide again
-    assert (
-        checkpoints.load_config(train(root, init=root / "first", steps=1))["model"]
-        == (first["model"])
-    )
-
-
 def test_another_size_takes_all_that_does_not_depend_on_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = train(root, "first")
+    first = train(root, "first", size="40x24")
+    same = checkpoints.load_config(train(root, "same", init=first, steps=1))
     begun = starts_of(monkeypatch)
     config = checkpoints.load_config(train(root, init=first, size="48x24", steps=1))
-    assert (config["model"]["width"], config["model"]["height"]) == (48, 24)
+    sizes = [(c["model"]["width"], c["model"]["height"]) for c in (same, config)]
+    assert sizes == [(40, 24), (48, 24)]
     weights = begun[0][0]
     assert_equal(of_model(weights), checkpoints.load_weights(first))
     state = checkpoints.load_state(first)
@@ -169,12 +161,6 @@ def test_another_size_takes_all_that_does_not_depend_on_it(
 def _cut(state: dict[str, Any], name: str, like: Weights) -> torch.Tensor:
     saved = state["networks"][name]
     return saved if saved.shape == like[name].shape else torch.full_like(like[name], float("nan"))
-
-
-def test_without_a_size_it_is_the_models(root: Path) -> None:
-    first = train(root, "first", size="40x24", steps=1)
-    config = checkpoints.load_config(train(root, init=first, steps=1))
-    assert (config["frames"]["width"], config["frames"]["height"]) == (40, 24)
 
 
 def test_an_own_runs_discriminator_goes_on_and_the_best_weights_have_none(
@@ -238,12 +224,6 @@ def _raise_at(step: int) -> Callable[..., Logs]:
     return cut
 
 
-def test_a_run_that_goes_on_needs_the_model_no_more(root: Path) -> None:
-    run = train(root, init=root / "pair")
-    (root / "pair").rename(root / "gone")
-    assert train(root, init=root / "pair") == run  # it is finished
-
-
 def test_another_model_is_a_changed_option(root: Path) -> None:
     train(root, init=root / "pair")
     for given, said in (
@@ -253,6 +233,8 @@ def test_another_model_is_a_changed_option(root: Path) -> None:
         with pytest.raises(CheckpointError, match=said):
             train(root, **given)
     assert train(root, init=root / "pair" / "frame") == root / "run"  # the same model
+    (root / "pair").rename(root / "gone")
+    assert train(root, init=root / "pair") == root / "run"  # which needs it no more
     train(root, "plain", steps=1)
     with pytest.raises(CheckpointError, match="has no --init, asked for --init"):
         train(root, "plain", steps=1, init=root / "pair")

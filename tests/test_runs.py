@@ -9,7 +9,6 @@ import pytest
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.options import TrainFrame, Training
 from ldf_video.runs.run import Run, Settings, open_run
-from ldf_video.runs.training import default_minutes
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
@@ -130,23 +129,11 @@ def test_no_resume_moves_the_run_aside_and_deletes_nothing(tmp_path: Path) -> No
     assert (tmp_path / "run.old-1" / checkpoints.STATE).is_file()
 
 
-def test_no_resume_where_nothing_is_moves_nothing(tmp_path: Path) -> None:
-    assert opened(tmp_path / "run", resume=False).fresh
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]
-
-
 def test_no_resume_does_not_take_a_run_from_under_its_trainer(tmp_path: Path) -> None:
     opened(tmp_path / "run")
     with checkpoints.lock(tmp_path / "run"), pytest.raises(CheckpointError, match="in use"):
         opened(tmp_path / "run", resume=False)
     assert (tmp_path / "run" / checkpoints.CONFIG).is_file()
-
-
-@pytest.mark.parametrize("done", [True, False])
-def test_a_run_knows_whether_it_is_finished(tmp_path: Path, done: bool) -> None:
-    opened(tmp_path, steps=5)
-    save_state(tmp_path, done=done)
-    assert opened(tmp_path).done is done
 
 
 @pytest.mark.parametrize("first", [{"steps": 5}, {"minutes": 1 / 60}])
@@ -187,12 +174,6 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, resume: boo
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="file is a file, expected a directory"):
-        opened(tmp_path / "file")
-
-
 @pytest.mark.parametrize("name", ["run", "other"])
 def test_options_that_mean_nothing_neither_make_nor_move_anything(
     tmp_path: Path, name: str
@@ -205,12 +186,6 @@ def test_options_that_mean_nothing_neither_make_nor_move_anything(
     with pytest.raises(UsageError), open_run(options, "frame", make=refuse):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
-
-
-def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path)
-    with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
-        opened(tmp_path, kind="top")
 
 
 @pytest.mark.parametrize(
@@ -230,16 +205,3 @@ def test_a_fresh_run_that_was_killed_before_its_first_save_goes_on(tmp_path: Pat
     opened(tmp_path, seed=3)
     run = opened(tmp_path)
     assert (run.fresh, run.done, run.config["options"]["seed"]) == (False, False, 3)
-
-
-def test_a_run_is_held_while_it_is_open(tmp_path: Path) -> None:
-    with (
-        open_run(TrainFrame("clips", out=tmp_path), "frame", make=make),
-        pytest.raises(CheckpointError, match="in use by another training"),
-    ):
-        opened(tmp_path)
-
-
-@pytest.mark.parametrize(("device", "minutes"), [("cpu", 10.0), ("cuda", 5.0), ("mps", 5.0)])
-def test_the_default_budget(device: str, minutes: float) -> None:
-    assert default_minutes(device) == minutes

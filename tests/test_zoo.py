@@ -134,11 +134,6 @@ def moved_aside(runs: Path) -> Path:
     return runs
 
 
-def beside_it_under_another_name(runs: Path) -> Path:
-    (runs / "frame-a").rename(runs / "of last week")
-    return runs
-
-
 def only_its_best_weights_left(runs: Path) -> Path:
     (runs / "frame-a").rename(runs / "old")
     save_frame(runs / "frame-a", seed=9)
@@ -153,7 +148,6 @@ def only_its_best_weights_left(runs: Path) -> Path:
         renamed_together,
         copied_to_another_machine,
         moved_aside,
-        beside_it_under_another_name,
         only_its_best_weights_left,
     ],
 )

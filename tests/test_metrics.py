@@ -1,18 +1,22 @@
-"""Trainings that go wrong: what is taken for trouble, and that what was saved before it stays."""
+"""What updates log: curves and pictures for TensorBoard, and trainings that go wrong."""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_trainings import OneNumber, raise_at, run, trainer_in
 
-from ldf_video.errors import LdfError
+from ldf_video.errors import LdfError, UsageError
 from ldf_video.training import checkpoints, metrics
 from ldf_video.training.loop import Cadence, Trainer
-from ldf_video.training.metrics import BreakdownError, Guard
+from ldf_video.training.metrics import BreakdownError, Guard, Tracker, check_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,29 +45,25 @@ def watching(values: Sequence[float], *, name: str = "loss") -> Guard:
 
 
 @pytest.mark.parametrize(
-    ("values", "value", "is_high"),
+    ("name", "values", "value", "is_high"),
     [
-        ([1.0] * 7, 2.1, True),
-        ([1.0] * 7, 1.9, False),
-        ([1.0] * 6, 99.0, False),  # it has not settled
-        ([9.0] * 3 + [1.0] * 7, 2.1, True),  # what was long ago does not count
-        ([0.1, 9.0, 0.1, 9.0, 0.1, 1.0, 1.0], 90.0, False),  # its values vary as much
-        ([1.0] * 6 + [0.0], 9.0, False),  # zero has no logarithm
+        ("loss", [1.0] * 7, 2.1, True),
+        ("loss", [1.0] * 7, 1.9, False),
+        ("loss", [1.0] * 6, 99.0, False),  # it has not settled
+        ("loss", [9.0] * 3 + [1.0] * 7, 2.1, True),  # what was long ago does not count
+        ("loss", [0.1, 9.0, 0.1, 9.0, 0.1, 1.0, 1.0], 90.0, False),  # its values vary as much
+        ("loss", [1.0] * 6 + [0.0], 9.0, False),  # zero has no logarithm
+        ("gradient_norm/one", [1.0] * 7, 29.0, False),  # it may vary more
+        ("gradient_norm/one", [1.0] * 7, 31.0, True),
     ],
 )
-def test_a_loss_is_high_by_its_latest_values(
-    values: list[float], value: float, is_high: bool
+def test_a_value_is_high_by_its_latest_ones(
+    name: str, values: list[float], value: float, is_high: bool
 ) -> None:
-    watched = watching(values)
-    assert watched.high({"loss": value}) == (["loss"] if is_high else [])
-    assert watched.is_well({"loss": value}) is not is_high
-    assert not watched.is_well({"loss": NAN})
-
-
-def test_the_norm_of_a_gradient_may_vary_more() -> None:
-    watched = watching([1.0] * 7, name="gradient_norm/one")
-    assert watched.high({"gradient_norm/one": 29.0}) == []
-    assert watched.high({"gradient_norm/one": 31.0}) == ["gradient_norm/one"]
+    watched = watching(values, name=name)
+    assert watched.high({name: value}) == ([name] if is_high else [])
+    assert watched.is_well({name: value}) is not is_high
+    assert not watched.is_well({name: NAN})
 
 
 def test_a_player_that_joins_later_begins_a_new_judgement() -> None:
@@ -87,16 +87,6 @@ def test_other_values_are_not_judged_but_must_be_finite() -> None:
     assert watched.is_well({"features": 1.0})
     with pytest.raises(BreakdownError, match="at step 10: features, roth not finite"):
         watched.check({"features": NAN, "loss": 1.0, "roth": float("inf")}, step=10)
-
-
-def test_a_spike_that_passes_breaks_nothing_and_one_that_stays_does() -> None:
-    watched = watching([1.0] * 7 + [5.0, 5.0])
-    assert not watched.is_well({"loss": 1.0})
-    watched.check({"loss": 1.0}, step=9)
-    assert watched.is_well({"loss": 1.0})
-    watched = watching([1.0] * 7 + [5.0, 5.0])
-    with pytest.raises(BreakdownError, match="at step 9: loss far above what it was; --no-resume"):
-        watched.check({"loss": 5.0}, step=9)
 
 
 def test_a_run_that_is_lengthened_is_judged_by_new_lines() -> None:
@@ -183,12 +173,6 @@ def test_an_interrupt_in_the_middle_of_a_spike_saves_nothing(tmp_path: Path) -> 
     assert state["step"] == 8
 
 
-def test_a_training_that_breaks_before_its_first_save_leaves_none(tmp_path: Path) -> None:
-    with pytest.raises(LdfError, match="broke down at step 2"):
-        run(training(tmp_path, {1: NAN}, cadence=Cadence(log_steps=1)))
-    assert checkpoints.load_state(tmp_path) is None
-
-
 def test_a_state_without_a_guard_s_numbers_is_gone_on_from(tmp_path: Path) -> None:
     first = training(tmp_path, {})
     first.update(0.0)
@@ -200,3 +184,62 @@ def test_a_state_without_a_guard_s_numbers_is_gone_on_from(tmp_path: Path) -> No
     second = training(tmp_path, {})
     assert second.step == 1
     run(second)
+
+
+# -- TensorBoard ---------------------------------------------------------------------------------
+
+
+PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+def tracker(directory: Path, name: str | None = "tensorboard", *, step: int = 0) -> Tracker:
+    return Tracker(name, directory, step=step)
+
+
+def read_back(directory: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def points(directory: Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read_back(directory).Scalars(name)]
+
+
+def test_scalars_and_a_picture_come_back(tmp_path: Path) -> None:
+    made = tracker(tmp_path)
+    made.log({"pixels": 0.5, "held_out/pixels": 0.25}, step=20)
+    made.log({"pixels": 0.125}, step=40)
+    made.show("samples", PICTURE, step=40)
+    made.close()
+
+    assert points(tmp_path, "pixels") == [(20, 0.5), (40, 0.125)]
+    assert points(tmp_path, "held_out/pixels") == [(20, 0.25)]
+    (event,) = read_back(tmp_path).Images("samples")
+    assert (event.step, event.width, event.height) == (40, 6, 4)
+    with Image.open(io.BytesIO(event.encoded_image_string)) as picture:
+        assert np.array_equal(np.asarray(picture.convert("RGB")), PICTURE)
+
+
+def test_what_an_earlier_sitting_told_of_later_updates_is_dropped(tmp_path: Path) -> None:
+    first = tracker(tmp_path)
+    for step in (10, 20, 30):
+        first.log({"pixels": float(step)}, step=step)
+    first.close()
+    second = tracker(tmp_path, step=20)  # the state of update 20 was the last that was saved
+    second.log({"pixels": 0.5}, step=30)
+    second.close()
+    assert points(tmp_path, "pixels") == [(10, 10.0), (20, 20.0), (30, 0.5)]
+
+
+def test_a_missing_package_and_an_unknown_name_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--tracker wandb: expected tensorboard"):
+        check_tracker("wandb")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_tracker(None)
+    with pytest.raises(UsageError, match=r"not installed: pip install 'ldf-video\[tensorboard\]'"):
+        tracker(tmp_path)

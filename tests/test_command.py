@@ -1,11 +1,10 @@
-"""A caller's settings neither reach a command nor are changed by it."""
+"""What every command begins with: settings of its own, and outputs that are no input."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from latent_data import write_latents
+from PIL import Image
 from tiny_cli import shrink
-from tiny_models import make_frames, save_pair
+from tiny_models import make_frames, save_pair, write_array
 
 from ldf_video.api import encode, generate, reconstruct, train_frame, train_top
-from ldf_video.runs.command import own_state
+from ldf_video.errors import LdfError, StoreError, UsageError
+from ldf_video.runs.command import check_files, check_folders, own_state
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import make_accelerator
+from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,9 +159,80 @@ def test_an_accelerator_of_the_caller_goes_on_as_it_was(root: Path) -> None:
         assert theirs.device.type == "cpu"
 
 
-def test_a_command_in_another_thread_runs(root: Path) -> None:
-    made: list[bytes] = []
-    thread = threading.Thread(target=lambda: made.extend(trainings(root)))
-    thread.start()
-    thread.join()
-    assert len(made) == 2
+# -- where it writes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_array(tmp_path / "clips" / "a.npy", 5)
+    (tmp_path / "clips" / "walk").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / "clips" / "walk" / f"{number}.png")
+    return tmp_path
+
+
+def test_new_files_anywhere_pass_and_nothing_is_made(clips: Path) -> None:
+    names = ("new.mp4", "clips/new.mp4", "deep/er/new.mp4")
+    check_files([("-o", clips / name) for name in names], inputs=find_sources("clips"))
+    check_folders([("--out", clips / "deep" / "new")], inputs=["clips", "s3://bucket/clips"])
+    assert sorted(os.listdir(clips)) == ["clips"]
+
+
+def test_an_input_is_known_by_every_name(clips: Path) -> None:
+    (clips / "hard.png").hardlink_to(clips / "clips" / "walk" / "1.png")
+    (clips / "soft").symlink_to("clips")
+    sources = find_sources("clips")
+    for name in ("clips/a.npy", "clips/../clips/a.npy", "soft/a.npy"):
+        with pytest.raises(UsageError, match=r"which is the input clips.a\.npy; give another"):
+            check_files([("-o", clips / name)], inputs=sources)
+    for name in ("hard.png", "soft/walk/2.png"):
+        with pytest.raises(UsageError, match=r"a file of the input clips.walk; give another"):
+            check_files([("-o", clips / name)], inputs=sources)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("clips/a.npy/new.png", r"clips.a\.npy is a file; write elsewhere"),
+        ("x" * 300, "File name too long; write elsewhere"),
+        ("\0.png", "null (byte|character).*; write elsewhere"),
+    ],
+)
+def test_places_where_nothing_can_be_made(clips: Path, name: str, said: str) -> None:
+    with pytest.raises(LdfError, match=f"(?s)-o .*{said}"):
+        check_files([("-o", clips / name)], inputs=[])
+    with pytest.raises(LdfError, match=f"(?s)--out .*{said}"):
+        check_folders([("--out", clips / name)], inputs=[])
+
+
+def test_what_may_not_be_written(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clips / "closed").mkdir()
+    (clips / "old.png").touch()
+    kept = os.access  # root may write everywhere
+
+    def access(path: Path, mode: int) -> bool:
+        return path.name not in ("closed", "old.png") and kept(path, mode)
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(LdfError, match=r"no permission to write in .*closed; write elsewhere"):
+        check_files([("-o", clips / "closed" / "deep" / "new.png")], inputs=[])
+    with pytest.raises(LdfError, match="it is there and may not be written; write elsewhere"):
+        check_files([("-o", clips / "old.png")], inputs=[])
+
+
+def test_no_command_writes_into_what_it_reads(clips: Path) -> None:
+    save_pair(clips / "models")
+    encode("clips", out="latents", frame_model="models", quiet=True)
+    before = sorted(path for path in clips.rglob("*") if path.is_file())
+    with pytest.raises(UsageError, match="--out clips: it is the input clips; name another"):
+        train_frame("clips", out="clips", size="16", steps=1, quiet=True)
+    with pytest.raises(UsageError, match="--frames-store clips: it is the input clips"):
+        train_frame("clips", frames_store="clips", size="16", steps=1, quiet=True)
+    with pytest.raises(StoreError, match=r"models/frame holds files but no store.* another --out"):
+        encode("clips", out="models/frame", frame_model="models", quiet=True)
+    with pytest.raises(UsageError, match="--out latents: it is the input latents"):
+        train_top(latents="latents", out="latents", steps=1, quiet=True)
+    with pytest.raises(UsageError, match=r"--out clips/a\.npy: a file is in the way"):
+        encode("clips", out="clips/a.npy", frame_model="models", quiet=True)
+    assert sorted(path for path in clips.rglob("*") if path.is_file()) == before
