@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 import pytest
-from latent_data import write_latents
 from PIL import Image
 from test_train_frame import root, train
-from tiny_models import save_pair
 
-from ldf_video.api import info, train_top
+from ldf_video.api import info
 from ldf_video.errors import WriteError
 from ldf_video.runs.curve import write_curve
 from ldf_video.training import checkpoints
@@ -126,17 +124,3 @@ def test_a_finished_frame_model_has_both(root: Path) -> None:
     assert pixels(run / "sheet.png").shape[:2] == (12 * 66 + 2, 16 * 66 + 2)
     assert len(pixels(run / "curve.png")) == 3 * PANEL + FOOT
     assert info(run)["pictures"] == [os.fspath(run / n) for n in ("sheet.png", "curve.png")]
-
-
-def test_a_finished_top_model_has_both(root: Path) -> None:
-    save_pair(root / "pair")
-    weights = checkpoints.fingerprint_of(root / "pair" / "frame")
-    write_latents(root / "latents", [40, 30], weights=weights)
-    (root / "checkpoints").mkdir()
-    (root / "pair" / "frame").rename(root / "checkpoints" / "frame")
-    run = train_top(
-        latents=root / "latents", out=root / "top", steps=2, batch_size=4, seed=1, quiet=True
-    )
-    assert (run / "sheet.png").is_file()
-    assert (run / "sheet.mp4").is_file()
-    assert len(pixels(run / "curve.png")) == PANEL + FOOT

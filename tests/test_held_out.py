@@ -41,14 +41,6 @@ def held_ids(parts: Split) -> set[str]:
     return held
 
 
-@pytest.mark.parametrize("count", [1, 19])
-def test_few_clips_are_all_learned_from(tmp_path: Path, count: int) -> None:
-    store = store_of(tmp_path, videos(count))
-    parts = split(store)
-    assert (parts.known, parts.held_out) == (store, None)
-    assert parts.said == "none held out of fewer than 20 clips"
-
-
 def test_recordings_are_drawn_by_chance_and_none_is_on_both_sides(tmp_path: Path) -> None:
     lengths = videos(300) | {k: v for name in range(40) for k, v in array(name, 5).items()}
     store = store_of(tmp_path, lengths)
@@ -75,7 +67,7 @@ def test_recordings_are_drawn_by_chance_and_none_is_on_both_sides(tmp_path: Path
 def test_one_clip_more_leaves_19_of_20_where_they_are(
     tmp_path: Path, lengths: dict[str, int], added: str
 ) -> None:
-    before = held_ids(split(store_of(tmp_path / "before", lengths)))
+    before = held_ids(split(store_of(tmp_path / "before", lengths, parts=3)))
     more = {digest("new"): 5} if added == "a video" else array("another", 2)
     after = held_ids(split(store_of(tmp_path / "after", lengths | more)))
     assert len(before & after) >= 19 / 20 * len(before)
@@ -118,12 +110,13 @@ def test_pictures_among_videos_are_held_out_with_some_that_move(tmp_path: Path) 
     assert parts.held_out.num_clips <= 33
 
 
-def test_it_depends_on_the_clips_and_not_on_how_they_came_to_lie(tmp_path: Path) -> None:
-    one, many = (store_of(tmp_path / str(n), videos(45), parts=n) for n in (1, 3))
-    assert held_ids(split(one)) == held_ids(split(many))
-
-
-def test_a_run_of_before_holds_out_every_twentieth_clip(tmp_path: Path) -> None:
-    store = store_of(tmp_path, videos(61))
+def test_few_clips_are_learned_from_and_a_run_of_before_spares_each_twentieth(
+    tmp_path: Path,
+) -> None:
+    few = store_of(tmp_path / "few", videos(19))
+    parts = split(few)
+    assert (parts.known, parts.held_out) == (few, None)
+    assert parts.said == "none held out of fewer than 20 clips"
+    store = store_of(tmp_path / "more", videos(61))
     parts = split(store, rule=None)
     assert held_ids(parts) == set(store.clip_ids[::20])

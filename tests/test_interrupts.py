@@ -144,11 +144,6 @@ def test_another_thread_sets_none() -> None:
 # Whether a launcher started this process
 
 
-def test_what_a_launcher_sets_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_launched(monkeypatch, rank=1, count=4)
-    assert launched() == (1, 4)
-
-
 @pytest.mark.parametrize("missing", LAUNCH_VARIABLES)
 def test_a_part_of_it_is_left_over_and_means_one_process(
     monkeypatch: pytest.MonkeyPatch, missing: str
