@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def refusing(number: int) -> object:
-    """What the system does that refuses a call."""
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    """Have the system refuse a call."""
 
-    def refuse(*arguments: object, **options: object) -> None:
+    def refused(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    return refuse
+    monkeypatch.setattr(os, call, refused)
+
+
+def for_the_owner_alone(part: Path) -> None:
+    """Write as safetensors does."""
+    part.unlink()
+    os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+    part.write_text("x")
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])
@@ -39,11 +46,6 @@ def test_a_file_has_the_rights_of_any_new_one_also_where_all_may_write(
     tmp_path: Path, umask: int
 ) -> None:
     tmp_path.chmod(0o1777)
-
-    def for_the_owner_alone(part: Path) -> None:  # as safetensors does
-        part.unlink()
-        os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
-
     for name, write in (("a", lambda part: part.write_text("a")), ("b", for_the_owner_alone)):
         write_atomically(tmp_path / name, write)
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~umask
@@ -95,19 +97,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_part(
 def test_what_a_file_system_does_not_have_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    monkeypatch.setattr(os, call, refusing(number))
-
-    def for_the_owner_alone(part: Path) -> None:
-        part.unlink()
-        os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
-        part.write_text("x")
-
+    refuse(monkeypatch, call, number)
     write_atomically(tmp_path / "a", for_the_owner_alone)
     assert (tmp_path / "a").read_text() == "x"
 
 
 def test_a_disk_that_fails_to_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+    refuse(monkeypatch, "fsync", errno.EIO)
     with pytest.raises(WriteError, match="Input/output error; see to the disk"):
         write_atomically(tmp_path / "a", lambda part: part.write_text("x"))
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +118,6 @@ def test_a_name_as_long_as_a_file_system_takes_can_be_written(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "make room or name another --out"),
         (errno.EDQUOT, "make room or name another --out"),
         (errno.EACCES, "see to the permissions or name another --out"),
         (errno.EROFS, "it may not be written to: name another --out"),
