@@ -15,11 +15,8 @@ from typing import Any
 
 from ldf_video.errors import WriteError
 
-PARTS = ".*.part*"
-"""Names of files that are being written, or were when their writer was killed."""
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What systems say where there is no room."""
+PARTS = ".*.part*"  # names of files that are being written, or were when their writer was killed
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what systems say where there is no room
 
 _REMEDIES = (
     (FULL, "make room or {elsewhere}"),
@@ -41,13 +38,11 @@ _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new empty file beside `path` for the block to fill; it is then renamed to `path`.
+    """A new empty file beside `path` for the block to fill; it is then synced and renamed.
 
     The file is hidden, keeps the suffix, which decides formats, and has the rights that any new
-    file there has. Where the block raises, the file is deleted and `path` stays as it was.
-
-    Yields:
-        The path of the file; the block may replace it by another file of that name.
+    file there has; the block may replace it by another of that name. Where the block raises, it is
+    deleted and `path` stays as it was.
 
     Raises:
         OSError: it cannot be made, synced or renamed.
@@ -93,15 +88,11 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def sync(descriptor: int) -> None:
-    """Wait until a file or directory is on disk, on file systems that can say so.
-
-    Raises:
-        OSError: the disk is full or fails.
-    """
+    """Wait until a file or directory is on disk; an OSError if the disk is full or fails."""
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_SYNC:
+        if error.errno not in _NO_SYNC:  # of file systems that cannot say so
             raise
 
 

@@ -212,10 +212,9 @@ def _named_clip(path: Path) -> Source:
     if not path.is_dir():
         raise UsageError(f"--from {path}: expected a video file")
     try:
-        series = folder_series(path)
+        return folder_series(path)
     except ReadError as error:
         raise ReadError(f"--from {path}: {error}") from None
-    return next(source for source in find_sources(path) if source.series == series)
 
 
 @torch.inference_mode()

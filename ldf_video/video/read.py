@@ -14,12 +14,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ldf_video.errors import TruncatedError, UsageError
+from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, num_clips, open_array
 from ldf_video.video.decode import open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
+from ldf_video.video.files import UNKNOWN
+from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
 from ldf_video.video.presentation import Resizer, frame_orientation
-from ldf_video.video.series import Series, SeriesMedia
 from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.timing import resample, shown_seconds, timed
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
+    from ldf_video.video.series import Series
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
@@ -189,8 +191,10 @@ def count_clips(source: Source | Location) -> int | None:
     Raises:
         ReadError: if it is a .npy file without such an array; other files are not looked at.
     """
-    path, series = _located(source)
-    return None if series or not _is_array(path) else num_clips(open_array(path))
+    source = _as_source(source)
+    if source.series is not None or not _is_array(source.path):
+        return None
+    return num_clips(open_array(source.path))
 
 
 def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
@@ -251,9 +255,10 @@ def frame_size(source: Source) -> tuple[int, int]:
 @contextlib.contextmanager
 def _open_source(source: Source | Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
     """Opens all clips of a source."""
-    path, series = _located(source)
-    if series is not None:
-        yield [SeriesMedia(series)]
+    source = _as_source(source)
+    path = source.path
+    if source.series is not None:
+        yield [SeriesMedia(path, source.series)]
     elif _is_array(path):
         array = open_array(path)
         yield [ArrayClip(array, number) for number in range(num_clips(array) or 1)]
@@ -264,19 +269,19 @@ def _open_source(source: Source | Location, *, threads: int = 0) -> Iterator[Seq
 
 def _by_decord(source: Source | Location, geometry: Geometry) -> tuple[Sequence[Media], str]:
     """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
-    path, series = _located(source)
-    if series is None and not _is_array(path):
+    source = _as_source(source)
+    if source.series is None and not _is_array(source.path):
         try:
-            return [DecordMedia(path, geometry)], ""
+            return [DecordMedia(source.path, geometry)], ""
         except NotForDecordError as error:
             return [], str(error)
     return [], ""
 
 
-def _located(source: Source | Location) -> tuple[Location, Series | None]:
-    if isinstance(source, Source):
-        return source.path, source.series
-    return source, folder_series(source) if source.is_dir() else None
+def _as_source(place: Source | Location) -> Source:
+    if isinstance(place, Source):
+        return place
+    return folder_series(place) if place.is_dir() else Source(place, "", UNKNOWN, UNKNOWN)
 
 
 def _is_array(path: Location) -> bool:
@@ -306,3 +311,27 @@ def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArr
         if last is None or last[0] is not frame:
             last = frame, resize(frame)
         yield last[1]
+
+
+class SeriesMedia(PictureMedia):
+    """Numbered pictures as one clip, all of them at any rate."""
+
+    has_times = False
+
+    def __init__(self, folder: Location, series: Series) -> None:
+        super().__init__(folder / series.names[0])
+        self._folder, self._names = folder, series.names
+        self._num_all = len(series.names)
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        for name in self._names[self._num_read :]:
+            path = self._folder / name
+            try:
+                if is_picture(path):
+                    frame = self._frame(read_picture(path))
+                else:
+                    with open_media(path) as media:
+                        frame = next(media.frames())
+            except ReadError as error:
+                raise ReadError(f"{name}: {error}") from error
+            yield frame

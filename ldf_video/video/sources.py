@@ -69,28 +69,27 @@ class Source:
     @property
     def path(self) -> Location:
         """Where it is; of a series, its folder."""
-        return self.root / self.name if self.series is None else self.series.folder
+        name = self.name
+        if self.series is not None:
+            name = name.removesuffix(self.series.pattern).rstrip("/")
+        return self.root / name
 
     def files(self) -> Iterator[Location]:
         """Yields the file, or those of a series in order."""
-        names = [""] if self.series is None else self.series.names
-        return (self.path / name for name in names)
+        path, names = self.path, [""] if self.series is None else self.series.names
+        return (path / name for name in names)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values of which `from_json` makes the same source, in any process."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.series is not None:
-            fields["series"] = [list(self.series.names), self.series.pattern]
         return fields | {"root": str(self.root)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
         """Returns the source that `to_json` described."""
-        root, series = locate(fields["root"]), None
-        if fields["series"] is not None:
-            names, pattern = fields["series"]
-            folder = root / fields["name"].removesuffix(pattern).rstrip("/")
-            series = Series(folder, tuple(names), pattern)
+        root, series = locate(fields["root"]), fields["series"]
+        if series is not None:
+            series = Series(tuple(series[0]), series[1])
         return cls(**{**fields, "root": root, "series": series})
 
 
@@ -237,16 +236,18 @@ def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
     return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
-def folder_series(folder: Location) -> Series:
+def folder_series(folder: Location) -> Source:
     """Returns the only series of numbered pictures in a folder; a ReadError if there is no such."""
+    found = Found()
     try:
-        names = [entry.name for entry in list_folder(folder) if not entry.is_folder]
+        files = [entry for entry in list_folder(folder) if not entry.is_folder]
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
-    series = find_series(folder, names)
+    _add_files(found, folder, "", files)
+    series = [source for source in found.sources if source.series is not None]
     if len(series) != 1:
-        found = f"{len(series):,} series" if series else "no series"
-        raise ReadError(f"a directory with {found} of numbered pictures, expected one")
+        number = f"{len(series):,} series" if series else "no series"
+        raise ReadError(f"a directory with {number} of numbered pictures, expected one")
     return series[0]
 
 
