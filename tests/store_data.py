@@ -39,10 +39,10 @@ def make_clips(lengths: Mapping[str, int], *, spec: StoreSpec = SPEC) -> dict[st
     }
 
 
-def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray) -> None:
+def add_clip(writer: StoreWriter, clip_id: str, rows: np.ndarray, *, fps: Fraction = FPS) -> None:
     """Append, finish and give a source of the same name."""
-    writer.append(clip_id, rows, fps=FPS)
-    writer.finish_clip(clip_id, fps=FPS)
+    writer.append(clip_id, rows, fps=fps)
+    writer.finish_clip(clip_id, fps=fps)
     writer.set_source(f"{clip_id}.mp4", **STAMP, clip_ids=[clip_id])
 
 
