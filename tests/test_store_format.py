@@ -7,6 +7,7 @@ import json
 import pathlib
 import sqlite3
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from ldf_video.store.format import (
     StoreSpec,
     canonical_json,
     describe_difference,
-    fingerprint,
     read_store_json,
     write_store_json,
 )
@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 
 
 def test_fingerprint_is_the_hash_of_sorted_json() -> None:
+    spec = replace(SPEC, settings={"b": {"d": "é", "c": None}, "a": (1, 2)})
     expected = hashlib.sha256(b'{"a":[1,2],"b":{"c":null,"d":"\\u00e9"}}').hexdigest()
-    assert fingerprint({"b": {"d": "é", "c": None}, "a": (1, 2)}) == expected
+    assert spec.fingerprint == expected
     settings = [{"fps": 12}, {"fps": 12.0}, {"fps": "12"}, {"fps": None}, {}]
-    assert len({fingerprint(each) for each in settings}) == len(settings)
+    assert len({replace(SPEC, settings=each).fingerprint for each in settings}) == len(settings)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,6 @@ def canonical_json(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True, separators=compact, allow_nan=False, default=dict)
 
 
-def fingerprint(settings: Settings) -> str:
-    """Hash the settings that produced something, see `canonical_json`: SHA-256 in 64 digits."""
-    return hashlib.sha256(canonical_json(settings).encode("ascii")).hexdigest()
-
-
 @dataclass(frozen=True)
 class StoreSpec:
     """What every row of a store is, and the settings that produced it."""
@@ -73,8 +68,8 @@ class StoreSpec:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the settings, 64 hexadecimal digits."""
-        return fingerprint(self.settings)
+        """SHA-256 of the settings as `canonical_json`, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.settings).encode("ascii")).hexdigest()
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

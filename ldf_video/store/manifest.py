@@ -122,11 +122,7 @@ def create_manifest(root: Path) -> None:
 
 @contextmanager
 def reading(root: Path) -> Iterator[sqlite3.Connection]:
-    """Give one consistent view of the manifest; what SQLite cannot read is a StoreError.
-
-    Raises:
-        StoreError: the manifest is missing or damaged.
-    """
+    """Give one consistent view of the manifest; what SQLite cannot read is a StoreError."""
     try:
         connection = connect(root)
         try:
@@ -155,11 +151,8 @@ def read_records(
     """Read rows of a table as records (n,) of the clip's `id` (bytes) and of `numbers` (int64).
 
     `rows` is the table, and which of its rows in which order, in SQL. From then on the connection
-    gives text as bytes.
-
-    Raises:
-        sqlite3.Error: the manifest cannot be read.
-        ValueError, OverflowError, TypeError: a value that is no such number, or no id.
+    gives text as bytes. Besides what SQLite raises, a value that is no number or id is a
+    ValueError, OverflowError or TypeError.
     """
     connection.text_factory = bytes  # a million calls the fewer
     query = f"SELECT max(length(CAST(clip_id AS BLOB))) FROM {rows}"

@@ -69,11 +69,7 @@ def check_directory(path: Path, *, option: str = "--out") -> None:
 
 
 def acquire(path: Path) -> FileLock:
-    """Take the lock of a part's directory, which exists.
-
-    Raises:
-        StoreError: another process has it, or the file system has no locks.
-    """
+    """Take the lock of a part's directory, which exists."""
     lock = FileLock(path.resolve() / LOCK)
     try:
         lock.acquire(blocking=False)
@@ -87,12 +83,7 @@ def acquire(path: Path) -> FileLock:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a store to `NAME.old-DATE` beside it, or what a link points at; return where it is.
-
-    Raises:
-        StoreError: a part is in use.
-        OSError: it cannot be renamed.
-    """
+    """Rename a store to `NAME.old-DATE` beside it, or what a link points at; return where it is."""
     root = path.resolve()
     base = path if path.name else root
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -121,12 +112,7 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
 
     Shards that are missing, too short or have a wrong header are read: each extent whose checksum
     is right stays. A clip that lost an extent keeps the frames before it and is then partial.
-
-    Returns:
-        One line on what was dropped or mended, "" if nothing was.
-
-    Raises:
-        StoreError: the manifest is damaged, or a shard cannot be read.
+    Returns one line on what was dropped or mended, "" if nothing was.
     """
     torn: dict[int, int] = {}  # shards that do not hold what they should, with the rows they have
     ends = manifest.shard_ends()

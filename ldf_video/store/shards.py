@@ -70,11 +70,7 @@ def header(spec: StoreSpec, num_rows: int) -> bytes:
 
 
 def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
-    """Find out what a shard's file holds; None where there is none.
-
-    Raises:
-        StoreError: it cannot be read, or is a link to a file that is not there.
-    """
+    """Find out what a shard's file holds; None where there is none, not even a link to it."""
     path = shard_path(root, shard)
     try:
         with path.open("rb") as file:
@@ -92,11 +88,7 @@ def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | Non
 
 
 def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
-    """Map the first rows of a shard, (num_rows, *item_shape), whatever number its header counts.
-
-    Raises:
-        StoreError: the file is missing, has fewer rows or holds another kind of row.
-    """
+    """Map the first rows of a shard, (num_rows, *item_shape), whatever number its header counts."""
     path = shard_path(root, shard)
     found = inspect_shard(root, spec, shard=shard)
     if found is None:
@@ -143,9 +135,6 @@ def find_damage(
 
     By ordinary reads: a file that is cut short meanwhile, or a bad sector, would be a bus error
     through a map.
-
-    Raises:
-        OSError: the file cannot be opened.
     """
     row_bytes, end = spec.row_bytes, 0
     with ExitStack() as stack:

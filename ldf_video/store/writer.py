@@ -127,7 +127,7 @@ class StoreWriter:
 
         It is one that this process owns. One in quarantine is not current with `retry`.
         """
-        record = self._part_of_source(source).source(source)
+        record = self._part_that(lambda part: part.source(source)).source(source)
         if record is None or (record.size, record.mtime_ns) != (size, mtime_ns):
             return False
         if record.reason is not None:
@@ -146,16 +146,10 @@ class StoreWriter:
 
     def committed_frames(self, clip_id: str) -> int:
         """Frames of a clip that would survive a kill: where to resume it; 0 if unknown here."""
-        record = self._part_of_clip(clip_id).clip(clip_id)
+        record = self._part_that(lambda part: part.clip(clip_id)).clip(clip_id)
         return 0 if record is None else record.num_frames
 
-    def _part_of_clip(self, clip_id: str) -> PartWriter:
-        return self._part_that(lambda part: part.clip(clip_id) is not None)
-
-    def _part_of_source(self, source: str) -> PartWriter:
-        return self._part_that(lambda part: part.source(source) is not None)
-
-    def _part_that(self, knows: Callable[[PartWriter], bool]) -> PartWriter:
+    def _part_that(self, knows: Callable[[PartWriter], object]) -> PartWriter:
         """The part that knows something, else the one where new things go."""
         home = self._own[self._rank]
         others = (part for part in self._own.values() if part is not home)
@@ -214,7 +208,7 @@ class StoreWriter:
 
     def _clip_to_change(self, clip_id: str) -> tuple[PartWriter, ClipRecord]:
         self._check_usable()
-        part = self._part_of_clip(clip_id)
+        part = self._part_that(lambda part: part.clip(clip_id))
         return part, part.clip(clip_id) or ClipRecord()
 
     def set_source(self, source: str, *, size: int, mtime_ns: int, clip_ids: Sequence[str]) -> None:
@@ -239,7 +233,7 @@ class StoreWriter:
 
     def _put_source(self, source: str, record: SourceRecord) -> None:
         self._check_usable()
-        self._part_of_source(source).sources[source] = record
+        self._part_that(lambda part: part.source(source)).sources[source] = record
         self.commit_if_due()
 
     def drop_clip(self, clip_id: str) -> None:
