@@ -31,7 +31,8 @@ class Damage:
         self.has_errors = False  # whether any part of the file could not be understood
         self._last_packet: Packet[VideoStream] | None = None
         self._last_pts: int | None = None
-        self._num_packets = self._num_frames = self._num_before = 0
+        self.num_frames = self._num_packets = 0
+        self._num_before: int | None = None  # frames that came before the first damage
         self._num_failed = self._num_in_holes = self._num_near = self._num_concealed = 0
         self._num_since = _NEAR  # frames, since one was concealed
         self._has_key = self._has_sound = False
@@ -81,24 +82,20 @@ class Damage:
         self._num_since += 1
         self._has_sound |= not is_corrupt
         self._last_pts = pts
-        self._num_frames += 1
+        self.num_frames += 1
 
     def __str__(self) -> str:
         """What was lost, and how much was read behind it; empty if nothing was."""
-        if not self._is_any():
+        if self._num_before is None:
             return ""
         # What was fed and did not come is missing in the times too, unless these are made up.
-        lost = max(self._num_failed, self._num_near, self._num_packets - self._num_frames)
+        lost = max(self._num_failed, self._num_near, self._num_packets - self.num_frames)
         lost += self._num_in_holes
         counts = {"missing": lost, "concealed": self._num_concealed}
         losses = " and ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
-        rest = self._num_frames - self._num_before - self._num_concealed
+        rest = self.num_frames - self._num_before - self._num_concealed
         return f"damaged after {self._num_before} frames: {losses}, {max(rest, 0)} more read"
 
-    def _is_any(self) -> bool:
-        return bool(self._num_failed or self._num_in_holes or self._num_near or self._num_concealed)
-
     def _begin(self) -> None:
-        """Remembers how many frames came before the first damage."""
-        if not self._is_any():
-            self._num_before = self._num_frames
+        if self._num_before is None:
+            self._num_before = self.num_frames

@@ -155,8 +155,7 @@ class FilmMedia(Media):
         return not (self._end_reason or self._failure or self._damage.has_errors)
 
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
-        num_frames, first_error, error = 0, "", ""
-        step = float(1 / (self.fps * self.time_base))
+        first_error, error = "", ""
         for packet in self.packets:
             frames, error = self._decode(packet)
             first_error = first_error or error
@@ -166,27 +165,34 @@ class FilmMedia(Media):
             # Not the file's own position: FFmpeg reads ahead, and looks at the end first.
             if packet.pos is not None:
                 self._num_read = max(self._num_read, packet.pos + packet.size)
-            for frame in frames:
-                self._damage.add_frame(frame, step=step)
-                num_frames += 1
-                yield frame
+            yield from self._counted(frames)
         if self._failure is not None:
             raise self._failure
         rest, last_error = self._decode(None)
-        # What the decoder still holds may lean on a picture that is broken, or not there.
         reason = self._end_reason or error or last_error
-        for frame in self._before_losses(rest) if reason else rest:
-            self._damage.add_frame(frame, step=step)
-            num_frames += 1
-            yield frame
-        if num_frames == 0:
+        last_dts = self._last_dts
+        if reason and last_dts is not None:
+            # What the decoder still holds may lean on a picture that is broken, or not there.
+            # Packets come in order of dts and none shows before its dts: what shows up to the last
+            # one's is all there. How much is held depends on the threads; this does not.
+            rest = list(
+                itertools.takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, rest)
+            )
+        yield from self._counted(rest)
+        if self._damage.num_frames == 0:
             reason = reason or first_error or "the stream is empty"
             raise ReadError(f"no frame could be decoded: {reason}")
         if damage := str(self._damage):
             until = f", until {self._end_reason}" if self._end_reason else ""
             raise TruncatedError(damage + until)
         if reason:
-            raise TruncatedError(f"damaged after {num_frames} frames: {reason}")
+            raise TruncatedError(f"damaged after {self._damage.num_frames} frames: {reason}")
+
+    def _counted(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        step = float(1 / (self.fps * self.time_base))
+        for frame in frames:
+            self._damage.add_frame(frame, step=step)
+            yield frame
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
         """Yields the packets in order, without a last one that the end of the file cuts in half."""
@@ -247,16 +253,3 @@ class FilmMedia(Media):
             frame.duration = round(shown_delay(frame.duration * frame.time_base) / frame.time_base)
             frame.pts, self._shown_ticks = self._shown_ticks, self._shown_ticks + frame.duration
         return frame if self._crop is None else self._crop(frame)
-
-    def _before_losses(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Drops what a cut file may hold of the frames behind a lost one.
-
-        Packets come in order of dts and none shows before its dts: what shows up to the last one's
-        is all there. How much the decoder still holds depends on its threads; this does not.
-        """
-        last_dts = self._last_dts
-        if last_dts is None:
-            return frames
-        return list(
-            itertools.takewhile(lambda frame: frame.pts is None or frame.pts <= last_dts, frames)
-        )

@@ -60,24 +60,14 @@ class Geometry:
     def settings(self) -> dict[str, object]:
         """Returns all that changes pixels or times, ready for JSON and so for fingerprints."""
         fps = None if self.fps is None else f"{self.fps.numerator}/{self.fps.denominator}"
-        return {
-            "height": self.height,
-            "width": self.width,
-            "crop": self.crop,
-            "filter": "area",
-            "fps": fps,
-        }
+        size = {"height": self.height, "width": self.width}
+        return {**size, "crop": self.crop, "filter": "area", "fps": fps}
 
     def box(self, height: int, width: int, *, sample_aspect_ratio: Fraction = SQUARE) -> Box:
         """Returns the part of a source frame (upright, in pixels) that becomes the whole target.
 
-        The largest centred part of the target's shape. Sides round to the nearest pixel and stay in
-        [1, source side]; an odd margin leaves its larger half below and right.
-
-        Args:
-            height: rows of the source frame.
-            width: columns of the source frame.
-            sample_aspect_ratio: width of a pixel as shown, over its height.
+        The largest centred part of the target's shape, as it is shown. Sides round to the nearest
+        pixel and stay in [1, source side]; an odd margin leaves its larger half below and right.
         """
         if self.crop == "none":
             return Box(0, 0, height, width)
