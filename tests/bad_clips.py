@@ -486,6 +486,7 @@ def _no_videos() -> Iterator[BadClip]:
     yield _ignored("latents", _store, source="latents/data-00000.npy")
     for name, tag, codec in (
         ("raw-camera.mov", b"brhq", r"Blackmagic RAW \(brhq\)"),
+        ("protected.mov", b"drmi", r"protected video \(drmi\)"),
         ("other-codec.mp4", b"abcd", r"an unknown codec \(abcd\)"),
     ):
         tagged = _edited(plain_clip(), partial(lambda tag, c: c.replace(b"avc1", tag), tag))

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 from clip_files import LOSSLESS, barcode, frames_of, noise, numbers_of, write_clip, write_margins
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_video.errors import UsageError
@@ -40,14 +38,11 @@ if TYPE_CHECKING:
 
 # The part of a frame
 
-SIDES = st.integers(1, 4096)
-
 
 def test_settings_survive_json_and_name_everything() -> None:
     settings = Geometry(32, 48, crop="none", fps=Fraction(30)).settings()
     expected = {"height": 32, "width": 48, "crop": "none", "filter": "area", "fps": "30/1"}
     assert json.loads(json.dumps(settings)) == expected
-    assert Geometry(32, 48).settings()["fps"] is None
 
 
 @pytest.mark.parametrize(
@@ -89,25 +84,6 @@ def test_the_box_is_the_largest_centred_part_of_what_is_shown(
     assert Geometry(*target).box(*source, sample_aspect_ratio=ratio) == box
     whole = Geometry(*target, crop="none").box(*source, sample_aspect_ratio=ratio)
     assert whole == Box(0, 0, *source)
-
-
-@given(SIDES, SIDES, SIDES, SIDES, st.fractions(Fraction(1, 8), Fraction(8), max_denominator=99))
-def test_a_box_is_centred_and_has_the_target_s_shape_to_half_a_pixel(
-    source_height: int, source_width: int, height: int, width: int, ratio: Fraction
-) -> None:
-    geometry = Geometry(height, width)
-    box = geometry.box(source_height, source_width, sample_aspect_ratio=ratio)
-    assert min(box.height, box.width) >= 1
-    assert box.top == (source_height - box.height) // 2
-    assert box.left == (source_width - box.width) // 2
-    assert box.height == source_height or box.width == source_width
-    shown = Fraction(height, width)
-    if box.height == source_height and box.width > 1:
-        assert abs(box.width * ratio - box.height / shown) <= ratio / 2 or box.width == source_width
-    if box.width == source_width and box.height > 1:
-        assert abs(box.height - box.width * ratio * shown) <= Fraction(1, 2) or (
-            box.height == source_height
-        )
 
 
 # Levels
@@ -240,12 +216,11 @@ def test_what_is_transparent_is_laid_over_white(pix_fmt: str, size: int) -> None
         assert np.abs(image[:, (2 * part + 1) * size // 6].astype(int) - expected).max() <= 3
 
 
-@pytest.mark.parametrize("pix_fmt", ["ya8", "ya16le"])
-def test_transparent_grey_is_laid_over_white(pix_fmt: str) -> None:
-    whole = 255 if pix_fmt == "ya8" else 65535
+@pytest.mark.parametrize(("pix_fmt", "dtype"), [("ya8", "u1"), ("ya16le", "<u2")])
+def test_transparent_grey_is_laid_over_white(pix_fmt: str, dtype: str) -> None:
     frame = av.VideoFrame(3, 1, pix_fmt)
-    pairs = np.array([[100, 255], [100, 51], [100, 0]]) * (whole // 255)
-    data = pairs.astype(np.uint8 if pix_fmt == "ya8" else "<u2").tobytes()
+    pairs = np.array([[100, 255], [100, 51], [100, 0]]) * (1 if pix_fmt == "ya8" else 257)
+    data = pairs.astype(dtype).tobytes()
     frame.planes[0].update(data.ljust(frame.planes[0].buffer_size, b"\0"))
     assert Resizer(Geometry(1, 3))(frame)[0, :, 0].tolist() == [100, 224, 255]
 
