@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ldf_video.intake.batches import Transform
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 FPS = Fraction(30000, 1001)
@@ -133,3 +134,13 @@ def assert_holds(reader: StoreReader, clips: Mapping[str, np.ndarray]) -> None:
         assert stored.tobytes() == clips[clip_id].tobytes()
         assert stored.shape == clips[clip_id].shape
     assert reader.verify() == []
+
+
+class Function(Transform):
+    """A function of (frames, num_real) as a transform of batches."""
+
+    def __init__(self, function: Callable[[Any, int], Any]) -> None:
+        self.function = function
+
+    def __call__(self, frames: Any, num_real: int) -> Any:
+        return self.function(frames, num_real)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from store_data import Function
 
 from ldf_video.intake import batches as room
-from ldf_video.intake.batches import Plain, RowsMade, make_rows
+from ldf_video.intake.batches import RowsMade, Transform, make_rows
 from ldf_video.readers.reading import Clip, ClipEnded, FramesRead
 from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ldf_video.intake.batches import Item, Transform
+    from ldf_video.intake.batches import Item
     from ldf_video.readers.reading import Event
 
 SHAPE = (2, 3, 3)
@@ -51,7 +52,7 @@ def rows_of(
     return kept
 
 
-class InTurn:
+class InTurn(Transform):
     """Lanes that finish only when they are let, and note what they saw."""
 
     def __init__(self, num_lanes: int) -> None:
@@ -211,7 +212,7 @@ def test_a_function_is_a_transform() -> None:
         calls.append(num_real)
         return 2 * frames
 
-    items = make_rows([ClipEnded(B, 0, ""), read(A, 1, 2, 3)], Plain(double), batch_size=2)
+    items = make_rows([ClipEnded(B, 0, ""), read(A, 1, 2, 3)], Function(double), batch_size=2)
     assert next(items) == ClipEnded(B, 0, "")  # nothing is before it
     assert [number for item in items for number in numbers_of(item)] == [2, 4, 6]
     assert calls == [2, 1]

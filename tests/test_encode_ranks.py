@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 import torch
 from clip_files import barcode, write_clip
-from store_data import assert_holds, rows_by_source
+from store_data import Function, assert_holds, rows_by_source
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import encode
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.intake import ingest as ingest_room
-from ldf_video.intake.batches import Plain
-from ldf_video.intake.ingest import ingest, list_sources, open_store
+from ldf_video.intake.ingest import UNCHANGED, Conversion, ingest, list_sources, open_store
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.recipes import encode as room
 from ldf_video.recipes.encode import Encoded
@@ -78,16 +77,17 @@ def together(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
         return list(pool.map(run, range(count)))
 
 
-def bring(store: Path, count: int, **options: Any) -> list[Any]:
+def bring(
+    store: Path, count: int, transform: Callable[[Ranks], Callable[..., Any]] | None = None
+) -> list[Any]:
     """Frames of `clips/` into a store; each rank's report."""
 
     def work(ranks: Ranks) -> Report:
         with open_store(store, FRAMES, ranks=ranks) as writer:
-            chosen = {"batch_size": 4, "quiet": True, **options}
-            if "transform" in chosen:
-                chosen["transform"] = Plain(chosen["transform"](ranks))
+            changed = UNCHANGED if transform is None else Function(transform(ranks))
+            conversion = Conversion(GEOMETRY, changed, batch_size=4, workers=0)
             sources = list_sources(store.parent / "clips", ranks)
-            return ingest(sources, writer, GEOMETRY, ranks=ranks, workers=0, **chosen)
+            return ingest(sources, writer, conversion, quiet=True, ranks=ranks)
 
     return together(count, work)
 

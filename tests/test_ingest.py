@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, read_barcode, write_clip
 from PIL import Image
-from store_data import rows_by_source
+from store_data import Function, rows_by_source
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError, UsageError
 from ldf_video.intake import ingest as ingest_room
-from ldf_video.intake.batches import Plain
-from ldf_video.intake.frame_store import store_frames
-from ldf_video.intake.ingest import ALONE, ingest, ingest_sources, list_sources
+from ldf_video.intake.ingest import (
+    ALONE,
+    Conversion,
+    ingest,
+    ingest_sources,
+    list_sources,
+    store_frames,
+)
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool
@@ -49,11 +54,10 @@ LENGTHS = {"a.npy": 1, "b.npy": 9, "c.npy": 4, "d.npy": 21}
 
 
 def bring(clips: Path, store: Path, **options: Any) -> Report:
-    transform = Plain(options.pop("transform", lambda frames, num_real: frames))
-    chosen = {"batch_size": 4, "workers": 0, **options}
-    with StoreWriter(store, SPEC, retry=chosen.pop("retry", False)) as writer:
-        sources = list_sources(clips, ALONE)
-        return ingest(sources, writer, GEOMETRY, quiet=True, transform=transform, **chosen)
+    retry = options.pop("retry", False)
+    conversion = Conversion(GEOMETRY, **{"batch_size": 4, "workers": 0, **options})
+    with StoreWriter(store, SPEC, retry=retry) as writer:
+        return ingest(list_sources(clips, ALONE), writer, conversion, quiet=True)
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_batches_are_full_and_of_one_shape(clips: Path, tmp_path: Path) -> None:
         batches.append((frames.shape, num_real))
         return frames
 
-    bring(clips, tmp_path / "store", transform=look)
+    bring(clips, tmp_path / "store", transform=Function(look))
     shape = (4, 32, 32, 3)
     assert batches == [(shape, 4)] * 8 + [(shape, 3)]  # 35 frames, across clips
 
@@ -108,7 +112,7 @@ def test_a_second_time_reads_nothing(clips: Path, tmp_path: Path) -> None:
     def never(frames: np.ndarray, num_real: int) -> np.ndarray:
         raise AssertionError("read again")
 
-    report = bring(clips, tmp_path / "store", transform=never)
+    report = bring(clips, tmp_path / "store", transform=Function(never))
 
     assert report == Report(num_sources=4, num_unchanged=4)
     assert rows_by_source(tmp_path / "store").keys() == before.keys()
@@ -253,7 +257,7 @@ def test_what_was_stopped_goes_on_to_the_same_clips(
         return frames
 
     with pytest.raises(Stopped):
-        bring(clips, tmp_path / "store", transform=stop)
+        bring(clips, tmp_path / "store", transform=Function(stop))
     report = bring(clips, tmp_path / "store")
 
     assert report.num_frames == sum(LENGTHS.values()) - 4 * after  # no frame twice
@@ -309,20 +313,13 @@ def test_which_part_has_begun_a_source_is_known_before_it_is_whole(tmp_path: Pat
     def stop(frames: np.ndarray, num_real: int) -> np.ndarray:
         raise Stopped
 
+    conversion = Conversion(GEOMETRY, Function(stop), batch_size=8, workers=0)
     with (
         pytest.raises(Stopped),
         StoreWriter(tmp_path / "store", SPEC, rank=1, num_ranks=2) as writer,
         Progress("read", unit="frames", quiet=True) as progress,
     ):
-        ingest_sources(
-            find_sources(tmp_path / "clips"),
-            writer,
-            GEOMETRY,
-            transform=Plain(stop),
-            batch_size=8,
-            progress=progress,
-            workers=0,
-        )
+        ingest_sources(find_sources(tmp_path / "clips"), writer, conversion, progress)
     with StoreWriter(tmp_path / "store", SPEC, num_ranks=2) as writer:
         assert writer.owners(["a.npy", "new.mp4"], [1, 1]) == [1, 0]
 
@@ -591,7 +588,7 @@ def test_stills_that_are_a_series_now_are_the_same_clips_place(tmp_path: Path) -
         Source(tmp_path / "clips", f"frame_{k:03}.png", 1, 1) for k in range(3)
     ]  # as an older version found them
     with StoreWriter(tmp_path / "store", SPEC) as writer:
-        ingest(Found(stills), writer, GEOMETRY, quiet=True, workers=0)
+        ingest(Found(stills), writer, Conversion(GEOMETRY, workers=0), quiet=True)
     report = bring(tmp_path / "clips", tmp_path / "store")
     assert (report.num_frames, report.num_gone) == (3, 3)
     assert _numbers_of(tmp_path / "store") == {"frame_*.png": [0, 1, 2]}

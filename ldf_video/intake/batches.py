@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,45 +21,26 @@ FLUSH_SECONDS = 1.0
 """How long frames wait for a batch to fill: a kill must not lose much where reading is slow."""
 
 
-class Transform(Protocol):
-    """What turns batches of frames into rows.
+class Transform:
+    """What turns batches of frames into rows; this one leaves them as they are.
 
     Attributes:
         num_lanes: batches that it takes at a time, each in a thread of its own; 0 where it is to be
             called in the thread of the caller.
     """
 
-    @property
-    def num_lanes(self) -> int: ...
+    num_lanes = 0
 
     def new_batch(self, shape: tuple[int, ...]) -> Frames:
         """Memory for a batch, uint8 of this shape, to be filled again and again."""
-        ...
+        return np.zeros(shape, np.uint8)
 
     def begin_lane(self) -> None:
         """Called once in the thread of each lane."""
-        ...
 
     def __call__(self, frames: Frames, num_real: int) -> Rows:
         """Frames (B, H, W, 3), the first `num_real` real -> a row for each frame of the batch."""
-        ...
-
-
-class Plain:
-    """A function of (frames, num_real) as a transform, called where the caller is."""
-
-    num_lanes = 0
-
-    def __init__(self, function: Callable[[Frames, int], Rows]) -> None:
-        self.function = function
-
-    def new_batch(self, shape: tuple[int, ...]) -> Frames:
-        return np.zeros(shape, np.uint8)
-
-    def begin_lane(self) -> None: ...
-
-    def __call__(self, frames: Frames, num_real: int) -> Rows:
-        return self.function(frames, num_real)
+        return frames
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,8 @@ class _Part:
 class _Batch:
     """Frames, and in order whose they are and the events between them."""
 
-    frames: Frames | None = None
+    frames: Frames
+    opened: float
     count: int = 0
     contents: list[_Part | Event] = field(default_factory=list)
     rows: Future[Rows] = field(default_factory=Future)
@@ -149,8 +131,7 @@ class _Batcher:
             self._lanes = ThreadPoolExecutor(
                 transform.num_lanes, "lane", initializer=transform.begin_lane
             )
-        self._open = _Batch()
-        self._opened = 0.0
+        self._open: _Batch | None = None  # with a frame at least
         self._under_way: deque[_Batch] = deque()
         self._is_delivering = False
         self._free: list[Frames] = []
@@ -159,12 +140,11 @@ class _Batcher:
         """Copy frames (n, H, W, 3) into batches; yields what leaves them meanwhile."""
         frames = event.frames
         while len(frames):
-            batch = self._open
-            if batch.frames is None:
+            if self._open is None:
                 shape = (self._batch_size, *frames.shape[1:])
-                batch.frames = self._free.pop() if self._free else self._transform.new_batch(shape)
-            if not batch.count:
-                self._opened = time.monotonic()
+                memory = self._free.pop() if self._free else self._transform.new_batch(shape)
+                self._open = _Batch(memory, time.monotonic())
+            batch = self._open
             taken = frames[: self._batch_size - batch.count]
             batch.frames[batch.count : batch.count + len(taken)] = taken
             batch.count += len(taken)
@@ -176,7 +156,7 @@ class _Batcher:
             last.count += len(taken)
             last.position = event.position
             if batch.count == self._batch_size:
-                self._send()
+                self._send(batch)
                 # One more than there are lanes, so that each finds its next at once.
                 most = self._transform.num_lanes + 1 if self._lanes else 0
                 while len(self._under_way) > most:
@@ -184,7 +164,7 @@ class _Batcher:
 
     def queue(self, event: Event) -> Iterator[Item]:
         """Yield an event once the rows of all frames before it have been."""
-        if self._open.count:
+        if self._open is not None:
             self._open.contents.append(event)
         elif self._under_way:
             self._under_way[-1].contents.append(event)
@@ -193,15 +173,15 @@ class _Batcher:
 
     def deliver_ready(self) -> Iterator[Item]:
         """Yield what is done, and let frames that have waited long go in a batch of few."""
-        if self._open.count and time.monotonic() - self._opened > FLUSH_SECONDS:
-            self._send()
+        if self._open is not None and time.monotonic() - self._open.opened > FLUSH_SECONDS:
+            self._send(self._open)
         while self._under_way and self._under_way[0].rows.done():
             yield from self._deliver()
 
     def flush(self) -> Iterator[Item]:
         """Transform what is there, and yield all of it."""
-        if self._open.count:
-            self._send()
+        if self._open is not None:
+            self._send(self._open)
         while self._under_way:
             yield from self._deliver()
 
@@ -215,10 +195,9 @@ class _Batcher:
         if self._lanes is not None:
             self._lanes.shutdown(wait=True, cancel_futures=True)
 
-    def _send(self) -> None:
+    def _send(self, batch: _Batch) -> None:
         """Let the open batch go; behind its last frame lies whatever was there before."""
-        batch, self._open = self._open, _Batch()
-        assert batch.frames is not None
+        self._open = None
         if self._lanes is None:
             batch.rows.set_result(self._transform(batch.frames, batch.count))
         else:
@@ -236,7 +215,6 @@ class _Batcher:
                 first += content.count
             else:
                 yield content
-        assert batch.frames is not None
         self._free.append(batch.frames)
         self._is_delivering = False
 

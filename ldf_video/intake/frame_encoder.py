@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.intake.batches import Frames
+from ldf_video.intake.batches import Frames, Transform
+from ldf_video.intake.ingest import Conversion
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode
 from ldf_video.progress import counted
@@ -48,7 +49,7 @@ def pooled_psnr_db(fits: Sequence[Fit]) -> float | None:
     return psnr_db(sum(fit.squared_error for fit in fits) / num_values)
 
 
-class FrameEncoder:
+class FrameEncoder(Transform):
     """Latents of frames, a batch a lane.
 
     On a CPU each lane is one thread on one core: several batches at a time wait less for each other
@@ -171,6 +172,16 @@ class EncodeJob:
         """The frame model's E, on the device of this process."""
         loaded = load_frame_model(self.frame_model, device=self.device)
         return FrameEncoder(loaded.model, device=self.device, precision=self.precision)
+
+    def conversion(self, encoder: FrameEncoder) -> Conversion:
+        """How clips become latents."""
+        return Conversion(
+            self.geometry,
+            encoder,
+            batch_size=self.options.batch_size,
+            reader=self.options.reader,
+            workers=self.options.workers,
+        )
 
     def info(self) -> Mapping[str, Any]:
         """What the store keeps beside its settings, for people."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ldf_video.intake.batches import Item, Plain, RowsMade, Transform, make_rows
-from ldf_video.intake.claim import claim
+from ldf_video.errors import LdfError, StoreError
+from ldf_video.intake.batches import Item, RowsMade, Transform, make_rows
+from ldf_video.intake.known import claim
 from ldf_video.intake.report import Reach, Report, merge_reports
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool
@@ -28,7 +30,9 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.runs.command import MAX_WORKERS, num_cores
-from ldf_video.store.format import StoreSpec
+from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
+from ldf_video.store.parts import check_directory
+from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
@@ -38,7 +42,27 @@ from ldf_video.video.sources import Found, Source, is_own, search
 
 ALONE = Ranks()
 NO_INFO: Mapping[str, Any] = MappingProxyType({})
-UNCHANGED = Plain(lambda frames, num_real: frames)
+UNCHANGED = Transform()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How clips become rows.
+
+    Attributes:
+        geometry: what frames are brought to.
+        transform: of batches of frames to batches of rows.
+        batch_size: frames a batch, of which the last may be stale and are dropped.
+        reader: of videos, see `open_clips`.
+        workers: processes that read, chosen by the cores if None; 0 reads in this process, where a
+            decoder that crashes takes everything with it.
+    """
+
+    geometry: Geometry
+    transform: Transform = UNCHANGED
+    batch_size: int = 64
+    reader: Reader = "auto"
+    workers: int | None = None
 
 
 @contextmanager
@@ -63,17 +87,16 @@ def open_store(
     writers: list[StoreWriter] = []
 
     def open_own() -> None:
-        writers.append(
-            StoreWriter(
-                path,
-                spec,
-                info=info,
-                overwrite=overwrite,
-                retry=retry,
-                rank=ranks.index,
-                num_ranks=ranks.count,
-            )
+        writer = StoreWriter(
+            path,
+            spec,
+            info=info,
+            overwrite=overwrite,
+            retry=retry,
+            rank=ranks.index,
+            num_ranks=ranks.count,
         )
+        writers.append(writer)
 
     ranks.of_first(open_own)  # makes the store, or moves another aside, before anyone looks
     if not ranks.is_first:
@@ -86,12 +109,8 @@ def open_store(
 
 def lines_on_opening(writer: StoreWriter) -> list[str]:
     """What a user must know of what became of the store that was there."""
-    lines = []
-    if writer.moved_to is not None:
-        lines.append(f"the store that was there is kept as {writer.moved_to}")
-    if writer.repaired:
-        lines.append(writer.repaired)
-    return lines
+    moved = writer.moved_to and f"the store that was there is kept as {writer.moved_to}"
+    return [line for line in (moved, writer.repaired) if line]
 
 
 def list_sources(clips: str | Path, ranks: Ranks) -> Found:
@@ -121,31 +140,21 @@ def list_sources(clips: str | Path, ranks: Ranks) -> Found:
 def ingest(
     found: Found,
     writer: StoreWriter,
-    geometry: Geometry,
+    conversion: Conversion,
     *,
-    transform: Transform = UNCHANGED,
-    batch_size: int = 64,
     name: str = "read",
     quiet: bool = False,
     ranks: Ranks = ALONE,
-    reader: Reader = "auto",
-    workers: int | None = None,
 ) -> Report:
     """Bring a store up to date with the clips; goes on where a killed run stopped.
 
     Args:
         found: all that there is, the same in all processes; see `list_sources`.
         writer: of the store; what it holds of unchanged sources is not read again.
-        geometry: what frames are brought to.
-        transform: uint8 frames (batch_size, H, W, 3), the first so many of them real, to rows
-            (batch_size, *item_shape).
-        batch_size: frames a batch, of which the last may be stale and are dropped.
+        conversion: of frames to rows of the store.
         name: of the work, for the progress line.
         quiet: report nothing.
         ranks: the processes that share the sources, each with its writer; the first reports.
-        reader: of videos, see `open_clips`.
-        workers: processes that read, chosen by the cores if None; 0 reads in this process, where a
-            decoder that crashes takes everything with it.
 
     Returns:
         What became of each source, of all processes, in each of them.
@@ -161,36 +170,20 @@ def ingest(
     ranks.wait()  # until all know what is whose, nobody writes
     title = name if ranks.count == 1 else f"{name}, process 1 of {ranks.count}"
     with Progress(title, unit="frames", quiet=quiet or not ranks.is_first) as progress:
-        report = ingest_sources(
-            mine,
-            writer,
-            geometry,
-            transform=transform,
-            batch_size=batch_size,
-            progress=progress,
-            reader=reader,
-            workers=workers,
-        )
+        report = ingest_sources(mine, writer, conversion, progress)
         if not missing.is_kept:
             writer.forget_missing(names)
         writer.commit()
         if ranks.count > 1:
             progress.say(f"{title}: done, waiting for the others")
     merged = merge_reports(ranks.gather(report))
-    merged.add_search(found, ranks.of_first(lambda: missing.lost(writer.path)))
+    lost = ranks.of_first(lambda: missing.lost(writer.path))
+    merged.add_search(found, lost, kept=missing.is_kept)
     return merged
 
 
 def ingest_sources(
-    sources: Sequence[Source],
-    writer: StoreWriter,
-    geometry: Geometry,
-    *,
-    transform: Transform,
-    batch_size: int,
-    progress: Progress,
-    reader: Reader = "auto",
-    workers: int | None = None,
+    sources: Sequence[Source], writer: StoreWriter, conversion: Conversion, progress: Progress
 ) -> Report:
     """Bring the store up to date with these sources, each a source of this writer; see `ingest`.
 
@@ -198,11 +191,12 @@ def ingest_sources(
     """
     intake = _Intake(sources, writer, progress)
     unread = sorted(intake.unread(), key=lambda source: source.size, reverse=True)
-    num_workers = choose_workers(workers, num_sources=len(unread))
-    with ReaderPool(geometry, reader=reader, num_workers=num_workers) as pool:
+    num_workers = choose_workers(conversion.workers, num_sources=len(unread))
+    with ReaderPool(conversion.geometry, reader=conversion.reader, num_workers=num_workers) as pool:
         while unread:
             events = intake.choose_clips(pool.read(unread))
-            with closing(make_rows(events, transform, batch_size=batch_size)) as items:
+            rows = make_rows(events, conversion.transform, batch_size=conversion.batch_size)
+            with closing(rows) as items:
                 for item in items:
                     intake.write(item)
             unread, intake.copies_to_read = intake.copies_to_read, []
@@ -292,7 +286,7 @@ class _Intake:
         self._progress.update(self.report.num_frames, share=self._reach.share)
 
     def _end_clip(self, ended: ClipEnded) -> None:
-        clip, source = ended.clip, ended.clip.source
+        source = ended.clip.source
         if ended.damage:
             self.report.salvaged.append((source.name, ended.damage))
         if ended.note:
@@ -302,8 +296,8 @@ class _Intake:
             self.report.num_stills += 1
             self.report.still = self.report.still or source.name
         self._writer.finish_clip(
-            clip.clip_id,
-            fps=clip.fps,
+            ended.clip.clip_id,
+            fps=ended.clip.fps,
             status="salvaged" if ended.damage else "complete",
         )
 
@@ -333,3 +327,56 @@ class _Intake:
         if found.source not in self._copies.get(key, [])[:1]:
             return []
         return self._copies.pop(key)[1:]
+
+
+def frames_spec(geometry: Geometry) -> StoreSpec:
+    """What a store of frames (uint8) of a geometry holds."""
+    shape = (geometry.height, geometry.width, 3)
+    return StoreSpec("frames", shape, "uint8", geometry.settings())
+
+
+def check_frames_store(path: Path, spec: StoreSpec) -> None:
+    """See that a store of frames that is there was made as this one would be.
+
+    Raises:
+        StoreError: it was not, or something else is there; names the differences and the option.
+    """
+    check_directory(path, option="--frames-store")
+    if not (path / STORE_JSON).exists():
+        return
+    found, _ = read_store_json(path)
+    difference = describe_difference(found, spec)
+    if difference:
+        raise StoreError(f"{path} was made otherwise, {difference}: name another --frames-store")
+
+
+def store_frames(
+    clips: str | Path,
+    path: Path,
+    geometry: Geometry,
+    progress: Progress,
+    ranks: Ranks,
+    *,
+    workers: int | None = None,
+) -> StoreReader:
+    """Bring a store of uint8 frames up to date with the clips, all processes together.
+
+    `workers` processes read, chosen by the cores if None.
+    """
+    spec = frames_spec(geometry)
+    ranks.of_first(lambda: check_frames_store(path, spec))
+    found = list_sources(clips, ranks)
+    with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
+        conversion = Conversion(geometry, workers=workers)
+        report = ingest(found, writer, conversion, quiet=progress.quiet, ranks=ranks)
+    if ranks.is_first:
+        for line in report.lines():
+            progress.say(line)
+    reader = StoreReader(path)
+
+    def check() -> None:
+        if not reader.num_frames:
+            raise LdfError(f"no frame could be read from {clips}: {report.first_reason()}")
+
+    ranks.of_first(check)
+    return reader

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.intake.claim import claim
 from ldf_video.intake.frame_encoder import EncodeJob, Fit, FrameEncoder, pooled_psnr_db
 from ldf_video.intake.ingest import ingest_sources, lines_on_opening
+from ldf_video.intake.known import claim
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
 from ldf_video.store.parts import NOBODY, known_owners
@@ -55,16 +55,7 @@ class EncodeActor:
         job = self._job
         encoder, writer = self._open()
         with Progress("encode", unit="frames", quiet=True) as progress:
-            report = ingest_sources(
-                sources,
-                writer,
-                job.geometry,
-                transform=encoder,
-                batch_size=job.options.batch_size,
-                progress=progress,
-                reader=job.options.reader,
-                workers=job.options.workers,
-            )
+            report = ingest_sources(sources, writer, job.conversion(encoder), progress)
         writer.commit()
         return report
 
@@ -87,18 +78,17 @@ class EncodeActor:
     def _open(self) -> tuple[FrameEncoder, StoreWriter]:
         """The frame model and the part, also after Ray has restarted this actor."""
         if self._opened is None:
-            job, rank, count = self._job, self._index, self._count
-            self._opened = (
-                job.make_encoder(),
-                StoreWriter(
-                    job.out,
-                    job.spec,
-                    info=job.info(),
-                    retry=job.options.retry,
-                    rank=rank,
-                    num_ranks=count,
-                ),
+            job = self._job
+            encoder = job.make_encoder()
+            writer = StoreWriter(
+                job.out,
+                job.spec,
+                info=job.info(),
+                retry=job.options.retry,
+                rank=self._index,
+                num_ranks=self._count,
             )
+            self._opened = encoder, writer
         return self._opened
 
 
@@ -203,7 +193,7 @@ def _encode(
     present = None if missing.is_kept else names
     fits = ray.get([actor.end.remote(present) for actor in actors])
     merged = merge_reports(reports)
-    merged.add_search(found, missing.lost(job.out))
+    merged.add_search(found, missing.lost(job.out), kept=missing.is_kept)
     return merged, pooled_psnr_db(fits)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
 
-from ldf_video.intake.claim import Missing
 from ldf_video.progress import counted
 from ldf_video.video.sources import Found, Source, natural_key
 
@@ -52,21 +51,26 @@ class Report:
 
     def first_reason(self) -> str:
         """Why nothing could be read, from the first source that could not."""
-        if self.num_own and not self.quarantined:
+        for name, reason in self.quarantined:
+            return f"{name}: {reason}"
+        if self.num_own:
             return "ldf-video wrote all of it itself; name one file to read it all the same"
-        if not self.quarantined:
-            return "no source gave a frame"
-        name, reason = self.quarantined[0]
-        return f"{name}: {reason}"
+        return "no source gave a frame"
 
-    def add_search(self, found: Found, missing: Missing) -> None:
-        """Take note of what the search left out, and what the store has beside it."""
+    def add_search(self, found: Found, missing: Collection[str], *, kept: bool) -> None:
+        """Take note of what the search left out, and of the store's sources that it did not find.
+
+        Args:
+            found: by the search.
+            missing: names of those.
+            kept: whether they stay in use.
+        """
         self.sidecars = found.sidecars
         self.num_own += found.num_own
-        if missing.is_kept:
-            self.num_kept = len(missing.clips)
+        if kept:
+            self.num_kept = len(missing)
         else:
-            self.num_gone, self.gone = len(missing.clips), min(missing.clips, default="")
+            self.num_gone, self.gone = len(missing), min(missing, default="")
 
     def lines(self) -> list[str]:
         """A line for every source that did not come whole, one for each thing to know, the sum."""
@@ -129,22 +133,17 @@ class Report:
 
 def merge_reports(reports: Sequence[Report]) -> Report:
     """What became of the sources of several processes, listed as one process lists them."""
-
-    def in_order(listed: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return sorted(listed, key=lambda item: natural_key(item[0]))
-
-    return Report(
-        num_sources=sum(report.num_sources for report in reports),
-        num_unchanged=sum(report.num_unchanged for report in reports),
-        num_frames=sum(report.num_frames for report in reports),
-        salvaged=in_order([item for report in reports for item in report.salvaged]),
-        quarantined=in_order([item for report in reports for item in report.quarantined]),
-        noted=in_order([item for report in reports for item in report.noted]),
-        not_by_decord=in_order([item for report in reports for item in report.not_by_decord]),
-        num_stills=sum(report.num_stills for report in reports),
-        still=next((report.still for report in reports if report.still), ""),
-        num_own=sum(report.num_own for report in reports),
-    )
+    merged = Report()
+    for one in fields(Report):
+        values = [getattr(report, one.name) for report in reports]
+        if isinstance(values[0], list):
+            listed = [item for value in values for item in value]
+            setattr(merged, one.name, sorted(listed, key=lambda item: natural_key(item[0])))
+        elif isinstance(values[0], str):
+            setattr(merged, one.name, next(filter(None, values), ""))
+        else:
+            setattr(merged, one.name, sum(values[1:], values[0]))
+    return merged
 
 
 class Reach:

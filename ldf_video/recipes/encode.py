@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldf_video.errors import LdfError
-from ldf_video.intake.claim import check_place
 from ldf_video.intake.frame_encoder import EncodeJob, plan_job, pooled_psnr_db, threads_kept
 from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
+from ldf_video.intake.known import check_place, verify_clips
 from ldf_video.intake.report import Report
-from ldf_video.intake.verify import verify_clips
 from ldf_video.options import Encode
 from ldf_video.progress import Progress, counted
 from ldf_video.recipes.adaptation import (
@@ -163,14 +162,10 @@ def _encode_here(
             report = ingest(
                 found,
                 writer,
-                job.geometry,
-                transform=encoder,
-                batch_size=job.options.batch_size,
+                job.conversion(encoder),
                 name="encode",
                 quiet=progress.quiet,
                 ranks=ranks,
-                reader=job.options.reader,
-                workers=job.options.workers,
             )
     return report, pooled_psnr_db(ranks.gather(encoder.fit()))
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError, StoreError
-from ldf_video.intake.claim import holds_clips
-from ldf_video.intake.frame_store import check_frames_store, frames_spec, store_frames
+from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frames
+from ldf_video.intake.known import holds_clips
 from ldf_video.levels.frame_level import (
     FEWEST_FRAMES,
     RESIDENT_SHARE,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ldf_video.checks import frame_rate, frame_size, integer
 from ldf_video.errors import LdfError, UsageError
-from ldf_video.intake.frame_store import store_frames
+from ldf_video.intake.ingest import store_frames
 from ldf_video.models.game import Noise, Part
 from ldf_video.models.gan import GanConfig
 from ldf_video.options import POSITIVE, Clips, Option, Out, Training
