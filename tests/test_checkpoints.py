@@ -370,18 +370,6 @@ def test_who_holds_a_directory_removes_what_a_kill_left_half_written(tmp_path: P
         assert not any(path.exists() for path in left)
 
 
-def test_the_best_weights_are_a_checkpoint_inside_the_checkpoint(tmp_path: Path) -> None:
-    save_frame(tmp_path)
-    tensors = {name: t + 1 for name, t in frame_model().state_dict().items()}
-    for step, score in ((5, 0.5), (9, 0.25)):
-        checkpoints.save_best(tmp_path, tensors, known={"step": step, "pixels": score})
-    best = load_frame_model(tmp_path / "best", device="cpu")
-    assert best.config["best"] == {"step": 9, "pixels": 0.25}
-    assert all(torch.equal(t, tensors[name]) for name, t in best.model.state_dict().items())
-    assert "best" not in checkpoints.load_config(tmp_path)
-    assert load_frame_model(tmp_path, device="cpu").fingerprint != best.fingerprint
-
-
 def test_what_is_no_number_is_null_in_metrics_also_in_old_files(tmp_path: Path) -> None:
     nan, infinity = float("nan"), float("inf")
     checkpoints.append_metrics(tmp_path, [{"step": 1, "pixels": nan, "b": -infinity}])

@@ -144,26 +144,23 @@ def test_another_thread_sets_none() -> None:
 # Whether a launcher started this process
 
 
-@pytest.mark.parametrize("missing", LAUNCH_VARIABLES)
-def test_a_part_of_it_is_left_over_and_means_one_process(
-    monkeypatch: pytest.MonkeyPatch, missing: str
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*((name, "") for name in LAUNCH_VARIABLES), *(("RANK", text) for text in ("-1", "two", "9"))],
+)
+def test_what_is_left_over_of_a_launch_means_one_process(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     as_launched(monkeypatch, rank=1)
+    assert launched() == (1, 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
-    monkeypatch.delenv(missing)
+    monkeypatch.setenv(name, value)
     assert launched() == (0, 1)
     assert join_ranks("cpu") == Ranks()
     check_alone("generate")
     here = num_cores()
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert num_cores() == here
-
-
-@pytest.mark.parametrize("value", ["", "-1", "two", "9"])
-def test_nonsense_means_one_process(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    as_launched(monkeypatch, rank=1)
-    monkeypatch.setenv("RANK", value)
-    assert launched() == (0, 1)
 
 
 def test_of_several_processes_the_first_speaks(

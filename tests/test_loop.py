@@ -435,30 +435,6 @@ def test_without_a_score_there_is_no_best(tmp_path: Path, errors: list[float]) -
     assert not (tmp_path / "best").exists()
 
 
-def test_a_tracker_gets_every_line_and_every_picture(tmp_path: Path) -> None:
-    trainer = measured(tmp_path, [3.0, 1.0, 1.0], steps=2)
-    told: list[tuple[int, set[str]]] = []
-    shown: list[int] = []
-
-    class Listening:
-        def log(self, values: dict[str, float], *, step: int) -> None:
-            told.append((step, set(values)))
-
-        def show(self, name: str, picture: Any, *, step: int) -> None:
-            shown.append(step)
-
-        def close(self) -> None:
-            shown.append(-1)
-
-    trainer.tracker = Listening()
-    trainer.level.draw = lambda model, path: np.zeros((2, 2, 3), np.uint8)
-    run(trainer)
-    trained = {"loss", "gradient_norm/one"}
-    held_out = {"held_out/error"}
-    assert told == [(1, trained), (1, held_out), (2, trained), (2, held_out), (2, held_out)]
-    assert shown == [1, 2, 2, -1]
-
-
 def test_averaged_weights_are_calibrated_before_they_are_measured_drawn_or_kept(
     tmp_path: Path,
 ) -> None:
