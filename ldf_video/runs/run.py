@@ -41,11 +41,9 @@ FREE = ("tracker", "frames_store")
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run.
+    """An opened run: the directory of its checkpoint, and what config.json says.
 
     Attributes:
-        directory: of the checkpoint.
-        config: what config.json says, defaults filled in.
         fresh: whether it was started now.
         done: whether its budget is already used.
         aside: where the run that stood there before was moved to, if it was now.

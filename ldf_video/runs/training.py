@@ -66,10 +66,7 @@ def training_config(
 def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any]:
     """The averaged model that `--init` means (a shipped name, or a directory), on the CPU.
 
-    Args:
-        asked: what `--init` says.
-        kind: "frame" or "top".
-        out: of the fresh run, which must not stand where the model does.
+    A fresh run's `out` must not be where the model stands. `kind` is "frame" or "top".
 
     Raises:
         UsageError: it stands in `out`, and would be moved aside or written over.

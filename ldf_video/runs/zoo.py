@@ -100,10 +100,9 @@ def shipped_models() -> dict[str, Path]:
 def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
     """The directory of `--frame-model` or `--top-model`, and whether it is a shipped one.
 
-    Args:
-        asked: a checkpoint, a directory that holds `frame/` and `top/`, or a shipped name; without
-            one, the own model in checkpoints/, else the shipped default.
-        kind: "frame" or "top".
+    `asked` is a checkpoint, a directory that holds `frame/` and `top/`, or a shipped name; without
+    one, the own model in checkpoints/ is meant, else the shipped default. `kind` is "frame" or
+    "top".
 
     Raises:
         CheckpointError: there is none of that name.
@@ -162,13 +161,9 @@ def _load(
 def frame_model_of(
     config: Mapping[str, Any], *, beside: Path, device: str, asked: str | Path | None = None
 ) -> Loaded[FrameModel]:
-    """The one frame model whose latents a top model learned.
+    """The one frame model whose latents the top model of a config, in `beside`, learned.
 
-    Args:
-        config: of the top model.
-        beside: its directory.
-        device: to load the frame model to.
-        asked: a directory or shipped name to take it from; else it is searched.
+    It is taken from the directory or shipped name that was `asked` for; else it is searched.
 
     Raises:
         CheckpointError: it is nowhere to be found, with where was looked; or `asked` is another.
@@ -194,10 +189,9 @@ def frame_model_of(
 
 
 def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
-    """How what stands in a directory remembers where a model is, so that both may move together.
+    """How what stands in `beside` remembers where a model is, so that both may move together.
 
-    Returns:
-        `path`, as seen from the current directory, and `relative`, as seen from `beside`.
+    `path` is seen from the current directory, `relative` from `beside`.
     """
     relative = os.path.relpath(model.resolve(), beside.resolve())
     return {"path": str(model), "relative": Path(relative).as_posix()}
@@ -217,8 +211,7 @@ def find_reference(
         beside: the directory of what refers to it.
 
     Returns:
-        Its directory, None where it is nowhere; and the models that were looked at, with the
-        reason where one cannot be read.
+        Its directory or None; the models that were looked at, and why one cannot be read.
     """
     looked: dict[Path, str] = {}
     for place in _places(wanted, kind, beside.resolve()):

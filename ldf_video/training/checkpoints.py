@@ -228,10 +228,7 @@ def append_metrics(directory: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, none where there are none; a torn one is left out.
-
-    A value that was no finite number is None, also in files that name it NaN or Infinity.
-    """
+    """The whole lines of metrics.jsonl; what was no finite number is None, also in old files."""
     path = directory / METRICS
     if not path.is_file():
         return []

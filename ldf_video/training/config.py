@@ -1,4 +1,4 @@
-"""How a level is trained, beside what is trained."""
+"""How a level is trained: budget, learning rate, parts of a batch; when the loop reports."""
 
 from __future__ import annotations
 

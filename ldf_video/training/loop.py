@@ -57,18 +57,10 @@ class Trainer:
         tracker: str | None = None,
         recorder: CudaGraphs | None = None,
     ) -> None:
-        """Prepare a training.
+        """Prepare a training, on a `device` "cpu", "cuda" or "mps".
 
-        Args:
-            level: what is trained, on which data.
-            directory: of the checkpoint.
-            config: how it is trained.
-            device: "cpu", "cuda" or "mps".
-            cadence: when the loop does what is not training.
-            ranks: the processes that train together.
-            tracker: of curves and pictures, by name.
-            recorder: of updates, to be played back where the game says of which kind they are and
-                batches are tensors.
+        A `recorder` records updates, to be played back, where the game says of which kind they are
+        and batches are tensors.
 
         Raises:
             UsageError: the batch cannot be divided, or the optimizer or tracker is not there.
