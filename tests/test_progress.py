@@ -94,16 +94,26 @@ class Broken(io.StringIO):
         raise self.error
 
 
-ERRORS = [
-    BrokenPipeError(32, "Broken pipe"),
-    OSError(5, "Input/output error"),
-    OSError(28, "No space left on device"),
-    ValueError("I/O operation on closed file"),
+FULL = OSError(28, "No space left on device")
+CLOSED = io.StringIO()
+CLOSED.close()
+GONE = [
+    None,
+    CLOSED,
+    *(
+        Broken(error, is_terminal=is_terminal)
+        for error in (BrokenPipeError(32, "Broken pipe"), OSError(5, "Input/output error"), FULL)
+        for is_terminal in (False, True)
+    ),
 ]
 
 
-def report(clock: list[float]) -> None:
+@pytest.mark.parametrize("stream", GONE)
+def test_what_cannot_be_said_ends_no_work(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None
+) -> None:
     """All that work says, and what works within it."""
+    monkeypatch.setattr(sys, "stderr", stream)
     with Progress("encode", unit="frames", total=10) as progress:
         progress.say("begins")
         for second in range(20):
@@ -114,32 +124,13 @@ def report(clock: list[float]) -> None:
             inner.update(1)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_what_cannot_be_said_ends_no_work(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch, error: Exception, is_terminal: bool
-) -> None:
-    monkeypatch.setattr(sys, "stderr", Broken(error, is_terminal=is_terminal))
-    report(clock)
-
-
-def test_no_stream_or_a_closed_one_ends_no_work(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = io.StringIO()
-    closed.close()
-    for stream in (None, closed):
-        monkeypatch.setattr(sys, "stderr", stream)
-        report(clock)
-
-
 def test_a_log_is_gone_on_with_once_there_is_room_again(clock: list[float]) -> None:
     class Full(io.StringIO):
         is_full = False
 
         def write(self, text: str) -> int:
             if self.is_full:
-                raise ERRORS[2]
+                raise FULL
             return super().write(text)
 
     stream = Full()

@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from tiny_cli import shrink
 from tiny_models import (
-    ali_model,
-    frame_config,
-    mlp,
     save_frame,
     save_pair,
     save_top,
@@ -21,8 +17,6 @@ from tiny_models import (
 
 from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError
-from ldf_video.models.ali import AliModel
-from ldf_video.models.mlp import MlpTop
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import (
     Loaded,
@@ -84,29 +78,6 @@ def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(
     assert find_model("alone", "frame") == (alone / "frame", True)
     with pytest.raises(CheckpointError, match=r"alone has no top model: encode .* train-top"):
         find_model("alone", "top")
-
-
-def test_the_papers_models_load_as_what_they_are(tmp_path: Path) -> None:
-    model = ali_model()
-    config = frame_config(model)
-    config["model"] = {"preset": "paper", **config["model"]}
-    checkpoints.save_config(tmp_path / "frame", config)
-    checkpoints.save_weights(tmp_path / "frame", model.state_dict())
-    save_top(tmp_path / "top", tmp_path / "frame", kind="mlp")
-
-    frame = load_frame_model(tmp_path / "frame", device="cpu").model
-    top = load_top_model(tmp_path / "top", device="cpu")
-
-    assert isinstance(frame, AliModel)
-    assert not frame.training  # running statistics, not those of a batch
-    x = torch.rand(3, 3, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(frame.encoder(x)[:1], frame.encoder(x[:1]))
-        assert torch.equal(frame.encoder(x), model.eval().encoder(x))
-    assert isinstance(top.model, MlpTop)
-    assert frame_of(top).directory == tmp_path / "frame"
-    expected = mlp().state_dict()
-    assert all(torch.equal(v, expected[name]) for name, v in top.model.state_dict().items())
 
 
 def trained(root: Path) -> Path:
