@@ -223,14 +223,10 @@ def remux(
     *,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Copies the packets of films one behind the other.
+    """Copies the packets of films, of one stream each, one behind the other.
 
-    Args:
-        path: of the file that gets them.
-        films: each of one stream.
-        change: called with the number of a film, that of a packet in it, and the packet, whose
-            times it may change; False leaves the packet out.
-        options: of FFmpeg, of the container.
+    `change` is called with the number of a film, that of a packet in it, and the packet, whose
+    times it may change; False leaves the packet out.
     """
     with av.open(str(path), "w", options=options or {}) as container:
         copy = None
@@ -248,9 +244,7 @@ def remux(
 def write_margins(path: Path, **margins: int) -> None:
     """Has a Matroska file that says its colours say its margins instead (RFC 9559, PixelCrop...).
 
-    Args:
-        path: of the file.
-        margins: some of top, bottom, left, right; in pixels, at most 255.
+    These are some of top, bottom, left, right; in pixels, at most 255.
     """
     ids = {"top": b"\x54\xbb", "bottom": b"\x54\xaa", "left": b"\x54\xcc", "right": b"\x54\xdd"}
     content = path.read_bytes()

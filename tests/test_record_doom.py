@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import record_doom as recorder
+import record_pacman
 
 from ldf_video.errors import LdfError
 
@@ -80,11 +81,8 @@ def arguments(out: Path, *more: str) -> list[str]:
 # -------------------- the player
 
 
-def test_wishes_follow_their_seed_and_are_held() -> None:
-    first, again, other = (
-        list(itertools.islice(recorder.actions(np.random.default_rng(n)), 4000)) for n in (5, 5, 6)
-    )
-    assert first == again != other
+def test_wishes_are_held() -> None:
+    first = list(itertools.islice(recorder.actions(np.random.default_rng(5)), 4000))
     turns = [action[2] for action in first]
     num_runs = sum(1 for _ in itertools.groupby(turns))
     assert len(turns) / num_runs == pytest.approx(10, rel=0.2)
@@ -209,18 +207,14 @@ def test_the_same_options_write_the_same_bytes(tmp_path: Path, opened: list[obje
         assert first == again != other
 
 
-def test_a_split_of_no_clips_is_left_out(tmp_path: Path, opened: list[object]) -> None:
-    assert recorder.main(arguments(tmp_path, "--test-clips", "0")) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["train"]
-
-
-def test_a_game_that_fails_leaves_what_was_there(
+def test_a_split_of_no_clips_is_left_out_and_a_game_that_fails_leaves_what_was_there(
     tmp_path: Path,
     opened: list[object],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert recorder.main(arguments(tmp_path)) == 0
+    assert recorder.main(arguments(tmp_path, "--test-clips", "0")) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
     before = (tmp_path / "train" / "doom-4.npy").read_bytes()
 
     def fail(*_: object, **__: object) -> None:
@@ -233,27 +227,37 @@ def test_a_game_that_fails_leaves_what_was_there(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("script", "option", "value"),
     [
-        *(("--clips", "-1"), ("--test-clips", "-1"), ("--clip-frames", "1"), ("--size", "1")),
-        *(("--size", "121"), ("--seed", "-1"), ("--jobs", "0"), ("--jobs", "two"), ("--no", "1")),
+        *((recorder, name, "-1") for name in ("--clips", "--test-clips", "--seed")),
+        *((recorder, "--size", value) for value in ("1", "121")),
+        *((recorder, name, value) for name, value in (("--jobs", "two"), ("--unknown", "1"))),
+        *((record_pacman, name, "-1") for name in ("--episodes", "--paper-clips", "--seed")),
+        *((record_pacman, "--size", value) for value in ("1", "161")),
+        *((script, "--clip-frames", "1") for script in (recorder, record_pacman)),
+        *((script, "--jobs", "0") for script in (recorder, record_pacman)),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(
-    option: str, value: str, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    out = ["out"] if script is recorder else []
     with pytest.raises(SystemExit, match="2"):
-        recorder.main(["out", option, value])
-    error = capsys.readouterr().err
-    assert option in error
-    assert error.count("\n") == 1
+        script.main([*out, option, value])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option in line
 
 
 def test_without_the_engine_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "vizdoom", None)
-    assert recorder.main(arguments(tmp_path)) == 1
-    error = capsys.readouterr().err
-    assert 'pip install "ldf-video[doom]"' in error
-    assert error.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    for package in ("vizdoom", "ale_py"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for script, options, extra in (
+        (recorder, ["out", "--jobs", "1"], "doom"),
+        (record_pacman, [], "pacman"),
+    ):
+        assert script.main(options) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f'pip install "ldf-video[{extra}]"' in line
