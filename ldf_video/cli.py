@@ -34,21 +34,21 @@ Show = Callable[[Any, Any], None]
 
 
 def parameter(option: Option) -> inspect.Parameter:
-    """An option of a command as a parameter that Typer reads."""
-    kind, default, said = option.plain_type, option.default, plain(option.help)
-    if option.usual and kind is not bool and not option.required:
+    """An option of a command as a parameter that Typer reads: text, which the API checks."""
+    default, is_switch = option.default, option.plain_type is bool
+    said = plain(option.help)
+    if option.usual and not is_switch and not option.required:
         said += plain(f"  [default: {option.usual}]")
-    more: dict[str, Any] = {"help": said, "metavar": option.unit or None}
-    if kind is bool:
-        default = bool(default)
+    kind: Any = str if default is not None else str | None
+    if is_switch:
         switch = option.flags[0] + (f"/--no-{option.name}" if default else "")
-        shown = typer.Option(default, switch, **more)
+        kind, shown = bool, typer.Option(bool(default), switch, help=said)
     elif option.flags[0].startswith("-"):
-        shown = typer.Option(default, *option.flags, **more)
+        metavar = option.unit or f"<{'|'.join(option.choices)}>"
+        default = default if default in (None, ...) else str(default)
+        shown = typer.Option(default, *option.flags, help=said, metavar=metavar)
     else:
         shown = typer.Argument(..., metavar=option.flags[0], help=said)
-    if option.type != kind and default is None:
-        kind = kind | None
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(option.name, keyword, default=shown, annotation=kind)
 
@@ -81,12 +81,17 @@ def command(
 
 
 def _asked(typed: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
-    """What was typed, without switches that were not and whose default is no answer at all."""
-    return {
-        name: value
-        for name, value in typed.items()
-        if value is not False or known[name].default is not None
-    }
+    """What was typed, numbers as such, without switches that were not and whose default is None."""
+    asked = {}
+    for name, value in typed.items():
+        option = known[name]
+        if value is False and option.default is None:
+            continue
+        asked[name] = value
+        if value is not None and option.plain_type in (int, float):
+            with suppress(ValueError):  # what is no number is refused as every wrong value is
+                asked[name] = option.plain_type(value)
+    return asked
 
 
 def _same_command(typed: Any) -> str:

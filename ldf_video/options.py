@@ -5,14 +5,12 @@ docstrings are the help. A value of one is checked as it is made, and None stand
 add an option, add a field and its line of help here, and use it in the recipe.
 """
 
-import functools
 import inspect
 import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ldf_video.checks import (
@@ -58,26 +56,19 @@ OLD_NAMES = {"output": "out", "frames": "num_frames"}
 class Option:
     """What an option has beside its type, its default and its help.
 
-    Attributes:
-        unit: what stands for a value in help: N, DIR, FILE; choices and switches need none.
-        check: of a value; chosen by the type where it is None.
-        usual: what a default of None comes to.
-        names: on the command line, the one of errors first; the dashed name of the field if empty.
-            One that does not begin with a dash is an argument.
-        name: of the field. This and what follows is filled in by `options_of`.
-        type: of a value, with None where that is the default.
-        default: of the field; `...` where it has none.
-        help: in Markdown.
+    `options_of` fills in the latter: what stands below `name`.
     """
 
-    unit: str = ""
-    check: Check | None = None
-    usual: str = ""
+    unit: str = ""  # what stands for a value in help: N, DIR, FILE; choices and switches need none
+    check: Check | None = None  # of a value; chosen by the type where it is None
+    usual: str = ""  # what a default of None comes to
     names: tuple[str, ...] = ()
+    """On the command line, the one of errors first; the dashed name of the field if empty. One that
+    does not begin with a dash is an argument."""
     name: str = ""
-    type: Any = None
-    default: Any = ...
-    help: str = ""
+    type: Any = None  # of a value, with None where that is the default
+    default: Any = ...  # `...` where there is none
+    help: str = ""  # in Markdown
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -135,11 +126,6 @@ def plain(markdown: str) -> str:
 
 def options_of(command: Any) -> Mapping[str, Option]:
     """The options of a command by their names in Python, its own before those of its bases."""
-    return _read_options(command)
-
-
-@functools.cache
-def _read_options(command: Any) -> Mapping[str, Option]:
     hints = get_type_hints(command, include_extras=True)
     known, helps = {field.name: field for field in fields(command)}, {}
     for base in reversed(command.__mro__):
@@ -153,7 +139,7 @@ def _read_options(command: Any) -> Mapping[str, Option]:
             default = known[name].default
             about = {"default": ... if default is MISSING else default, "help": helps.get(name, "")}
             found.setdefault(name, replace(option, name=name, type=kind, **about))
-    return MappingProxyType(found)
+    return found
 
 
 def option_table(command: str) -> str:
@@ -418,7 +404,7 @@ class Generate(Computation):
             is refused.
     """
 
-    out: Annotated[Place, Option("FILE", names=("--out", "-o", "--output"))] = "out.mp4"
+    out: Annotated[Place, Option("FILE", names=OUT)] = "out.mp4"
     _: KW_ONLY
     num_frames: Annotated[
         int | None,

@@ -198,6 +198,8 @@ def test_values_that_mean_nothing_name_the_option(name: str, value: Any, said: s
         ("train-top", "--window", "1"),
         ("encode clips", "--fps", "0"),
         ("encode clips", "--workers", "-1"),
+        ("encode clips", "--workers", "few"),
+        ("train-frame clips", "--optimizer", "sgd"),
         ("generate", "--num-videos", "0"),
         ("generate", "--upscale", "0"),
     ],
@@ -208,8 +210,9 @@ def test_the_command_line_and_the_api_say_the_same_before_anything_is_made(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [*command.split(), option, value])
     assert result.exit_code == 2
-    numbers: dict[str, Any] = {"--minutes": float, "--out": str, "--fps": str}
-    given = {option[2:].replace("-", "_"): numbers.get(option, int)(value)}
+    numbers: dict[str, Any] = {"--minutes": float, "--out": str, "--fps": str, "--optimizer": str}
+    meant = value if value == "few" else numbers.get(option, int)(value)
+    given = {option[2:].replace("-", "_"): meant}
     name, *arguments = command.split()
     arguments += ["out.mp4"] if name == "generate" else []
     with pytest.raises(UsageError) as error:
