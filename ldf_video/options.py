@@ -349,6 +349,15 @@ class Encode(Computation):
     overwrite: Switch = False
     verify: Switch = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapt_minutes and self.frame_model is not None:
+            raise UsageError(
+                f"--adapt-minutes {self.adapt_minutes:g}: the model of --frame-model is taken as "
+                f"it is; drop one, or run ldf-video train-frame CLIPS --init {self.frame_model} "
+                "first"
+            )
+
 
 @dataclass(frozen=True)
 class TrainTop(Training):

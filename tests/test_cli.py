@@ -122,31 +122,15 @@ def test_every_option_has_a_word_of_help() -> None:
         "encode nothing/",
         "encode clips --frobnicate",
         "encode clips --batch-size 0",
-        "encode clips --device abacus",
-        "encode clips --fps fast",
-        "encode clips --crop middle",
         "train-frame nothing/ --out run",
-        "train-frame clips --out run --size 7",
         "train-frame clips --out run --size 64x4",
-        "train-frame clips --out run --size big",
         "train-frame clips --out run --steps 5 --minutes 1",
-        "train-frame clips --out run --steps 0",
-        "train-frame clips --out run --minutes 0",
-        "train-frame clips --out run --batch-size 3",
-        "train-frame clips --out run --size 16 --preset paper",
-        "train-frame clips --out run --preset cubist",
-        "train-frame clips --out run --accumulate 0",
-        "train-frame clips --out run --batch-size 6 --accumulate 4",
         "train-frame clips --out run --batch-size 8 --accumulate 4",
-        "train-frame clips --out run --optimizer sgd",
-        "train-frame clips --out run --tracker wandb",
-        "train-frame clips --out run --mixed-precision fp16 --device cpu",
         "train-frame clips --out clips/a.npy",
         "train-frame clips --out clips/a.npy/run",
         "train-frame clips --out clips",
         "encode clips --out clips/a.npy/latents",
         "encode clips --out clips",
-        "generate --frames 0 --top-model pair/top",
         "generate --frames 7 --top-model mlp/top",
         "generate --from clips/a.npy --top-model mlp/top",
         "generate -o out.avi",
@@ -166,15 +150,6 @@ def test_wrong_usage_exits_2_and_writes_nothing(root: Path, line: str) -> None:
     assert result.stderr
     assert "Traceback" not in result.stderr
     assert {path.name for path in root.iterdir()} == {"checkpoints", "clips", "mlp", "pair"}
-
-
-@pytest.mark.parametrize("options", ["--frames 7", "--from clips/a.npy"])
-def test_what_an_mlp_cannot_do_names_the_kind_that_can(root: Path, options: str) -> None:
-    save_pair(root / "mlp", kind="mlp")
-    result = run("generate", *options.split(), "--top-model", "mlp/top")
-    (message,) = result.stderr.splitlines()
-    assert message.startswith(f"error: {options.split(maxsplit=1)[0]}")
-    assert "--kind flow" in message
 
 
 @pytest.mark.parametrize(

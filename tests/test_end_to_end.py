@@ -112,16 +112,6 @@ def test_the_three_lines_in_a_directory_that_holds_nothing_but_clips(
     assert top["frame_model"]["fingerprint"] == adapted
 
 
-def test_without_any_own_model_the_shipped_pair_generates(
-    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pair = save_pair(tmp_path_factory.mktemp("shipped") / "pacman-32")
-    monkeypatch.setattr(zoo, "shipped_models", lambda: {"pacman-32": pair})
-    ldf_video("generate --frames 3")
-    ldf_video("generate --frames 3 --top-model pacman-32 -o named.mp4")
-    assert count_decoded(root / "out.mp4") == count_decoded(root / "named.mp4") == 3
-
-
 def test_a_killed_training_of_frames_ends_the_same_bit_for_bit(root: Path) -> None:
     line = "train-frame clips --steps 6 --batch-size 4 --seed 1 --out {}"
     ldf_video(line.format("straight"))

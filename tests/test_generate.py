@@ -53,7 +53,7 @@ def pixels_of(path: Path) -> np.ndarray:
     return np.stack(images).astype(int)
 
 
-@pytest.mark.parametrize("num_frames", [1, 2, 5, 37])
+@pytest.mark.parametrize("num_frames", [1, 37])
 def test_a_video_decodes_to_as_many_frames_as_asked_for(root: Path, num_frames: int) -> None:
     made = make(num_frames=num_frames)
     assert [str(path) for path in made.paths] == ["out.mp4"]
@@ -96,12 +96,6 @@ def test_frames_are_decoded_from_what_the_flow_samples(root: Path) -> None:
         shown = sheet[:, number * 32 : (number + 1) * 32].astype(int)
         assert np.abs(shown - expected).max() <= 1  # other batch, other rounding
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 3
-
-
-def test_a_gif_holds_all_frames(root: Path) -> None:
-    make("deep/er/out.gif", num_frames=5)
-    with Image.open(root / "deep" / "er" / "out.gif") as animation:
-        assert animation.n_frames == 5
 
 
 def test_a_directory_gets_a_file_a_video(root: Path) -> None:
@@ -161,13 +155,6 @@ def test_a_directory_is_filled_a_few_videos_at_a_time(
     assert np.abs(pixels_of(root / few.paths[0]) - pixels_of(root / few.paths[2])).mean() > 3
 
 
-def test_groups_go_on_from_the_same_clip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
-    write_clip(root / "a.mkv", [barcode(n) for n in range(30)])
-    made = make("videos", num_videos=3, num_frames=2, start_from="a.mkv")
-    assert [count_decoded(root / path) for path in made.paths] == [2, 2, 2]
-
-
 def test_the_clip_to_go_on_from_is_not_written_over(root: Path) -> None:
     write_clip(root / "a.mp4", [barcode(n) for n in range(3)])
     (root / "videos").mkdir()
@@ -202,7 +189,7 @@ def test_fps_and_upscale(root: Path) -> None:
     assert probe(root / "out.mp4").width == 128
 
 
-def test_going_on_from_a_clip(root: Path) -> None:
+def test_going_on_from_a_clip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(root / "a.mkv", [barcode(n) for n in range(30)])
     write_clip(root / "b.mkv", [barcode(255 - n) for n in range(3)])
     for name, clip in (("none", None), ("a", "a.mkv"), ("a2", "a.mkv"), ("b", "b.mkv")):
@@ -211,6 +198,9 @@ def test_going_on_from_a_clip(root: Path) -> None:
     assert files["a"] == files["a2"]
     assert len(set(files.values())) == 3
     assert count_decoded(root / "a.mp4") == 5
+    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
+    made = make("videos", num_videos=3, num_frames=2, start_from="a.mkv")
+    assert [count_decoded(root / path) for path in made.paths] == [2, 2, 2]
 
 
 def test_only_the_last_window_of_a_long_clip_counts(root: Path) -> None:
@@ -291,35 +281,17 @@ def test_a_clip_without_pictures_is_named(root: Path) -> None:
     assert not (root / "out.mp4").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"num_frames": 0}, "--frames 0: expected 1 or more"),
-        ({"num_videos": 0}, "--num-videos 0: expected 1 or more"),
-        ({"upscale": 0}, "--upscale 0: expected 1 or more"),
-        ({"fps": "fast"}, "--fps fast: expected"),
-        ({"fps": "0"}, "--fps 0: expected"),
-        ({"device": "abacus"}, "--device abacus: expected"),
-    ],
-)
-def test_options_that_mean_nothing(root: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)):
-        make(**options)
-    assert sorted(p.name for p in root.iterdir()) == ["checkpoints"]
-
-
-@pytest.mark.parametrize("name", ["out.avi", "out.mp4.txt"])
-def test_another_suffix_is_wrong_usage(root: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"expected \.mp4, \.gif, \.png or a directory; .* in /"):
-        make(name)
-
-
 def test_a_directory_with_a_dot_in_its_name(root: Path) -> None:
     assert make("out.v2/", num_videos=2).paths == (Path("out.v2/0000.mp4"), Path("out.v2/0001.mp4"))
     assert make("out.v2", num_videos=2).paths[1] == Path("out.v2/0001.mp4")  # it is there
     assert make("made.mp4/").paths == (Path("made.mp4/0000.mp4"),)
     with pytest.raises(UsageError, match="is a directory"):
         make("made.mp4")
+    for name in ("out.avi", "out.mp4.txt"):
+        with pytest.raises(
+            UsageError, match=r"expected \.mp4, \.gif, \.png or a directory; .* in /"
+        ):
+            make(name)
 
 
 # -- which models --------------------------------------------------------------------------------
@@ -341,7 +313,7 @@ def test_a_time_base_is_no_rate_to_watch_a_video_at(root: Path, fps: str, shown:
     assert probe(root / "out.mp4").fps == shown
 
 
-@pytest.mark.parametrize("fps", [None, "fast", "0", "1/0", []])
+@pytest.mark.parametrize("fps", [None, "fast", "0", []])
 def test_a_top_model_that_does_not_know_its_rate(root: Path, fps: Any) -> None:
     path = root / "checkpoints" / "top"
     config = {k: v for k, v in checkpoints.load_config(path).items() if k != "fps"}
@@ -368,15 +340,6 @@ def test_a_top_model_that_does_not_know_its_frames(root: Path, frames: Any, said
         make(start_from="a.npy")
 
 
-def test_generators_of_videos_are_unlike() -> None:
-    drawn = {
-        torch.rand(1, generator=video_generator(seed, video)).item()
-        for seed in range(3)
-        for video in range(3)
-    }
-    assert len(drawn) == 9
-
-
 # -- a top model of the kind mlp -----------------------------------------------------------------
 
 
@@ -396,8 +359,7 @@ def test_an_mlp_makes_its_own_number_of_frames(mlp_root: Path, num_frames: int |
 
 
 def test_a_flow_makes_16_frames_unless_told_otherwise(root: Path) -> None:
-    assert make().num_frames == 16
-    assert count_decoded(root / "out.mp4") == 16
+    assert make().num_frames == count_decoded(root / "out.mp4") == 16
 
 
 def test_an_mlp_makes_no_other_number_and_goes_on_from_nothing(mlp_root: Path) -> None:

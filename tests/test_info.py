@@ -105,23 +105,13 @@ def test_a_checkpoint(tmp_path: Path, kind: str) -> None:
     assert described["fingerprint"] == checkpoints.fingerprint_of(path)
     assert "finished" not in described
     json.dumps(described)
-
-
-def test_a_run_says_how_far_it_is(tmp_path: Path) -> None:
-    path = save_pair(tmp_path) / "frame"
+    pair = info(tmp_path)
+    assert (pair["what"], pair[kind]["fingerprint"]) == ("models", described["fingerprint"])
     empty = {"networks": {}, "average": {}, "optimizers": []}
-    state = {"step": 70, "elapsed_seconds": 90.0, "done": False, **empty}
-    checkpoints.save_state(path, state)
+    checkpoints.save_state(path, {"step": 70, "elapsed_seconds": 90.0, "done": False, **empty})
     described = info(path)
     assert (described["steps_done"], described["minutes_trained"]) == (70, 1.5)
     assert described["finished"] is False
-
-
-def test_a_pair(tmp_path: Path) -> None:
-    described = info(save_pair(tmp_path))
-    assert described["what"] == "models"
-    assert described["frame"]["what"] == "frame model"
-    assert described["top"]["frame_model"]["fingerprint"] == described["frame"]["fingerprint"]
 
 
 def test_what_is_nothing_of_it(tmp_path: Path) -> None:

@@ -133,7 +133,6 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
             ("fps", text, f"--fps {text}: expected a positive number")
             for text in ("", "0", "-1", "fast", "1/0", "1.2.3", "nan", "inf", "1e9", "9" * 6000)
         ),
-        ("fps", "0.0000001", "--fps 0.0000001: expected a positive number such as 15 or 30000"),
         ("fps", "9" * 30, "--fps 999"),
         ("width", 20, "--width 20: expected a multiple of 8"),
         ("size", 32.5, "--size 32.5: expected"),
@@ -147,7 +146,6 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
         ("steps", "9", "--steps '9': expected 1 or more, a whole number"),
         ("steps", float("inf"), "--steps inf: expected"),
         ("steps", float("nan"), "--steps nan: expected"),
-        ("batch_size", 0, "--batch-size 0: expected 1 or more"),
         ("seed", -1, "--seed -1: expected 0 or more"),
         ("seed", 2**64, "--seed 18446744073709551616: expected 0 or more, at most"),
         ("seed", np.uint64(2**63), "--seed 9223372036854775808: expected 0 or more, at most"),

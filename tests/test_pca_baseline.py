@@ -40,15 +40,6 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
 # -------------------- frames
 
 
-def test_blocks_are_the_blocks() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
-    found = pca.blocks(frames)
-    assert found.shape == (3 * 6, 192)
-    assert np.array_equal(found[0], frames[0, :8, :8].ravel())
-    assert np.array_equal(found[4], frames[0, 8:, 8:16].ravel())
-    assert np.array_equal(found[17], frames[2, 8:, 16:].ravel())
-
-
 def test_a_sample_is_even_and_follows_its_seed() -> None:
     frames = [np.full((1, 1, 3), number, np.uint8) for number in range(100)]
 
@@ -61,11 +52,6 @@ def test_a_sample_is_even_and_follows_its_seed() -> None:
     counts = np.bincount([n for seed in range(500) for n in drawn(seed)], minlength=100)
     assert counts.sum() == 10_000
     assert 60 < counts.min() <= counts.max() < 140  # 100 expected, standard deviation 9
-
-
-def test_a_sample_of_fewer_frames_is_all_of_them() -> None:
-    frames = np.arange(21, dtype=np.uint8).reshape(7, 1, 1, 3)
-    assert np.array_equal(pca.sample_frames(iter(frames), (1, 1, 3), count=9, seed=0), frames)
 
 
 # -------------------- components

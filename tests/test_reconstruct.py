@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ldf_video.progress import Progress
 from ldf_video.recipes import reconstruct as room
 from ldf_video.recipes.reconstruct import Reconstructed
 from ldf_video.runs.zoo import load_frame_model
-from ldf_video.video.pixels import from_model, psnr_db, to_model
+from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
@@ -39,19 +38,6 @@ def squared_errors(root: Path, frames: np.ndarray) -> np.ndarray:
     model = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
     decoded = from_model(model.generator(model.encoder(to_model(frames)).half().float()))
     return (decoded.astype(float) - frames) ** 2
-
-
-@pytest.mark.parametrize(
-    ("mean_squared_error", "expected"),
-    [
-        (255.0**2, 0.0),  # black for white
-        (1.0, 20 * math.log10(255)),  # each value off by one
-        (650.25, 20.0),
-        (0.0, 99.0),
-    ],
-)
-def test_psnr_by_hand(mean_squared_error: float, expected: float) -> None:
-    assert psnr_db(mean_squared_error) == pytest.approx(expected)
 
 
 def test_psnr_is_of_all_frames_together(root: Path) -> None:
@@ -163,18 +149,15 @@ def test_what_is_interrupted_leaves_a_file_that_plays(
     assert sorted(p.name for p in root.iterdir()) == ["checkpoints", "in.npy", "out.mp4"]
 
 
-def test_what_cannot_be_read_is_named(root: Path) -> None:
-    (root / "text.mp4").write_text("no video")
-    with pytest.raises(ReadError, match=r"^text\.mp4: not a video"):
-        run("text.mp4", output="out.mp4")
-    assert not (root / "out.mp4").exists()
-
-
 def test_wrong_usage(root: Path) -> None:
     write_array(root / "clips" / "a.npy", 2)
     with pytest.raises(UsageError, match="--out with the directory clips: expected one video file"):
         run("clips", output="out.mp4")
     with pytest.raises(UsageError, match="change the suffix"):
         run("clips/a.npy", output="out.avi")
+    (root / "text.mp4").write_text("no video")
+    with pytest.raises(ReadError, match=r"^text\.mp4: not a video"):
+        run("text.mp4", output="out.mp4")
+    assert not (root / "out.mp4").exists()
     with pytest.raises(UsageError, match="nothing does not exist"):
         run("nothing")

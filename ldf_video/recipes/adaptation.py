@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.errors import CheckpointError, ReadError, StoreError, UsageError
+from ldf_video.errors import CheckpointError, ReadError, StoreError
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode, TrainFrame
+from ldf_video.progress import counted
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
@@ -48,13 +49,7 @@ EMPTY_LEVELS = 8.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for.
-
-    Attributes:
-        options: of the encode.
-        sources: what was found of its clips.
-        device: "cpu", "cuda" or "mps".
-    """
+    """An encode that names no frame model: its options, what was found of its clips, a device."""
 
     options: Encode
     sources: Sequence[Source]
@@ -64,11 +59,6 @@ class Asked:
     def minutes(self) -> float | None:
         """To adapt for, None for the usual time, 0 for none."""
         return self.options.adapt_minutes
-
-    @property
-    def store(self) -> Path:
-        """Where latents go."""
-        return Path(self.options.out)
 
     def training(self, name: str, **options: Any) -> TrainFrame:
         """The options of a training that adapts a shipped model to the clips."""
@@ -82,6 +72,13 @@ class Asked:
             **options,
         )
 
+    def maker_of_store(self) -> str:
+        """The fingerprint of the model that made the store; none where a new one is begun."""
+        out = Path(self.options.out)
+        if self.options.overwrite or not (out / STORE_JSON).exists():
+            return ""
+        return str(read_store_json(out)[0].settings.get("weights"))
+
 
 @dataclass(frozen=True)
 class _Choice:
@@ -90,19 +87,6 @@ class _Choice:
     directory: Path
     line: str = ""
     adapt: str = ""
-
-
-def check_minutes(minutes: float | None, *, frame_model: str | Path | None) -> None:
-    """Check that `--adapt-minutes` is not asked for together with a frame model.
-
-    Raises:
-        UsageError: it is.
-    """
-    if minutes and frame_model is not None:
-        raise UsageError(
-            f"--adapt-minutes {minutes:g}: the model of --frame-model is taken as it is; drop one, "
-            f"or run ldf-video train-frame CLIPS --init {frame_model} first"
-        )
 
 
 def own_or_adapted(asked: Asked, ranks: Ranks, *, say: Callable[[str], None]) -> Path:
@@ -125,44 +109,26 @@ def own_or_adapted(asked: Asked, ranks: Ranks, *, say: Callable[[str], None]) ->
 
 
 def _choose(asked: Asked) -> _Choice:
-    own, mark = zoo.OWN_FRAME, zoo.OWN_FRAME / MARK
-    if mark.is_file() and asked.minutes != 0:
-        began = mark.read_text().strip()
-        _check_store(asked)
-        return _Choice(own, f"going on with adapting {began} to these clips in {own}", began)
+    own, mark, made = zoo.OWN_FRAME, zoo.OWN_FRAME / MARK, asked.maker_of_store()
+    begun = mark.read_text().strip() if mark.is_file() and asked.minutes != 0 else ""
     usable = not mark.is_file() or (own / checkpoints.WEIGHTS).is_file()
-    if (own / checkpoints.CONFIG).is_file() and usable:
+    if not begun and (own / checkpoints.CONFIG).is_file() and usable:
         return _Choice(own)
     shipped = {name: path / "frame" for name, path in zoo.shipped_models().items()}
-    made_by = _maker(asked, shipped)
-    if made_by:
-        return _Choice(shipped[made_by], f"no {own}, using the shipped {made_by} as before")
+    for name, directory in shipped.items():
+        if made and not begun and checkpoints.fingerprint_of(directory) == made:
+            return _Choice(directory, f"no {own}, using the shipped {name} as before")
+    if made:
+        raise StoreError(
+            f"{asked.options.out} was made by other settings, by a frame model {made[:12]} that is "
+            f"not in {own}; use another --out, or --overwrite to move it aside"
+        )
+    if begun:
+        return _Choice(own, f"going on with adapting {begun} to these clips in {own}", begun)
     trials = _trials(asked, shipped)
     if not trials:  # nothing can be read, which is told where it is tried for good
         return _Choice(zoo.find_model(None, "frame")[0])
     return _best(asked, shipped, trials)
-
-
-def _maker(asked: Asked, shipped: dict[str, Path]) -> str:
-    """The shipped model that made the store; none where there is no store, or another is wanted."""
-    if asked.options.overwrite or not (asked.store / STORE_JSON).exists():
-        return ""
-    made = read_store_json(asked.store)[0].settings.get("weights")
-    for name, directory in shipped.items():
-        if checkpoints.fingerprint_of(directory) == made:
-            return name
-    _check_store(asked)
-    return ""
-
-
-def _check_store(asked: Asked) -> None:
-    if asked.options.overwrite or not (asked.store / STORE_JSON).exists():
-        return
-    made = read_store_json(asked.store)[0].settings.get("weights")
-    raise StoreError(
-        f"{asked.store} was made by other settings, by a frame model {str(made)[:12]} that is not "
-        f"in {zoo.OWN_FRAME}; use another --out, or --overwrite to move it aside"
-    )
 
 
 @dataclass(frozen=True)
@@ -202,19 +168,18 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
 def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> _Choice:
     name, best = next(iter(trials.items()))
     fits = ", ".join(f"{other} {trial.psnr_db:.1f} dB" for other, trial in trials.items())
-    own = zoo.OWN_FRAME
+    own, is_poor = zoo.OWN_FRAME, best.psnr_db < POOR_FIT_DB
+    if is_poor and asked.minutes != 0:
+        minutes = default_minutes(asked.device) if asked.minutes is None else asked.minutes
+        return _Choice(
+            own,
+            f"no shipped model brings a sample of these clips back at {POOR_FIT_DB:g} dB "
+            f"({fits}): first adapting {name} to them in {own}, for {counted(minutes, 'minute')}; "
+            "--adapt-minutes M takes M, 0 goes on without",
+            name,
+        )
     line = f"no {own}, using the shipped {name}, which shows a sample of the clips best ({fits})"
-    if best.psnr_db < POOR_FIT_DB:
-        if asked.minutes != 0:
-            usual = default_minutes(asked.device)
-            minutes = usual if asked.minutes is None else asked.minutes
-            return _Choice(
-                own,
-                f"no shipped model brings a sample of these clips back at {POOR_FIT_DB:g} dB "
-                f"({fits}): first adapting {name} to them in {own}, for {minutes:g} minutes; "
-                "--adapt-minutes M takes M, 0 goes on without",
-                name,
-            )
+    if is_poor:
         line = f"warning: {line}: under {POOR_FIT_DB:g} dB, and --adapt-minutes 0 leaves it so"
     if best.as_shipped:
         return _Choice(shipped[name], line)
@@ -271,17 +236,16 @@ def _psnr_db(model: FrameModel, frames: Frames, device: str) -> float:
 
 def _adapt(asked: Asked, name: str, ranks: Ranks) -> None:
     """Train the model in checkpoints/frame, from the shipped one on or from where it stopped."""
-    mark = zoo.OWN_FRAME / MARK
-    fast = asked.device == "cuda"
+    mark, fast = zoo.OWN_FRAME / MARK, asked.device == "cuda"
 
     def begin() -> None:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text(name)
 
     ranks.of_first(begin)
+    size, batch_size = (None, None) if fast else (SLOW_SIDE, SLOW_BATCH)
+    budget = {"minutes": asked.minutes, "batch_size": batch_size}
     try:
-        size, batch_size = (None, None) if fast else (SLOW_SIDE, SLOW_BATCH)
-        budget = {"minutes": asked.minutes, "batch_size": batch_size}
         train_frame(asked.training(name, size=size, device=asked.device, **budget))
     except CheckpointError as error:
         raise CheckpointError(

@@ -14,13 +14,7 @@ from ldf_video.intake.known import check_place, verify_clips
 from ldf_video.intake.report import Report
 from ldf_video.options import Encode
 from ldf_video.progress import Progress, counted
-from ldf_video.recipes.adaptation import (
-    POOR_FIT_DB,
-    Asked,
-    check_minutes,
-    own_or_adapted,
-    own_rates,
-)
+from ldf_video.recipes.adaptation import POOR_FIT_DB, Asked, own_or_adapted, own_rates
 from ldf_video.runs.command import (
     check_folders,
     choose_device,
@@ -62,7 +56,6 @@ def encode(options: Encode) -> Encoded:
 
         check_alone("encode --engine ray")
         check_ray()
-    check_minutes(options.adapt_minutes, frame_model=frame_model)
     if options.verify:
         return _verify(clips, out, retry=options.retry, quiet=options.quiet)
     device = choose_device(options.device)
