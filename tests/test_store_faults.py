@@ -1,4 +1,4 @@
-"""A disk that runs full at any step: one line, every commit kept, the same calls go on."""
+"""A writer that is killed, or whose disk runs full, at any step: every commit is kept."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import errno
 import resource
 import signal
 import sqlite3
+import subprocess
+import sys
+import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from store_data import FPS, SPEC, add_clip, assert_holds, make_clips, make_rows
-from test_store_kill import CLIPS, encode_clips, start
+from store_data import FPS, SPEC, add_clip, assert_holds, encode, make_clips, make_rows
 
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, parts, shards, verify_store
@@ -22,6 +25,87 @@ from ldf_video.store.shards import ShardWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+CLIPS = make_clips({"a": 17, "b": 4, "c": 23, "d": 1})
+encode_clips = partial(encode, clips=CLIPS, step=3, rows_per_shard=10)
+
+
+def die_at(instant: int) -> None:
+    """Send this process SIGKILL before or after the step of a commit with this number."""
+    steps = count(1)
+
+    def watch(function: Callable) -> Callable:
+        def watched(*args: object, **kwargs: object) -> object:
+            for before in (True, False):
+                if next(steps) == instant:
+                    signal.raise_signal(signal.SIGKILL)
+                if before:
+                    result = function(*args, **kwargs)
+            return result
+
+        return watched
+
+    for owner, names in (
+        (ShardWriter, ["append", "_write", "_open", "sync"]),
+        (Manifest, ["put_clip", "put_source"]),
+        (shards.os, ["fsync"]),
+        (parts, ["create_manifest", "write_store_json", "cut_after"]),
+    ):
+        for name in names:
+            setattr(owner, name, watch(getattr(owner, name)))
+
+
+def start(path: Path, command: str) -> subprocess.Popen[str]:
+    code = f"from test_store_faults import *; path = {str(path)!r}; {command}"
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+
+
+def assert_consistent(path: Path) -> None:
+    """After any kill: what is committed is sound, and no clip has frames too many."""
+    assert verify_store(path).num_problems == 0
+    manifest = Manifest(path)
+    for clip_id, rows in CLIPS.items():
+        record = manifest.clip(clip_id)
+        assert record is None or record.num_frames <= len(rows)
+    manifest.close()
+
+
+def test_kills_at_any_step_of_a_commit_lose_no_commit(tmp_path) -> None:
+    kills = 0
+    for instant in (1, 3, 7, 13, 21, 31, 43, 57, 10**9):
+        process = start(tmp_path, f"die_at({instant}); encode_clips(path, commit_seconds=0)")
+        output, _ = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+        kills += 1
+        if (tmp_path / "store.json").exists():
+            assert_consistent(tmp_path)
+    assert process.returncode == 0, output
+    assert kills >= 6
+    assert_holds(StoreReader(tmp_path), CLIPS)
+    sources = [(f"{clip_id}.mp4", clip_id) for clip_id in CLIPS]
+    assert [(row.source, row.clip_id) for row in StoreReader(tmp_path).sources()] == sources
+
+
+def test_kills_by_the_clock_lose_no_commit(tmp_path) -> None:
+    for wait_seconds in (0.0, 0.02, 0.05):
+        process = start(
+            tmp_path,
+            "print('go', flush=True); [encode_clips(path, commit_seconds=0) for _ in count()]",
+        )
+        assert process.stdout.readline() == "go\n"
+        time.sleep(wait_seconds)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    encode_clips(tmp_path)  # the lock is free
+    assert_holds(StoreReader(tmp_path), CLIPS)
+
+
+# Full disks
 
 ROWS_A_COMMIT = 24
 
@@ -156,25 +240,6 @@ def test_a_disk_that_is_full_from_any_step_on_keeps_every_commit(tmp_path) -> No
     assert_holds(StoreReader(path), CLIPS)
 
 
-def test_a_disk_that_is_full_for_a_moment_ends_the_writer_all_the_same(tmp_path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        disk = FullAt(10**9, patch)
-        with StoreWriter(tmp_path, SPEC) as writer:
-            add_clip(writer, "a", make_rows(0, 4))
-            writer.commit()
-            writer.append("b", make_rows(1, 4), fps=FPS)
-            disk.instant = 0
-            with pytest.raises(StoreError, match="disk full"):
-                writer.commit()
-            disk.instant = 10**9
-            with pytest.raises(StoreError, match="has ended: open the store again to go on"):
-                writer.commit()
-    with StoreWriter(tmp_path, SPEC) as writer:
-        assert (writer.committed_frames("a"), writer.committed_frames("b")) == (4, 0)
-        add_clip(writer, "b", make_rows(1, 4))
-    assert_holds(StoreReader(tmp_path), make_clips({"a": 4, "b": 4}))
-
-
 def limited(path: str, kind: str, num_bytes: int) -> None:
     """Add rows, or sources that touch many pages, with a limit on the size of any file."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -216,9 +281,7 @@ def test_a_file_at_its_limit_ends_in_a_line_and_keeps_its_commits(
             writer.set_source(f"{place:04d}" * 20, size=2, mtime_ns=2, clip_ids=["a"])
     manifest = (tmp_path / "manifest.sqlite").read_bytes()
     num_bytes = num_bytes or len(manifest) // 2
-    process = start(
-        tmp_path, f"import test_store_full; test_store_full.limited(path, {kind!r}, {num_bytes})"
-    )
+    process = start(tmp_path, f"limited(path, {kind!r}, {num_bytes})")
     output, _ = process.communicate()
     *committed, last = output.splitlines()
     assert process.returncode == 0, output
