@@ -102,17 +102,11 @@ class Recordings:
         trouble: why updates are not recorded any more, if so.
     """
 
-    def __init__(self, players: Players, recorder: CudaGraphs) -> None:
-        """Record updates of `players`, whose optimizers were made for it."""
-        self._players, self._recorder = players, recorder
+    def __init__(self, players: Players, recorder: CudaGraphs, say: Callable[[str], None]) -> None:
+        """Record updates of `players`, whose optimizers were made for it; `say` what goes wrong."""
+        self._players, self._recorder, self._say = players, recorder, say
         self._recordings: dict[Hashable, _Recording] = {}
         self.trouble: str | None = None
-        self._message: str | None = None
-
-    def pop_message(self) -> str | None:
-        """What has just gone wrong, for people, once."""
-        message, self._message = self._message, None
-        return message
 
     def forget(self) -> None:
         """Drop all recordings: weights or optimizers stand elsewhere now."""
@@ -147,9 +141,7 @@ class Recordings:
                 recording.play_back = self._recorder.record(recording.perform)
             except RuntimeError as error:  # no weight has moved
                 self.trouble = " ".join(str(error).split())[:160]
-                self._message = (
-                    f"updates cannot be recorded here, so they are slower: {self.trouble}"
-                )
+                self._say(f"updates cannot be recorded here, so they are slower: {self.trouble}")
         if recording.play_back is None:
             self.forget()
             return self._players.update(update)

@@ -76,7 +76,7 @@ class Trainer:
         self.players = Players(
             level, config, self.accelerator, self.ranks, recorded=recorder is not None
         )
-        self.recordings = recorder and Recordings(self.players, recorder)
+        self.recordings = recorder and Recordings(self.players, recorder, self._say)
         self.guard = Guard(level.score)
         self.step = 0
         self.seconds_before, self._started = 0.0, time.monotonic()
@@ -132,8 +132,6 @@ class Trainer:
         share, *_ = self._agree(interrupts)
         while share < 1:
             self._log(self.update(share), share)
-            if self.recordings and (message := self.recordings.pop_message()):
-                progress.say(f"{progress.name}: {message}")
             progress.update(self.step, share=share, note=self._quality)
             now, c = time.monotonic(), self.cadence
             share, look_is_due, save_is_due = self._agree(
@@ -241,8 +239,11 @@ class Trainer:
             if picture is not None:
                 self.tracker.show("samples", picture, step=self.step)
         found = [self._quality, "" if picture is None else f"picture in {path}.png"]
-        if self._progress is not None and any(found):
-            text = f"{counted(self.step, 'step')}: {', '.join(filter(None, found))}"
+        if any(found):
+            self._say(f"{counted(self.step, 'step')}: {', '.join(filter(None, found))}")
+
+    def _say(self, text: str) -> None:
+        if self._progress is not None:
             self._progress.say(f"{self._progress.name}: {text}")
 
     # -- what is kept ----------------------------------------------------------------------------
