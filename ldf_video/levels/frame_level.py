@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -97,9 +97,7 @@ class Frames(Protocol):
     """Frames by number."""
 
     @property
-    def num_frames(self) -> int:
-        """How many there are."""
-        ...
+    def num_frames(self) -> int: ...
 
     def frames_at(self, numbers: npt.NDArray[Any], /) -> npt.NDArray[Any]:
         """Frames (N, H, W, 3), uint8."""
@@ -121,16 +119,7 @@ class FrameLevel:
         held_out: Frames | None = None,
         resident_share: float = RESIDENT_SHARE,
     ) -> None:
-        """Make the level.
-
-        Args:
-            game: of encoder, generator and discriminator.
-            frames: to learn from.
-            batch_size: frames per update.
-            seed: of the frames that an update sees.
-            held_out: frames to measure on, if there are any.
-            resident_share: of a GPU's free memory that frames may take.
-        """
+        """Args: the game; frames to learn from and others to measure on; see `FrameSupply`."""
         self.game = game
         if not torch.backends.mps.is_available():  # the layout of frames as they come
             game.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -173,30 +162,27 @@ class FrameLevel:
         seen = self._measure(model, self._calibration)
         return f"frames that it learns from come back at {seen['psnr_db']:.1f} dB"
 
-    @torch.inference_mode()
     def draw(self, model: FrameModel, path: Path) -> npt.NDArray[np.uint8]:
         """Rows of real frames, their reconstructions, and frames decoded from the prior."""
-        device = next(model.parameters()).device
-        x = to_model(self._shown[:SHOWN], device=device)
-        noise = torch.Generator().manual_seed(0)
-        z = torch.randn((len(x), *model.config.latent_shape), generator=noise).to(device)
-        rows = [x, model.generator(model.encoder(x)), model.generator(z)]
-        return write_sheet(path.with_suffix(".png"), [from_model(row) for row in rows], upscale=3)
+        return self._draw(model, path.with_suffix(".png"), rows=1, upscale=3)
+
+    def draw_sheet(self, model: FrameModel, path: Path) -> None:
+        """A large sheet: pairs of rows of real frames and reconstructions, then samples."""
+        self._draw(model, path, rows=SHEET_PAIRS, upscale=2 if model.config.width <= 64 else 1)
 
     @torch.inference_mode()
-    def draw_sheet(self, model: FrameModel, path: Path) -> None:
-        """Write a large sheet: pairs of rows of real frames and reconstructions, then samples."""
-        device = next(model.parameters()).device
-        known = self._shown[: SHEET_PAIRS * SHOWN]
-        rows: list[npt.NDArray[np.uint8]] = []
-        for frames in known.reshape(SHEET_PAIRS, SHOWN, *known.shape[1:]):
+    def _draw(
+        self, model: FrameModel, path: Path, *, rows: int, upscale: int
+    ) -> npt.NDArray[np.uint8]:
+        device, drawn = next(model.parameters()).device, []
+        for frames in np.split(self._shown[: rows * SHOWN], rows):
             reconstructed = model.generator(model.encoder(to_model(frames, device=device)))
-            rows += [frames, from_model(reconstructed)]
+            drawn += [frames, from_model(reconstructed)]
         noise = torch.Generator().manual_seed(0)
-        for _ in range(SHEET_PAIRS):
+        for _ in range(rows):
             z = torch.randn((SHOWN, *model.config.latent_shape), generator=noise)
-            rows.append(from_model(model.generator(z.to(device))))
-        write_sheet(path, rows, upscale=2 if model.config.width <= 64 else 1)
+            drawn.append(from_model(model.generator(z.to(device))))
+        return write_sheet(path, drawn, upscale=upscale)
 
 
 def _some_frames(frames: Frames) -> npt.NDArray[Any]:
@@ -217,16 +203,9 @@ class FrameSupply:
         self, frames: Frames, *, batch_size: int, seed: int, share: float = RESIDENT_SHARE
     ) -> None:
         """Args: frames; how many an update takes; the seed; share of a GPU's memory, 0 for none."""
-
-        def numbers(number: int, part: Part) -> npt.NDArray[np.int64]:
-            total = frames.num_frames
-            return part.rows(frame_indices(seed, number, num_frames=total, batch_size=batch_size))
-
-        def read(number: int, part: Part) -> npt.NDArray[Any]:
-            return frames.frames_at(numbers(number, part))
-
-        self._frames, self._share = frames, share
-        self._numbers, self._read, self._ahead = numbers, read, ReadAhead(read)
+        self._frames, self._batch_size, self._seed, self._share = frames, batch_size, seed, share
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._begun: dict[Part, tuple[int, Future[npt.NDArray[Any]]]] = {}
         self._resident: Tensor | None = None
         self._is_decided = False  # whether they are resident
 
@@ -247,41 +226,28 @@ class FrameSupply:
             numbers = torch.from_numpy(self._numbers(number, part)).pin_memory()
             pixels = self._resident[numbers.to(device, non_blocking=True)]  # nothing waits for it
         elif device.type == "cuda":
-            pixels = torch.from_numpy(self._ahead(number, part)).pin_memory()
+            pixels = torch.from_numpy(self.read_ahead(number, part)).pin_memory()
         else:
             pixels = self._read(number, part)
         return to_model(pixels, device=device, channels_last=device.type != "mps")
 
-
-class ReadAhead:
-    """Reads what comes next in a thread: after update number n, that is n + 1."""
-
-    def __init__(self, read: Callable[[int, Part], npt.NDArray[Any]]) -> None:
-        """Args: what reads the frames of a part of an update's batch."""
-        self._read = read
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._begun: dict[Part, tuple[int, Future[npt.NDArray[Any]]]] = {}
-
-    def __call__(self, number: int, part: Part) -> npt.NDArray[Any]:
-        """What `read` gives, and begin to read the same part of the next one.
-
-        Raises:
-            Whatever `read` raised.
-        """
+    def read_ahead(self, number: int, part: Part) -> npt.NDArray[Any]:
+        """The frames of a part, uint8; those of the next update begin to be read in a thread."""
         begun, frames = self._begun.pop(part, (None, None))
         got = frames.result() if frames and begun == number else self._read(number, part)
         self._begun[part] = (number + 1, self._pool.submit(self._read, number + 1, part))
         return got
 
+    def _read(self, number: int, part: Part) -> npt.NDArray[Any]:
+        return self._frames.frames_at(self._numbers(number, part))
+
+    def _numbers(self, number: int, part: Part) -> npt.NDArray[np.int64]:
+        total, size = self._frames.num_frames, self._batch_size
+        return part.rows(frame_indices(self._seed, number, num_frames=total, batch_size=size))
+
 
 def resident(frames: Frames, device: torch.device, *, limit: int) -> Tensor | None:
-    """All frames (N, H, W, 3), uint8, in a device's memory; None where they exceed the limit.
-
-    Args:
-        frames: to copy there.
-        device: where to.
-        limit: in bytes.
-    """
+    """All frames (N, H, W, 3), uint8, in a device's memory; None if they exceed `limit` bytes."""
     first = frames.frames_at(np.zeros(1, np.int64))
     if frames.num_frames * first.nbytes > limit:
         return None

@@ -34,10 +34,7 @@ class Gaussian:
 def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
     """|mean a - mean b|^2 + trace(A + B - 2 (A B)^(1/2)), A and B the covariances.
 
-    Dowson & Landau (1982).
-
-    Returns:
-        The squared distance, at least 0 but for rounding.
+    The squared distance of Dowson & Landau (1982), at least 0 but for rounding.
     """
     difference = a.mean - b.mean
     # The trace of (A B)^(1/2) is that of (A^(1/2) B A^(1/2))^(1/2), which is symmetric.
@@ -49,14 +46,7 @@ def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
 def frechet_distance(a: Points, b: Points) -> float:
     """The distance of the Gaussians of two clouds of points.
 
-    Used on features by Heusel et al. (2017), arXiv:1706.08500. It is biased by about
-    dimensions / points: compare only distances of equally many points.
-
-    Args:
-        a: (N, d), N at least 2.
-        b: (M, d), M at least 2.
-
-    Returns:
-        The squared distance, at least 0 but for rounding.
+    Of points (N, d), N at least 2. Used on features by Heusel et al. (2017), arXiv:1706.08500. It
+    is biased by about dimensions / points: compare only distances of equally many points.
     """
     return gaussian_distance(Gaussian.of(a), Gaussian.of(b))

@@ -47,8 +47,7 @@ def latent_statistics(reader: StoreReader, *, seed: int) -> tuple[Tensor, Tensor
     indices = np.arange(count)
     if count < reader.num_frames:
         indices = frame_indices(seed, 0, num_frames=reader.num_frames, batch_size=count)
-    total = np.zeros(reader.spec.item_shape)
-    squares = np.zeros(reader.spec.item_shape)
+    total, squares = np.zeros((2, *reader.spec.item_shape))
     for part in np.array_split(np.sort(indices), max(1, count // 4096)):
         rows = reader.frames_at(part).astype(np.float64)
         total += rows.sum(0)

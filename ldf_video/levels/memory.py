@@ -26,12 +26,14 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import UsageError
+from ldf_video.levels.frame_level import FEWEST_FRAMES, FrameLevel
+from ldf_video.models import build
 from ldf_video.runs.command import MAX_WORKERS, num_cores
+from ldf_video.runs.run import Settings
 from ldf_video.training.config import TrainConfig
 from ldf_video.training.loop import Trainer
 from ldf_video.training.optim import state_bytes
 from ldf_video.training.ranks import Ranks
-from ldf_video.training.update import Level
 
 MIB = 1 << 20
 UNITS = {"MiB": MIB, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
@@ -45,16 +47,13 @@ A GPU's memory is reserved in pieces of up to 20 MiB, so small parts say little 
 READER_BYTES = 100 * MIB
 """Memory of a process that reads clips: 55 MiB were measured, more for large pictures."""
 
-MakeLevel = Callable[[int], Level]
-"""A level on random frames, from a batch size."""
-
 
 class MainMemory:
     """What this process holds beside pages of mapped files: RssAnon + RssShmem (Linux)."""
 
     def now(self) -> int:
         """Bytes that are held."""
-        held = _status()
+        held = self._status()
         return held["RssAnon"] + held["RssShmem"]
 
     def reset(self) -> None:
@@ -67,8 +66,13 @@ class MainMemory:
 
     def peak(self) -> int:
         """The most bytes that were held since the reset."""
-        held = _status()
+        held = self._status()
         return held["VmHWM"] - held["RssFile"]
+
+    def _status(self) -> dict[str, int]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        named = (line.split() for line in lines if line.endswith(" kB"))
+        return {name.rstrip(":"): 1024 * int(value) for name, value, _ in named}
 
 
 class DeviceMemory:
@@ -89,15 +93,8 @@ class DeviceMemory:
 Meter = MainMemory | DeviceMemory
 
 
-def _status() -> dict[str, int]:
-    """Bytes by name, of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    named = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.rstrip(":"): 1024 * int(value) for name, value, _ in named}
-
-
 class RandomFrames:
-    """Frames of noise, as a store gives frames."""
+    """Frames of noise."""
 
     num_frames = 64
 
@@ -106,7 +103,6 @@ class RandomFrames:
         self._frames = rng.integers(0, 256, shape, dtype=np.uint8)
 
     def frames_at(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Frames (N, H, W, 3)."""
         return self._frames[numbers]
 
 
@@ -158,23 +154,15 @@ def format_bytes(num_bytes: float) -> str:
 
 
 def fit_memory(
-    config: dict[str, Any],
-    options: Mapping[str, Any],
-    *,
-    device: str,
-    ranks: Ranks,
-    fewest: int,
-    make_level: MakeLevel,
-) -> dict[str, Any]:
+    config: Settings, options: Mapping[str, Any], *, device: str, ranks: Ranks
+) -> Settings:
     """A fresh run's config whose training stays inside the budget of `--max-memory`.
 
     Args:
-        config: as it is without a budget; its "training" is what changes.
+        config: of a frame model, as it is without a budget; its "training" is what changes.
         options: that were given; they are kept.
         device: that it is for.
         ranks: the processes that train together.
-        fewest: frames that a part of a batch has at least.
-        make_level: what is trained, on random frames.
 
     Returns:
         The config, with "memory": the budget and the peak that is expected, in bytes.
@@ -186,14 +174,14 @@ def fit_memory(
     meter = _meter(device, ranks)
     training = TrainConfig(**config["training"])
     width, height = config["frames"]["width"], config["frames"]["height"]
-    choices = ways_to_train(training, options, device=device, fewest=fewest)
+    choices = ways_to_train(training, options, device=device)
     footprints: dict[tuple[str, bool], Footprint] = {}  # measured only where needed
     least, held = math.inf, 0
     for choice in choices:
         way = choice.optimizer, choice.gradient_checkpointing
         if way not in footprints:
             footprints[way] = measure_footprint(
-                partial(_peaks, choice, meter, make_level, device),
+                partial(_peaks, config, choice, meter, device),
                 PARTS[device],
                 largest=training.batch_size // choices[0].accumulate,
                 beside=training.batch_size * 4 * 3 * width * height,
@@ -214,7 +202,7 @@ def fit_memory(
 
 
 def ways_to_train(
-    training: TrainConfig, options: Mapping[str, Any], *, device: str, fewest: int
+    training: TrainConfig, options: Mapping[str, Any], *, device: str
 ) -> list[TrainConfig]:
     """What `--max-memory` may choose from, in the order in which it is tried; given options stay.
 
@@ -223,7 +211,7 @@ def ways_to_train(
     for a small part as for a large one, so there checkpointing comes before more parts.
     """
     size = training.batch_size
-    numbers = [n for n in range(1, size // fewest + 1) if size % n == 0]
+    numbers = [n for n in range(1, size // FEWEST_FRAMES + 1) if size % n == 0]
     if "accumulate" in options:
         numbers = [options["accumulate"]]
     optimizers = [training.optimizer]
@@ -268,22 +256,24 @@ def measure_footprint(
 
 
 def _peaks(
-    training: TrainConfig, meter: Meter, make_level: MakeLevel, device: str, frames: int
+    config: Settings, way: TrainConfig, meter: Meter, device: str, frames: int
 ) -> tuple[int, int, int]:
-    """Train for a moment with so many frames at once.
+    """Train for a moment, on random frames, with so many of them at once.
 
     Returns:
         Bytes that were held between updates, at most in one, and at most where the model was looked
         at (measured on other data and drawn).
     """
-    config = replace(training, batch_size=2 * frames, accumulate=2)
+    training = replace(way, batch_size=2 * frames, accumulate=2)
     meter.reset()
     with tempfile.TemporaryDirectory() as name:
-        level = make_level(config.batch_size)
-        trainer = Trainer(level, Path(name), config=config, device=device)
+        game = build.frame_game(config["model"], config["game"])
+        data = RandomFrames(config["frames"]["height"], config["frames"]["width"])
+        level = FrameLevel(game, data, batch_size=2 * frames, seed=0, resident_share=0.0)
+        trainer = Trainer(level, Path(name), config=training, device=device)
         between = meter.now()
         trainer.rehearse()
-        gradients = [p.grad for p in level.game.parameters() if p.grad is not None]
+        gradients = [p.grad for p in game.parameters() if p.grad is not None]
         between += sum(g.numel() * g.element_size() for g in gradients)
         between += sum(state_bytes(optimizer.optimizer) for optimizer in trainer.optimizers)
         del gradients
@@ -292,13 +282,13 @@ def _peaks(
         meter.reset()
         trainer.look()
         look = meter.peak()
-    del level, trainer
+    del game, level, trainer
     meter.reset()
     return between, update, look
 
 
 def _meter(device: str, ranks: Ranks) -> Meter:
-    """Raises: UsageError: the device or the system has none, or several processes train."""
+    """What measures a device, with a UsageError where nothing does."""
     if ranks.count > 1:
         raise UsageError(
             f"--max-memory: it measures one process, these are {ranks.count}; give --accumulate "

@@ -12,13 +12,8 @@ import torch
 from ldf_video.errors import CheckpointError, StoreError
 from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frames
 from ldf_video.intake.known import holds_clips
-from ldf_video.levels.frame_level import (
-    FEWEST_FRAMES,
-    RESIDENT_SHARE,
-    FrameLevel,
-    frame_run_config,
-)
-from ldf_video.levels.memory import RandomFrames, bytes_of, fit_memory, plan_line, stay_inside
+from ldf_video.levels.frame_level import RESIDENT_SHARE, FrameLevel, frame_run_config
+from ldf_video.levels.memory import bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
 from ldf_video.options import TrainFrame
 from ldf_video.progress import Progress, counted
@@ -114,22 +109,8 @@ def _fresh_config(options: TrainFrame, *, device: str, ranks: Ranks) -> Settings
     if options.frames_store is not None:  # before an old run is moved aside for it
         check_frames_store(Path(options.frames_store), frames_spec(geometry_of(config)))
     if options.max_memory is not None:
-        return _within_memory(config, options, device=device, ranks=ranks)
+        return fit_memory(config, kept_options(options), device=device, ranks=ranks)
     return config
-
-
-def _within_memory(config: Settings, options: TrainFrame, *, device: str, ranks: Ranks) -> Settings:
-    """The config of a run that stays inside its `--max-memory`, tried on random frames."""
-
-    def level(batch_size: int) -> FrameLevel:
-        game = build.frame_game(config["model"], config["game"])
-        frames = RandomFrames(config["frames"]["height"], config["frames"]["width"])
-        return FrameLevel(game, frames, batch_size=batch_size, seed=0, resident_share=0.0)
-
-    given = kept_options(options)
-    return fit_memory(
-        config, given, device=device, ranks=ranks, fewest=FEWEST_FRAMES, make_level=level
-    )
 
 
 # -- the frames of a run -------------------------------------------------------------------------
