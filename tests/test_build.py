@@ -28,43 +28,36 @@ def test_every_preset_and_kind_is_tested_here() -> None:
     assert set(TOPS) == set(build.KINDS)
 
 
-@pytest.mark.parametrize("preset", build.PRESETS)
-def test_a_frame_models_settings_survive_json_and_build_the_same(preset: str) -> None:
-    model, game = build.frame_settings(preset, height=32, width=40)
-    models, games = FRAMES[preset]
-    made = [
-        build.frame_game(*settings)
-        for settings in ((model, game), (through_json(model), through_json(game)))
-        if torch.manual_seed(3)
-    ]
-    for one in made:
-        assert isinstance(one, games)
-        assert isinstance(one.model, models)
+def games_of(build_game: Any, settings: tuple[dict[str, Any], dict[str, Any]]) -> list[Any]:
+    """The same seed's, of settings and of what JSON makes of them; equal in all."""
+    made = []
+    for model, game in (settings, map(through_json, settings)):
+        torch.manual_seed(3)
+        made.append(build_game(model, game))
     assert made[0].model.config == made[1].model.config
-    assert made[0].config == made[1].config
-    first, second = (one.state_dict() for one in made)
+    first, second = (game.state_dict() for game in made)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert made[0].model.config.latent_shape == ((64, 1, 1) if preset == "paper" else (4, 8, 10))
+    return made
+
+
+@pytest.mark.parametrize("preset", build.PRESETS)
+def test_a_frame_models_settings_survive_json_and_build_the_same(preset: str) -> None:
+    settings = build.frame_settings(preset, height=32, width=40)
+    one, other = games_of(build.frame_game, settings)
+    assert (type(one.model), type(one)) == FRAMES[preset]
+    assert one.config == other.config == build.frame_game(settings[0], {}).config
+    assert one.model.config.latent_shape == ((64, 1, 1) if preset == "paper" else (4, 8, 10))
 
 
 @pytest.mark.parametrize("kind", build.KINDS)
 def test_a_top_models_settings_survive_json_and_build_the_same(kind: str) -> None:
-    model, game = build.top_settings(kind, latent_shape=(4, 4, 4), window=8, block=2)
-    assert model["kind"] == kind
-    models, games = TOPS[kind]
-    made = []
-    for settings, weights in ((model, game), (through_json(model), through_json(game))):
-        torch.manual_seed(3)
-        top = build.top_model(settings)
-        assert isinstance(top, models)
-        made.append(build.top_game(top, weights))
-        assert isinstance(made[-1], games)
-    assert made[0].model.config == made[1].model.config
-    assert made[0].model.config.latent_shape == (4, 4, 4)
-    assert made[0].model.config.window == 8
-    first, second = (one.state_dict() for one in made)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    settings = build.top_settings(kind, latent_shape=(4, 4, 4), window=8, block=2)
+    assert settings[0]["kind"] == kind
+    one, _ = games_of(lambda model, game: build.top_game(build.top_model(model), game), settings)
+    assert (type(one.model), type(one)) == TOPS[kind]
+    assert one.model.config.latent_shape == (4, 4, 4)
+    assert one.model.config.window == 8
 
 
 def test_a_config_without_a_preset_or_kind_is_the_default() -> None:
@@ -78,31 +71,28 @@ def test_a_config_without_a_preset_or_kind_is_the_default() -> None:
     assert isinstance(build.top_game(build.top_model(top), {}), FlowGame)
 
 
-def test_no_game_settings_are_the_usual_ones() -> None:
-    for preset in build.PRESETS:
-        model, game = build.frame_settings(preset, height=32, width=32)
-        assert build.frame_game(model, {}).config == build.frame_game(model, game).config
-
-
 def test_a_game_of_before_keeps_its_loss() -> None:
     model, game = build.frame_settings("default", height=32, width=32)
     assert game.pop("squared") == 10
+    del model["stride"]
     older = build.frame_game(model, game)
+    assert older.model.config.latent_shape == (4, 4, 4)  # of cells of 8
     assert isinstance(older, GridGame)
     assert older.config.squared == 1
 
 
-def test_what_is_unknown_is_named() -> None:
-    with pytest.raises(ValueError, match="preset 'cubist': expected default or paper"):
-        build.frame_model({"preset": "cubist"})
-    with pytest.raises(ValueError, match="kind 'gan': expected flow or mlp"):
-        build.top_model({"kind": "gan"})
-    with pytest.raises(TypeError, match="colour"):
-        build.frame_model({"colour": 3})
-    with pytest.raises(TypeError, match="colour"):
-        build.top_model({"kind": "mlp", "colour": 3})
-    with pytest.raises(ValueError, match="16x16: the paper's networks"):
-        build.frame_settings("paper", height=16, width=16)
+@pytest.mark.parametrize(
+    ("make", "model", "error", "said"),
+    [
+        (build.frame_model, {"preset": "cubist"}, ValueError, "preset 'cubist': expected default"),
+        (build.top_model, {"kind": "gan"}, ValueError, "kind 'gan': expected flow or mlp"),
+        (build.frame_model, {"colour": 3}, TypeError, "colour"),
+        (build.top_model, {"kind": "mlp", "colour": 3}, TypeError, "colour"),
+    ],
+)
+def test_what_is_unknown_is_named(make: Any, model: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        make(model)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +128,3 @@ def test_a_flows_config_without_a_patch_means_a_token_a_frame() -> None:
     again, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2, like=like)
     assert (again["patch"], again["width"], again["shared_noise"]) == (0, 64, 0)
     assert again["first_steps"] == 7
-
-
-def test_a_config_without_a_stride_means_8() -> None:
-    model, _ = build.frame_settings("default", height=32, width=32)
-    del model["stride"]
-    assert build.frame_model(model).config.latent_shape == (4, 4, 4)

@@ -40,17 +40,6 @@ def test_shapes_and_that_frames_are_channels() -> None:
     torch.testing.assert_close(x.flatten(1, 2)[0, 3:6], x[0, 1])
 
 
-@pytest.mark.parametrize(("num_frames", "numbers"), [(1, 3), (5, 15), (20, 60)])
-def test_what_it_holds_grows_with_the_number_of_frames(num_frames: int, numbers: int) -> None:
-    config = JointConfig(num_frames=num_frames, base_width=4)
-    assert JointModel(config).generator.trunk[-1].out_channels == numbers
-
-
-def test_sizes_that_the_networks_cannot_have_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"16x32: .* multiples of 8 from 24 on"):
-        JointModel(JointConfig(height=16))
-
-
 def test_it_starts_undecided() -> None:
     torch.manual_seed(0)
     fresh = JointGame(JointModel(TINY), GanConfig())
