@@ -2,9 +2,8 @@
 
 Before a training starts, updates on small parts are done here, in the process that will train, with
 its networks, losses, optimizer and loop, on random frames and in a directory that is thrown away.
-So everything that the process holds counts: Python, torch, weights, scratch of convolutions, gaps
-in the heap. The peak grows in a line with the frames that are computed at once (what autograd
-keeps, and the largest temporaries beside it), so a few measured sizes give the others.
+So everything that the process holds counts, gaps in the heap too. The peak grows in a line with the
+frames that are computed at once, so a few measured sizes give the others.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class MainMemory:
 
 
 class DeviceMemory:
-    """What torch has reserved on the GPU, the context of CUDA aside; see `MainMemory`."""
+    """The same of what torch has reserved on the GPU, the context of CUDA aside."""
 
     def now(self) -> int:
         return torch.cuda.memory_reserved()
@@ -108,13 +107,9 @@ class RandomFrames:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peaks of updates as a line through two points: frames at once, and bytes.
+    """Peaks of updates as a line through two points, `low` and `high`: frames at once, and bytes.
 
-    Attributes:
-        low: the first point.
-        high: the second one, at more frames.
-        floor: the least that a training takes, however few frames.
-        held: the most that this process held while it measured.
+    A training takes `floor` at least, however few frames; measuring held `held` at most.
     """
 
     low: tuple[int, int]
@@ -133,11 +128,7 @@ class Footprint:
 
 
 def bytes_of(text: str) -> int:
-    """A size as `--max-memory` takes it.
-
-    Raises:
-        UsageError: it has no unit, another one, or is nothing.
-    """
+    """A size as `--max-memory` takes it; a UsageError where it has no unit or is nothing."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text)
     size = float(match[1]) * UNITS.get(match[2], 0) if match else 0
     if size < 1:
@@ -245,12 +236,11 @@ def measure_footprint(
         if found and (found.high[0] >= largest or found.budget(size) > budget):
             break
         between, update, look = peaks_of(size)
-        point, held = (size, update + beside), max(update, look)
-        if found is None:
-            found = Footprint((0, between + beside), point, floor=look, held=held)
-        else:
-            low = found.high if found.low[0] == 0 else found.low
-            found = replace(found, low=low, high=point, held=max(found.held, held))
+        low, floor, held = (0, between + beside), look, 0
+        if found:
+            low = found.low if found.low[0] else found.high
+            floor, held = found.floor, found.held
+        found = Footprint(low, (size, update + beside), floor, max(held, update, look))
     assert found is not None
     return found
 

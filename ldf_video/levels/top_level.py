@@ -136,12 +136,9 @@ class TopLevel:
 
     def batch(self, step: int, part: Part, device: torch.device) -> Batch:
         """Random windows (B, window, C, H, W) and which of their frames are real (B, window)."""
+        lengths, size = self.latents.lengths, self.batch_size
         clips, starts = windows(
-            self.seed,
-            step,
-            lengths=self.latents.lengths,
-            window=self._window,
-            batch_size=self.batch_size,
+            self.seed, step, lengths=lengths, window=self._window, batch_size=size
         )
         return self._read(self.latents, part.rows(clips), part.rows(starts), device)
 
@@ -160,27 +157,21 @@ class TopLevel:
         """The flow's loss on held-out windows; of an mlp, how far its sequences are from them."""
         if self._held_out is None:
             return {}
-        device = model.latent_mean.device
+        lengths = self._held_out.lengths
         count = min(MEASURED_WINDOWS, 8 * self._held_out.num_frames)
-        clips, starts = windows(
-            0, 0, lengths=self._held_out.lengths, window=self._window, batch_size=count
-        )
-        latents, mask = self._read(self._held_out, clips, starts, device)
+        drawn = windows(0, 0, lengths=lengths, window=self._window, batch_size=count)
+        latents, mask = self._read(self._held_out, *drawn, model.latent_mean.device)
         if isinstance(model, FlowTop):
-            parts = zip(latents.split(64), mask.split(64), strict=True)
-            errors = [
-                (len(x), model.loss(x, m, noise=Noise(i))[1]["velocity"].item())
-                for i, (x, m) in enumerate(parts)
-            ]
-            return {"velocity": sum(n * value for n, value in errors) / count}
+            total = 0.0
+            for i, (x, m) in enumerate(zip(latents.split(64), mask.split(64), strict=True)):
+                total += len(x) * model.loss(x, m, noise=Noise(i))[1]["velocity"].item()
+            return {"velocity": total / count}
         whole = latents[mask.all(1)]
         if len(whole) < 2:
             return {}
-        real = model.standardise(whole).flatten(1)
         made = torch.cat([*model.sample(self._window, [_generator(i) for i in range(len(whole))])])
-        fake = model.standardise(made).flatten(1)
-        distance = frechet_distance(real.double().cpu().numpy(), fake.double().cpu().numpy())
-        return {"latent_frechet": distance}
+        clouds = (model.standardise(x).flatten(1).double().cpu().numpy() for x in (whole, made))
+        return {"latent_frechet": frechet_distance(*clouds)}
 
     def describe(self, model: TopModel, values: Mapping[str, float]) -> str:
         """How far it is from held-out windows, in standardised latents."""

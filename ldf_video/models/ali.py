@@ -11,7 +11,7 @@ Roth's penalty over both inputs of D.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,14 +65,7 @@ class AliEncoder(nn.Module):
     def __init__(self, config: AliConfig) -> None:
         super().__init__()
         w = config.base_width
-        self.trunk = Stack(
-            _conv(3, w, 5),
-            _conv(w, 2 * w, 4, stride=2),
-            _conv(2 * w, 4 * w, 4),
-            _conv(4 * w, 8 * w, 4, stride=2),
-            _conv(8 * w, 16 * w, config.last_kernel),
-            _conv(16 * w, 16 * w, 1),
-        )
+        self.trunk = Stack(*_to_a_cell(_conv, 3, config), _conv(16 * w, 16 * w, 1))
         self.head = nn.Conv2d(16 * w, 2 * config.latent_channels, 1)
         initialise(self)
 
@@ -128,14 +121,7 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
         super().__init__()
-        w = config.base_width
-        self.layers = Stack(
-            _Maxout(channels, w, 5),
-            _Maxout(w, 2 * w, 4, stride=2),
-            _Maxout(2 * w, 4 * w, 4),
-            _Maxout(4 * w, 8 * w, 4, stride=2),
-            _Maxout(8 * w, 16 * w, config.last_kernel),
-        )
+        self.layers = Stack(*_to_a_cell(_Maxout, channels, config))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,6 +183,19 @@ class _Maxout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.conv(x).chunk(2, dim=1)
         return torch.maximum(first, second)
+
+
+def _to_a_cell(
+    layer: Callable[..., nn.Module], channels: int, config: AliConfig
+) -> list[nn.Module]:
+    w = config.base_width
+    return [
+        layer(channels, w, 5),
+        layer(w, 2 * w, 4, stride=2),
+        layer(2 * w, 4 * w, 4),
+        layer(4 * w, 8 * w, 4, stride=2),
+        layer(8 * w, 16 * w, config.last_kernel),
+    ]
 
 
 def _linear(inputs: int, outputs: int) -> nn.Sequential:
