@@ -1,17 +1,21 @@
-"""What holds of every game with a discriminator: who moves whom, its noise, restraint of D."""
+"""What holds of every game: who moves whom, its noise, restraint of D; and the joint baseline's."""
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from joint_gan import JointConfig, JointGame, JointModel
-from tiny_models import ali_game, frame_game, mlp_game, tick
+from tiny_models import ali_game, flow, frame_game, mlp_game, tick
 from tiny_trainings import FrameGameLevel, LatentLevel
 
+from ldf_video.models.flow import FlowGame
 from ldf_video.models.game import Part
 from ldf_video.models.gan import GanConfig
+from ldf_video.models.layers import BatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +23,12 @@ if TYPE_CHECKING:
     from ldf_video.models.game import Game, Logs
 
 
+JOINT = JointConfig(num_frames=3, noise_size=8, base_width=4)
+
+
 def joint_game() -> JointGame:
     torch.manual_seed(0)
-    config = JointConfig(num_frames=3, noise_size=8, base_width=4)
-    game = JointGame(JointModel(config), GanConfig())
+    game = JointGame(JointModel(JOINT), GanConfig())
     with torch.no_grad():
         for weight in game.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
@@ -38,10 +44,14 @@ GAMES: dict[str, Callable[[], Any]] = {
 every_game = pytest.mark.parametrize("make", GAMES.values(), ids=GAMES)
 
 
+def clips(count: int) -> torch.Tensor:
+    numbers = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, 3, 32, 32, generator=numbers) * 2 - 1
+
+
 def batch_of(game: Any) -> Any:
     if isinstance(game, JointGame):
-        numbers = torch.Generator().manual_seed(1)
-        return torch.rand(4, 3, 3, 32, 32, generator=numbers) * 2 - 1
+        return clips(4)
     level = LatentLevel(game) if hasattr(game.model.config, "window") else FrameGameLevel(game)
     return level.batch(0, Part(), torch.device("cpu"))
 
@@ -107,3 +117,67 @@ def test_pressure_answers_to_how_d_fared_and_is_saved(make: Callable[[], Any]) -
     assert game.restraint.roth.pressure.item() == pressed
     game.after_update({"discriminator": torch.tensor(1.3)})
     assert game.restraint.roth.pressure.item() < pressed
+
+
+def masked(game: Game, padding: float) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """Losses of all players and the gradients of their own weights, of clips of unlike lengths."""
+    config, found = game.model.config, []
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(6, config.window, *config.latent_shape, generator=generator)
+    lengths = torch.tensor([1, 2, 3, 4, config.window - 1, config.window])
+    mask = torch.arange(config.window) < lengths[:, None]
+    values[~mask] = padding
+    for player in game.players:
+        game.requires_grad_(False)
+        weights = [p for n in player.networks for p in n.requires_grad_().parameters()]
+        loss, _ = player.loss((values, mask), tick(game))
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in weights]))
+    return found
+
+
+@pytest.mark.parametrize("make", [lambda: FlowGame(flow()), mlp_game], ids=["flow", "mlp"])
+@pytest.mark.parametrize("padding", [float("nan"), float("inf"), 1e30, -7.0])
+def test_what_lies_under_the_mask_changes_no_bit(make: Callable[[], Any], padding: float) -> None:
+    for (loss, own), (other_loss, other) in zip(
+        masked(make(), 0.0), masked(make(), padding), strict=True
+    ):
+        assert torch.equal(loss, other_loss)
+        assert loss.isfinite()
+        assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
+        assert any(a.abs().max() > 0 for a in own)
+
+
+# -- the joint baseline --------------------------------------------------------------------------
+
+
+def test_frames_of_the_joint_game_are_channels() -> None:
+    made = joint_game()
+    assert made.model(torch.randn(2, 8)).shape == (2, 3, 3, 32, 32)
+    assert made.discriminator(clips(2)).shape == (2,)
+    assert made.model.generator.trunk[-1].out_channels == 9
+    assert made.discriminator.features.layers[0].conv.in_channels == 9
+    # A frame is three channels next to each other: that is what D sees too.
+    x = clips(1)
+    torch.testing.assert_close(x.flatten(1, 2)[0, 3:6], x[0, 1])
+
+
+def test_the_joint_game_starts_undecided() -> None:
+    fresh = JointGame(JointModel(JOINT), GanConfig())
+    loss, logs = fresh.discriminator_loss(clips(4), tick(fresh))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    assert logs["roth"].item() == 0
+    assert fresh.generator_loss(clips(4), tick(fresh))[0].item() == pytest.approx(math.log(2))
+
+
+def test_calibrated_averages_of_the_joint_game_give_what_batch_statistics_give() -> None:
+    made = joint_game()
+    average = copy.deepcopy(made.model).eval()
+    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))  # what calibrates
+    with torch.no_grad():
+        stale = average(noise)
+        made.calibrate(average, torch.zeros(64, 3, 3, 32, 32))
+        calibrated, by_batch = average(noise), copy.deepcopy(average).train()(noise)
+    assert not torch.allclose(calibrated, stale, rtol=0.1)
+    assert (calibrated - by_batch).abs().max() < 0.1 * by_batch.std()
+    assert sum(isinstance(part, BatchNorm) for part in average.modules()) == 6
