@@ -27,7 +27,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from typing import Any
 
 import bench_clips
 import numpy as np
+from bench_tools import alone
 
 BATCH_SIZE = 64
 CLIP_FRAMES = 300
@@ -291,11 +291,8 @@ def _run(
     name: str, folder: Path, options: argparse.Namespace, *, checkout: Path
 ) -> dict[str, float]:
     """What `run_one` found, in a process that imports the package of a checkout."""
-    command = [sys.executable, __file__, "--one", name, str(folder)]
-    command += ["--device", options.device, "--frame-model", options.frame_model]
-    environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
-    found: dict[str, float] = json.loads(done.stdout)
+    given = ["--device", options.device, "--frame-model", options.frame_model]
+    found: dict[str, float] = alone(__file__, "--one", name, folder, *given, checkout=checkout)
     _say(
         f"  {folder.name} {name} of {checkout.name}: "
         f"{found['num_frames'] / found['seconds']:,.0f} frames/s "

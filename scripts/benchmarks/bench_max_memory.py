@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_memory import MIB, make_video, peak_bytes
+from bench_memory import make_video
+from bench_tools import MIB, peak_bytes
 
 from ldf_video.levels.memory import bytes_of
 

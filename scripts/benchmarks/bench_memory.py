@@ -23,84 +23,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TextIO
 
 import bench_clips
 import numpy as np
+from bench_tools import MIB, peak_bytes
 
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.write import VideoWriter
 
-MIB = 1 << 20
 SHORT_RUNS = 5
-
-
-class Resident(NamedTuple):
-    """Bytes of a process tree in memory: its own, and pages of mapped files."""
-
-    own: int
-    mapped: int
-
-
-def resident_bytes(pid: int, *, parent_command: bytes = b"") -> Resident:
-    """What a process and its descendants hold, zeros once they are gone."""
-    fields = {"RssAnon:": 0, "RssShmem:": 0, "RssFile:": 0}
-    below = []
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if command == parent_command:  # not exec'd yet: what it has is its parent's own memory
-            return Resident(0, 0)
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            name, *value = line.split()
-            if name in fields:
-                fields[name] = 1024 * int(value[0])
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children = (task / "children").read_text().split()
-            below += [resident_bytes(int(child), parent_command=command) for child in children]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    own = fields["RssAnon:"] + fields["RssShmem:"] + sum(child.own for child in below)
-    return Resident(own, fields["RssFile:"] + sum(child.mapped for child in below))
-
-
-def peak_bytes(
-    command: list[str],
-    *,
-    directory: Path,
-    stop_after: float | None = None,
-    errors: TextIO | None = None,
-) -> Resident:
-    """Run a command and return its peaks, each at its own time.
-
-    With `stop_after` it is interrupted, as by Ctrl-C, after so many seconds. What it says on
-    standard error goes to `errors`, else to ours.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
-    started, stopped = time.monotonic(), False
-    peak = Resident(0, 0)
-    with subprocess.Popen(
-        command, cwd=directory, stdout=subprocess.DEVNULL, stderr=errors
-    ) as process:
-        while process.poll() is None:
-            now = resident_bytes(process.pid)
-            peak = Resident(max(peak.own, now.own), max(peak.mapped, now.mapped))
-            if stop_after and not stopped and time.monotonic() - started > stop_after:
-                process.send_signal(signal.SIGINT)
-                stopped = True
-            time.sleep(0.01)
-    if process.returncode and not (stopped and process.returncode == 130):
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return peak
 
 
 def ldf_video(arguments: list[str]) -> list[str]:

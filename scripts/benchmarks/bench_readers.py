@@ -4,16 +4,15 @@
 
 Makes a 640 x 360 h264 video and reads it to 32 x 32 with each reader in turn, from the first frame
 to the last, each time in a process of its own; once as fast as it goes, and once by a consumer
-that takes 5 ms a frame, during which a reader may decode ahead. Memory is RssAnon above that of the
-process before it reads, sampled every 100 frames (Linux only).
+that takes 5 ms a frame, during which a reader may decode ahead. Memory is RssAnon + RssShmem above
+that of the process before it reads, sampled every 100 frames (Linux only).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -21,17 +20,10 @@ from typing import cast
 
 import av
 import numpy as np
+from bench_tools import MIB, alone, resident_bytes
 
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import Reader, check_reader, open_clips
-
-MIB = 1 << 20
-
-
-def anonymous_bytes() -> int:
-    """RssAnon of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
 def make_video(path: Path, *, num_frames: int) -> None:
@@ -56,7 +48,7 @@ def measure(path: Path, reader: Reader, *, pause_seconds: float) -> dict[str, fl
     check_reader(reader)
     if reader == "decord":
         import decord  # noqa: F401  # not part of the reading
-    before = peak = anonymous_bytes()
+    before = peak = resident_bytes(os.getpid()).own
     start, num_frames = time.perf_counter(), 0
     (clip,) = open_clips(path, Geometry(32, 32), reader=reader)
     if clip.why_pyav:
@@ -64,7 +56,7 @@ def measure(path: Path, reader: Reader, *, pause_seconds: float) -> dict[str, fl
     for _ in clip.frames:
         num_frames += 1
         if num_frames % 100 == 0:
-            peak = max(peak, anonymous_bytes())
+            peak = max(peak, resident_bytes(os.getpid()).own)
         if pause_seconds:
             time.sleep(pause_seconds)
     seconds = time.perf_counter() - start
@@ -89,16 +81,11 @@ def main() -> None:
         print("| reader | frames a second | peak MiB | peak MiB, slow consumer |")
         print("|---|---|---|---|")
         for reader in ("pyav", "decord"):
-            fast, slow = (_in_child(path, reader, pause) for pause in (0, 0.005))
+            fast, slow = (alone(__file__, "--one", path, reader, pause) for pause in (0, 0.005))
             print(
                 f"| {reader} | {fast['frames_per_second']:,.0f} | {fast['peak_mib']:.0f} "
                 f"| {slow['peak_mib']:.0f} |"
             )
-
-
-def _in_child(path: Path, reader: str, pause_seconds: float) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", str(path), reader, str(pause_seconds)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

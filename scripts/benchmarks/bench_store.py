@@ -40,12 +40,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from bench_tools import MIB, resident_bytes
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter, verify_store
 
-MIB = 1 << 20
 SPEC = StoreSpec("latents", (64,), "float16", {"made by": "scripts/benchmarks/bench_store.py"})
 FPS = Fraction(25)
 BATCH, LENGTH = 64, 16
@@ -266,23 +266,13 @@ def run_step(name: str, path: Path, num_clips: int) -> None:
     sys.stdin.readline()
 
 
-def own_bytes(pid: int) -> int:
-    """What a process has in memory for itself."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    sizes = dict(line.split(":", 1) for line in lines)
-    return sum(1024 * int(sizes.get(key, "0 kB").split()[0]) for key in ("RssAnon", "RssShmem"))
-
-
 def sample(process: subprocess.Popen[str]) -> Iterator[int]:
     """Its memory, every 5 ms until it prints something."""
     import select
 
     while not select.select([process.stdout], [], [], 0.005)[0]:
-        yield own_bytes(process.pid)
-    yield own_bytes(process.pid)
+        yield resident_bytes(process.pid).own
+    yield resident_bytes(process.pid).own
 
 
 def measure_step(name: str, path: Path, num_clips: int) -> dict[str, float]:
@@ -293,7 +283,7 @@ def measure_step(name: str, path: Path, num_clips: int) -> dict[str, float]:
         assert process.stdout is not None
         assert process.stdin is not None
         process.stdout.readline()
-        before = own_bytes(process.pid)
+        before = resident_bytes(process.pid).own
         process.stdin.write("go\n")
         process.stdin.flush()
         peak = max(sample(process))

@@ -16,21 +16,16 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bench_memory import MIB, resident_bytes
-from bench_updates import RandomFrames
+from bench_tools import MIB, RandomFrames, resident_bytes, timed_training
 
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.models import build
-from ldf_video.progress import Progress
-from ldf_video.training.config import Cadence, TrainConfig
-from ldf_video.training.loop import Trainer
+from ldf_video.training.config import TrainConfig
 from ldf_video.training.optim import state_bytes
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -52,30 +47,13 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-class TimedLevel(FrameLevel):
-    """Notes when each update begins."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.began: dict[int, float] = {}
-
-    def batch(self, step: int, part: Any, device: torch.device) -> Any:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        self.began.setdefault(step, time.perf_counter())
-        return super().batch(step, part, device)
-
-    def draw(self, model: Any, path: Path) -> None:
-        """No picture."""
-
-
 def child(options: argparse.Namespace) -> None:
     """Train with one row's options and print what it took."""
     model, game = build.frame_settings(options.preset, height=options.size, width=options.size)
     if "game_start" in game:
         game["game_start"] = 0.0
     torch.manual_seed(0)
-    level = TimedLevel(
+    level = FrameLevel(
         build.frame_game(model, game),
         RandomFrames(options.size),
         batch_size=options.batch_size,
@@ -87,18 +65,10 @@ def child(options: argparse.Namespace) -> None:
     config = TrainConfig(
         steps=options.steps, batch_size=options.batch_size, **(usual | ROWS[options.child])
     )
-    with tempfile.TemporaryDirectory() as name:
-        trainer = Trainer(
-            level,
-            Path(name),
-            config=config,
-            device=options.device,
-            cadence=Cadence(save_seconds=1e9, sheet_seconds=1e9),
-        )
-        trainer.save = lambda done=False: None  # type: ignore[method-assign]
-        trainer.run(Progress("bench", unit="steps", quiet=True))
-    marks = [level.began[step] for step in sorted(level.began)]
-    seconds = np.diff(marks)[4:]
+    trainer, starts = timed_training(
+        level, config, device=options.device, waits=range(options.steps)
+    )
+    seconds = np.diff(starts)[4:]
     print(
         json.dumps(
             {

@@ -16,24 +16,19 @@ and recordings are made, are not counted.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
+from bench_tools import RandomFrames, alone, timed_training
 
 from ldf_video.models import build
 from ldf_video.models.grid import GridConfig
-from ldf_video.progress import Progress
-from ldf_video.training.config import Cadence, TrainConfig
-from ldf_video.training.loop import Trainer
+from ldf_video.training.config import TrainConfig
 
 try:
     from ldf_video.recipes.train_frame import FrameLevel
@@ -49,20 +44,6 @@ WARM_UP = {"cpu": 4, "cuda": 60}
 """Updates that are not counted: on a GPU all kinds of update are recorded in the first ones."""
 
 
-class RandomFrames:
-    """Frames as a store of them gives them."""
-
-    num_frames = 1024
-
-    def __init__(self, size: int) -> None:
-        shape = (self.num_frames, size, size, 3)
-        self._frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-    def frames_at(self, indices: np.ndarray) -> np.ndarray:
-        """Frames (B, size, size, 3)."""
-        return self._frames[indices]
-
-
 def child(options: argparse.Namespace) -> None:
     """Train with the code that Python finds and print images a second."""
     device, more = options.device, {}
@@ -74,20 +55,7 @@ def child(options: argparse.Namespace) -> None:
         network["critic_width"] = options.width
         game |= {"game_start": 0.0, "rest": 0.0}  # D plays throughout: on noise it wins
     torch.manual_seed(0)
-    starts: list[float] = []
-    warm_up = WARM_UP[device]
-
-    class TimedLevel(FrameLevel):
-        def batch(self, step: int, part: Any, device: torch.device) -> Any:
-            starts.append(now(device))
-            return super().batch(step, part, device)
-
-    def now(device: torch.device) -> float:
-        if device.type == "cuda" and len(starts) == warm_up:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    level = TimedLevel(
+    level = FrameLevel(
         build.frame_game(network, game), RandomFrames(32), batch_size=options.batch_size, seed=0
     )
     precision = "bf16" if device == "cuda" else "no"
@@ -102,12 +70,10 @@ def child(options: argparse.Namespace) -> None:
         from ldf_video.training.graphs import CudaGraphs  # the first version has none
 
         more["recorder"] = CudaGraphs()
-    quiet = Cadence(save_seconds=1e9, sheet_seconds=1e9)
-    with tempfile.TemporaryDirectory() as name:
-        trainer = Trainer(level, Path(name), config=config, device=device, cadence=quiet, **more)
-        trainer.look = lambda *_: None  # type: ignore[method-assign]
-        trainer.save = lambda done=False: None  # type: ignore[method-assign]
-        trainer.run(Progress("bench", unit="steps", quiet=True))
+    warm_up = WARM_UP[device]
+    trainer, starts = timed_training(
+        level, config, device=device, waits=range(warm_up, warm_up + 1), **more
+    )
     if "recorder" in more and trainer.recordings.trouble:
         raise SystemExit(trainer.recordings.trouble)
     if device == "cuda":
@@ -115,15 +81,6 @@ def child(options: argparse.Namespace) -> None:
         starts.append(time.perf_counter())
     counted = starts[warm_up:]
     print(options.batch_size * (len(counted) - 1) / (counted[-1] - counted[0]))
-
-
-def measure(checkout: Path, arguments: list[str], *, way: str) -> float:
-    """Images a second with the code of a checkout."""
-    paths = [str(checkout.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, __file__, *arguments, "--child", "--way", way]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout.splitlines()[-1])
 
 
 def main() -> int:
@@ -150,8 +107,10 @@ def main() -> int:
     here, ratios = Path(__file__).parents[2], []
     other = here if options.eager else options.against
     for number in range(options.rounds):
-        before = measure(other, sys.argv[1:], way="eager")
-        now = measure(here, sys.argv[1:], way="recorded")
+        before, now = (
+            alone(__file__, *sys.argv[1:], "--child", "--way", way, checkout=checkout)
+            for checkout, way in ((other, "eager"), (here, "recorded"))
+        )
         ratios.append(now / before)
         print(f"round {number + 1}: {before:.1f} and {now:.1f} images/s, {ratios[-1]:.2f} times")
     print(f"median: {median(ratios):.2f} times")
