@@ -1,8 +1,8 @@
 """Clips as streams of frames, ready for a model: cropped, scaled and resampled in time.
 
 The way of a video: `decode.open_media` opens its file, `containers` chooses the stream and finds
-its rate, `decode.FilmMedia` decodes the packets while `damage` counts what is lost, `timing` says
-when frames show and changes their rate, `presentation` makes them RGB of the right part and size.
+its rate, `decode.FilmMedia` decodes the packets and counts what is lost, `timing` says when frames
+show and changes their rate, `presentation` makes them RGB of the right part and size.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ def open_clips(
         ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
     check_reader(reader)
+    source = _as_source(source)
     if first_frames is not None and set(first_frames) == {SKIP}:
         return
     with contextlib.ExitStack() as stack:
@@ -192,9 +193,7 @@ def count_clips(source: Source | Location) -> int | None:
         ReadError: if it is a .npy file without such an array; other files are not looked at.
     """
     source = _as_source(source)
-    if source.series is not None or not _is_array(source.path):
-        return None
-    return num_clips(open_array(source.path))
+    return num_clips(open_array(source.path)) if _is_array(source) else None
 
 
 def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
@@ -207,7 +206,7 @@ def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoI
     Raises:
         ReadError: if not one frame can be read.
     """
-    with _open_source(path) as clips:
+    with _open_source(_as_source(path)) as clips:
         media = clips[0]
         names = media.container_name, media.codec_name
         if isinstance(media, ArrayClip):
@@ -253,29 +252,26 @@ def frame_size(source: Source) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _open_source(source: Source | Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
+def _open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]]:
     """Opens all clips of a source."""
-    source = _as_source(source)
-    path = source.path
     if source.series is not None:
-        yield [SeriesMedia(path, source.series)]
-    elif _is_array(path):
-        array = open_array(path)
+        yield [SeriesMedia(source.path, source.series)]
+    elif _is_array(source):
+        array = open_array(source.path)
         yield [ArrayClip(array, number) for number in range(num_clips(array) or 1)]
     else:
-        with open_media(path, threads=threads) as media:
+        with open_media(source.path, threads=threads) as media:
             yield [media]
 
 
-def _by_decord(source: Source | Location, geometry: Geometry) -> tuple[Sequence[Media], str]:
+def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str]:
     """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
-    source = _as_source(source)
-    if source.series is None and not _is_array(source.path):
-        try:
-            return [DecordMedia(source.path, geometry)], ""
-        except NotForDecordError as error:
-            return [], str(error)
-    return [], ""
+    if source.series is not None or _is_array(source):
+        return [], ""
+    try:
+        return [DecordMedia(source.path, geometry)], ""
+    except NotForDecordError as error:
+        return [], str(error)
 
 
 def _as_source(place: Source | Location) -> Source:
@@ -284,8 +280,8 @@ def _as_source(place: Source | Location) -> Source:
     return folder_series(place) if place.is_dir() else Source(place, "", UNKNOWN, UNKNOWN)
 
 
-def _is_array(path: Location) -> bool:
-    return path.suffix.lower() == ARRAY_SUFFIX
+def _is_array(source: Source) -> bool:
+    return source.series is None and source.path.suffix.lower() == ARRAY_SUFFIX
 
 
 def _begun(items: Iterator[_T]) -> Iterator[_T]:
