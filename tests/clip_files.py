@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,11 @@ LOSSLESS: dict[str, Any] = {"codec": "ffv1", "pix_fmt": "bgr0"}
 EXACT: dict[str, Any] = {"codec": "libx264rgb", "pix_fmt": "rgb24", "codec_options": {"qp": "0"}}
 NATIVE = Geometry(48, 64)
 """The size of `barcode`, so that no pixel moves."""
+
+
+def at_rate(fps: Fraction | int | None) -> Geometry:
+    """Returns the size of `barcode` at a rate."""
+    return replace(NATIVE, fps=None if fps is None else Fraction(fps))
 
 
 def barcode(number: int, *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:

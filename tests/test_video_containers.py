@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from clip_files import (
+    at_rate,
     barcodes,
     numbers_of,
     read_barcode,
@@ -18,7 +19,6 @@ from clip_files import (
     write_tracks,
 )
 
-from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import open_clips
 from ldf_video.video.write import VideoWriter
 
@@ -36,8 +36,7 @@ def _images(count: int, first: int = 0, **size: int) -> list[NDArray[np.uint8]]:
 
 
 def _read(path: Path, fps: int | None = None) -> tuple[list[int], Fraction]:
-    geometry = Geometry(48, 64, fps=None if fps is None else Fraction(fps))
-    (clip,) = open_clips(path, geometry)
+    (clip,) = open_clips(path, at_rate(fps))
     return [read_barcode(image) for image in clip.frames], clip.fps
 
 
@@ -156,9 +155,9 @@ def test_animations_show_each_frame_as_browsers_do(
 
 def _by_a_browser(path: Path, times_ms: Sequence[int]) -> Path:
     """A WebM as browsers record it: no duration of a frame, nor of the whole."""
-    live = {"live": "1"}
+    options = {"codec_options": {"deadline": "realtime"}, "container_options": {"live": "1"}}
     images = _images(len(times_ms))
-    write_clip(path, images, codec="libvpx", fps=1000, pts=times_ms, container_options=live)
+    write_clip(path, images, codec="libvpx", fps=1000, pts=times_ms, **options)
     content = bytearray(path.read_bytes())
     at = content.index(bytes.fromhex("23e38383"))  # the default duration, of 3 bytes: make it void
     content[at : at + 7] = bytes.fromhex("ec850000000000")

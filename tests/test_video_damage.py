@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
-from clip_files import barcodes, noisy_barcode, read_barcode, salvaged_of, write_clip
+from clip_files import at_rate, barcodes, noisy_barcode, read_barcode, salvaged_of, write_clip
 
-from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
@@ -42,8 +40,7 @@ def _overwrite(path: Path, packets: range, *, value: int = 255) -> None:
 
 
 def _read(path: Path, *, threads: int = 0, fps: int | None = None) -> tuple[list[int], str]:
-    geometry = Geometry(48, 64, fps=None if fps is None else Fraction(fps))
-    frames, damage = salvaged_of(path, geometry, threads=threads)
+    frames, damage = salvaged_of(path, at_rate(fps), threads=threads)
     return [read_barcode(image[24:]) for image in frames], damage
 
 
@@ -154,7 +151,7 @@ def test_concealed_frames_are_counted(tmp_path: Path) -> None:
 
 
 def test_several_threads_find_what_one_finds(tmp_path: Path) -> None:
-    path = _film(tmp_path / "a.mp4", size=4)
+    path = _film(tmp_path / "a.mp4", size=3)
     _overwrite(path, range(20, 22))
     alone, together = _read(path, threads=1), _read(path, threads=4)
     assert alone == together

@@ -12,6 +12,7 @@ import pytest
 from av.stream import Disposition
 from clip_files import (
     NATIVE,
+    at_rate,
     barcode,
     barcodes,
     frames_of,
@@ -80,8 +81,7 @@ def test_decord_gives_every_frame_once_at_its_time(
 ) -> None:
     path = write_clip(tmp_path / name, barcodes(NUMBERS), **options)
     for fps in (10, 45):
-        geometry = Geometry(48, 64, fps=Fraction(fps))
-        assert _numbers(path, geometry) == (numbers_of(path, geometry), "")
+        assert _numbers(path, at_rate(fps)) == (numbers_of(path, at_rate(fps)), "")
     (clip,) = open_clips(path, NATIVE, reader="decord")
     assert clip.why_pyav == ""
     monkeypatch.delattr(decord_reader, "open_media")  # PyAV is not to go on for it

@@ -15,6 +15,7 @@ from clip_files import (
     EXACT,
     LOSSLESS,
     NATIVE,
+    at_rate,
     barcode,
     barcodes,
     frames_of,
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
 
 # decord is not made for every platform
 READERS = ["pyav", "decord"] if importlib.util.find_spec("decord") else ["pyav"]
-
-
-def _at(fps: int | None) -> Geometry:
-    return Geometry(48, 64, fps=None if fps is None else Fraction(fps))
 
 
 def _cut(path: Path, share: float) -> None:
@@ -152,20 +149,20 @@ def test_another_rate_holds_the_last_frame(tmp_path: Path, name: str, first_pts:
     times = range(first_pts, first_pts + 30)
     path = write_clip(tmp_path / name, barcodes(range(30)), fps=30, pts=times)
     for fps in (30, 15, 60, 20):
-        assert numbers_of(path, _at(fps)) == [k * 30 // fps for k in range(fps)]
+        assert numbers_of(path, at_rate(fps)) == [k * 30 // fps for k in range(fps)]
 
 
 def test_variable_rates_go_by_time(tmp_path: Path) -> None:
     images = barcodes(range(4))  # the first frame is time 0
     path = write_clip(tmp_path / "a.mkv", images, fps=10, pts=[5, 6, 9, 10], **LOSSLESS)
     assert numbers_of(path) == [0, 1, 2, 3]
-    assert numbers_of(path, _at(10)) == [0, 1, 1, 1, 2, 3]
+    assert numbers_of(path, at_rate(10)) == [0, 1, 1, 1, 2, 3]
 
 
 def test_a_still_picture_is_one_frame_at_any_rate(tmp_path: Path) -> None:
     Image.fromarray(barcode(77)).save(tmp_path / "a.png")
     for fps in (None, 5, 100):
-        assert numbers_of(tmp_path / "a.png", _at(fps)) == [77]
+        assert numbers_of(tmp_path / "a.png", at_rate(fps)) == [77]
 
 
 # Transparency: parts of a picture, shown through, kept or cleared
@@ -334,7 +331,7 @@ def test_a_gif_is_whole_wherever_its_last_byte_is(
 def test_what_was_held_at_the_damage_is_still_given(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", barcodes(range(20)), fps=10, **LOSSLESS)
     _cut(path, 0.75)
-    (native, damage), (doubled, same) = salvaged_of(path), salvaged_of(path, _at(20))
+    (native, damage), (doubled, same) = salvaged_of(path), salvaged_of(path, at_rate(20))
     assert damage == same != ""
     assert len(doubled) == 2 * len(native)
 
@@ -374,7 +371,7 @@ def _write_forty(folder: Path, kind: str) -> Path:
 def test_frames_come_from_the_one_that_is_wanted(
     tmp_path: Path, kind: str, fps: int | None, reader: Reader
 ) -> None:
-    source, geometry = _write_forty(tmp_path, kind), _at(fps)
+    source, geometry = _write_forty(tmp_path, kind), at_rate(fps)
     (whole,) = open_clips(source, geometry, reader=reader)
     expected = [read_barcode(image) for image in whole.frames]
     assert whole.first_frame == 0
@@ -407,7 +404,7 @@ def test_who_waits_hears_that_frames_are_decoded(tmp_path: Path) -> None:
 def test_an_array_is_one_clip_or_several_each_with_its_own_first_frame(tmp_path: Path) -> None:
     images = noise(4, 5, 48, 64, 3)
     np.save(tmp_path / "a.npy", images)
-    clips = list(open_clips(tmp_path / "a.npy", _at(8)))
+    clips = list(open_clips(tmp_path / "a.npy", at_rate(8)))
     assert [(clip.index, clip.fps) for clip in clips] == [(k, 8) for k in range(4)]
     for number, clip in enumerate(clips):
         for count, (frame, image) in enumerate(zip(clip.frames, images[number], strict=True), 1):

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import av
 import pytest
-from clip_files import barcodes, numbers_of, write_clip, write_with_times
+from clip_files import at_rate, barcodes, numbers_of, write_clip, write_with_times
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.geometry import Geometry
 from ldf_video.video.timing import resample, timed
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ def _frame(pts: int | None, *, dts: int | None = None, duration: int = 0) -> av.
     frame = av.VideoFrame(2, 2, "rgb24")
     frame.pts, frame.dts, frame.time_base, frame.duration = pts, dts, Fraction(1, 100), duration
     return frame
-
-
-def _at(fps: int) -> Geometry:
-    return Geometry(48, 64, fps=Fraction(fps))
 
 
 def _starts(times: Sequence[int | None], dts: Sequence[int | None] = ()) -> list[Fraction]:
@@ -150,14 +145,14 @@ def test_avi_has_no_times_and_all_frames(
     path = write_clip(
         tmp_path / "a.avi", images, codec=codec, pix_fmt=pix_fmt, codec_options=options
     )
-    assert numbers_of(path, _at(25)) == list(range(30))
-    assert numbers_of(path, _at(50)) == [k // 2 for k in range(60)]
+    assert numbers_of(path, at_rate(25)) == list(range(30))
+    assert numbers_of(path, at_rate(50)) == [k // 2 for k in range(60)]
 
 
 def test_matroska_with_times_in_the_order_of_decoding(tmp_path: Path) -> None:
     path = write_with_times(tmp_path / "a.mkv", barcodes(range(60)), range(60), bf="3")
-    assert numbers_of(path, _at(25)) == list(range(60))
-    assert numbers_of(path, _at(5)) == list(range(0, 60, 5))
+    assert numbers_of(path, at_rate(25)) == list(range(60))
+    assert numbers_of(path, at_rate(5)) == list(range(0, 60, 5))
 
 
 @pytest.mark.parametrize(
@@ -184,5 +179,5 @@ def test_a_hiccup_costs_no_other_frame_its_time(hiccups: dict[int, int]) -> None
 @pytest.mark.parametrize("start", [2**33 // 3600 - 20, 2**33 // 3600 - 1])  # of 90,000 a second
 def test_a_clock_of_mpeg_that_starts_again_costs_nothing(tmp_path: Path, start: int) -> None:
     path = write_clip(tmp_path / "a.ts", barcodes(range(60)), pts=range(start, start + 60))
-    assert numbers_of(path, _at(25)) == list(range(60))
-    assert numbers_of(path, _at(5)) == list(range(0, 60, 5))
+    assert numbers_of(path, at_rate(25)) == list(range(60))
+    assert numbers_of(path, at_rate(5)) == list(range(0, 60, 5))
