@@ -7,7 +7,7 @@ import json as jsonlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Annotated, Any, NoReturn, TextIO
@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 
 from ldf_video import api, hints
-from ldf_video.errors import LdfError, OutputError, UsageError
+from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.interrupts import Stopped, launched, stops_raised
 from ldf_video.options import COMMANDS, Option, options_of, plain
 from ldf_video.output import reason, remedy
@@ -29,8 +29,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Show = Callable[[Any, Any], None]
-"""Prints what a command gave, by what was typed."""
+GO_ON = ("train-frame", "encode", "train-top")
+"""Commands that go on where they were interrupted."""
+FIGURES = ("reconstruct", "evaluate")
+"""Commands that print all that they found: where nobody can hear it, they fail."""
 
 
 def parameter(option: Option) -> inspect.Parameter:
@@ -53,31 +55,46 @@ def parameter(option: Option) -> inspect.Parameter:
     return inspect.Parameter(option.name, keyword, default=shown, annotation=kind)
 
 
-def command(
-    name: str, *, goes_on: Callable[[Any], str] = lambda typed: ""
-) -> Callable[[Show], Show]:
-    """Make a command: all that is typed goes to the API, and the function prints what comes back.
-
-    Args:
-        name: of the command.
-        goes_on: what goes on with work that was interrupted, if anything does.
-    """
+def add_command(name: str) -> None:
+    """All that is typed goes to the API; what comes back is printed, and what to type next."""
     known = options_of(COMMANDS[name])
 
-    def decorate(show: Show) -> Show:
-        def run(**typed: Any) -> None:
-            given = SimpleNamespace(**typed)
-            with errors_shown(goes_on=goes_on(given)):
-                show(getattr(api, name.replace("-", "_"))(**_asked(typed, known)), given)
+    def run(**typed: Any) -> None:
+        given = SimpleNamespace(**typed)
+        with errors_shown(goes_on=_same_command(given) if name in GO_ON else ""):
+            result = getattr(api, name.replace("-", "_"))(**_asked(typed, known))
+            found, following = _results(name, result, given)
+            for line in found:
+                (typer.echo if name in FIGURES else _echo_once)(line)
+            if not given.quiet:
+                _echo_once(following, err=True)
 
-        parameters = [parameter(option) for option in known.values()]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        about = "" if sys.flags.optimize > 1 else COMMANDS[name].__doc__ or ""  # -OO drops it
-        app.command(name, help=about.partition("\n")[0])(run)
-        return show
+    parameters = [parameter(option) for option in known.values()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    about = "" if sys.flags.optimize > 1 else COMMANDS[name].__doc__ or ""  # -OO drops it
+    app.command(name, help=about.partition("\n")[0])(run)
 
-    return decorate
+
+def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
+    """The lines that a command gives, and the last one: where to look and what to type next."""
+    match name:
+        case "train-frame":
+            return [result], hints.after_train_frame(typed.clips, typed.out)
+        case "encode":
+            return [result.store], hints.after_encode(typed.out)
+        case "train-top":
+            return [result], hints.after_train_top(typed.out)
+        case "generate":
+            last = hints.after_generate(result.paths, result.seed, typed.top_model)
+            return result.paths, last
+        case "reconstruct":
+            psnr, path = result.psnr_db, result.path
+            found = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"
+            last = hints.after_reconstruct(psnr, typed.clips, path, typed.frame_model)
+            return [found] if path is None else [found, path], last
+        case _:
+            return [result.table()], hints.after_evaluate(typed.out, typed.real)
 
 
 def _asked(typed: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
@@ -100,51 +117,9 @@ def _same_command(typed: Any) -> str:
     return "the same command" + ("" if getattr(typed, "resume", True) else " without --no-resume")
 
 
-@command("train-frame", goes_on=_same_command)
-def train_frame(path: Any, typed: Any) -> None:
-    """Print where the model is."""
-    _echo_once(path)
-    _say_last(hints.after_train_frame(typed.clips, typed.out), quiet=typed.quiet)
-
-
-@command("encode", goes_on=_same_command)
-def encode(encoded: Any, typed: Any) -> None:
-    """Print where the latents are."""
-    _echo_once(encoded.store)
-    _say_last(hints.after_encode(typed.out), quiet=typed.quiet)
-
-
-@command("train-top", goes_on=_same_command)
-def train_top(path: Any, typed: Any) -> None:
-    """Print where the model is."""
-    _echo_once(path)
-    _say_last(hints.after_train_top(typed.out), quiet=typed.quiet)
-
-
-@command("generate")
-def generate(generated: Any, typed: Any) -> None:
-    """Print the files."""
-    for path in generated.paths:
-        _echo(path)
-    line = hints.after_generate(generated.paths, generated.seed, typed.top_model)
-    _say_last(line, quiet=typed.quiet)
-
-
-@command("reconstruct")
-def reconstruct(result: Any, typed: Any) -> None:
-    """Print how close it comes, and the file."""
-    typer.echo(f"{result.psnr_db:.2f} dB PSNR over {result.num_frames:,} frames")
-    if result.path is not None:
-        typer.echo(result.path)
-    line = hints.after_reconstruct(result.psnr_db, typed.clips, result.path, typed.frame_model)
-    _say_last(line, quiet=typed.quiet)
-
-
-@command("evaluate")
-def evaluate(evaluated: Any, typed: Any) -> None:
-    """Print the table."""
-    typer.echo(evaluated.table())
-    _say_last(hints.after_evaluate(typed.out, typed.real), quiet=typed.quiet)
+for _name in COMMANDS:
+    if _name != "info":
+        add_command(_name)
 
 
 @app.command()
@@ -248,12 +223,6 @@ def _silence(stream: TextIO | None) -> None:
     """Let what a stream still holds go nowhere: Python would try again at its end, and fail."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
-
-
-def _say_last(line: str, *, quiet: bool) -> None:
-    """Print where to look and what to type next, after the results and beside them."""
-    if not quiet:
-        _echo_once(line, err=True)
 
 
 # -- the process ---------------------------------------------------------------------------------

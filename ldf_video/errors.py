@@ -1,4 +1,7 @@
-"""Errors that a user can act on: one line with what was got, what was expected, what to do."""
+"""Errors that a user can act on: one line with what was got, what was expected, what to do.
+
+And how a line counts things.
+"""
 
 from __future__ import annotations
 
@@ -49,3 +52,9 @@ class CheckpointError(LdfError):
 
 class WriteError(LdfError):
     """A file cannot be written; what was there before is kept."""
+
+
+def counted(number: float, unit: str) -> str:
+    """`1 clip`, `2,000 clips`, `0.5 minutes`."""
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {unit}" + ("" if number == 1 else "s")

@@ -144,12 +144,6 @@ class Progress:
             self._bar.close()
 
 
-def counted(number: float, unit: str) -> str:
-    """`1 clip`, `2,000 clips`, `0.5 minutes`."""
-    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
-    return f"{shown} {unit}" + ("" if number == 1 else "s")
-
-
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

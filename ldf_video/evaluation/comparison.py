@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.errors import LdfError, ReadError
+from ldf_video.errors import LdfError, ReadError, counted
 from ldf_video.evaluation import judged
 from ldf_video.evaluation.draw import CLIP_FRAMES, Drawn, all_clips, draw_clips, split_in_two
 from ldf_video.evaluation.figures import (
@@ -27,7 +27,7 @@ from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.judged import ClipSet, Models
 from ldf_video.evaluation.reference import Reference, reference_sha256
 from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source
 

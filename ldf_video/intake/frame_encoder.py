@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ldf_video.errors import counted
 from ldf_video.intake.batches import Frames, Transform
 from ldf_video.intake.ingest import Conversion
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode
-from ldf_video.progress import counted
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json

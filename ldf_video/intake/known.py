@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ldf_video.errors import StoreError
+from ldf_video.errors import StoreError, counted
 from ldf_video.intake.report import Report
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.store.check import Verified, drop_damaged, verify_store
 from ldf_video.store.format import STORE_JSON, find_parts, read_store_json, write_store_json
 from ldf_video.store.manifest import select

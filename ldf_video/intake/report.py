@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 
-from ldf_video.progress import counted
+from ldf_video.errors import counted
 from ldf_video.video.sources import Found, Source, natural_key
 
 MANY = 10

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.errors import CheckpointError, ReadError, StoreError
+from ldf_video.errors import CheckpointError, ReadError, StoreError, counted
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import Encode, TrainFrame
-from ldf_video.progress import counted
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.errors import ReadError, TruncatedError, UsageError, counted
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.command import (
     check_files,

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ldf_video.errors import CheckpointError, StoreError
+from ldf_video.errors import CheckpointError, StoreError, counted
 from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frames
 from ldf_video.intake.known import holds_clips
 from ldf_video.levels.frame_level import RESIDENT_SHARE, FrameLevel, frame_run_config
 from ldf_video.levels.memory import bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.models import build
 from ldf_video.options import TrainFrame
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.run import Run, Settings, check_data, kept_options, open_run, path_from

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from ldf_video.errors import CheckpointError
+from ldf_video.errors import CheckpointError, counted
 from ldf_video.levels.latents import latent_statistics, open_latents
 from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import TrainTop
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split
 from ldf_video.runs.run import Run, Settings, check_data, open_run

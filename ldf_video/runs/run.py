@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.models import build
 from ldf_video.options import Training, flag
 from ldf_video.output import reason
-from ldf_video.progress import counted
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints

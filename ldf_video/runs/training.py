@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.top import TopModel
 from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.runs.command import choose_precision
 from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.run import LENGTH, Run, Settings

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from ldf_video.errors import CheckpointError, WriteError
+from ldf_video.errors import CheckpointError, WriteError, counted
 from ldf_video.interrupts import Interrupts, interrupts_held
 from ldf_video.models.game import Logs
 from ldf_video.models.layers import set_checkpointing
 from ldf_video.output import reason
-from ldf_video.progress import Progress, counted
+from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence, TrainConfig
 from ldf_video.training.graphs import CudaGraphs, Recordings
