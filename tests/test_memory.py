@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import torch
 from tiny_cli import shrink
-from tiny_models import frame_game, make_frames
+from tiny_models import make_frames
 from tiny_trainings import training_of
 
 import ldf_video
 from ldf_video.api import train_frame
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.levels import memory
-from ldf_video.levels.frame_level import FrameLevel, frame_run_config
+from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.levels.memory import (
     MIB,
     Footprint,
     MainMemory,
-    RandomFrames,
     bytes_of,
     format_bytes,
     measure_footprint,
@@ -35,7 +34,6 @@ from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.run import kept_options
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
-from ldf_video.training.loop import Trainer
 from ldf_video.training.ranks import Ranks
 
 says_memory = pytest.mark.skipif(
@@ -266,41 +264,33 @@ def test_what_was_chosen_is_said_in_a_line(training: dict[str, Any], chosen: str
 # -- measuring -----------------------------------------------------------------------------------
 
 
-def footprint(*peaks: tuple[int, int], largest: int, budget: int = 1 << 40) -> Footprint:
-    """Of peaks of updates, and of looking, at 4, 8, 16 and 32 frames."""
-    measured = iter(peaks)
-    return measure_footprint(
+@pytest.mark.parametrize(
+    ("peaks", "largest", "budget", "expected"),
+    [
+        (
+            [(1000, 50), (1200, 60), (1700, 70), (2600, 80)],
+            64,
+            1 << 40,
+            Footprint((4, 1001), (32, 2601), floor=50, held=2600),
+        ),
+        ([(1000, 50), (1200, 1260)], 8, 1 << 40, Footprint((4, 1001), (8, 1201), 50, 1260)),
+        ([(8 * MIB, 50)], 64, 1, Footprint((0, 101), (4, 8 * MIB + 1), 50, 8 * MIB)),
+    ],
+    ids=["the smallest and the largest part", "no larger than there is", "nor than fits"],
+)
+def test_the_line_goes_through(
+    peaks: list[tuple[int, int]], largest: int, budget: int, expected: Footprint
+) -> None:
+    measured = iter(peaks)  # of updates, and of looking
+    found = measure_footprint(
         lambda size: (100, *next(measured)),
         (4, 8, 16, 32),
         largest=largest,
         beside=1,
         budget=budget,
     )
-
-
-def test_the_line_goes_through_the_smallest_and_the_largest_part() -> None:
-    found = footprint((1000, 50), (1200, 60), (1700, 70), (2600, 80), largest=64)
-    assert found == Footprint((4, 1001), (32, 2601), floor=50, held=2600)
-
-
-def test_no_larger_part_is_measured_than_there_is_or_fits() -> None:
-    found = footprint((1000, 50), (1200, 1260), largest=8)
-    assert found == Footprint((4, 1001), (8, 1201), floor=50, held=1260)
-    found = footprint((8 * MIB, 50), largest=64, budget=1)
-    assert (found.low, found.high) == ((0, 101), (4, 8 * MIB + 1))  # what is held anyhow
-    assert found.at(8) > found.at(4)
-
-
-def test_a_rehearsal_is_update_0_and_is_not_counted(tmp_path: Path) -> None:
-    level = FrameLevel(frame_game(), RandomFrames(32, 32), batch_size=8, seed=0)
-    before = {name: value.clone() for name, value in level.game.state_dict().items()}
-    trainer = Trainer(level, tmp_path, config=training_of(steps=9, batch_size=8))
-    trainer.rehearse()
-    assert trainer.step == 0
-    moved = [
-        name for name, value in level.game.state_dict().items() if (value != before[name]).any()
-    ]
-    assert moved
+    assert found == expected
+    assert next(measured, None) is None
 
 
 @says_memory
@@ -316,7 +306,10 @@ def test_what_is_held_and_what_was_held() -> None:
 
 
 @says_memory
-def test_measuring_changes_nothing_of_the_training(root: Path) -> None:
+def test_measuring_changes_nothing_of_the_training(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "PARTS", {"cpu": (4, 8)})
     config = train(root, max_memory="64GiB")
     assert config["training"]["accumulate"] == 1
     assert 0 < config["memory"]["expected_bytes"] < config["memory"]["budget_bytes"]
