@@ -20,14 +20,12 @@ generated first frames. Run again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
-from compare_penalties import table
+from compare_penalties import compare
 from torch import Tensor
 
 from ldf_video.levels.frechet import frechet_distance
@@ -43,7 +41,6 @@ from ldf_video.training.update import windows
 
 WAYS = ("now", "shifted", "role")
 HIGH = 0.8
-RESULT = "result.json"
 
 
 class ShiftedFlow(FlowTop):
@@ -80,7 +77,6 @@ def by_role(trainer: Trainer, top: FlowTop) -> None:
 
 def train(directory: Path, way: str, seed: int, options: argparse.Namespace) -> FlowTop:
     """Train, or go on, in a directory; the averaged flow."""
-    directory.mkdir(parents=True, exist_ok=True)
     latents = StoreReader(options.latents)
     top = flow_of(way, options, latents)
     config = TrainConfig(
@@ -157,17 +153,11 @@ def main() -> int:
     parser.add_argument("--windows", type=int, default=96, help="to measure on")
     options = parser.parse_args()
     test = StoreReader(options.test)
-    results: dict[str, list[dict[str, Any]]] = {way: [] for way in options.ways}
-    for seed in range(options.seeds):  # all ways before the next seed: a table at any time
-        for way in options.ways:
-            known = options.out / f"{way}-{seed}" / RESULT
-            if not known.exists():
-                found = measure(
-                    train(known.parent, way, seed, options), test, count=options.windows
-                )
-                known.write_text(json.dumps(found, indent=2) + "\n")
-            results[way].append(json.loads(known.read_text()))
-    print(table(results))
+
+    def run(directory: Path, way: str, seed: int) -> dict[str, float]:
+        return measure(train(directory, way, seed, options), test, count=options.windows)
+
+    print(compare(options.ways, options.seeds, run, out=options.out))
     return 0
 
 

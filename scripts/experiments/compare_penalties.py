@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -49,7 +50,6 @@ SHARES = (0.0, 0.3, 0.6, 1.0)
 """Of noise in the prior curve."""
 DIRECTIONS = 64
 D_LOGS = ("discriminator", "logit", "pressure", "resting", "roth_real", "roth_fake")
-RESULT = "result.json"
 
 
 def settings(penalty: str, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,35 +135,43 @@ def main() -> int:
         )
     some = np.linspace(0, test.num_frames - 1, options.frames).astype(np.int64)
     frames, judge = test.frames_at(some)[:, None], load_judge()
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in options.penalties}
-    for seed in range(options.seeds):  # all penalties before the next seed: a table at any time
-        for penalty in options.penalties:
-            directory = options.out / f"{penalty}-{seed}"
-            if not (directory / RESULT).exists():
-                model, game = settings(penalty, options)
-                training = TrainConfig(
-                    steps=options.steps,
-                    batch_size=options.batch_size,
-                    learning_rate=1e-3,
-                    optimizer="muon",
-                    seed=seed,
-                )
-                config = {"model": model, "game": game, "training": asdict(training)}
-                config["frames"] = Geometry(32, 32).settings()
-                found = measure(
-                    train(directory, known, config), frames, judge
-                ) | discriminator_means(directory)
-                (directory / RESULT).write_text(json.dumps(found, indent=2) + "\n")
-            results[penalty].append(json.loads((directory / RESULT).read_text()))
-    print(table(results))
+
+    def run(directory: Path, penalty: str, seed: int) -> dict[str, float]:
+        model, game = settings(penalty, options)
+        training = TrainConfig(
+            steps=options.steps,
+            batch_size=options.batch_size,
+            learning_rate=1e-3,
+            optimizer="muon",
+            seed=seed,
+        )
+        config = {"model": model, "game": game, "training": asdict(training)}
+        config["frames"] = Geometry(32, 32).settings()
+        trained = train(directory, known, config)
+        return measure(trained, frames, judge) | discriminator_means(directory)
+
+    print(compare(options.penalties, options.seeds, run, out=options.out))
     return 0
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """A row a value, a column a penalty: mean and standard deviation over the seeds."""
+def compare(
+    ways: list[str], seeds: int, run: Callable[[Path, str, int], dict[str, float]], *, out: Path
+) -> str:
+    """A table: a row a value that `run` finds, a column a way, mean and deviation over the seeds.
+
+    `run` is given a directory of its own, the way and the seed. What it found is kept there.
+    """
+    results: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for seed in range(seeds):  # all ways before the next seed: a table at any time
+        for way in ways:
+            kept = out / f"{way}-{seed}" / "result.json"
+            if not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(run(kept.parent, way, seed), indent=2) + "\n")
+            results[way].append(json.loads(kept.read_text()))
     lines = [f"| | {' | '.join(results)} |", "|---" * (1 + len(results)) + "|"]
     for name in next(iter(results.values()))[0]:
-        cells = [[run[name] for run in runs] for runs in results.values()]
+        cells = [[found[name] for found in runs] for runs in results.values()]
         shown = [f"{mean(c):.4g} ({stdev(c) if len(c) > 1 else 0:.2g})" for c in cells]
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(lines)

@@ -105,12 +105,7 @@ def main() -> int:
     write_sheet(options.out / "paper-clips.png", beside([k[:24] for k in (real, generated, joint)]))
     runs = {"frame": options.frame, "top": options.top, "joint": options.joint}
     draw_curves(runs, options.out / "paper-curves.png")
-    kinds = {
-        "real": real,
-        "reconstructed": reconstructed,
-        "two levels": generated,
-        "joint": joint,
-    }
+    kinds = {"real": real, "reconstructed": reconstructed, "two levels": generated, "joint": joint}
     found = {name: rounded(found) for name, found in kinds.items()}
     print(json.dumps({"reconstruction_psnr_db": round(psnr, 2), **found}, indent=2))
     return 0
