@@ -54,7 +54,8 @@ def test_a_frame_models_settings_survive_json_and_build_the_same(preset: str) ->
 def test_a_top_models_settings_survive_json_and_build_the_same(kind: str) -> None:
     settings = build.top_settings(kind, latent_shape=(4, 4, 4), window=8, block=2)
     assert settings[0]["kind"] == kind
-    one, _ = games_of(lambda model, game: build.top_game(build.top_model(model), game), settings)
+    one, two = games_of(lambda model, game: build.top_game(build.top_model(model), game), settings)
+    assert getattr(one, "config", None) == getattr(two, "config", None)
     assert (type(one.model), type(one)) == TOPS[kind]
     assert one.model.config.latent_shape == (4, 4, 4)
     assert one.model.config.window == 8
