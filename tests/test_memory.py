@@ -271,24 +271,25 @@ def test_what_was_chosen_is_said_in_a_line(training: dict[str, Any], chosen: str
             [(1000, 50), (1200, 60), (1700, 70), (2600, 80)],
             64,
             1 << 40,
-            Footprint((4, 1001), (32, 2601), floor=50, held=2600),
+            Footprint((4, 1012), (32, 2612), floor=50, held=2600),
         ),
-        ([(1000, 50), (1200, 1260)], 8, 1 << 40, Footprint((4, 1001), (8, 1201), 50, 1260)),
-        ([(8 * MIB, 50)], 64, 1, Footprint((0, 101), (4, 8 * MIB + 1), 50, 8 * MIB)),
+        ([(1000, 50), (1200, 1260)], 8, 1 << 40, Footprint((4, 1012), (8, 1212), 50, 1260)),
+        ([(8 * MIB, 50)], 64, 1, Footprint((0, 112), (4, 8 * MIB + 12), 50, 8 * MIB)),
     ],
     ids=["the smallest and the largest part", "no larger than there is", "nor than fits"],
 )
 def test_the_line_goes_through(
-    peaks: list[tuple[int, int]], largest: int, budget: int, expected: Footprint
+    monkeypatch: pytest.MonkeyPatch,
+    peaks: list[tuple[int, int]],
+    largest: int,
+    budget: int,
+    expected: Footprint,
 ) -> None:
     measured = iter(peaks)  # of updates, and of looking
-    found = measure_footprint(
-        lambda size: (100, *next(measured)),
-        (4, 8, 16, 32),
-        largest=largest,
-        beside=1,
-        budget=budget,
-    )
+    monkeypatch.setattr(memory, "_peaks", lambda *others: (100, *next(measured)))
+    config, way = {"frames": {"width": 1, "height": 1}}, training_of(steps=1, batch_size=1)
+    options = {"largest": largest, "budget": budget}
+    found = measure_footprint(config, way, MainMemory(), "cpu", **options)
     assert found == expected
     assert next(measured, None) is None
 

@@ -14,9 +14,8 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +170,9 @@ def fit_memory(
     for choice in choices:
         way = choice.optimizer, choice.gradient_checkpointing
         if way not in footprints:
+            largest = training.batch_size // choices[0].accumulate
             footprints[way] = measure_footprint(
-                partial(_peaks, config, choice, meter, device),
-                PARTS[device],
-                largest=training.batch_size // choices[0].accumulate,
-                beside=training.batch_size * 4 * 3 * width * height,
-                budget=budget,
+                config, choice, meter, device, largest=largest, budget=budget
             )
             held = max(held, footprints[way].held)
         frames = choice.batch_size // choice.accumulate
@@ -220,22 +216,15 @@ def ways_to_train(
 
 
 def measure_footprint(
-    peaks_of: Callable[[int], tuple[int, int, int]],
-    sizes: Sequence[int],
-    *,
-    largest: int,
-    beside: int,
-    budget: int,
+    config: Settings, way: TrainConfig, meter: Meter, device: str, *, largest: int, budget: int
 ) -> Footprint:
-    """Measure parts of growing sizes, until one is the largest or the next would not fit.
-
-    `beside` are bytes that come to every update; for `peaks_of` see `_peaks`.
-    """
+    """Measure parts of growing sizes, until one is the largest or the next would not fit."""
+    beside = way.batch_size * 4 * 3 * config["frames"]["width"] * config["frames"]["height"]
     found: Footprint | None = None
-    for size in sizes:
+    for size in PARTS[device]:
         if found and (found.high[0] >= largest or found.budget(size) > budget):
             break
-        between, update, look = peaks_of(size)
+        between, update, look = _peaks(config, way, meter, device, size)
         low, floor, held = (0, between + beside), look, 0
         if found:
             low = found.low if found.low[0] else found.high
