@@ -75,8 +75,12 @@ def test_a_config_without_a_preset_or_kind_is_the_default() -> None:
 def test_a_game_of_before_keeps_its_loss() -> None:
     model, game = build.frame_settings("default", height=32, width=32)
     assert game.pop("squared") == 10
+    assert model.pop("linear")
     del model["stride"]
     older = build.frame_game(model, game)
+    assert not any(".linear." in name for name in older.model.state_dict())
+    again, _ = build.frame_settings("default", height=64, width=64, like=model)
+    assert again == model | {"stride": 8, "linear": True, "height": 64, "width": 64}
     assert older.model.config.latent_shape == (4, 4, 4)  # of cells of 8
     assert isinstance(older, GridGame)
     assert older.config.squared == 1
@@ -114,18 +118,22 @@ def test_a_flow_of_vectors_has_a_wide_token_a_frame() -> None:
     model, _ = build.top_settings("flow", latent_shape=(64, 1, 1), window=8, block=2)
     config = build.top_model(model).config
     assert (config.patch_shape, config.patches, config.width) == ((1, 1), 1, 256)
+    assert config.local_width == 0  # a vector's one cell has no neighbours
 
 
 def test_a_flows_config_without_a_patch_means_a_token_a_frame() -> None:
     model, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=8, block=2)
-    del model["patch"], model["shared_noise"], model["level_shift"], model["first_steps"]
+    assert model.pop("local_width") == 64
+    for later in ("patch", "shared_noise", "level_shift", "first_steps", "local_depth"):
+        del model[later]
     model["sampling_steps"] = 7
     top = build.top_model(model)
     assert top.config.first_steps == 7  # a seed gives the video that it gave before
     assert (top.config.patch_shape, top.config.patches) == ((8, 8), 1)
     assert (top.config.shared_noise, top.config.level_shift) == (0, 1)
-    assert "place" not in top.state_dict()  # the first models' weights fit
+    # the first models' weights fit
+    assert not any(name.startswith(("place", "local")) for name in top.state_dict())
     like = {**model, "width": 64}
     again, _ = build.top_settings("flow", latent_shape=(4, 4, 4), window=8, block=2, like=like)
     assert (again["patch"], again["width"], again["shared_noise"]) == (0, 64, 0)
-    assert again["first_steps"] == 7
+    assert (again["first_steps"], again["local_width"]) == (7, 0)

@@ -146,15 +146,6 @@ def test_the_linear_map_is_linear_and_reaches_half_a_cell_around() -> None:
         torch.testing.assert_close(model.generator.linear(3 * z), 3 * y)
 
 
-def test_models_of_before_have_no_linear_map_and_those_that_start_from_them_do() -> None:
-    settings, _ = build.frame_settings("default", height=32, width=32)
-    assert settings["linear"]
-    before = {name: value for name, value in settings.items() if name != "linear"}
-    assert not any(".linear." in name for name in build.frame_model(before).state_dict())
-    again, _ = build.frame_settings("default", height=64, width=64, like=before)
-    assert again == settings | {"height": 64, "width": 64}
-
-
 @pytest.mark.parametrize("make", [frame_model, lambda: ali_model().eval()], ids=["grid", "ali"])
 def test_a_frame_is_encoded_and_decoded_alone(make: Any) -> None:
     model = make()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny_models import FLOW, flow
 
-from ldf_video.models import build
 from ldf_video.models.flow_network import LocalPath
 from ldf_video.models.game import Noise
 
@@ -79,17 +78,6 @@ def test_every_weight_learns() -> None:
     through(made, grids, level).square().sum().backward()
     still = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
-
-
-def test_models_of_before_have_none() -> None:
-    settings, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=16, block=4)
-    assert settings["local_width"] == 64
-    before = {k: v for k, v in settings.items() if k not in ("local_width", "local_depth")}
-    assert not any(name.startswith("local") for name in build.top_model(before).state_dict())
-    again, _ = build.top_settings("flow", latent_shape=(4, 8, 8), window=16, block=4, like=before)
-    assert again["local_width"] == 0
-    vectors, _ = build.top_settings("flow", latent_shape=(256, 1, 1), window=16, block=4)
-    assert vectors["local_width"] == 0  # a vector's one cell has no neighbours
 
 
 @pytest.mark.parametrize("name", ["local.stem.weight", "local.head.weight"])
