@@ -74,26 +74,27 @@ class Found:
 
 @dataclass
 class Work:
-    """A folder with `clips/` and a frame model, and how processes are started on it."""
+    """A folder with `clips/` and a frame model, and how processes are started on it.
+
+    `said` is what the last `encode` printed.
+    """
 
     folder: Path
     options: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    said: str = ""
 
-    def encode(self) -> str:
-        """Runs `ldf-video encode` and returns what it said.
+    def encode(self) -> dict[str, Found]:
+        """Runs `ldf-video encode`, and says what the store holds then."""
+        model = ["--frame-model", "frame", "--device", "cpu"]
+        self.said = self._run("-m", "ldf_video", "encode", "clips", "--out", "latents", *model)
+        return found_in(self.folder / "latents", self.said)
 
-        Raises:
-            RuntimeError: it ended with another code than 0.
-        """
-        options = ["--out", "latents", "--frame-model", "frame", "--device", "cpu"]
-        return self._run(["-m", "ldf_video", "encode", "clips", *options])
+    def frames(self, name: str = "frames", fps: str = "") -> dict[str, Found]:
+        """Makes a store of frames in a process of its own, and says what it holds."""
+        return found_in(self.folder / name, self._run(__file__, "--frames", "clips", name, fps))
 
-    def frames(self, name: str, fps: str = "") -> str:
-        """Makes a store of frames of this name, in a process of its own; returns what it said."""
-        return self._run([__file__, "--frames", "clips", name, fps])
-
-    def _run(self, arguments: Sequence[str]) -> str:
+    def _run(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
@@ -126,7 +127,8 @@ def found_in(path: Path, said: str = "") -> dict[str, Found]:
         clip_ids.setdefault(record.source, []).append(record.clip_id)
     found = {}
     for source, ids in clip_ids.items():
-        clips = sorted(map(store.index, ids), key=lambda clip: _place(store.clip_id(clip)))
+        ids.sort(key=lambda clip_id: int(clip_id.partition("#")[2] or 0))
+        clips = list(map(store.index, ids))
         reason = re.search(f"  salvaged {re.escape(source)}: (.*)", said)
         found[source] = Found(
             "salvaged" if source in salvaged else "stored",
@@ -138,10 +140,6 @@ def found_in(path: Path, said: str = "") -> dict[str, Found]:
     for bad in store.quarantined():
         found[bad.source] = Found("quarantined", reason=bad.reason)
     return found
-
-
-def _place(clip_id: str) -> int:
-    return int(clip_id.partition("#")[2] or 0)
 
 
 def _numbers(store: StoreReader, clips: Sequence[int]) -> tuple[int, ...]:
@@ -195,10 +193,7 @@ def compare(
 ) -> Iterator[Row]:
     """Yields a row for each file, and one for each source that nobody expects.
 
-    Args:
-        clips: what was made.
-        frames: of each source by its name, from a store of frames, with reasons.
-        latents: from the store that `encode` made: as many frames, the same reasons.
+    A store of frames says what became of each source; that of `encode` must say the same.
     """
     for clip in clips:
         name = clip.source or clip.name
@@ -258,21 +253,12 @@ SECOND = (
 )
 
 
-def encoded_and_read(work: Work) -> tuple[dict[str, Found], dict[str, Found]]:
-    """What `encode` makes of the clips, and what a store of frames holds of them."""
-    said = work.encode()
-    latents = found_in(work.folder / "latents", said)
-    said = work.frames("frames")
-    return latents, found_in(work.folder / "frames", said)
-
-
 def first_round(work: Work, clips: Sequence[BadClip]) -> list[Row]:
     """Everything once, and what has times once more at 10 frames a second."""
     write_bad_clips(work.folder / "clips", clips)
-    latents, frames = encoded_and_read(work)
-    rows = list(compare(clips, frames, latents))
-    work.frames("frames-10", "10")
-    at_10_fps = found_in(work.folder / "frames-10")
+    latents = work.encode()
+    rows = list(compare(clips, work.frames(), latents))
+    at_10_fps = work.frames("frames-10", "10")
     for clip in clips:
         if clip.at_10_fps:
             found = at_10_fps.get(clip.name)
@@ -290,9 +276,9 @@ def second_round(work: Work) -> list[Row]:
     (clips / "renamed-later.mp4").rename(clips / "renamed.mp4")
     plain_clip(range(170, 180))(clips / "changed-later.mp4")
     (clips / "removed-later.mp4").unlink()
-    said = work.encode()
+    work.encode()
     after = found_in(work.folder / "latents")
-    counts = re.search(r"([\d,]+) new frames, ([\d,]+) sources unchanged", said)
+    counts = re.search(r"([\d,]+) new frames, ([\d,]+) sources unchanged", work.said)
     changed = after["changed-later.mp4"]
     others = {name for name in before if not name.endswith("-later.mp4")}
     kept = [name for name in others if _same(before[name]) == _same(after.get(name))]
@@ -306,7 +292,7 @@ def second_round(work: Work) -> list[Row]:
         _fact("removed and old name", "no source", ", ".join(sorted(gone)) or "no source"),
         _fact("all other files", f"{len(others)} kept", f"{len(kept)} kept"),
         _fact("the second encode", f"10 new frames, {len(others)} sources unchanged",
-              counts[0] if counts else ascii(said[-200:])),
+              counts[0] if counts else ascii(work.said[-200:])),
     ]  # fmt: skip
 
 
@@ -332,8 +318,9 @@ def faults_round(work: Work) -> list[Row]:
     write_bad_clips(work.folder / "clips", clips)
     path = [str(TESTS / "faulty_readers"), os.environ.get("PYTHONPATH", "")]
     work.environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    latents, frames = encoded_and_read(work)
-    return [replace(row, file=f"reader: {row.file}") for row in compare(clips, frames, latents)]
+    latents = work.encode()
+    rows = compare(clips, work.frames(), latents)
+    return [replace(row, file=f"reader: {row.file}") for row in rows]
 
 
 def _fact(file: str, expected: str, came: str) -> Row:
@@ -344,18 +331,14 @@ def new_work(folder: Path, name: str, options: dict[str, Any]) -> Work:
     """A folder for one round, which the other user may write to."""
     work = Work(folder / name, options)
     (work.folder / "clips").mkdir(parents=True)
-    _copy_frame_model(work.folder / "frame")
+    model = work.folder / "frame"  # reads clips at their own rate, so that all frames are seen
+    shutil.copytree(HERE / "checkpoints" / "pacman-32" / "frame", model)
+    config = json.loads((model / "config.json").read_text())
+    config["frames"]["fps"] = None
+    (model / "config.json").write_text(json.dumps(config))
     if "user" in options:
         shutil.chown(work.folder, options["user"])
     return work
-
-
-def _copy_frame_model(to: Path) -> None:
-    """The shipped one, reading clips at their own rate, so that every frame of them is seen."""
-    shutil.copytree(HERE / "checkpoints" / "pacman-32" / "frame", to)
-    config = json.loads((to / "config.json").read_text())
-    config["frames"]["fps"] = None
-    (to / "config.json").write_text(json.dumps(config))
 
 
 def torture(folder: Path) -> list[Row]:
@@ -376,13 +359,10 @@ def print_table(rows: Sequence[Row]) -> None:
     print("| file | expected | came | |\n|---|---|---|---|")
     for row in rows:
         cells = (ascii(row.file)[1:-1], row.expected, row.came)
-        print("| " + " | ".join(c.replace("|", "\\|") for c in cells) + f" | {_mark(row)} |")
+        mark = "ok" if row.ok else "WRONG"
+        print("| " + " | ".join(c.replace("|", "\\|") for c in cells) + f" | {mark} |")
     num_wrong = sum(not row.ok for row in rows)
     print(f"\n{len(rows)} rows, {num_wrong} wrong")
-
-
-def _mark(row: Row) -> str:
-    return "ok" if row.ok else "WRONG"
 
 
 def main() -> None:
