@@ -19,7 +19,6 @@ from ldf_video.models.ali import (
     AliGameConfig,
     AliGenerator,
     AliModel,
-    Shortcut,
 )
 from ldf_video.models.layers import BatchNorm
 
@@ -82,7 +81,8 @@ def test_the_layers_are_those_of_alis_table() -> None:
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40), (64, 64)])
 def test_shapes(height: int, width: int) -> None:
     config = replace(ALI, height=height, width=width)
-    model, D, shortcut = AliModel(config), AliDiscriminator(config), Shortcut(config)
+    game = AliGame(AliModel(config), AliGameConfig())
+    model, D = game.model, game.discriminator
     x = torch.randn(2, 3, height, width)
 
     z = model.encoder(x)
@@ -91,7 +91,7 @@ def test_shapes(height: int, width: int) -> None:
     assert z.shape == (2, *config.latent_shape) == (2, 8, 1, 1)
     assert hidden.shape == (2, 16 * config.base_width, 1, 1)
     assert model.generator(z).shape == x.shape
-    assert shortcut(hidden, model.generator).shape == x.shape
+    assert game.around(hidden).shape == x.shape
     assert D(x, z).shape == (2,)
 
 
@@ -152,7 +152,7 @@ def test_binary_cross_entropy_starts_at_2_ln_2_and_the_penalty_at_0() -> None:
 def test_the_shortcut_reaches_es_trunk_and_gs_trunk_and_goes_around_the_latents() -> None:
     game = ali_game()
     hidden = game.model.encoder.trunk(frames())
-    game.shortcut(hidden, game.model.generator).square().mean().backward()
+    game.around(hidden).square().mean().backward()
     for name, gradient in [(n, p.grad) for n, p in game.model.named_parameters()]:
         around = name.startswith(("encoder.head", "generator.stem"))
         assert (gradient is None) is around, name

@@ -57,10 +57,7 @@ class AliConfig(FrameConfig):
 
 
 class AliEncoder(nn.Module):
-    """E: frames (B, 3, H, W) in [-1, 1] -> Gaussian latents (B, C, 1, 1).
-
-    Calling it gives the mean, which is what a store keeps.
-    """
+    """E: frames (B, 3, H, W) in [-1, 1] -> means of Gaussian latents (B, C, 1, 1)."""
 
     def __init__(self, config: AliConfig) -> None:
         super().__init__()
@@ -97,23 +94,6 @@ class AliGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.trunk(self.stem(z))
-
-
-class Shortcut(nn.Module):
-    """From E's last hidden layer, its trunk's, into G behind its first: around the latents.
-
-    It serves the training alone and is not part of the model that is kept.
-    """
-
-    def __init__(self, config: AliConfig) -> None:
-        super().__init__()
-        w = config.base_width
-        self.stem = _deconv(16 * w, 8 * w, config.last_kernel)
-        initialise(self)
-
-    def forward(self, hidden: Tensor, generator: AliGenerator) -> Tensor:
-        """Hidden layer (B, 16 * base_width, 1, 1) -> frames (B, 3, H, W)."""
-        return generator.trunk(self.stem(hidden))
 
 
 class FrameFeatures(nn.Module):
@@ -246,7 +226,9 @@ class AliGame(FrameGame):
     def __init__(self, model: AliModel, config: AliGameConfig) -> None:
         super().__init__(model, AliDiscriminator(model.config), config)
         self.config = config
-        self.shortcut = Shortcut(model.config)
+        w, kernel = model.config.base_width, model.config.last_kernel
+        self.shortcut = nn.ModuleDict({"stem": _deconv(16 * w, 8 * w, kernel)})
+        initialise(self.shortcut)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -281,7 +263,7 @@ class AliGame(FrameGame):
         game = binary_loss(D(G(z), z), D(x, inferred))
         pixels = self.pixel_loss(G(inferred), x)
         few, weight = every(len(x), c.shortcut_share, tick.noise.part)
-        shortcut = weight * self.pixel_loss(self.shortcut(hidden[few], G), x[few])
+        shortcut = weight * self.pixel_loss(self.around(hidden[few]), x[few])
         moments = moment_penalty(inferred)
         loss = game + c.reconstruction * pixels + c.shortcut * shortcut + c.moments * moments
         logs = {
@@ -292,6 +274,10 @@ class AliGame(FrameGame):
             "latent_std": std.mean(),
         }
         return loss, {name: value.detach() for name, value in logs.items()}
+
+    def around(self, hidden: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) by the shortcut from E's trunk into G's, around the latents."""
+        return self.model.generator.trunk(self.shortcut["stem"](hidden))
 
     def calibrate(self, model: AliModel, batch: Tensor) -> None:
         """Give averaged weights the batch statistics that they have themselves.

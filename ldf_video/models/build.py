@@ -32,20 +32,12 @@ KINDS = ("flow", "mlp")
 
 
 def preset_of(model: Mapping[str, Any]) -> str:
-    """The preset of the "model" of a frame model's config.
-
-    Raises:
-        ValueError: there is no such preset.
-    """
+    """The preset of the "model" of a frame model's config; a ValueError where there is no such."""
     return _known(model, "preset", PRESETS)
 
 
 def kind_of(model: Mapping[str, Any]) -> str:
-    """The kind of the "model" of a top model's config.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
+    """The kind of the "model" of a top model's config; a ValueError where there is no such."""
     return _known(model, "kind", KINDS)
 
 
@@ -65,12 +57,12 @@ def frame_settings(
     base_width: int | None = None,
     latent_noise: float | None = None,
 ) -> tuple[Settings, Settings]:
-    """The "model" and "game" of a fresh frame model's config.
+    """The "model" and "game" of a fresh frame model's config, for frames of a size in pixels.
 
     Args:
         preset: one of PRESETS.
-        height: of a frame in pixels.
-        width: of a frame in pixels.
+        height: of a frame.
+        width: of a frame.
         like: the "model" of another config of this preset, whose shape is taken over but for the
             size; a linear map that it lacks is added, initialised to zero.
         base_width: of E and G, in place of the preset's own.
@@ -96,9 +88,7 @@ def frame_settings(
 def frame_model(model: Mapping[str, Any]) -> FrameModel:
     """The networks of a frame model, freshly initialised; without a "preset" the default ones.
 
-    Raises:
-        ValueError: there is no such preset, or no such size.
-        TypeError: a setting is unknown or of another type.
+    A ValueError or TypeError where no such model can be.
     """
     settings = {name: value for name, value in model.items() if name != "preset"}
     if preset_of(model) == "paper":
@@ -109,8 +99,7 @@ def frame_model(model: Mapping[str, Any]) -> FrameModel:
 def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
     """A fresh frame model with its discriminator, initialised from torch's global generator.
 
-    Raises:
-        ValueError, TypeError: as `frame_model`; or the game has a weight for a removed loss.
+    A ValueError or TypeError as of `frame_model`, and for a weight of a removed loss.
     """
     networks = frame_model(model)
     if isinstance(networks, AliModel):
@@ -152,12 +141,7 @@ def top_settings(
 
 
 def top_model(model: Mapping[str, Any]) -> TopModel:
-    """The networks of a top model, freshly initialised.
-
-    Raises:
-        ValueError: there is no such kind, or no such shape.
-        TypeError: a setting is unknown or of another type.
-    """
+    """The networks of a top model, freshly initialised; a ValueError or TypeError as above."""
     settings = {name: value for name, value in model.items() if name != "kind"}
     if kind_of(model) == "mlp":
         return MlpTop(MlpConfig(**settings))

@@ -60,13 +60,8 @@ class FrameGame(GanGame):
 def every(count: int, share: float, part: Part) -> tuple[slice, float]:
     """About a share of a whole batch, evenly spread: every (1 / share)th item, cut to one part.
 
-    They are the same ones however the batch is split, but parts may have unlike numbers of them,
-    so that means over a part's own are to be weighted.
-
-    Args:
-        count: items of the part.
-        share: of the batch.
-        part: of the batch.
+    They are the same ones however the batch is split, but parts, of `count` items each, may have
+    unlike numbers of them, so that means over a part's own are to be weighted.
 
     Returns:
         Which items of the part, at least one; and the weight of a mean over them, 1 on average

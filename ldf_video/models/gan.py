@@ -85,17 +85,11 @@ class GanConfig(Restrained):
 
 @dataclass(frozen=True)
 class Turn:
-    """What D does in an update: the kind of an update of a game against D.
+    """What D does in an update: the kind of an update of a game against D."""
 
-    Attributes:
-        plays: D takes part.
-        moves: its weights move; else it rests.
-        penalised: the penalty on its slope is computed.
-    """
-
-    plays: bool
-    moves: bool
-    penalised: bool
+    plays: bool  # D takes part
+    moves: bool  # its weights move; else it rests
+    penalised: bool  # the penalty on its slope is computed
 
 
 class RothRegularizer(nn.Module):
@@ -223,11 +217,11 @@ class GanGame(Game):
         """What D minimises, and what to log; without a gradient while D rests.
 
         Args:
-            D: of these inputs.
-            real: what it is to score high, each (B, ...).
-            fake: what it is to score low.
+            D: is to score `real` high and `fake` low, each (B, ...).
+            real: of the data.
+            fake: of D's opponents.
             tick: of the update, whose kind is a `Turn`.
-            contest: D's loss, from its logits of `real` and of `fake`.
+            contest: D's loss, from its logits of the two.
             weight: of means over these inputs, as parts of a batch may have unlike numbers of them.
         """
         turn, roth = tick.kind, self.restraint.roth

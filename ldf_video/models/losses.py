@@ -69,12 +69,8 @@ def moment_penalty(z: Tensor) -> Tensor:
     the share of variance that is between frames, over the frames of a half. A share of 0.9 adds 0.2
     to the value with 4 frames and 0.05 with 8; that of a trained E, 0.02 to 0.04, adds 0.001.
 
-    Args:
-        z: latents (B, ...), B at least 4.
-
-    Returns:
-        A scalar; of independent rows its expectation is at least 0, and 0 only where the moments
-        agree.
+    Of latents (B, ...), B at least 4, a scalar. Its expectation is at least 0, and 0 only where the
+    moments agree.
     """
     flat = gathered(z.flatten(1).float())
     half = flat.shape[0] // 2
