@@ -23,7 +23,7 @@ from ldf_video.api import encode
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.intake import ingest as ingest_room
 from ldf_video.intake.ingest import UNCHANGED, Conversion, ingest, list_sources, open_store
-from ldf_video.intake.report import Report, merge_reports
+from ldf_video.intake.report import Report
 from ldf_video.recipes import encode as room
 from ldf_video.recipes.encode import Encoded
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
@@ -153,16 +153,6 @@ def test_latents_are_the_same_bytes_as_by_one(root: Path) -> None:
     assert two[0].psnr_db == two[1].psnr_db == pytest.approx(one.psnr_db, abs=3)
 
 
-def test_the_fit_is_that_of_all_frames_together(root: Path) -> None:
-    one = encode(root / "clips", out="one", quiet=True)  # one batch, its first 16 frames sampled
-    for seed in (2, 3, 4):
-        (root / "clips" / f"{seed}.npy").unlink()
-    both = encode_in(root, 2, out="both")
-    alone = encode(root / "clips", out="alone", quiet=True)  # these 13 frames, in one batch
-    assert both[0].psnr_db == both[1].psnr_db == pytest.approx(alone.psnr_db, abs=1e-9)
-    assert one.psnr_db != pytest.approx(alone.psnr_db, abs=1e-3)
-
-
 def test_what_changes_is_read_by_whose_it_is(root: Path) -> None:
     bring(root / "store", 2)
     (root / "clips" / "0.npy").unlink()  # each of the rest is now at another position
@@ -208,13 +198,6 @@ def test_reports_are_merged_in_the_order_of_one_process(root: Path) -> None:
     encoded = encode_in(root, 2)
     assert [e.report.quarantined for e in encoded] == [sorted(expected.quarantined)] * 2
     assert [e.report.salvaged for e in encoded] == [expected.salvaged] * 2
-
-
-def test_sums_by_hand() -> None:
-    merged = merge_reports(
-        [Report(2, 1, 10, [("b", "cut")], []), Report(3, 0, 5, [("a", "cut")], [("c", "bad")])]
-    )
-    assert merged == Report(5, 1, 15, [("a", "cut"), ("b", "cut")], [("c", "bad")])
 
 
 def test_all_agree_on_what_there_is_to_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,18 +355,6 @@ def launch(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_real_processes_make_the_same_store_as_one(root: Path) -> None:
-    (root / "clips" / "bad.mp4").write_text("no video")
-    done = launch(root, "-m", "ldf_video", "encode", "clips", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "latents\n"
-    assert done.stderr.count("6 sources: 33 new frames") == 1
-    assert done.stderr.count("unreadable bad.mp4") == 1
-    encode("clips", out="one", quiet=True)
-    assert contents(root / "latents") == contents(root / "one")
-    assert len(StoreReader(root / "latents").parts) == 2
-
-
 def test_a_killed_process_loses_no_commit(root: Path) -> None:
     encode("clips", out="one", batch_size=4, quiet=True)
     (root / "killed.py").write_text(KILLED)
@@ -396,9 +367,11 @@ def test_a_killed_process_loses_no_commit(root: Path) -> None:
 
     again = launch(
         root, "-m", "ldf_video", "encode", "clips", "--out", "killed", "--batch-size", "4",
-        "--device", "cpu", "--quiet",
+        "--device", "cpu",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
+    assert again.stdout == "killed\n"
+    assert again.stderr.count(" new frames, ") == 1
     assert contents(root / "killed") == contents(root / "one")
 
     alone = encode("clips", out="alone", batch_size=4, quiet=True)

@@ -71,13 +71,13 @@ class FrameEncoder(Transform):
         self._num_batches, self._squared_error, self._num_values = 0, 0.0, 0
 
     def new_batch(self, shape: tuple[int, ...]) -> Frames:
-        """See `Transform`; pinned where a GPU reads it."""
+        """Memory for a batch, pinned where a GPU reads it."""
         pinned = self.device == "cuda"
         batch: Frames = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
         return batch
 
     def begin_lane(self) -> None:
-        """See `Transform`."""
+        """Called once in the thread of each lane."""
         if self.device == "cpu":
             torch.set_num_threads(1)  # of this lane; other threads keep theirs
         if self.device == "cuda":
@@ -150,14 +150,7 @@ def _choose_lanes(device: str) -> int:
 class EncodeJob:
     """An encode, the same in every process that takes part.
 
-    Attributes:
-        options: as they were asked for.
-        out: directory of the store.
-        spec: what the store holds and what produced it.
-        geometry: what frames are brought to.
-        frame_model: directory of the frame model.
-        device: "cpu", "cuda" or "mps".
-        precision: "no", "bf16" or "fp16".
+    Its store is at `out`, its frame model at `frame_model`; device and precision are chosen.
     """
 
     options: Encode

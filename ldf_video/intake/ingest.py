@@ -153,7 +153,7 @@ def ingest(
         writer: of the store; what it holds of unchanged sources is not read again.
         conversion: of frames to rows of the store.
         name: of the work, for the progress line.
-        quiet: report nothing.
+        quiet: report no progress.
         ranks: the processes that share the sources, each with its writer; the first reports.
 
     Returns:
@@ -210,12 +210,7 @@ def choose_workers(asked: int | None, *, num_sources: int) -> int:
 
 
 class _Intake:
-    """What is known of the sources of one process while they are brought into its store.
-
-    Attributes:
-        report: what became of the sources so far.
-        copies_to_read: of sources that could not be reached.
-    """
+    """What is known of the sources of one process while they are brought into its store."""
 
     def __init__(self, sources: Sequence[Source], writer: StoreWriter, progress: Progress) -> None:
         self._sources, self._writer, self._progress = sources, writer, progress
@@ -223,7 +218,7 @@ class _Intake:
         # By digest and number of clips: the source that is being read, and the others of its bytes.
         self._copies: dict[tuple[str, int | None], list[Source]] = {}
         self.report = Report(num_sources=len(sources))
-        self.copies_to_read: list[Source] = []
+        self.copies_to_read: list[Source] = []  # of sources that could not be reached
 
     def unread(self) -> Iterator[Source]:
         """What the store lacks, without what ldf-video wrote."""
@@ -279,10 +274,9 @@ class _Intake:
         self._writer.commit_if_due()
 
     def _write_rows(self, made: RowsMade) -> None:
-        clip = made.clip
-        self._writer.append(clip.clip_id, made.rows, fps=clip.fps)
+        self._writer.append(made.clip.clip_id, made.rows, fps=made.clip.fps)
         self.report.num_frames += len(made.rows)
-        self._reach.at(clip.source, made.position)
+        self._reach.at(made.clip.source, made.position)
         self._progress.update(self.report.num_frames, share=self._reach.share)
 
     def _end_clip(self, ended: ClipEnded) -> None:

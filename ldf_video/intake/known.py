@@ -5,6 +5,7 @@ Those of one place, so that clips of another never replace them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -90,11 +91,11 @@ def claim(store: Path, sources: Sequence[Source]) -> Missing:
             write_store_json(store, spec, info={**info, PLACE: place})
         except OSError as error:
             raise write_error(store, error) from error
-    gone = dict[str, list[str]]()
+    missing = defaultdict[str, list[str]](list)
     for name, clip_id in _clips_of(store):
         if name not in names:
-            gone.setdefault(name, []).append(clip_id)
-    return Missing(gone, is_kept=sources[0].is_named)
+            missing[name].append(clip_id)
+    return Missing(missing, is_kept=sources[0].is_named)
 
 
 def holds_clips(store: Path, sources: Sequence[Source]) -> bool:

@@ -33,22 +33,12 @@ MAX_RESTARTS = 24
 
 
 class EncodeActor:
-    """One process of the cluster: its frame model, and the writer of its part.
-
-    Args:
-        job: the same for all actors.
-        index: of this one, which is the number of its part.
-        count: of all.
-    """
+    """One process of the cluster: its frame model, and the writer of the part of its index."""
 
     def __init__(self, job: EncodeJob, index: int, count: int) -> None:
         # No more here: of what a constructor raises Ray passes on a text.
         self._job, self._index, self._count = job, index, count
         self._opened: tuple[FrameEncoder, StoreWriter] | None = None
-
-    def begin(self) -> None:
-        """Load the model and open the part: only then may another actor look for it."""
-        self._open()
 
     def encode(self, sources: Sequence[Source]) -> Report:
         """Encode a group of sources."""
@@ -74,6 +64,10 @@ class EncodeActor:
             writer.forget_missing(present)
         writer.close()
         return encoder.fit()
+
+    def begin(self) -> None:
+        """Load the model and open the part: only then may another actor look for it."""
+        self._open()
 
     def _open(self) -> tuple[FrameEncoder, StoreWriter]:
         """The frame model and the part, also after Ray has restarted this actor."""
@@ -117,7 +111,7 @@ def encode_on_ray(
         job: what to do; its store is a folder that all nodes share.
         found: all that there is, found alike on all nodes.
         progress: updated with each group that is done.
-        num_actors: as many; an actor a GPU or node by default.
+        num_actors: an actor a GPU or node by default.
 
     Returns:
         What became of the sources, and the PSNR of a sample in dB.

@@ -22,15 +22,13 @@ class Report:
         num_unchanged: known to the store from before and not read again.
         num_frames: added to the store now.
         salvaged: names and reasons of sources of which the readable beginning was kept.
-        quarantined: names and reasons of sources of which nothing could be read.
-        noted: names of sources, and what a user must know of what was read of them.
-        not_by_decord: names and reasons of videos that PyAV read where decord was asked for.
-        num_stills: pictures that came in as clips of one frame.
-        still: the first of them.
+        quarantined: the same of sources of which nothing could be read.
+        noted: the same of what a user must know of what was read.
+        not_by_decord: the same of videos that PyAV read where decord was asked for.
+        num_stills, still: pictures that came in as clips of one frame, and the first of them.
         sidecars: how many files were left out as none that hold pictures, by suffix.
         num_own: files, stores and checkpoints that ldf-video wrote and that were left out.
-        num_gone: sources that the store had before and uses no more: they are not there.
-        gone: one of them.
+        num_gone, gone: sources that the store had and uses no more, and one of them.
         num_kept: sources of the store that this call was not asked about.
     """
 
@@ -58,13 +56,7 @@ class Report:
         return "no source gave a frame"
 
     def add_search(self, found: Found, missing: Collection[str], *, kept: bool) -> None:
-        """Take note of what the search left out, and of the store's sources that it did not find.
-
-        Args:
-            found: by the search.
-            missing: names of those.
-            kept: whether they stay in use.
-        """
+        """Note what the search left out, and which sources of the store it did not find."""
         self.sidecars = found.sidecars
         self.num_own += found.num_own
         if kept:

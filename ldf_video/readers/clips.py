@@ -32,12 +32,7 @@ class ClipReader:
     """What `open_clips` is to one process, with another that decodes; use it in a `with` block."""
 
     def __init__(self, geometry: Geometry, *, most_frames: int | None = None) -> None:
-        """Starts nothing yet.
-
-        Args:
-            geometry: what frames are brought to.
-            most_frames: of each source, where that is enough.
-        """
+        """Starts nothing yet; `most_frames` of each source are read, where that is enough."""
         self._geometry, self._most_frames = geometry, most_frames
         self._pool: ReaderPool | None = None
 
@@ -105,7 +100,6 @@ def probe(path: Location) -> VideoInfo:
 
     Raises:
         ReadError: if not one frame can be read, or the decoder crashes or hangs.
-        LdfError: if no process can be started.
     """
     source = Source(path.parent, path.name, UNKNOWN, UNKNOWN)
     info = _answer("probe", source)["info"]
@@ -117,7 +111,6 @@ def frame_size(source: Source) -> tuple[int, int]:
 
     Raises:
         ReadError: if it cannot be read, or the decoder crashes or hangs.
-        LdfError: if no process can be started.
     """
     height, width = _answer("measure", source)["size"]
     return height, width

@@ -76,7 +76,7 @@ class ReaderPool:
                 isolated: for file systems that live in it, and to look for faults.
             reader: of videos, see `open_clips`.
             stall_seconds: a reader that is silent for so long hangs.
-            command: that starts a reader; tests have others.
+            command: that starts a reader.
             hashed: whether digests are wanted; else they are zeros.
             most_frames: to read of a source, after which its clip and it end.
 
@@ -141,7 +141,7 @@ class ReaderPool:
                     num_open -= 1
                     continue
                 yield event
-                thread.go_on()
+                thread.used.release()
         finally:
             self._stop(threads)
 
@@ -186,7 +186,11 @@ _Given: TypeAlias = "queue.SimpleQueue[tuple[_Thread, Event | BaseException | No
 
 
 class _Thread(threading.Thread):
-    """Reads sources by a process, one after another; goes on when its last event has been used."""
+    """Reads sources by a process, one after another.
+
+    Attributes:
+        used: to be released when an event that it gave has been used; then it goes on.
+    """
 
     def __init__(
         self,
@@ -202,19 +206,15 @@ class _Thread(threading.Thread):
         self._lock = threading.Lock()  # of these two
         self._process: _Process | None = None
         self._is_stopped = False
-        self._used = threading.Semaphore(0)
-
-    def go_on(self) -> None:
-        """Says that the event it gave has been used."""
-        self._used.release()
+        self.used = threading.Semaphore(0)
 
     def stop(self) -> None:
         """Ends its process, and soon itself."""
         with self._lock:
             self._is_stopped = True
             if self._process is not None:
-                self._process.kill()
-        self._used.release()
+                self._process.process.kill()
+        self.used.release()
 
     def run(self) -> None:
         """Gives events, or the exception that ends the call; at last None."""
@@ -242,7 +242,7 @@ class _Thread(threading.Thread):
     def _read(self, reading: Reading) -> None:
         for event in self._events(reading):
             self._given.put((self, event))
-            self._used.acquire()
+            self.used.acquire()
             if self._is_stopped:
                 raise _StoppedError
 
@@ -298,26 +298,17 @@ class _StoppedError(Exception):
 
 
 class _Process:
-    """The parent's end of one reader.
-
-    Attributes:
-        is_ready: whether it has started.
-        stall_seconds: after so long of silence it hangs.
-    """
+    """The parent's end of one reader, which is ready once it has started."""
 
     def __init__(self, command: Sequence[str], *, block_bytes: int, stall_seconds: float) -> None:
-        """Starts the reader; returns before it is ready.
-
-        Raises:
-            OSError: if it cannot be started.
-        """
+        """Starts the reader, or raises OSError; returns before it is ready."""
         self.is_ready, self.stall_seconds = False, stall_seconds
         self._payload = np.empty(block_bytes, np.uint8).data  # touched as it fills
         self._socket, theirs = socket.socketpair()
         with theirs:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
             try:
-                self._process = _start(command, theirs.fileno())
+                self.process = _start(command, theirs.fileno())
             except BaseException:
                 self._socket.close()
                 raise
@@ -348,19 +339,14 @@ class _Process:
             if message.header.get("is") != "alive":
                 yield message
 
-    def kill(self) -> None:
-        """Kills it, so that who waits for its messages reads an end."""
-        self._process.kill()
-
     def end(self, *, is_gone: bool = False) -> str:
         """Ends it, in whatever it is, and returns how it ended: "signal 11", "exit code 3".
 
-        Args:
-            is_gone: it has closed its end, so it is about to end by itself.
+        One that is gone has closed its end, so it is about to end by itself.
         """
         code = self._wait(_EXIT_SECONDS if is_gone else 0.0)
         if code is None:
-            self._process.kill()
+            self.process.kill()
             code = self._wait(_EXIT_SECONDS)
         if code is None:  # the kernel does not let go of it, as where a network drive hangs
             code = -signal.SIGKILL
@@ -377,7 +363,7 @@ class _Process:
 
     def _wait(self, seconds: float) -> int | None:
         try:
-            return self._process.wait(seconds)
+            return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 

@@ -146,13 +146,7 @@ class Reading:
     """A source on its way through a reader, or from a reader that died to the next."""
 
     def __init__(self, source: Source, wishes: Header, *, question: Question = "look") -> None:
-        """Begins with nothing known.
-
-        Args:
-            source: that is read.
-            wishes: what commands say beside: geometry, reader, hashed, most_frames.
-            question: see `ReaderPool.read`.
-        """
+        """Begins with nothing known; for wishes and question see `ReaderPool`."""
         self._source, self._wishes, self._question = source, wishes, question
         self._num_frames = 0  # given in all
         self._died_at: int | None = None  # when so many were given
@@ -178,11 +172,10 @@ class Reading:
     def events(self, ask: Callable[[Header], Iterator[Message]]) -> Iterator[Event]:
         """Yields what a reader says of the source, from where the last one died to the end.
 
-        Args:
-            ask: gives a reader a command, and yields what it says to it.
+        `ask` gives a reader a command, and yields what it says to it.
 
         Raises:
-            WireError: if what it says makes no sense.
+            WireError: if that makes no sense.
         """
         try:
             yield from self._events(ask)

@@ -61,11 +61,9 @@ class _ChangedError(ReadError):
 
 
 class Message(NamedTuple):
-    """A message of the other side.
+    """A JSON object, whose "is" names its kind or "do" the command, and the bytes of frames.
 
-    Attributes:
-        header: the JSON object; "is" names its kind, "do" what a command asks for.
-        payload: frames, to be used before the next message is received.
+    The bytes are to be used before the next message is received.
     """
 
     header: Header
@@ -99,7 +97,7 @@ def receive(
     """Receives one message.
 
     Args:
-        end: a socket; the time in which this process does not run counts as one timeout of it.
+        end: a socket; while this process does not run no more than one timeout of it passes.
         payload: memory for frames.
         max_header_bytes: of JSON that may come.
         patience_seconds: for how long the other side may be silent.
@@ -240,24 +238,18 @@ class Outbox:
 
 
 def answers(command: Header, *, alive: Callable[[], None] = lambda: None) -> Iterator[Message]:
-    """Yields what is to be said to a command, each frame in a message of its own.
+    """Yields what is to be said to a command of a `Reading`, each frame in a message of its own.
 
     "look" is answered with a source's digest and number of clips, "open" with its clips, "probe"
-    and "measure" with facts; whatever fails ends in a message that says so.
-
-    Args:
-        command: as `Reading` makes it.
-        alive: called now and then during long work.
+    and "measure" with facts; whatever fails ends in a message that says so. `alive` is called now
+    and then during long work.
     """
     source = Source.from_json(command["source"])
     try:
-        match command["do"]:
-            case "look":
-                yield _look(command, source, alive)
-            case "open":
-                yield from _open(command, source, alive)
-            case "probe" | "measure":
-                yield _answer(command, source, alive)
+        if command["do"] == "open":
+            yield from _open(command, source, alive)
+        else:
+            yield Message(_facts(command, source, alive))
     except Exception as error:
         # The isolation boundary: whatever a clip provokes is this clip's fault alone.
         yield Message({"is": "failed", "reason": _reason(error), "fault": _fault(error)})
@@ -314,18 +306,22 @@ def _lower(kind: int, limit: int) -> None:
             resource.setrlimit(kind, (limit, hard))
 
 
-def _look(command: Header, source: Source, alive: Callable[[], None]) -> Message:
-    from ldf_video.video.read import count_clips
+def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header:
+    from ldf_video.video import read
 
+    if command["do"] == "measure":
+        return {"is": "answer", "size": read.frame_size(source)}
+    if command["do"] == "probe":
+        found = read.probe(source.path, alive=alive)
+        return {"is": "answer", "info": asdict(found) | {"fps": found.fps.as_integer_ratio()}}
     stamp = source_stamp(source, alive=alive)
     digest = source_digest(source, alive=alive) if command["hashed"] else "0" * 64
-    return Message(
-        {"is": "digested", "digest": digest, "num_clips": count_clips(source), "stamp": stamp}
-    )
+    num_clips = read.count_clips(source)
+    return {"is": "digested", "digest": digest, "num_clips": num_clips, "stamp": stamp}
 
 
 def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterator[Message]:
-    from ldf_video.video.read import open_clips
+    from ldf_video.video import read
 
     fps = command["geometry"]["fps"]
     geometry = Geometry(**command["geometry"] | {"fps": None if fps is None else Fraction(fps)})
@@ -335,7 +331,7 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
         if source_stamp(source, alive=alive) != command["stamp"]:
             raise _ChangedError("changed while it was read; run again when it is complete")
 
-    for clip in open_clips(
+    for clip in read.open_clips(
         source,
         geometry,
         reader=command["reader"],
@@ -344,7 +340,7 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
         alive=alive,
     ):
         check()
-        fps = [clip.fps.numerator, clip.fps.denominator]
+        fps = clip.fps.as_integer_ratio()
         yield Message({"is": "clip", "index": clip.index, "fps": fps, "why_pyav": clip.why_pyav})
         damage = ""
         try:
@@ -359,16 +355,6 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
         if num_left == 0:
             break
     yield Message({"is": "source_end"})
-
-
-def _answer(command: Header, source: Source, alive: Callable[[], None]) -> Message:
-    from ldf_video.video.read import frame_size, probe
-
-    if command["do"] == "measure":
-        return Message({"is": "answer", "size": frame_size(source)})
-    found = probe(source.path, alive=alive)
-    info = asdict(found) | {"fps": [found.fps.numerator, found.fps.denominator]}
-    return Message({"is": "answer", "info": info})
 
 
 def _reason(error: Exception) -> str:
