@@ -6,11 +6,10 @@ import threading
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from store_data import Function
 
 from ldf_video.intake import batches as room
 from ldf_video.intake.batches import RowsMade, Transform, make_rows
@@ -121,23 +120,6 @@ def test_a_batch_that_is_done_first_waits_for_those_before_it() -> None:
         assert [number for item in items for number in numbers_of(item)] == [0, 1, 2, 3]
 
 
-def test_no_event_is_asked_for_when_all_lanes_are_busy() -> None:
-    transform, found = InTurn(1), list[int]()
-    transform.gates = {number: threading.Event() for number in range(6)}
-    done = threading.Event()
-
-    def work() -> None:
-        rows_of((read(A, number) for number in range(6)), transform, batch_size=1, kept=found)
-        done.set()
-
-    threading.Thread(target=work).start()
-    for gate in transform.gates.values():
-        assert transform.made <= 3
-        gate.set()
-    assert done.wait(30)
-    assert found == list(range(6))
-
-
 def test_frames_that_wait_long_go_in_a_batch_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(room.time, "monotonic", lambda: now[0])
@@ -203,16 +185,3 @@ def test_ctrl_c_within_a_commit_stays_ctrl_c() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write()
-
-
-def test_a_function_is_a_transform() -> None:
-    calls: list[Any] = []
-
-    def double(frames: np.ndarray, num_real: int) -> np.ndarray:
-        calls.append(num_real)
-        return 2 * frames
-
-    items = make_rows([ClipEnded(B, 0, ""), read(A, 1, 2, 3)], Function(double), batch_size=2)
-    assert next(items) == ClipEnded(B, 0, "")  # nothing is before it
-    assert [number for item in items for number in numbers_of(item)] == [2, 4, 6]
-    assert calls == [2, 1]

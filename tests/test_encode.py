@@ -146,7 +146,7 @@ def test_strict_fails_where_a_source_is_not_whole_the_second_time_too(root: Path
         (root / "clips" / name).write_bytes(whole[: len(whole) * 2 // 3])
     (root / "clips" / "text.mp4").write_text("no video")
     for _ in range(2):
-        with pytest.raises(LdfError, match="--strict: 3 of 6 sources were not read whole"):
+        with pytest.raises(LdfError, match="--strict: 3 of 6 sources not read whole"):
             run(strict=True)
     again = run().report
     assert again.num_unchanged == 6

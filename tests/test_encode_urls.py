@@ -99,6 +99,19 @@ def test_a_clip_that_the_network_broke_goes_on_where_it_was(root: Path) -> None:
     assert_equal(root / "remote", root / "local")
 
 
+def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(root: Path) -> None:
+    run("clips", out="local")
+    long = (root / "clips" / "long.npy").read_bytes()
+    fsspec.filesystem("memory").pipe_file("/clips/longer.npy", long)
+    Moody.allowed_bytes["/clips/long.npy"] = 2**19
+    report = run("odd://clips", out="remote").report
+    assert [name for name, _ in report.quarantined] == ["long.npy"]
+    assert report.num_frames == sum(LENGTHS.values())  # no frame twice
+    expected, found = (rows_by_source(root / out) for out in ("local", "remote"))
+    assert found.keys() == {"short.npy", "longer.npy", "b/middle.npy"}
+    assert found["longer.npy"].tobytes() == expected["long.npy"].tobytes()
+
+
 def test_a_clip_behind_a_url_is_reconstructed(root: Path) -> None:
     local = reconstruct("clips/short.npy", quiet=True)
     remote = reconstruct("memory://clips/short.npy", output=root / "out.gif", quiet=True)

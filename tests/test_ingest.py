@@ -15,7 +15,6 @@ from store_data import Function, rows_by_source
 from tiny_models import make_frames, write_array
 
 from ldf_video.errors import StoreError
-from ldf_video.intake import ingest as ingest_room
 from ldf_video.intake.ingest import (
     ALONE,
     Conversion,
@@ -28,12 +27,7 @@ from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import (
-    Clip,
-    ClipEnded,
     Event,
-    FramesRead,
-    SourceEnded,
-    SourceFailed,
     SourceFound,
 )
 from ldf_video.store.format import StoreSpec
@@ -287,55 +281,6 @@ def test_a_file_that_is_replaced_behind_its_hash_is_not_taken_for_what_it_was(
     assert bring(clips, store, workers=workers) == Report(num_sources=2, num_frames=80)
     assert np.array_equal(rows_by_source(store)["a.npy"], make_frames(40, seed=7))
     assert np.array_equal(rows_by_source(store)["b.npy"], make_frames(40))
-
-
-class FakePool:
-    """Two copies of one clip of 20 frames, of which the first is out of reach after 12 frames."""
-
-    frames = np.stack([barcode(k, height=32, width=32) for k in range(20)])
-    num_failures = 1
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> FakePool:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def read(self, sources: list[Source]) -> Iterator[Event]:
-        for source in sources:
-            found = SourceFound(source, "0" * 64, None, [0])
-            yield found
-            (first,) = found.first_frames
-            clip = Clip(source, found.digest, None, Fraction(25), "")
-            if first >= 0 and FakePool.num_failures:
-                FakePool.num_failures -= 1
-                yield clip
-                yield FramesRead(clip, self.frames[:12], 0.5)
-                yield SourceFailed(
-                    source, "cannot be read: the network is gone", "reach", found, clip
-                )
-                continue
-            if first >= 0:
-                yield clip
-                yield FramesRead(clip, self.frames[first:], 1.0)
-                yield ClipEnded(clip, 20, "")
-            yield SourceEnded(found)
-
-
-def test_a_copy_goes_on_behind_what_was_read_before_the_network_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "ab":
-        (tmp_path / "clips").mkdir(exist_ok=True)
-        (tmp_path / "clips" / name).write_bytes(b"clip")
-    monkeypatch.setattr(ingest_room, "ReaderPool", FakePool)
-    monkeypatch.setattr(FakePool, "num_failures", 1)
-    report = bring(tmp_path / "clips", tmp_path / "store")
-    assert report.quarantined == [("a", "cannot be read: the network is gone")]
-    assert report.num_frames == 20
-    assert np.array_equal(rows_by_source(tmp_path / "store")["b"], FakePool.frames)
-    assert [bad.source for bad in StoreReader(tmp_path / "store").quarantined()] == ["a"]
 
 
 def test_rows_of_a_file_that_was_written_over_are_let_go(
