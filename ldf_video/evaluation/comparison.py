@@ -114,7 +114,7 @@ class Comparison:
             )
         floor = ClipSet(FLOOR, self.held_out, str(root))
         if known is None:
-            with self._progress("judge the reference", half) as progress:
+            with self._bar("judge the reference", len(half) * CLIP_FRAMES) as progress:
                 self.reference = Reference.of(half, self.judge, on_frames=progress.update)
             self._measure(floor)
             if file is not None:
@@ -143,7 +143,7 @@ class Comparison:
             del drawn
         if models.top is not None:
             top, frame = models.top
-            with self._progress("generate", self.held_out) as progress:
+            with self._bar("generate", count * CLIP_FRAMES) as progress:
                 clips = judged.generated(
                     top.model,
                     frame.model,
@@ -177,7 +177,7 @@ class Comparison:
 
     def _measure(self, clip_set: ClipSet) -> None:
         clips = clip_set.clips
-        with self._progress(f"judge {clip_set.name}", clips) as progress:
+        with self._bar(f"judge {clip_set.name}", clips.shape[0] * clips.shape[1]) as progress:
             figures = measure(self.reference, clips, self.judge, on_frames=progress.update)
         self._keep(clip_set, replace(figures, psnr_db=clip_set.psnr_db))
 
@@ -261,8 +261,5 @@ class Comparison:
             )
         return drawn
 
-    def _progress(self, name: str, clips: Clips) -> Progress:
-        return self._bar(name, clips.shape[0] * clips.shape[1], "frames")
-
-    def _bar(self, name: str, total: int | None, unit: str) -> Progress:
+    def _bar(self, name: str, total: int | None, unit: str = "frames") -> Progress:
         return Progress(f"evaluate: {name}", unit=unit, total=total, quiet=self.quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -188,8 +188,9 @@ def nearest_levels(
         training clip.
     """
     nearest = {name: np.full(len(clips), np.inf) for name, clips in sets.items()}
-    done = 0
-    for block in _blocks(train):
+    done, waiting = 0, iter(train)
+    while some := list(islice(waiting, CLIPS_AT_ONCE)):
+        block = np.stack(some)
         there = _vectors(block, device)
         for name, clips in sets.items():
             for start in range(0, len(clips), LOOKED_UP_AT_ONCE):
@@ -218,9 +219,3 @@ def _vectors(clips: Clips, device: torch.device | str) -> torch.Tensor:
     """Clips as rows of floats about the middle level, so that products lose few digits."""
     flat = np.ascontiguousarray(clips).reshape(len(clips), -1)
     return torch.from_numpy(flat).to(device).float().sub_(127.5)
-
-
-def _blocks(clips: Iterable[Clips]) -> Iterator[Clips]:
-    waiting = iter(clips)
-    while block := list(islice(waiting, CLIPS_AT_ONCE)):
-        yield np.stack(block)

@@ -78,8 +78,9 @@ def generate(options: Generate) -> Generated:
     check_alone("generate")
     out, num_videos, top_model = options.out, options.num_videos, options.top_model
     rate = None if options.fps is None else Fraction(options.fps)
-    is_directory = _is_directory(out)
-    paths = _paths(Path(out), num_videos) if is_directory else (Path(out),)
+    paths: tuple[Path, ...] = (Path(out),)
+    if is_directory := _is_directory(out):
+        paths = tuple(Path(out) / f"{number:04d}.mp4" for number in range(num_videos))
     check_output(paths[0])
     clip = None if options.start_from is None else _named_clip(Path(options.start_from))
     if is_directory:
@@ -152,11 +153,6 @@ def _is_directory(out: str | Path) -> bool:
             "that has a dot must end in /"
         )
     return True
-
-
-def _paths(directory: Path, num_videos: int) -> tuple[Path, ...]:
-    """A file a video."""
-    return tuple(directory / f"{number:04d}.mp4" for number in range(num_videos))
 
 
 def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:

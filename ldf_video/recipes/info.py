@@ -41,21 +41,17 @@ def info(options: Info) -> Described:
         models, card = {kind: _checkpoint(path / kind) for kind in kinds}, _card(path)
         summary = _models_lines(list(models.values()), asked=asked, card=card.get("card", []))
         return {"summary": summary, "what": "models", **card, **models}
-    if path.is_dir():
-        _check_series(path)
     return _video(path)
 
 
-def _check_series(folder: Path) -> None:
-    try:
-        folder_series(folder)
-    except ReadError as error:
-        raise UsageError(
-            f"{folder} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
-        ) from None
-
-
 def _video(path: Path) -> Described:
+    if path.is_dir():
+        try:
+            folder_series(path)
+        except ReadError as error:
+            raise UsageError(
+                f"{path} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
+            ) from None
     try:
         found = probe(path)
     except ReadError as error:

@@ -61,7 +61,8 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
     device = choose_device(options.device)
     sources = find_sources(clips)
     check_files([("--out", output)], inputs=sources)
-    if output is not None and locate(clips).is_dir() and not _is_one_series(sources):
+    is_series = len(sources) == 1 and sources[0].series is not None
+    if output is not None and locate(clips).is_dir() and not is_series:
         raise UsageError(
             f"--out with the directory {clips}: expected one video file, or a folder that holds "
             "one series of numbered pictures and nothing else"
@@ -109,10 +110,6 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
         raise ReadError(_first_reason(sources, unreadable))
     mean = squared_error / (num_frames * 3 * geometry.height * geometry.width)
     return Reconstructed(psnr_db(mean), num_frames, output, tuple(truncated), tuple(unreadable))
-
-
-def _is_one_series(sources: list[Source]) -> bool:
-    return len(sources) == 1 and sources[0].series is not None
 
 
 def _first_reason(sources: list[Source], unreadable: list[tuple[str, str]]) -> str:
