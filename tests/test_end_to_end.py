@@ -154,16 +154,16 @@ def fail(line: str) -> str:
 
 
 def test_a_run_that_goes_on_keeps_to_its_clips(root: Path) -> None:
-    line = "train-frame {} --steps 6 --batch-size 4 --seed 1 --out run"
-    kill_at(3, line.format("clips"))
+    line = "train-frame {} --steps {} --batch-size 4 --seed 1 --out run"
+    ldf_video(line.format("clips", 3))
     (root / "other").mkdir()
     write_clip(root / "other" / "one.mkv", [barcode(n) for n in range(9)], fps=12)
-    said = fail(line.format("other"))
+    said = fail(line.format("other", 6))
     assert "is another place: name another --out" in said
     state = checkpoints.load_state(root / "run")
     assert state is not None
     assert state["step"] == 3
-    ldf_video(line.format("clips"))  # nothing was lost
+    ldf_video(line.format("clips", 6))  # nothing was lost
 
 
 def test_a_store_of_frames_made_otherwise_is_found_before_a_run_is_moved(root: Path) -> None:

@@ -125,11 +125,9 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
             ("a", "paper", 1),
             ("b", "paper", 1),
             ("c", "paper", 2),
-            ("d", "default", 1),
         )
     ]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 3
+    assert prints[0] == prints[1] != prints[2]
 
 
 @pytest.mark.parametrize(
