@@ -122,6 +122,10 @@ def test_what_is_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("no video")
     with pytest.raises(ReadError, match=r"text\.txt: not a video"):
         info(tmp_path / "text.txt")
+    film = write_clip(tmp_path / "a.mov", [barcode(1)] * 3)
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"drmi"))
+    with pytest.raises(ReadError, match=r"a\.mov: no decoder for protected video \(drmi\)$"):
+        info(film)
 
 
 def test_a_model_says_what_is_on_its_card_and_how_it_does(tmp_path: Path) -> None:

@@ -153,6 +153,21 @@ def test_animations_show_each_frame_as_browsers_do(
     assert _read(tmp_path / name, 10) == (at_10_fps, 10)
 
 
+@pytest.mark.parametrize(
+    ("name", "delays", "fps"),
+    [
+        ("a.webp", [33, 33, 34, 33, 33], Fraction(5000, 166)),
+        ("a.webp", [16, 17, 17, 16, 17], Fraction(5000, 83)),
+        ("a.gif", [160, 160, 150], Fraction(300, 47)),
+    ],
+)
+def test_animations_of_no_usual_rate_play_at_their_mean(
+    tmp_path: Path, name: str, delays: list[int], fps: Fraction
+) -> None:
+    save_animation(tmp_path / name, _images(len(delays)), duration=delays)
+    assert _read(tmp_path / name) == (list(range(len(delays))), fps)
+
+
 def _by_a_browser(path: Path, times_ms: Sequence[int]) -> Path:
     """A WebM as browsers record it: no duration of a frame, nor of the whole."""
     options = {"codec_options": {"deadline": "realtime"}, "container_options": {"live": "1"}}

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 from clip_files import LOSSLESS, barcode, frames_of, noise, numbers_of, write_clip, write_margins
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_video.errors import UsageError
@@ -84,6 +86,24 @@ def test_the_box_is_the_largest_centred_part_of_what_is_shown(
     assert Geometry(*target).box(*source, sample_aspect_ratio=ratio) == box
     whole = Geometry(*target, crop="none").box(*source, sample_aspect_ratio=ratio)
     assert whole == Box(0, 0, *source)
+
+
+SIDES = st.integers(1, 4096)
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.fractions(Fraction(1, 8), Fraction(8), max_denominator=99))
+def test_a_box_lies_inside_and_has_the_target_s_shape_to_half_a_pixel(
+    source_height: int, source_width: int, height: int, width: int, ratio: Fraction
+) -> None:
+    box = Geometry(height, width).box(source_height, source_width, sample_aspect_ratio=ratio)
+    assert (box.top, box.left) == (
+        (source_height - box.height) // 2,
+        (source_width - box.width) // 2,
+    )
+    shape = Fraction(width, height) / ratio  # columns a row
+    most = min(source_height, source_width / shape), min(source_width, source_height * shape)
+    for side, exact in zip((box.height, box.width), most, strict=True):
+        assert side == 1 or abs(side - exact) <= Fraction(1, 2)
 
 
 # Levels

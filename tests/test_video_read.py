@@ -116,7 +116,7 @@ def test_both_fields_of_interlaced_frames_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rotation"),
-    [("a.mp4", 0), ("a.mp4", 90), ("a.mp4", 180), ("a.mp4", 270), ("a.mkv", 0)],
+    [("a.mp4", 0), ("a.mp4", 90), ("a.mp4", 180), ("a.mp4", 270), ("a.mkv", 0), ("a.avi", 0)],
 )
 def test_wide_pixels_are_cut_by_what_is_shown(tmp_path: Path, name: str, rotation: int) -> None:
     image = noise(48, 64, 3)
@@ -210,6 +210,29 @@ def test_what_an_opaque_picture_of_a_gif_leaves_is_as_in_browsers(
     save_animation(tmp_path / "a.gif", images, duration=100, disposal=disposal)
     # Where nothing is cleared black stays black.
     assert numbers_of(tmp_path / "a.gif") == (numbers if disposal == 2 else [0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        *(("a.mov", "png", pix_fmt) for pix_fmt in ("rgba", "rgba64be")),
+        ("a.mov", "qtrle", "argb"),
+        ("a.mov", "prores_ks", "yuva444p10le"),
+        *(("a.mkv", "ffv1", pix_fmt) for pix_fmt in ("yuva444p", "gbrap10le")),
+        ("a.avi", "utvideo", "gbrap"),
+        # FFmpeg's own decoders of the two leave the transparency out.
+        ("a.webm", "libvpx", "yuva420p"),
+        *((name, "libvpx-vp9", "yuva420p") for name in ("a.webm", "a.mkv")),
+    ],
+)
+def test_half_transparent_films_are_laid_over_white(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    options = {"auto-alt-ref": "0", "b": "1M"} if "vpx" in codec else {}
+    images = [np.full((48, 64, 4), (40, 100, 200, alpha), np.uint8) for alpha in (255, 51, 0)]
+    path = write_clip(tmp_path / name, images, codec=codec, pix_fmt=pix_fmt, codec_options=options)
+    expected = np.array([[40, 100, 200], [212, 224, 244], [255, 255, 255]])
+    assert np.abs(np.stack(frames_of(path)).astype(int) - expected[:, None, None]).max() <= 4
 
 
 # How far
