@@ -146,15 +146,20 @@ def test_another_thread_sets_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [*((name, "") for name in LAUNCH_VARIABLES), *(("RANK", text) for text in ("-1", "two", "9"))],
+    [
+        *((name, text) for name in LAUNCH_VARIABLES for text in (None, "")),
+        *(("RANK", text) for text in ("-1", "two", "9")),
+    ],
 )
 def test_what_is_left_over_of_a_launch_means_one_process(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
 ) -> None:
     as_launched(monkeypatch, rank=1)
     assert launched() == (1, 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
-    monkeypatch.setenv(name, value)
+    monkeypatch.delenv(name)
+    if value is not None:
+        monkeypatch.setenv(name, value)
     assert launched() == (0, 1)
     assert join_ranks("cpu") == Ranks()
     check_alone("generate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -433,6 +434,18 @@ def test_the_best_score_survives_a_resume(tmp_path: Path) -> None:
 def test_without_a_score_there_is_no_best(tmp_path: Path, errors: list[float]) -> None:
     run(measured(tmp_path, errors, steps=1))
     assert not (tmp_path / "best").exists()
+
+
+def test_a_tracker_gets_every_line_and_every_picture(tmp_path: Path) -> None:
+    trainer = measured(tmp_path, [3.0, 1.0, 1.0], steps=2)
+    trainer.tracker = tracker = Mock()
+    trainer.level.draw = lambda model, path: np.zeros((2, 2, 3), np.uint8)
+    run(trainer)
+    told = [(call.kwargs["step"], set(*call.args)) for call in tracker.log.call_args_list]
+    trained, held_out = {"loss", "gradient_norm/one"}, {"held_out/error"}
+    assert told == [(1, trained), (1, held_out), (2, trained), (2, held_out), (2, held_out)]
+    assert [call.kwargs["step"] for call in tracker.show.call_args_list] == [1, 2, 2]
+    tracker.close.assert_called_once_with()
 
 
 def test_averaged_weights_are_calibrated_before_they_are_measured_drawn_or_kept(

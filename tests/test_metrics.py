@@ -223,6 +223,14 @@ def test_scalars_and_a_picture_come_back(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture.convert("RGB")), PICTURE)
 
 
+def test_a_run_without_a_tracker_writes_none(tmp_path: Path) -> None:
+    made = tracker(tmp_path, None)
+    made.log({"pixels": 0.5}, step=20)
+    made.show("samples", PICTURE, step=40)
+    made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_an_earlier_sitting_told_of_later_updates_is_dropped(tmp_path: Path) -> None:
     first = tracker(tmp_path)
     for step in (10, 20, 30):

@@ -159,7 +159,12 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
         ("minutes", True, "--minutes True: expected more than 0"),
         ("minutes", "1", "--minutes '1': expected more than 0, a number"),
         ("learning_rate", 0, "--learning-rate 0: expected more than 0"),
-        ("latent_noise", float("nan"), "--latent-noise nan: expected 0 to 10"),
+        *(
+            ("latent_noise", value, f"--latent-noise {value}: expected 0 to 10")
+            for value in (float("nan"), -0.1, 11.0)
+        ),
+        ("preset", "cubist", "--preset cubist: expected default or paper"),
+        ("accumulate", 0, "--accumulate 0: expected 1 or more"),
         ("num_frames", 0, "--frames 0: expected 1 or more"),
         ("workers", -1, "--workers -1: expected 0 or more"),
         ("resume", "no", "--resume no: expected True or False"),

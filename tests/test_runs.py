@@ -9,6 +9,7 @@ import pytest
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.options import TrainFrame, Training
 from ldf_video.runs.run import Run, Settings, open_run
+from ldf_video.runs.training import default_minutes
 from ldf_video.training import checkpoints
 
 if TYPE_CHECKING:
@@ -129,11 +130,13 @@ def test_no_resume_moves_the_run_aside_and_deletes_nothing(tmp_path: Path) -> No
     assert (tmp_path / "run.old-1" / checkpoints.STATE).is_file()
 
 
-def test_no_resume_does_not_take_a_run_from_under_its_trainer(tmp_path: Path) -> None:
-    opened(tmp_path / "run")
-    with checkpoints.lock(tmp_path / "run"), pytest.raises(CheckpointError, match="in use"):
-        opened(tmp_path / "run", resume=False)
-    assert (tmp_path / "run" / checkpoints.CONFIG).is_file()
+@pytest.mark.parametrize("resume", [True, False])
+def test_nobody_takes_a_run_from_under_its_trainer(tmp_path: Path, resume: bool) -> None:
+    for _ in ("begun", "gone on with"):
+        with open_run(TrainFrame("clips", out=tmp_path / "run"), "frame", make=make):
+            with pytest.raises(CheckpointError, match="in use by another training"):
+                opened(tmp_path / "run", resume=resume)
+            assert (tmp_path / "run" / checkpoints.CONFIG).is_file()
 
 
 @pytest.mark.parametrize("first", [{"steps": 5}, {"minutes": 1 / 60}])
@@ -171,7 +174,15 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, resume: boo
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"holds thesis\.txt and no config\.json"):
         opened(tmp_path, resume=resume)
+    with pytest.raises(CheckpointError, match=r"thesis\.txt is a file, expected a directory"):
+        opened(tmp_path / "thesis.txt", resume=resume)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a frame model, expected a top model"):
+        opened(tmp_path, kind="top")
 
 
 @pytest.mark.parametrize("name", ["run", "other"])
@@ -205,3 +216,8 @@ def test_a_fresh_run_that_was_killed_before_its_first_save_goes_on(tmp_path: Pat
     opened(tmp_path, seed=3)
     run = opened(tmp_path)
     assert (run.fresh, run.done, run.config["options"]["seed"]) == (False, False, 3)
+
+
+@pytest.mark.parametrize(("device", "minutes"), [("cpu", 10.0), ("cuda", 5.0), ("mps", 5.0)])
+def test_the_default_budget(device: str, minutes: float) -> None:
+    assert default_minutes(device) == minutes

@@ -213,6 +213,7 @@ def test_a_tracker_gets_curves_and_pictures(root: Path) -> None:
     train(root, steps=3)  # it is remembered
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
+    assert [event.step for event in events.Scalars("pixels")] == [1, 2, 3]
     assert [event.step for event in events.Scalars("held_out/psnr_db")] == [2, 3]
     assert [event.step for event in events.Images("samples")] == [2, 3]
 

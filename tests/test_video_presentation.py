@@ -331,6 +331,15 @@ def test_patches_come_out_as_graded(patch: tuple[int, ...], transfer: int) -> No
     assert np.abs(to_sdr(codes[None, None], transfer)[0, 0].astype(int) - patch).max() <= 1
 
 
+@pytest.mark.parametrize(("nits", "pq", "hlg"), [(26, 38, 38), (162, 56, 71), (179, 57, 73)])
+def test_test_charts_come_out_as_they_reflect(nits: int, pq: int, hlg: int) -> None:
+    """ITU-R BT.2408-7, table 1, whose percentages are rounded."""
+    expected = 255 * (1.055 * (nits / WHITE_NITS) ** (1 / 2.4) - 0.055)
+    for transfer, percent in ((PQ, pq), (HLG, hlg)):
+        codes = np.full((1, 1, 3), round(percent / 100 * 65535), np.uint16)
+        assert np.abs(to_sdr(codes, transfer).astype(float) - expected).max() <= 4
+
+
 @HDR
 @pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p10le"])
 @pytest.mark.parametrize("size", [(12, 16), (48, 64), (96, 128)])

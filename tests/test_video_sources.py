@@ -222,6 +222,10 @@ def _numbers(source: Source | Path) -> list[int]:
         (["1.jpg", "2.jpg", "10.jpg"], {"*.jpg": 3}),
         (["a_1.png", "a_7.png", "b_1.png", "b_2.png"], {"a_*.png": 2, "b_*.png": 2}),
         (["1.png", "2.png", "1.jpg", "2.jpg"], {"*.png": 2, "*.jpg": 2}),
+        (
+            ["1_left.png", "2_left.png", "1_right.png", "2_right.png"],
+            {"*_left.png": 2, "*_right.png": 2},
+        ),
         (["take2_shot1.tif", "take2_shot2.tif"], {"take2_shot*.tif": 2}),
         (["v1.5.png", "v1.6.png"], {"v1.*.png": 2}),
         (["frame_1.png"], {}),
