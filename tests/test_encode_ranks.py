@@ -153,6 +153,14 @@ def test_latents_are_the_same_bytes_as_by_one(root: Path) -> None:
     assert two[0].psnr_db == two[1].psnr_db == pytest.approx(one.psnr_db, abs=3)
 
 
+def test_the_fit_is_that_of_all_frames_together(root: Path) -> None:
+    for seed in (2, 3, 4):  # 13 frames are left, so that a batch holds all and all are sampled
+        (root / "clips" / f"{seed}.npy").unlink()
+    alone = encode(root / "clips", out="alone", quiet=True)
+    both = encode_in(root, 2, out="both")
+    assert both[0].psnr_db == both[1].psnr_db == pytest.approx(alone.psnr_db, abs=1e-9)
+
+
 def test_what_changes_is_read_by_whose_it_is(root: Path) -> None:
     bring(root / "store", 2)
     (root / "clips" / "0.npy").unlink()  # each of the rest is now at another position

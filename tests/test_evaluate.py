@@ -269,6 +269,7 @@ def test_frames_further_on_are_judged(root: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="--skip -1: expected 0 or more"):
         run(skip=-1)
     save_pair(root / "paper", kind="mlp")
+    assert list(run(top_model="paper").rows) == ["real", "top model"]
     with pytest.raises(UsageError, match=r"--skip 1: .* makes clips of 5 frames, expected 0 or"):
         run(top_model="paper", skip=1)
 

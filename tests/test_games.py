@@ -148,6 +148,16 @@ def test_what_lies_under_the_mask_changes_no_bit(make: Callable[[], Any], paddin
         assert any(a.abs().max() > 0 for a in own)
 
 
+@pytest.mark.parametrize("make", [frame_game, ali_game])
+def test_d_sees_both_parts_of_a_pair(make: Callable[[], Any]) -> None:
+    D, x = make().discriminator, clips(3)[:, 0]
+    z = torch.randn(3, *make().model.config.latent_shape)
+    with torch.no_grad():
+        logits = D(x, z)
+        assert not torch.allclose(D(x.flip(0), z)[0], logits[0])
+        assert not torch.allclose(D(x, z.flip(0))[0], logits[0])
+
+
 # -- the joint baseline --------------------------------------------------------------------------
 
 
@@ -160,6 +170,8 @@ def test_frames_of_the_joint_game_are_channels() -> None:
     # A frame is three channels next to each other: that is what D sees too.
     x = clips(1)
     torch.testing.assert_close(x.flatten(1, 2)[0, 3:6], x[0, 1])
+    with pytest.raises(ValueError, match=r"32x16: .* multiples of 8 from 24 on"):
+        JointModel(JointConfig(height=16))
 
 
 def test_the_joint_game_starts_undecided() -> None:

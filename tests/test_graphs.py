@@ -73,10 +73,11 @@ def grid() -> Any:
     ("make", "options"),
     [
         (grid, {"accumulate": 2, "optimizer": "muon"}),
+        (grid, {"accumulate": 2, "optimizer": "adam"}),
         (grid, {"gradient_checkpointing": True}),
         (ali_game, {}),
     ],
-    ids=["muon", "adam", "paper"],
+    ids=["muon", "adam", "checkpointing", "paper"],
 )
 def test_a_recorded_training_is_the_training(
     tmp_path: Path, make: Callable[[], Any], options: dict[str, Any]

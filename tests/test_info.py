@@ -107,6 +107,7 @@ def test_a_checkpoint(tmp_path: Path, kind: str) -> None:
     json.dumps(described)
     pair = info(tmp_path)
     assert (pair["what"], pair[kind]["fingerprint"]) == ("models", described["fingerprint"])
+    assert pair["top"]["frame_model"]["fingerprint"] == pair["frame"]["fingerprint"]
     empty = {"networks": {}, "average": {}, "optimizers": []}
     checkpoints.save_state(path, {"step": 70, "elapsed_seconds": 90.0, "done": False, **empty})
     described = info(path)

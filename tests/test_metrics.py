@@ -173,6 +173,12 @@ def test_an_interrupt_in_the_middle_of_a_spike_saves_nothing(tmp_path: Path) -> 
     assert state["step"] == 8
 
 
+def test_a_training_that_breaks_before_its_first_save_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(LdfError, match="broke down at step 2"):
+        run(training(tmp_path, {1: NAN}, cadence=Cadence(log_steps=1)))
+    assert checkpoints.load_state(tmp_path) is None
+
+
 def test_a_state_without_a_guard_s_numbers_is_gone_on_from(tmp_path: Path) -> None:
     first = training(tmp_path, {})
     first.update(0.0)

@@ -93,6 +93,7 @@ def test_the_papers_preset_trains_and_loads(root: Path) -> None:
     loaded = load_frame_model(run, device="cpu").model
     assert isinstance(loaded, AliModel)
     assert loaded.config.latent_shape == (8, 1, 1)
+    assert not loaded.training  # running statistics, not those of a batch
     with torch.no_grad():
         x = torch.zeros(1, 3, 32, 24)
         assert loaded.generator(loaded.encoder(x)).shape == x.shape

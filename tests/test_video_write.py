@@ -207,6 +207,20 @@ def test_a_sheet_has_a_row_for_each_sequence(tmp_path: Path) -> None:
     assert (image[8:12, 7:] == 224).all()
 
 
+def test_a_sheet_that_cannot_be_written_keeps_the_one_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, image: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"before")
+    monkeypatch.setattr("ldf_video.video.write.write_png", half)
+    with pytest.raises(LdfError, match="No space left on device; make room"):
+        write_sheet(tmp_path / "a.png", [noise(2, 8, 8, 3)])
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
 def test_a_sheet_refuses_what_it_cannot_lay_out(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected \.png"):
         write_sheet(tmp_path / "a.mp4", [noise(1, 4, 4, 3)])
