@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from ldf_video.readers.reading import (
 )
 from ldf_video.readers.worker import MEMORY_MIB, OOM_SCORE
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import SKIP
+from ldf_video.video.read import SKIP, open_clips
 from ldf_video.video.sources import find_sources, source_digest
 
 if TYPE_CHECKING:
@@ -166,6 +167,17 @@ def test_an_array_gives_the_clips_that_are_chosen(tmp_path: Path, num_workers: i
         expected += [clip, ClipEnded(clip, num_frames, "")]
     events = [event for event in heard.events if not isinstance(event, FramesRead)]
     assert events == [*expected, SourceEnded(found)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_crop_and_rate_go_to_a_reader(three: list[Source], num_workers: int) -> None:
+    geometry = Geometry(48, 48, crop="none", fps=Fraction(10, 3))
+    (clip,) = open_clips(three[0], geometry)
+    with ReaderPool(geometry, num_workers=num_workers) as pool:
+        events = list(pool.read(three[:1]))
+    frames = np.concatenate([event.frames for event in events if isinstance(event, FramesRead)])
+    np.testing.assert_array_equal(frames, list(clip.frames))
+    assert [event.fps for event in events if isinstance(event, Clip)] == [Fraction(10, 3)]
 
 
 def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
