@@ -314,7 +314,7 @@ class Encode(Computation):
         reader: Of videos. auto and pyav: PyAV, which is the faster; decord: decord for what it
             reads right, PyAV for the rest ([readers](docs/data.md#readers)).
         workers: Processes that read: a decoder that crashes or hangs costs its clip alone; 0 reads
-            in this process.
+            in this process, unguarded.
         engine: ray: on a Ray cluster, an actor per GPU or node
             ([several machines](docs/store.md#parts-several-processes-one-store)).
         strict: Fail where a source was not read whole, now or by an earlier call.
