@@ -40,6 +40,14 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
 # -------------------- frames
 
 
+def test_blocks_are_vectors_in_the_order_of_rows() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
+    found = pca.blocks(frames)
+    assert found.shape == (3 * 6, 192)
+    assert np.array_equal(found[4], frames[0, 8:, 8:16].ravel())
+    assert np.array_equal(found[17], frames[2, 8:, 16:].ravel())
+
+
 def test_a_sample_is_even_and_follows_its_seed() -> None:
     frames = [np.full((1, 1, 3), number, np.uint8) for number in range(100)]
 
@@ -52,6 +60,8 @@ def test_a_sample_is_even_and_follows_its_seed() -> None:
     counts = np.bincount([n for seed in range(500) for n in drawn(seed)], minlength=100)
     assert counts.sum() == 10_000
     assert 60 < counts.min() <= counts.max() < 140  # 100 expected, standard deviation 9
+    few = pca.sample_frames(iter(frames[:7]), (1, 1, 3), count=9, seed=0)
+    assert np.array_equal(few, frames[:7])
 
 
 # -------------------- components

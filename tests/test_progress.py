@@ -47,10 +47,13 @@ def test_a_resumed_rate_counts_from_where_it_started(clock: list[float]) -> None
     progress.update(1000, share=0.5)
     clock[0] = 10.0
     progress.update(1020, share=0.75, note="loss 0.1")
+    clock[0] = 59.6
+    progress.update(1149, share=0.75)
     clock[0] = 3661.0
     progress.update(2000, share=0.75)
     assert stream.getvalue().splitlines() == [
         "train: 1,020 steps, 2.0/s, 0:10 left  loss 0.1",
+        "train: 1,149 steps, 2.5/s, 1:00 left  loss 0.1",
         "train: 2,000 steps, 0.3/s, 1:01:01 left  loss 0.1",
     ]
 
