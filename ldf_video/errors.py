@@ -27,7 +27,7 @@ class ReadError(LdfError):
 
 
 class TruncatedError(ReadError):
-    """A source ended early: the frames before the damage were good and have been given."""
+    """A source is not whole: all of its frames that can be read have been given before."""
 
 
 class OutputError(LdfError):

@@ -80,7 +80,7 @@ class Reference:
     judge_name: str
     judge_sha256: str  # of its weights
     clip_shape: tuple[int, ...]  # (T, H, W, 3)
-    sha256: str  # of the clips' pixels, the judge and the recipe
+    sha256: str  # of the clips' pixels, the judge and how features become points
     basis: Basis | None  # None of a judge that sees clips
     views: Views
 

@@ -21,7 +21,7 @@ class Report:
         num_sources: found under CLIPS.
         num_unchanged: known to the store from before and not read again.
         num_frames: added to the store now.
-        salvaged: names and reasons of sources of which the readable beginning was kept.
+        salvaged: names and reasons of damaged sources whose readable frames were kept.
         quarantined: the same of sources of which nothing could be read.
         noted: the same of what a user must know of what was read.
         not_by_decord: the same of videos that PyAV read where decord was asked for.

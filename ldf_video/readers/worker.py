@@ -1,7 +1,7 @@
 """A process that reads clips for another, so that a decoder's crash or hang costs one clip.
 
-Run as `python -m ldf_video.readers.worker DESCRIPTOR` by `ReaderProcess` alone. Messages either way
-are JSON, frames behind it as bare bytes. No pickle: a clip that takes over a decoder may send
+Run as `python -m ldf_video.readers.worker DESCRIPTOR` by `readers/pool.py` alone. Messages either
+way are JSON, frames behind it as bare bytes. No pickle: a clip that takes over a decoder may send
 messages, and run nothing in the parent.
 """
 

@@ -226,7 +226,7 @@ def _last_latents(
                 last.extend(stream.frames)
                 break
     except TruncatedError:
-        pass  # the video goes on from the readable beginning
+        pass  # the video goes on from the last frame that can be read
     except ReadError as error:
         raise ReadError(f"--from {path}: {error}") from None
     if not last:

@@ -38,7 +38,7 @@ class Reconstructed:
         psnr_db: of all frames, their squared errors pooled.
         num_frames: reconstructed.
         path: of the video that was written, or None.
-        truncated: names and reasons of sources of which only the readable beginning counts.
+        truncated: names and reasons of sources of which only the frames that can be read count.
         unreadable: names and reasons of sources of which nothing could be read.
     """
 
@@ -131,7 +131,7 @@ def _batches(frames: Iterator[Frames], size: int) -> Iterator[Frames]:
     """Stack frames (H, W, 3) to (up to `size`, H, W, 3).
 
     Raises:
-        TruncatedError: after the frames before the damage.
+        TruncatedError: after all frames that can be read, if the source is damaged.
     """
     batch: list[Frames] = []
     try:

@@ -234,7 +234,7 @@ class StoreReader:
         return sorted(Quarantined(*row) for row in self._rows(query))
 
     def salvaged(self) -> list[str]:
-        """Names of all sources of which only the readable beginning is here, in order."""
+        """Names of all damaged sources, whose readable frames alone are here, in order."""
         cut = {row[0] for row in self._rows("SELECT clip_id FROM clips WHERE status = 'salvaged'")}
         pairs = self._rows("SELECT source, clip_id FROM sources") if cut else ()
         return sorted({source for source, clip_id in pairs if clip_id in cut})

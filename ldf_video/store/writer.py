@@ -192,7 +192,7 @@ class StoreWriter:
     ) -> None:
         """Say that a clip has all its frames: with the next commit readers may see it.
 
-        "salvaged" is one of which only a prefix could be read.
+        "salvaged" is one of which some frames could not be read.
 
         Raises:
             ValueError: the clip has no frames or is finished, or the rate or status is none.

@@ -52,5 +52,5 @@ class Media(ABC):
 
         Raises:
             ReadError: if there is none.
-            TruncatedError: after the frames before the damage.
+            TruncatedError: after all frames that can be read, if the file is damaged.
         """

@@ -54,7 +54,7 @@ class ClipStream:
         fps: frames a second of what `frames` gives: the geometry's, else the source's own.
         frames: yields uint8 (height, width, 3) RGB arrays, C-contiguous. A frame held over several
             output times is the same array again, so treat them as read-only. Raises TruncatedError
-            after the last good frame where the source is damaged.
+            after the last readable frame where the source is damaged.
         position: returns how much of the source, other clips included, has been read, in [0, 1]; it
             never goes back, and is for showing progress only.
         why_pyav: why a video was not read by decord as asked, else empty.
