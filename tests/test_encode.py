@@ -154,12 +154,17 @@ def test_strict_fails_where_a_source_is_not_whole_the_second_time_too(root: Path
     assert [name for name, _ in again.salvaged] == ["cut.mkv", "same.mkv"]
 
 
-def test_nothing_readable_is_an_error_with_the_reason_each_time(root: Path) -> None:
+def test_nothing_readable_is_an_error_with_the_reason_each_time_and_leaves_no_store(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (root / "bad").mkdir()
-    (root / "bad" / "empty.mp4").write_bytes(b"")
+    for number in range(12):
+        (root / "bad" / f"{number}.mp4").write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(LdfError, match=r"nothing under bad could be read: empty\.mp4: empty"):
-            run("bad")
+        with pytest.raises(LdfError, match=r"nothing under bad could be read: 0\.mp4: empty"):
+            encode("bad")
+        assert "  unreadable 0.mp4 and 11 more: empty" in capfd.readouterr().err
+        assert not (root / "latents").exists()
 
 
 @pytest.mark.parametrize("change", ["model", "fps", "crop"])

@@ -14,6 +14,7 @@ from test_video_files import FlakyFile, Odd, protocol
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import encode, reconstruct
+from ldf_video.errors import LdfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,18 @@ def test_a_clip_that_the_network_broke_goes_on_where_it_was(root: Path) -> None:
     again = run("odd://clips", out="remote", retry=True).report
     assert again.quarantined == []
     assert first.num_frames + again.num_frames == sum(LENGTHS.values())
+    assert_equal(root / "remote", root / "local")
+
+
+def test_the_only_clip_goes_on_where_the_network_broke_it(root: Path) -> None:
+    run("clips/long.npy", out="local")
+    Moody.allowed_bytes["/clips/long.npy"] = 2**19
+    for _ in range(2):
+        with pytest.raises(LdfError, match=r"long\.npy: .* connection reset by peer"):
+            run("odd://clips/long.npy", out="remote")
+    Moody.allowed_bytes.clear()
+    again = run("odd://clips/long.npy", out="remote", retry=True).report
+    assert 0 < again.num_frames < 300
     assert_equal(root / "remote", root / "local")
 
 

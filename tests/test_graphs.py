@@ -230,7 +230,7 @@ def test_an_update_is_done_on_its_device_alone(
     with OneDevice() as watch:
         for player in game.players:
             turn = Turn(True, True, penalised)
-            tick = Tick(0, progress, NoNumbers(0), turn, passed_on)
+            tick = Tick(progress, NoNumbers(0), turn, passed_on)
             loss, logs = player.loss(torch.empty(8, 3, 32, 32, device=device), tick)
             loss.backward()
             assert {value.device for value in logs.values()} == {device}

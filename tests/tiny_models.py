@@ -46,7 +46,7 @@ def tick(
     game: Game, seed: int = 0, *, step: int = 0, progress: float = 0.0, part: Part | None = None
 ) -> Tick:
     """The place and chance of an update of a game."""
-    return Tick(step, progress, Noise(seed, part), game.kind(step, progress))
+    return Tick(progress, Noise(seed, part), game.kind(step, progress))
 
 
 def frame_model(seed: int = 0, config: GridConfig = FRAME) -> GridModel:

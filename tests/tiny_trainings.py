@@ -64,18 +64,19 @@ class FrameGameLevel(SmallLevel):
 
     def __init__(self, game: Any = None, *, count: int = 4) -> None:
         super().__init__(game or frame_game())
-        self.count = count
+        self.count, self.step = count, 0
         self.on_second_player: Callable[[int], None] = lambda step: None
         second = self.game.players[1]
 
         def noticed(x: torch.Tensor, tick: Tick) -> Any:
-            self.on_second_player(tick.step)
+            self.on_second_player(self.step)
             return second.loss(x, tick)
 
         setattr(self.game, f"{second.name}_loss", noticed)
 
     def whole_batch(self, step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step)
+        self.step = step
         return torch.rand(self.count, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
 
 

@@ -64,36 +64,39 @@ class Report:
         else:
             self.num_gone, self.gone = len(missing), min(missing, default="")
 
-    def lines(self) -> list[str]:
-        """A line for every source that did not come whole, one for each thing to know, the sum."""
-        listed = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
-        listed += self._unreadable()
+    def lines(self, *, listed: bool = True) -> list[str]:
+        """A line for every source that did not come whole, one for each thing to know, the sum.
+
+        Where the store is not kept, nothing is `listed` in it.
+        """
+        lines = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
+        lines += self._unreadable(", which info lists" if listed else "")
         if self.noted:
             others = f" (and {len(self.noted) - 1:,} more)" if len(self.noted) > 1 else ""
             name, note = self.noted[0]
-            listed.append(f"  {name}{others}: {note}")
+            lines.append(f"  {name}{others}: {note}")
         if self.not_by_decord:
             counts = Counter(reason for _, reason in self.not_by_decord)
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
-            listed.append(
+            lines.append(
                 f"  decord was not right for {len(self.not_by_decord):,} of "
                 f"{counted(self.num_sources, 'source')} ({reasons}): read by PyAV"
             )
-        listed += self._beside()
+        lines += self._beside()
         total = (
             f"{counted(self.num_sources, 'source')}: {counted(self.num_frames, 'new frame')}, "
             f"{counted(self.num_unchanged, 'source')} unchanged, {len(self.salvaged):,} salvaged, "
             f"{len(self.quarantined):,} unreadable"
         )
-        return [*listed, total]
+        return [*lines, total]
 
-    def _unreadable(self) -> list[str]:
-        """A line for each source; one for all where many have the same reason."""
+    def _unreadable(self, where: str) -> list[str]:
+        """A line for each source; one for all where many have the same reason, and `where`."""
         counts = Counter(reason for _, reason in self.quarantined)
         lines = dict[str, str]()
         for name, reason in self.quarantined:
             many = counts[reason] > MANY
-            more = f" and {counts[reason] - 1:,} more, which info lists" if many else ""
+            more = f" and {counts[reason] - 1:,} more{where}" if many else ""
             lines.setdefault(reason if many else name, f"  unreadable {name}{more}: {reason}")
         return list(lines.values())
 

@@ -94,7 +94,6 @@ class Tick:
     """What a loss may depend on beside its batch: where the training is, and random numbers.
 
     Attributes:
-        step: update number, from 0.
         progress: share of the budget that is used, in [0, 1]: a float, or a scalar on the device
             where the update is recorded and played back, and no number may be part of it.
         noise: random numbers of this player's step, for this part of the batch.
@@ -103,7 +102,6 @@ class Tick:
             batch: tensors without a graph, and numbers.
     """
 
-    step: int
     progress: float | Tensor
     noise: Noise
     kind: Any

@@ -95,13 +95,14 @@ def encode(options: Encode) -> Encoded:
             report, fit_db = _encode_here(job, found, progress, ranks)
         store = StoreReader(job.out)
         _report_whole_store(report, store)
-        for line in report.lines():
+        # A clip that was begun has rows, to go on behind.
+        is_empty = ranks.of_first(lambda: is_new and not any(job.out.rglob("data-*.npy")))
+        for line in report.lines(listed=not is_empty):
             progress.say(line)
         if fit_db is not None:
             progress.say(_fit(fit_db, job.frame_model))
-    if is_new and not store.num_clips:
-        ranks.gather(None)  # all have looked at it
-        ranks.of_first(lambda: shutil.rmtree(job.out))
+    if is_empty:  # and all have looked at it
+        ranks.of_first(lambda: shutil.rmtree(job.out, ignore_errors=True))
     ranks.of_first(lambda: _check_outcome(clips, report, store, strict=options.strict))
     return Encoded(job.out, report, fit_db)
 

@@ -86,14 +86,12 @@ class Update:
     """All that an update is a function of, beside weights and learning rates.
 
     Attributes:
-        step: its number, from 0.
         progress: share of the budget that is used, in [0, 1], as in `Tick`.
         kind: as the game says.
         batches: the parts of the batch that this process takes.
         noises: for each player, one a part.
     """
 
-    step: int
     progress: float | Tensor
     kind: Hashable
     batches: Sequence[Batch]
@@ -138,7 +136,7 @@ class Players:
             player_step.set_rate(rate * player_step.player.rate)
             seed = noise_seed(self._config.seed, step, turn)
             noises.append([Noise(seed, part) for part in self.parts])
-        return Update(step, progress, kind, batches, noises)
+        return Update(progress, kind, batches, noises)
 
     def update(self, update: Update) -> Logs:
         """Move all weights; what the losses log, means over the whole batch."""
@@ -146,7 +144,7 @@ class Players:
         passed_on: list[dict[str, Any]] = [{} for _ in update.batches]
         for step, noises in zip(self.steps, update.noises, strict=True):
             ticks = [
-                Tick(update.step, update.progress, noise, update.kind, of_part)
+                Tick(update.progress, noise, update.kind, of_part)
                 for noise, of_part in zip(noises, passed_on, strict=True)
             ]
             logs |= step.apply(list(zip(update.batches, ticks, strict=True)))
