@@ -274,6 +274,7 @@ class _Damage:
         self.has_errors = False  # whether any part of the file could not be understood
         self._last_packet: Packet[VideoStream] | None = None
         self._last_pts: int | None = None
+        self._gap = (0, 0)  # times around the frames that were missing last in a hole
         self.num_frames = self._num_packets = 0
         self._num_before: int | None = None  # frames that came before the first damage
         self._num_failed = self._num_in_holes = self._num_near = self._num_concealed = 0
@@ -309,15 +310,19 @@ class _Damage:
 
     def add_frame(self, frame: av.VideoFrame, *, step: float) -> None:
         """Counts a frame, in order of display; `step` to the next, in the stream's units."""
-        pts, is_corrupt = frame.pts, frame.is_corrupt
-        if self._last_pts is not None and pts is not None and pts - self._last_pts > 1.5 * step:
-            num_missing = round((pts - self._last_pts) / step) - 1
-            if any(low < pts and self._last_pts < high for low, high in self._holes):
-                self._begin()
-                self._num_in_holes += num_missing
-            elif is_corrupt or self._num_since < _NEAR:
-                self._begin()
-                self._num_near += num_missing
+        pts, last, is_corrupt = frame.pts, self._last_pts, frame.is_corrupt
+        if last is not None and pts is not None:
+            if self._gap[0] < pts < self._gap[1]:  # it came late: behind a hole times may step back
+                self._num_in_holes -= 1
+            elif pts - last > 1.5 * step and not self._gap[0] < last < self._gap[1]:
+                num_missing = round((pts - last) / step) - 1
+                if any(low < pts and last < high for low, high in self._holes):
+                    self._begin()
+                    self._num_in_holes += num_missing
+                    self._gap = last, pts
+                elif is_corrupt or self._num_since < _NEAR:
+                    self._begin()
+                    self._num_near += num_missing
         if is_corrupt and self._has_sound:
             self._begin()
             self._num_concealed += 1
