@@ -6,13 +6,14 @@ import io
 import json
 import os
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import fsspec
 import numpy as np
 import pytest
-from clip_files import LOSSLESS, barcode, write_clip
+from clip_files import LOSSLESS, barcode, save_animation, write_clip
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry, known_implementations
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
@@ -446,6 +447,32 @@ def test_a_network_that_fails_is_an_error_and_no_end_of_the_clip(
             source_digest(source)
     assert len(numbers) > 1 or name == "moving.webp"  # some in the midst of it
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp"])
+def test_where_the_network_fails_once_an_animation_is_not_taken_for_a_picture(
+    tmp_path: Path, suffix: str, protocol: Any
+) -> None:
+    class Once(Odd):
+        failing: ClassVar[Iterator[bool]]
+
+        def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+            if next(self.failing):
+                raise NetworkError("connection reset\nby peer")
+            return super().open(path, mode)
+
+    for number in (1, 2):
+        save_animation(tmp_path / f"{number}.{suffix}", [barcode(k) for k in range(3)])
+    _in_memory(tmp_path)
+    protocol(Once)
+    Once.failing = iter([True])
+    with pytest.raises(ReadError, match="odd://clips cannot be listed: connection reset"):
+        find_sources("odd://clips")
+    if suffix == "gif":  # is opened once
+        return
+    Once.failing = chain([False, True], repeat(False))
+    with pytest.raises(ReadError, match="^cannot be read: connection reset$"):
+        next(open_clips(RemotePath(f"odd://clips/1.{suffix}"), NATIVE))
 
 
 def test_a_network_that_fails_within_a_series_is_an_error(tmp_path: Path, protocol: Any) -> None:

@@ -71,16 +71,17 @@ def open_media(path: Location, *, threads: int = 0) -> Iterator[Media]:
             file = stack.enter_context(path.open("rb"))
             head = file.read(FOREIGN_BYTES + HEAD_BYTES)
             readable, headers = _for_ffmpeg(file, head)
+            is_picture = _is_picture(path, head)
         except OSError as error:
             raise ReadError(f"cannot be read: {reason_of(error)}") from error
         if not head:
             raise ReadError("empty file")
         if is_animated_webp(head):
             yield AnimationMedia(file, "WEBP")
-        elif picture_kind(head) == "avif" and is_animated(path):
-            yield AnimationMedia(file, "AVIF")
-        elif _is_picture(path, head):
+        elif is_picture:
             yield PictureMedia(path)
+        elif picture_kind(head) == "avif":
+            yield AnimationMedia(file, "AVIF")
         elif what := describe_foreign(head):
             raise ReadError(what)
         else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 UNKNOWN = -1
+GONE_OR_CLOSED = (errno.ENOENT, errno.EACCES)  # what a RemoteError has that is of the file alone
 BLOCK_BYTES = 2**20  # what is asked of the network at once; backends' own are up to 50 MiB
 _BUFFER_BYTES = 2**16
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[^/]*)?://")

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
-from ldf_video.video.files import is_remote_failure
+from ldf_video.video.files import GONE_OR_CLOSED, RemoteError, is_remote_failure
 from ldf_video.video.media import Media
 from ldf_video.video.presentation import UPRIGHT, Orientation, exif_orientation, upright
 
@@ -124,6 +124,9 @@ def is_animated(path: Location) -> bool:
     """Returns whether a file has more than one frame; False if it cannot be read.
 
     It is looked for in APNG, WebP and GIF, in sequences of AVIF and HEIF, and in a TIFF's pages.
+
+    Raises:
+        RemoteError: if the file system behind a URL fails, which tells nothing of the file.
     """
     try:
         with path.open("rb") as file:
@@ -136,7 +139,9 @@ def is_animated(path: Location) -> bool:
                 case "tiff":
                     return len(list(islice(_pages(_open_as("TIFF", file)), 2))) > 1
             return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
-    except _DECODER_ERRORS:
+    except _DECODER_ERRORS as error:
+        if isinstance(error, RemoteError) and error.errno not in GONE_OR_CLOSED:
+            raise
         return False
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.files import (
+    GONE_OR_CLOSED,
     Entry,
     Location,
     RemoteError,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _ZARR_SUFFIX, _ZARR_JSON = ".zarr", "zarr.json"
 _BLOCK_BYTES = 2**18
-_GONE_OR_CLOSED = (errno.ENOENT, errno.EACCES)
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -185,7 +184,7 @@ def _search_folder(root: Location, start: Entry) -> Found:
         try:
             entries = list_folder(root / place)
         except OSError as error:
-            if isinstance(error, RemoteError) and not (place and error.errno in _GONE_OR_CLOSED):
+            if isinstance(error, RemoteError) and not (place and error.errno in GONE_OR_CLOSED):
                 raise
             continue  # it vanished, or may not be read: nothing in it can be reported
         names = {entry.name for entry in entries}
@@ -241,9 +240,9 @@ def folder_series(folder: Location) -> Source:
     found = Found()
     try:
         files = [entry for entry in list_folder(folder) if not entry.is_folder]
+        _add_files(found, folder, "", files)
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
-    _add_files(found, folder, "", files)
     series = [source for source in found.sources if source.series is not None]
     if len(series) != 1:
         number = f"{len(series):,} series" if series else "no series"
