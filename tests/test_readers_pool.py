@@ -7,7 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +19,7 @@ import bad_reader
 import numpy as np
 import pytest
 from bad_reader import is_alive, process_ids
-from clip_files import LOSSLESS, barcode, read_barcode, write_clip
+from clip_files import LOSSLESS, barcode, barcodes, read_barcode, write_clip
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.readers.pool import ReaderPool
@@ -180,6 +182,19 @@ def test_crop_and_rate_go_to_a_reader(three: list[Source], num_workers: int) -> 
     assert [event.fps for event in events if isinstance(event, Clip)] == [Fraction(10, 3)]
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_rate_of_many_digits_is_read(tmp_path: Path, num_workers: int) -> None:
+    pts = [0, *(40_000_003 * k + k * k + 1 for k in range(1, 9))]  # ns, no step like another
+    ticks = {"video_track_timescale": str(10**9)}
+    write_clip(tmp_path / "a.mp4", barcodes(range(9)), fps=10**9, pts=pts, container_options=ticks)
+    with ReaderPool(SIZE, num_workers=num_workers) as pool:
+        heard = Heard(pool, find_sources(tmp_path))
+    (clip,) = (event for event in heard.events if isinstance(event, Clip))
+    assert clip.fps == Fraction(8 * 10**9, pts[-1])
+    assert clip.fps.numerator > 2**31
+    heard.assert_ended("a.mp4", 9)
+
+
 def test_any_name_goes_to_a_reader_and_back(tmp_path: Path) -> None:
     names = ["two\nlines.mkv", "\N{SNOWMAN}.mkv", " .mkv"]
     if sys.platform == "linux":  # other file systems have no such names
@@ -222,6 +237,15 @@ def test_no_more_readers_than_work(
     for source in three[:num_sources]:
         heard.assert_ended(source.name)
     assert len(process_ids(notes)) <= min(num_sources, num_workers)
+
+
+def test_a_source_takes_memory_once_it_is_begun(three: list[Source]) -> None:
+    tracemalloc.start()
+    with ReaderPool(SIZE, num_workers=1) as pool:
+        next(pool.read(three * 100_000))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2**23
 
 
 def test_without_workers_there_is_no_process(
@@ -410,6 +434,36 @@ def test_readers_that_do_not_start_are_an_error(
         pytest.raises(LdfError, match=reason),
     ):
         Heard(pool, three)
+
+
+def test_a_thread_that_does_not_start_is_an_error(
+    three: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    said = "cannot start a reader: can't start new thread; .* use fewer --workers"
+    with ReaderPool(SIZE, num_workers=2) as pool, pytest.raises(LdfError, match=said):
+        Heard(pool, three)
+
+
+HELD = """
+import subprocess, sys
+subprocess.run(["sleep", "20"], pass_fds=[int(sys.argv[-1])])
+"""
+
+
+def test_a_reader_that_the_kernel_does_not_let_go_of_is_not_waited_for(
+    three: list[Source],
+) -> None:
+    """As where a network drive hangs; here another process holds its end of the socket."""
+    with ReaderPool(SIZE, num_workers=2, command=[sys.executable, "-c", HELD]) as pool:
+        events = pool.read(three)
+        for _ in range(8):  # until it has begun
+            assert next(events) is None
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
 
 
 def test_modules_of_the_current_directory_are_not_taken(

@@ -167,7 +167,7 @@ NONSENSE = {
         [LOOKED],
         [
             *(CLIP | {"index": index} for index in (0, None, 3)),
-            *(CLIP | {"fps": [numerator, 1]} for numerator in (0, -1, 1.5, 2**31)),
+            *(CLIP | {"fps": [numerator, 1]} for numerator in (0, -1, 1.5, 2**63)),
             *(CLIP | {"fps": fps} for fps in (25, [25, 0], [1, 2, 3])),
             CLIP | {"why_pyav": None},
             *({"is": "clip"}, LOOKED, FRAMES, CLIP_END),

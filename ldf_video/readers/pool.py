@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -114,7 +115,8 @@ class ReaderPool:
             LdfError: if readers cannot be started.
         """
         self._stop(self._threads)
-        readings = deque(Reading(source, self._wishes, question=question) for source in sources)
+        # Of a million sources each is begun when its turn comes; the threads share this iterator.
+        readings = map(lambda source: Reading(source, self._wishes, question=question), sources)
         if not self._num_workers:
             for reading in readings:
                 yield from reading.events(answers)
@@ -122,12 +124,15 @@ class ReaderPool:
         given: _Given = queue.SimpleQueue()
         threads = [
             _Thread(readings, given, idle=self._idle, start=self._start)
-            for _ in range(min(self._num_workers, len(readings)))
+            for _ in range(min(self._num_workers, len(sources)))
         ]
         self._threads = threads
         try:
             for thread in threads:
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise _cannot_start(str(error)) from error
             num_open = len(threads)
             while num_open:
                 try:
@@ -168,10 +173,7 @@ class ReaderPool:
                 self._command, block_bytes=self._block_bytes, stall_seconds=self._stall_seconds
             )
         except OSError as error:
-            raise LdfError(
-                f"cannot start a reader: {error.strerror or error}; free memory and processes, "
-                "or use fewer --workers"
-            ) from error
+            raise _cannot_start(error.strerror or str(error)) from error
 
     @staticmethod
     def _stop(threads: Sequence[_Thread]) -> None:
@@ -180,6 +182,12 @@ class ReaderPool:
         for thread in threads:
             if thread.ident is not None:  # else it was never started
                 thread.join()
+
+
+def _cannot_start(reason: str) -> LdfError:
+    return LdfError(
+        f"cannot start a reader: {reason}; free memory and processes, or use fewer --workers"
+    )
 
 
 _Given: TypeAlias = "queue.SimpleQueue[tuple[_Thread, Event | BaseException | None]]"
@@ -194,7 +202,7 @@ class _Thread(threading.Thread):
 
     def __init__(
         self,
-        readings: deque[Reading],
+        readings: Iterator[Reading],
         given: _Given,
         *,
         idle: deque[_Process],
@@ -213,13 +221,13 @@ class _Thread(threading.Thread):
         with self._lock:
             self._is_stopped = True
             if self._process is not None:
-                self._process.process.kill()
+                self._process.stop()
         self.used.release()
 
     def run(self) -> None:
         """Gives events, or the exception that ends the call; at last None."""
         try:
-            while (reading := self._next_reading()) is not None:
+            for reading in self._readings:
                 self._read(reading)
             with self._lock:
                 if self._process is not None and not self._is_stopped:
@@ -232,12 +240,6 @@ class _Thread(threading.Thread):
         finally:
             self._end_process()
             self._given.put((self, None))
-
-    def _next_reading(self) -> Reading | None:
-        try:
-            return self._readings.popleft()
-        except IndexError:
-            return None
 
     def _read(self, reading: Reading) -> None:
         for event in self._events(reading):
@@ -284,7 +286,10 @@ class _Thread(threading.Thread):
             if self._is_stopped:
                 raise _StoppedError
             if self._process is None:
-                self._process = self._idle.pop() if self._idle else self._start_process()
+                with contextlib.suppress(IndexError):  # another thread may take the last one
+                    self._process = self._idle.pop()
+            if self._process is None:
+                self._process = self._start_process()
             return self._process
 
     def _end_process(self, *, is_gone: bool = False) -> str:
@@ -338,6 +343,12 @@ class _Process:
             message = self._receive(self.stall_seconds)
             if message.header.get("is") != "alive":
                 yield message
+
+    def stop(self) -> None:
+        """Ends it, and what another thread awaits of it, though the kernel may not let go of it."""
+        self.process.kill()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def end(self, *, is_gone: bool = False) -> str:
         """Ends it, in whatever it is, and returns how it ended: "signal 11", "exit code 3".

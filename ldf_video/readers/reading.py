@@ -247,7 +247,7 @@ class Reading:
             while first_frames[self._place] == SKIP:
                 self._place += 1  # IndexError: one that was not asked for
             index = None if found.num_clips is None else self._place
-            fps, why_pyav = Fraction(*map(_count, header["fps"])), _text(header["why_pyav"])
+            fps, why_pyav = Fraction(*map(_integer, header["fps"])), _text(header["why_pyav"])
             if header["index"] != index or fps == 0:
                 raise ValueError
             if self._clip is None:  # else the reader that died had opened it
@@ -299,8 +299,14 @@ def _next(messages: Iterator[Message], *kinds: str) -> Message:
     return message
 
 
+def _integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:  # as SQLite has them
+        raise ValueError
+    return value
+
+
 def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
+    if _integer(value) >= 2**31:
         raise ValueError
     return value
 
