@@ -471,7 +471,7 @@ def test_where_the_network_fails_once_an_animation_is_not_taken_for_a_picture(
     if suffix == "gif":  # is opened once
         return
     Once.failing = chain([False, True], repeat(False))
-    with pytest.raises(ReadError, match="^cannot be read: connection reset$"):
+    with pytest.raises(ReadError, match=r"^cannot be read: connection reset$"):
         next(open_clips(RemotePath(f"odd://clips/1.{suffix}"), NATIVE))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
@@ -115,8 +116,8 @@ class ReaderPool:
             LdfError: if readers cannot be started.
         """
         self._stop(self._threads)
-        # Of a million sources each is begun when its turn comes; the threads share this iterator.
-        readings = map(lambda source: Reading(source, self._wishes, question=question), sources)
+        # Of a million sources each is begun when its turn comes. Threads can share a map.
+        readings = map(partial(Reading, wishes=self._wishes, question=question), sources)
         if not self._num_workers:
             for reading in readings:
                 yield from reading.events(answers)
