@@ -26,9 +26,9 @@ from store_data import (
 )
 
 from ldf_video.errors import StoreError
-from ldf_video.store import StoreReader, StoreWriter, verify_store
+from ldf_video.store import StoreReader, StoreWriter, manifest, verify_store
 from ldf_video.store.format import find_parts, part_path
-from ldf_video.store.manifest import Manifest
+from ldf_video.store.manifest import Manifest, connect
 from ldf_video.store.parts import share_sources
 
 if TYPE_CHECKING:
@@ -226,6 +226,23 @@ def test_what_another_process_has_finished_is_had(tmp_path) -> None:
     assert_holds(StoreReader(tmp_path), {"a": rows})
     with StoreWriter(tmp_path, SPEC) as writer:
         assert writer.is_current("copy", **STAMP)
+
+
+def test_the_parts_of_other_processes_are_opened_once(tmp_path, monkeypatch) -> None:
+    with opened(tmp_path, 3) as writers:
+        add_clip(writers[1], "a", make_rows(0, 1))
+        writers[1].commit()
+        opened_paths = []
+        monkeypatch.setattr(
+            manifest, "connect", lambda path: opened_paths.append(path) or connect(path)
+        )
+        for number in range(20):
+            assert writers[0].has_clip("a")
+            assert not writers[0].has_clip(f"new {number}")
+        add_clip(writers[2], "new 19", make_rows(1, 1))
+        writers[2].commit()
+        assert writers[0].has_clip("new 19")
+    assert len(opened_paths) == 2
 
 
 def test_one_process_goes_on_with_the_parts_of_several(tmp_path) -> None:

@@ -134,7 +134,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
         raise _unreadable(root / MANIFEST, error, instead="use another store") from error
 
 
-def select(parts: Iterable[Path], query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+def select(parts: Iterable[Path], query: str) -> Iterator[tuple[Any, ...]]:
     """The rows that a query gives for each of some parts, one part after the other, as of now.
 
     Raises:
@@ -142,7 +142,7 @@ def select(parts: Iterable[Path], query: str, *values: Any) -> Iterator[tuple[An
     """
     for part in parts:
         with reading(part) as connection:
-            yield from connection.execute(query, values)
+            yield from connection.execute(query)
 
 
 def read_records(
@@ -173,11 +173,12 @@ def read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[n
 class Manifest:
     """The writer's connection: look-ups, and transactions whose failure is a `sqlite3.Error`.
 
-    Opening and look-ups raise StoreError where the manifest is missing or damaged.
+    Opening and look-ups raise StoreError where the manifest is missing or damaged. Of a `foreign`
+    part, which another process writes, each look-up sees what is there by then.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / MANIFEST
+    def __init__(self, root: Path, *, foreign: bool = False) -> None:
+        self._path, self._foreign = root / MANIFEST, foreign
         try:
             self._connection = connect(root)
             # A journal that is rolled back, not a write-ahead log: a store on a read-only disk must
@@ -207,7 +208,7 @@ class Manifest:
 
     def _query(self, query: str, *values: Any) -> list[Any]:
         try:
-            if not self._connection.in_transaction:
+            if not (self._foreign or self._connection.in_transaction):
                 # One view for many look-ups: to lock and check the file for each takes longer.
                 self._connection.execute("BEGIN")
             return self._connection.execute(query, values).fetchall()

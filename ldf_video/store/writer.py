@@ -19,7 +19,7 @@ from ldf_video.store.format import (
     find_parts,
     part_path,
 )
-from ldf_video.store.manifest import FINISHED, ClipRecord, SourceRecord, select
+from ldf_video.store.manifest import FINISHED, ClipRecord, Manifest, SourceRecord
 from ldf_video.store.parts import PartWriter, move_aside, share_sources, write_error
 from ldf_video.store.shards import Rows
 
@@ -97,6 +97,7 @@ class StoreWriter:
                 if part.repaired:
                     lines.append(f"{directory.name}: " * (number > 0) + part.repaired)
             self._opened = stack.pop_all()
+        self._foreign: list[Manifest] | None = None  # of parts of other processes
         self.repaired = "; ".join(lines)
         self._last_commit = time.monotonic()
 
@@ -139,10 +140,15 @@ class StoreWriter:
         records = (part.clip(clip_id) for part in self._own.values())
         if any(record.status in FINISHED for record in records if record is not None):
             return True
-        parts = find_parts(self._root).items()
-        others = [path for number, path in parts if number not in self._own]
-        query = f"SELECT 1 FROM clips WHERE clip_id = ? AND status IN {FINISHED}"
-        return any(select(others, query, clip_id))
+        if self._foreign is None:
+            # Not before the first look-up: by then every process has made its parts.
+            parts = find_parts(self._root).items()
+            others = [path for number, path in parts if number not in self._own]
+            self._foreign = [Manifest(path, foreign=True) for path in others]
+            for manifest in self._foreign:
+                self._opened.callback(manifest.close)
+        foreign = (manifest.clip(clip_id) for manifest in self._foreign)
+        return any(record.status in FINISHED for record in foreign if record is not None)
 
     def committed_frames(self, clip_id: str) -> int:
         """Frames of a clip that would survive a kill: where to resume it; 0 if unknown here."""
