@@ -174,10 +174,8 @@ def test_a_recording_that_begins_between_key_frames_is_whole(tmp_path: Path) -> 
 
 
 def test_frames_that_come_late_behind_a_hole_are_not_missing(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    options = {"cluster_time_limit": "400"}
-    _film(path, codec_options={"g": "25", "bf": "3"}, container_options=options)
-    _overwrite(path, range(19, 37), value=0)  # times step back behind it, and cross it again
+    path = _film(tmp_path / "a.mkv", container_options={"cluster_time_limit": "400"})
+    _overwrite(path, range(13, 16), value=0)  # times step back behind it, and cross it again
     numbers, damage = _read(path)
-    shown = set(numbers)
-    assert f": {NUM_FRAMES - len(shown)} missing" in damage
+    assert len(numbers) == 47
+    assert damage == "damaged after 12 frames: 13 missing, 35 more read"
