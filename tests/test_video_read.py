@@ -454,6 +454,19 @@ def test_clips_are_counted_where_there_are_several(tmp_path: Path) -> None:
                 read(tmp_path / "broken.npy")
 
 
+def test_an_array_of_many_clips_takes_no_memory_for_each(tmp_path: Path) -> None:
+    path, count = tmp_path / "many.npy", 100_000
+    np.save(path, np.zeros((count, 1, 1, 1, 3), np.uint8))
+    firsts = np.full(count, SKIP).tolist()
+    firsts[-1] = 0
+    tracemalloc.start()
+    (last,) = open_clips(path, NATIVE, first_frames=firsts)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last.index == count - 1
+    assert peak_bytes < 20 * count
+
+
 def test_arrays_and_videos_scale_alike(tmp_path: Path) -> None:
     images = noise(2, 50, 70, 3)
     np.save(tmp_path / "a.npy", images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,20 @@ class ArrayClip(Media):
             image = self._array.frame(self._clip, number)
             self._num_read += 1
             yield av.VideoFrame.from_ndarray(image, format="rgb24")
+
+
+class ArrayClips(Sequence[ArrayClip]):
+    """The clips of an array, each made when it is asked for: there may be a million."""
+
+    def __init__(self, array: ClipArray) -> None:
+        """Reads nothing yet."""
+        self._array = array
+
+    def __len__(self) -> int:
+        return num_clips(self._array) or 1
+
+    def __getitem__(self, number: int) -> ArrayClip:  # type: ignore[override]
+        return ArrayClip(self._array, range(len(self))[number])
 
 
 def _mapped(path: Path) -> ClipArray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, num_clips, open_array
+from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, ArrayClips, num_clips, open_array
 from ldf_video.video.decode import open_media
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
 from ldf_video.video.files import UNKNOWN
@@ -257,8 +257,7 @@ def _open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media
     if source.series is not None:
         yield [SeriesMedia(source.path, source.series)]
     elif _is_array(source):
-        array = open_array(source.path)
-        yield [ArrayClip(array, number) for number in range(num_clips(array) or 1)]
+        yield ArrayClips(open_array(source.path))
     else:
         with open_media(source.path, threads=threads) as media:
             yield [media]
