@@ -379,7 +379,7 @@ def test_a_killed_process_loses_no_commit(root: Path) -> None:
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert again.stdout == "killed\n"
-    assert again.stderr.count(" new frames, ") == 1
+    assert again.stderr.count(" new frame") == 1
     assert contents(root / "killed") == contents(root / "one")
 
     alone = encode("clips", out="alone", batch_size=4, quiet=True)
