@@ -32,8 +32,13 @@ def noise(seed: int = 0) -> Noise:
 # -- loss ----------------------------------------------------------------------------------------
 
 
-def test_a_real_frame_does_change_the_loss() -> None:
-    top, mask = flow(), torch.ones(2, FLOW.window, dtype=torch.bool)
+KEPT = replace(FLOW, kept=True)
+FORMS = pytest.mark.parametrize("config", [FLOW, KEPT], ids=["anew", "kept"])
+
+
+@FORMS
+def test_a_real_frame_does_change_the_loss(config: FlowConfig) -> None:
+    top, mask = flow(config=config), torch.ones(2, FLOW.window, dtype=torch.bool)
     values = latents(2, FLOW.window)
     changed = values.clone()
     changed[:, -1] += 1
@@ -107,8 +112,9 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
     assert loss.item() < logs["velocity"].item()
 
 
-def test_all_frames_masked_or_clean_gives_zero_and_no_nan() -> None:
-    loss, _ = flow().loss(
+@FORMS
+def test_all_frames_masked_or_clean_gives_zero_and_no_nan(config: FlowConfig) -> None:
+    loss, _ = flow(config=config).loss(
         latents(2, FLOW.window), torch.zeros(2, FLOW.window, dtype=torch.bool), noise=noise()
     )
     assert loss.item() == 0
@@ -205,7 +211,7 @@ def test_remembered_keys_give_what_the_whole_window_gives() -> None:
     mask = torch.ones(3, 12, dtype=torch.bool)
     with torch.no_grad():
         whole = top._velocity(torch.cat([past, block], dim=1), levels, mask=mask)[:, 8:]
-        cached = top._network(block, levels[:, 8:], 8, None, top._remember(past))
+        cached = top._network(block, levels[:, 8:], 8, None, top.remember_window(past))
     torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
 
 
@@ -244,8 +250,9 @@ def sample(top: FlowTop, num_frames: int, seeds, context=None) -> torch.Tensor:
     return torch.cat(blocks, dim=1)
 
 
-def test_a_longer_video_begins_with_the_shorter() -> None:
-    top = flow()
+@FORMS
+def test_a_longer_video_begins_with_the_shorter(config: FlowConfig) -> None:
+    top = flow(config=config)
     longest = sample(top, 37, generators(1))
     for num_frames in (1, 2, 5, 16):
         assert torch.equal(sample(top, num_frames, generators(1)), longest[:, :num_frames])
@@ -255,8 +262,9 @@ def test_a_longer_video_begins_with_the_shorter() -> None:
     assert len({tuple(frame.flatten().tolist()) for frame in longest[0]}) == 37  # none repeats
 
 
-def test_a_video_does_not_depend_on_how_many_are_made() -> None:
-    top = flow()
+@FORMS
+def test_a_video_does_not_depend_on_how_many_are_made(config: FlowConfig) -> None:
+    top = flow(config=config)
     together = sample(top, 10, generators(3))
     for i in range(3):
         alone = sample(top, 10, generators(1, first=i))
@@ -264,9 +272,10 @@ def test_a_video_does_not_depend_on_how_many_are_made() -> None:
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
+@FORMS
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 30])
-def test_going_on_from_any_length(length: int) -> None:
-    top = flow()
+def test_going_on_from_any_length(length: int, config: FlowConfig) -> None:
+    top = flow(config=config)
     context = latents(2, length)
     video = sample(top, 9, generators(2), context)
     assert video.shape == (2, 9, *SHAPE)

@@ -10,11 +10,12 @@ time a frame do not depend on the length of the video.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldf_video.models.flow_network import KeysValues, LocalPath, TransformerLayer
@@ -46,6 +47,13 @@ class FlowConfig:
             al. 2023, arXiv:2305.10474): what stands still then has nearly the same noise, too.
         prefix_noise: highest noise level of the clean past in training.
         context_level: noise level that the network takes the past to have when sampling.
+        kept: a frame's place is that in its block, of which a video's first one has its own, and
+            the past is known by its distance, so that keys and values of the past are computed once
+            and kept from block to block. Otherwise a frame's place is that in the window, and they
+            are computed for each block anew.
+        renewed: each pass guesses the data, and the next one starts from that guess with new noise
+            (Song et al. 2023, arXiv:2303.01469, algorithm 1), as a flow does that was distilled to
+            few passes. Otherwise the velocity is integrated.
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
@@ -63,6 +71,8 @@ class FlowConfig:
     shared_noise: float = 0.75
     prefix_noise: float = 0.2
     context_level: float = 0.05
+    kept: bool = False
+    renewed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latent_shape", tuple(self.latent_shape))
@@ -80,6 +90,11 @@ class FlowConfig:
             raise ValueError(f"level_shift {self.level_shift}: expected 0.01 to 100")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
+
+    @property
+    def reach(self) -> int:
+        """Frames of the past that a block sees."""
+        return self.window - self.block
 
     @property
     def patch_shape(self) -> tuple[int, int]:
@@ -104,7 +119,9 @@ class FlowTop(TopModel):
         super().__init__(config)
         size, w = config.latent_shape[0] * math.prod(config.patch_shape), config.width
         self.embed = nn.Linear(size, w)
-        self.position = nn.Parameter(0.02 * torch.randn(config.window, w))
+        self.position = nn.Parameter(
+            0.02 * torch.randn(2 * config.block if config.kept else config.window, w)
+        )
         if config.patches > 1:
             self.place = nn.Parameter(0.02 * torch.randn(config.patches, w))
         if config.local_width:
@@ -118,7 +135,10 @@ class FlowTop(TopModel):
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
         self.modulate = nn.Linear(w, 6 * w)
         self.layers = nn.ModuleList(
-            [TransformerLayer(w, config.heads) for _ in range(config.depth)]
+            [
+                TransformerLayer(w, config.heads, reach=config.reach if config.kept else 0)
+                for _ in range(config.depth)
+            ]
         )
         self.norm = nn.LayerNorm(w)
         self.head = nn.Linear(w, size)
@@ -147,6 +167,8 @@ class FlowTop(TopModel):
         clean = self.standardise(
             torch.where(mask[:, :, None, None, None], latents, self.latent_mean)
         )
+        if self.config.kept:
+            return self._loss_of_blocks(clean, mask, noise=noise)
         levels, counted = (part.to(clean.device) for part in self._levels(b, t, noise))
         block, size = self.config.block, clean.shape[-1]
         shared = noise.normal(b, t // block, 1, size, device=clean.device)
@@ -159,6 +181,61 @@ class FlowTop(TopModel):
         total = (error * weight).sum()
         velocity_error = total.detach() / weight.sum().clamp_min(1)
         return total / weight.numel(), {"velocity": velocity_error}
+
+    def _loss_of_blocks(self, clean: Tensor, mask: Tensor, *, noise: Noise) -> tuple[Tensor, Logs]:
+        """The same where the past is kept: every block counts, after its own nearly clean past.
+
+        The network goes over a window twice, once for the keys and values of its frames and once
+        for noisy blocks that look at them, each with a level of its own; in every fourth block each
+        frame has one.
+        """
+        b, t = mask.shape
+        blocks, block, device = t // self.config.block, self.config.block, clean.device
+        e = self._mixed(
+            noise.normal(b, blocks, 1, clean.shape[-1], device=device),
+            noise.normal(b, blocks, block, clean.shape[-1], device=device),
+        )
+        level = torch.sigmoid(noise.normal(b, blocks, 1)).expand(b, blocks, block)
+        own = noise.uniform(b, blocks, 1) < 0.25
+        u = torch.where(own, noise.uniform(b, blocks, block), level).to(device)
+        of_past = self.config.prefix_noise * noise.uniform(b, 1, 1) * noise.uniform(b, 1, 1)
+        of_past = of_past.to(device).expand_as(u)
+        x = clean.unflatten(1, (blocks, block))
+        other = noise.normal(b, blocks, block, clean.shape[-1], device=device)
+        past = (1 - of_past.unsqueeze(-1)) * x + of_past.unsqueeze(-1) * other
+        noisy = (1 - u.unsqueeze(-1)) * x + u.unsqueeze(-1) * e
+        velocity = self.velocities_of_blocks(noisy, u, past, of_past, mask=mask)
+        error = (velocity.float() - (x - e)).square().mean(-1).flatten(1)
+        total = (error * mask).sum()
+        velocity_error = total.detach() / mask.sum().clamp_min(1)
+        return total / mask.numel(), {"velocity": velocity_error}
+
+    def velocities_of_blocks(
+        self, noisy: Tensor, levels: Tensor, past: Tensor, past_levels: Tensor, *, mask: Tensor
+    ) -> Tensor:
+        """Velocities of all blocks of windows, each after the blocks before it.
+
+        Args:
+            noisy: (B, blocks, block, size), standardised.
+            levels: of their noise, (B, blocks, block).
+            past: what later blocks see of each block, like `noisy`.
+            past_levels: its noise, like `levels`.
+            mask: real frames, (B, blocks * block).
+
+        Returns:
+            Like `noisy`.
+        """
+        blocks, reach = noisy.shape[1], self.config.reach
+        known = torch.cat([mask.new_zeros(mask.shape[0], reach), mask], dim=1)
+        block = noisy.shape[2]
+        seen = known.unfold(1, reach + block, block).flatten(0, 1)  # (B * blocks, reach + block)
+        itself = F.pad(torch.eye(block, dtype=torch.bool, device=mask.device), (reach, 0))
+        visible = seen[:, None] | itself  # (B * blocks, block, reach + block); no row is empty
+        level = self.level(fourier_features(past_levels.flatten(0, 1), 8))
+        later = self._transform(past.flatten(0, 1), level, block, visible, None, sequence=blocks)
+        first = block * (torch.arange(blocks, device=mask.device) > 0).repeat(noisy.shape[0])
+        flat = self._network(noisy.flatten(0, 1), levels.flatten(0, 1), first, visible, later[2])
+        return flat.unflatten(0, (-1, blocks))
 
     def _mixed(self, shared: Tensor, own: Tensor) -> Tensor:
         """Noise of variance 1 for the frames of blocks, part of it the same in a block's frames.
@@ -208,7 +285,7 @@ class FlowTop(TopModel):
         self,
         frames: Tensor,
         levels: Tensor,
-        first: int,
+        first: int | Tensor,
         mask: Tensor | None,
         past: KeysValues | None,
     ) -> Tensor:
@@ -217,7 +294,8 @@ class FlowTop(TopModel):
         Args:
             frames: (B, T, size), standardised.
             levels: (B, T), or (1, 1) where all frames have one.
-            first: number of the first frame in its window.
+            first: number of the first frame in its window, an int or (B,); where the past is kept,
+                `block` after a past and 0 without one.
             mask: which frames see which, (T, T) or (B, T, T); None where all see all.
             past: keys and values of frames 0 to `first`, which all of these see.
         """
@@ -234,13 +312,16 @@ class FlowTop(TopModel):
         self,
         frames: Tensor,
         level: Tensor,
-        first: int,
+        first: int | Tensor,
         mask: Tensor | None,
         past: KeysValues | None,
+        *,
+        sequence: int = 0,
     ) -> tuple[Tensor, Tensor | None, KeysValues]:
         """Tokens that leave the transformer, features that go around it, keys and values a layer.
 
-        `level` holds features of the noise levels, (B, T, width) or (1, 1, width).
+        `level` holds features of the noise levels, (B, T, width) or (1, 1, width); `sequence` is
+        that of `TransformerLayer`.
         """
         c = self.config
         noisy = frames.unflatten(-1, c.latent_shape)
@@ -248,16 +329,19 @@ class FlowTop(TopModel):
         if c.local_width:
             features, of_cells = self.local.encode(noisy, level)
             h = h + of_cells
-        h = h + self.position[first : first + frames.shape[1]].unsqueeze(1)
+        number = torch.as_tensor(first, device=h.device).unsqueeze(-1)
+        number = number + torch.arange(frames.shape[1], device=h.device)  # (T,) or (B, T)
+        h = h + self.position[number].unsqueeze(-2)
         if c.patches > 1:
             h = h + self.place
         modulation = self.modulate(level).unsqueeze(2)
-        if mask is not None:  # of frames -> (..., 1, T * patches, T * patches), for all heads
+        if mask is not None:  # of frames -> (..., 1, tokens, keys), for all heads
             mask = mask.repeat_interleave(c.patches, -1).repeat_interleave(c.patches, -2)
             mask = mask.unsqueeze(-3)
         seen: KeysValues = []
         for i, layer in enumerate(self.layers):
-            h, keys_values = layer(h, modulation, mask, None if past is None else past[i])
+            of_layer = None if past is None else past[i]
+            h, keys_values = layer(h, modulation, mask, of_layer, sequence=sequence)
             seen.append(keys_values)
         return h, features, seen
 
@@ -284,11 +368,22 @@ class FlowTop(TopModel):
             Latents (N, up to `block`, C, H, W), float32, `num_frames` of them in all.
         """
         past = self._context(context, len(generators))
-        room = self.config.window - self.config.block
+        seen: KeysValues | None = None
+        for block in past.split(self.config.block, dim=1) if self.config.kept else ():
+            if block.shape[1]:
+                seen = self.remember_block(block, seen)
         for done in range(0, num_frames, self.config.block):
-            tokens = self._next_block(past, generators)
-            past = torch.cat([past, tokens], dim=1)[:, -room:]
+            if not self.config.kept:
+                seen = self.remember_window(past) if past.shape[1] else None
+            first = past.shape[1] if not self.config.kept else self.config.block if seen else 0
+            tokens = self._next_block(seen, generators, first=first)
             yield self.restore(tokens[:, : num_frames - done])
+            if done + self.config.block >= num_frames:
+                return
+            if self.config.kept:
+                seen = self.remember_block(tokens, seen)
+            else:
+                past = torch.cat([past, tokens], dim=1)[:, -self.config.reach :]
 
     def _context(self, context: Tensor | None, n: int) -> Tensor:
         """What is known of the past, standardised (N, whole blocks, size): the newest frames."""
@@ -302,21 +397,49 @@ class FlowTop(TopModel):
         kept = min(tokens.shape[1] // c.block * c.block, c.window - c.block)
         return tokens[:, -kept:]
 
-    def _next_block(self, past: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def _next_block(
+        self, seen: KeysValues | None, generators: Sequence[torch.Generator], *, first: int
+    ) -> Tensor:
+        """Make one block (N, block, size) from noise, after a past if there is one.
+
+        Args:
+            seen: keys and values of the past.
+            generators: sources of chance, one a video.
+            first: number of the block's first frame in its window.
+        """
+        steps = self.config.first_steps if seen is None else self.config.sampling_steps
+        x, levels = self._noise_of_block(generators), pairwise(self._sampling_levels(steps))
+        if not self.config.renewed:
+            return self._integrate(x, levels, seen, first)
+        for high, low in levels:
+            guess = self.guess(x, high, seen, first=first)
+            x = guess if low == 0 else (1 - low) * guess + low * self._noise_of_block(generators)
+        return x
+
+    def _noise_of_block(self, generators: Sequence[torch.Generator]) -> Tensor:
+        shape = (1 + self.config.block, math.prod(self.config.latent_shape))
+        e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
+        return self._mixed(e[:, :1], e[:, 1:]).to(self.latent_mean.device)
+
+    def guess(self, x: Tensor, level: float, seen: KeysValues | None, *, first: int) -> Tensor:
+        """The data that a block (N, block, size) at a noise level leads to, by one pass."""
+        return x + level * self._network(x, x.new_full((1, 1), level), first, None, seen)
+
+    def _integrate(
+        self,
+        x: Tensor,
+        levels: Iterable[tuple[float, float]],
+        seen: KeysValues | None,
+        first: int,
+    ) -> Tensor:
         """Integrate one block from noise to data.
 
         By the two-step method of Adams and Bashforth, which takes the last velocity with the one
         before it, so that a step is still one pass (as Liu et al. 2022, arXiv:2202.09778, with four
         steps); the first is Euler's. Steps may differ in length.
         """
-        _, first, size = past.shape
-        seen = self._remember(past) if first else None
-        shape = (1 + self.config.block, size)
-        e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
-        x = self._mixed(e[:, :1], e[:, 1:]).to(past.device)
         before = None
-        steps = self.config.sampling_steps if first else self.config.first_steps
-        for high, low in pairwise(self._sampling_levels(steps)):
+        for high, low in levels:
             velocity = self._network(x, x.new_full((1, 1), high), first, None, seen)
             step, slope = high - low, velocity
             if before is not None:
@@ -331,7 +454,22 @@ class FlowTop(TopModel):
         even = (1 - step / steps for step in range(steps + 1))
         return [shift * u / (1 + (shift - 1) * u) for u in even]
 
-    def _remember(self, past: Tensor) -> KeysValues:
+    def remember_block(self, block: Tensor, seen: KeysValues | None) -> KeysValues:
+        """Keys and values of the newest frames, once a block (N, block, size) stands behind them.
+
+        Each block's are computed here and never again.
+        """
+        level = self.level(fourier_features(block.new_full((1, 1), self.config.context_level), 8))
+        new = self._transform(block, level, self.config.block, None, seen)[2]
+        if seen is None:
+            return new
+        kept = self.config.reach * self.config.patches
+        return [
+            (torch.cat([k, of_k], dim=2)[:, :, -kept:], torch.cat([v, of_v], dim=2)[:, :, -kept:])
+            for (k, v), (of_k, of_v) in zip(seen, new, strict=True)
+        ]
+
+    def remember_window(self, past: Tensor) -> KeysValues:
         """Keys and values of the past, at `context_level`."""
         level = self.level(fourier_features(past.new_full((1, 1), self.config.context_level), 8))
         return self._transform(past, level, 0, self._causal(past.shape[1]), None)[2]

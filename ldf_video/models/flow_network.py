@@ -10,8 +10,32 @@ from torch import Tensor, nn
 
 from ldf_video.models.layers import patchify, unpatchify
 
-KeysValues = list[tuple[Tensor, Tensor]]
-"""Of each layer, (B, heads, tokens, width / heads)."""
+KeyValue = tuple[Tensor, Tensor]
+"""Each (B, heads, tokens, width / heads)."""
+KeysValues = list[KeyValue]
+"""Of each layer."""
+
+
+def earlier(of_blocks: KeyValue, *, blocks: int, tokens: int) -> KeyValue:
+    """What stands before each block of sequences, zeros before their beginning.
+
+    Args:
+        of_blocks: keys and values, (B * blocks, heads, tokens of a block, size).
+        blocks: of a sequence.
+        tokens: that a block looks back, a multiple of those of a block.
+
+    Returns:
+        (B * blocks, heads, tokens, size) each.
+    """
+    keys, values = (_earlier(x.unflatten(0, (-1, blocks)), tokens).flatten(0, 1) for x in of_blocks)
+    return keys, values
+
+
+def _earlier(x: Tensor, tokens: int) -> Tensor:
+    """(B, blocks, heads, n, size) -> (B, blocks, heads, tokens, size)."""
+    blocks, n = x.shape[1], x.shape[3]
+    line = F.pad(x.movedim(1, 2).flatten(2, 3), (0, 0, tokens, 0))  # (B, heads, T, size)
+    return torch.stack([line[:, :, i * n : i * n + tokens] for i in range(blocks)], dim=1)
 
 
 class TransformerLayer(nn.Module):
@@ -20,12 +44,16 @@ class TransformerLayer(nn.Module):
     Peebles & Xie (2023), arXiv:2212.09748, with one modulation network shared by all layers and a
     learned offset a layer (Chen et al. 2023, arXiv:2310.00426).
 
+    With a `reach`, what a frame was is known by how long ago it was and by nothing else: keys and
+    values of the past get a learned vector a frame of distance when they are looked at (Shaw et al.
+    2018, arXiv:1803.02155), so that they are computed once, whatever the block that looks at them.
+
     Shapes: tokens (B, T, patches, width), modulation (B, T, 1, 6 * width); attention is over all
     T * patches tokens.
     """
 
-    def __init__(self, w: int, heads: int) -> None:
-        """Make a layer of tokens `w` wide, a multiple of `heads`."""
+    def __init__(self, w: int, heads: int, *, reach: int = 0) -> None:
+        """Make a layer of tokens `w` wide, a multiple of `heads`; `reach` frames of a past."""
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(w, elementwise_affine=False)
@@ -36,27 +64,59 @@ class TransformerLayer(nn.Module):
             nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Linear(4 * w, w)
         )
         self.offset = nn.Parameter(torch.zeros(6 * w))
+        if reach:
+            self.distance = nn.Parameter(torch.zeros(2, heads, reach, w // heads))  # newest last
 
     def forward(
-        self, h: Tensor, modulation: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self,
+        h: Tensor,
+        modulation: Tensor,
+        mask: Tensor | None,
+        past: KeyValue | None,
+        *,
+        sequence: int = 0,
+    ) -> tuple[Tensor, KeyValue]:
+        """One layer.
+
+        Args:
+            h: tokens.
+            modulation: by the noise level.
+            mask: True where a token sees a key, for all heads.
+            past: keys and values that all tokens see, beside their own.
+            sequence: where it is not 0, so many rows in turn are the blocks of one sequence, and
+                the past of each is what stands before it; no `past` then.
+
+        Returns:
+            Tokens; their keys and values, or with a `sequence` those of each row's past.
+        """
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).chunk(6, dim=-1)
-        attended, seen = self._attend(self.norm1(h) * (1 + scale1) + shift1, mask, past)
+        attended, seen = self._attend(self.norm1(h) * (1 + scale1) + shift1, mask, past, sequence)
         h = h + gate1 * attended
         h = h + gate2 * self.mlp(self.norm2(h) * (1 + scale2) + shift2)
         return h, seen
 
     def _attend(
-        self, h: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, h: Tensor, mask: Tensor | None, past: KeyValue | None, sequence: int
+    ) -> tuple[Tensor, KeyValue]:
         b, t, s, w = h.shape
         parts = (b, t * s, 3, self.heads, w // self.heads)
         q, k, v = self.qkv(h).view(parts).permute(2, 0, 3, 1, 4)
         seen = (k, v)
+        if sequence:
+            past = seen = earlier((k, v), blocks=sequence, tokens=self.distance.shape[2] * s)
         if past is not None:
+            if hasattr(self, "distance"):
+                past = self._at_distance(past, s)
             k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.project(out.transpose(1, 2).reshape(b, t, s, w)), seen  # heads side by side
+
+    def _at_distance(self, past: KeyValue, patches: int) -> KeyValue:
+        """Keys and values of a past with what says how long ago each frame was."""
+        keys, values = past
+        frames = keys.shape[2] // patches
+        of_keys, of_values = self.distance[:, :, -frames:].repeat_interleave(patches, dim=2)
+        return keys + of_keys, values + of_values
 
 
 class ModulatedBlock(nn.Module):

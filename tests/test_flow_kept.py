@@ -1,0 +1,175 @@
+"""A flow that keeps its past: what is computed once, and what few passes do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import FLOW, flow
+
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.game import Noise
+from ldf_video.models.keep_past import keep_past
+
+KEPT = replace(FLOW, kept=True)
+BLOCKS, SIZE = 6, 64
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(i) for i in range(count)]
+
+
+def by_blocks(top: FlowTop, noisy: torch.Tensor, past: torch.Tensor, level: float) -> torch.Tensor:
+    """Velocities as the sampler meets them: a block after the other, each past kept."""
+    seen, found = None, []
+    for number in range(noisy.shape[1]):
+        x = noisy[:, number]
+        first = KEPT.block if seen else 0
+        found.append(top._network(x, x.new_full((1, 1), level), first, None, seen))
+        seen = top.remember_block(past[:, number], seen)
+    return torch.stack(found, dim=1)
+
+
+def at_once(
+    top: FlowTop, noisy: torch.Tensor, past: torch.Tensor, level: float, mask: torch.Tensor
+) -> torch.Tensor:
+    b, blocks, block, _ = noisy.shape
+    levels = torch.full((b, blocks, block), level)
+    of_past = torch.full((b, blocks, block), KEPT.context_level)
+    return top.velocities_of_blocks(noisy, levels, past, of_past, mask=mask)
+
+
+@torch.inference_mode()
+def test_training_sees_what_the_sampler_sees() -> None:
+    top = flow(config=KEPT)
+    noisy, past = numbers(2, BLOCKS, 4, SIZE), numbers(2, BLOCKS, 4, SIZE, seed=1)
+    mask = torch.ones(2, BLOCKS * 4, dtype=torch.bool)
+    expected = by_blocks(top, noisy, past, 0.7)
+    torch.testing.assert_close(at_once(top, noisy, past, 0.7, mask), expected)
+
+
+@torch.inference_mode()
+def test_a_padded_frame_is_seen_by_no_other() -> None:
+    top, mask = flow(config=KEPT), torch.arange(BLOCKS * 4)[None] < 10
+    noisy, past = numbers(1, BLOCKS, 4, SIZE), numbers(1, BLOCKS, 4, SIZE, seed=1)
+    other, other_past = noisy.clone(), past.clone()
+    for x in (other, other_past):
+        x.view(1, -1, SIZE)[:, 10:] = 99
+    before = at_once(top, noisy, past, 0.7, mask).view(1, -1, SIZE)
+    after = at_once(top, other, other_past, 0.7, mask).view(1, -1, SIZE)
+    assert torch.equal(before[:, :10], after[:, :10])
+    assert not torch.equal(before[:, 10:], after[:, 10:])
+
+
+@torch.inference_mode()
+def test_a_block_sees_the_window_and_what_its_past_saw_but_no_later_block() -> None:
+    top = flow(config=KEPT)
+    noisy, past = numbers(1, BLOCKS, 4, SIZE), numbers(1, BLOCKS, 4, SIZE, seed=1)
+    mask = torch.ones(1, BLOCKS * 4, dtype=torch.bool)
+    before = at_once(top, noisy, past, 0.7, mask)
+    for changed in range(BLOCKS):
+        other = past.clone()
+        other[:, changed] += 1
+        after = at_once(top, noisy, other, 0.7, mask)
+        assert torch.equal(after[:, : changed + 1], before[:, : changed + 1])
+        for later in range(changed + 1, min(changed + 4, BLOCKS)):
+            assert not torch.equal(after[:, later], before[:, later])
+
+
+def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values of the past are computed once: no pass ever sees more than a block."""
+    top = flow(config=replace(KEPT, sampling_steps=1, first_steps=4))
+    passes: list[tuple[int, int]] = []
+    transform = FlowTop._transform
+
+    def counted(self: FlowTop, frames: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        passes.append((frames.shape[1], 0 if args[3] is None else args[3][0][0].shape[2]))
+        return transform(self, frames, *args, **kwargs)
+
+    monkeypatch.setattr(FlowTop, "_transform", counted)
+    list(top.sample(24, generators(1)))
+    assert all(frames == KEPT.block for frames, _ in passes)
+    assert len(passes) == 4 + 5 + 5  # of the first block, of later ones, of those that were done
+    kept = [tokens // KEPT.patches for _, tokens in passes]
+    assert kept == [0, 0, 0, 0, 0, 4, 4, 8, 8, 12, 12, 12, 12, 12]  # never more than the window's
+
+
+@torch.inference_mode()
+def test_distances_make_up_for_places_in_the_mean() -> None:
+    top, latents = flow(), numbers(64, FLOW.window, *FLOW.latent_shape)
+    kept = keep_past(top, latents)
+    assert kept.config == KEPT
+    past = top.standardise(latents)[:, :12]
+    seen = None
+    for block in past.split(4, dim=1):
+        seen = kept.remember_block(block, seen)
+    assert seen is not None
+    for layer, have, want in zip(kept.layers, seen, top.remember_window(past), strict=True):
+        at_distance = layer._at_distance(have, FLOW.patches)
+        for one, other in zip(at_distance, want, strict=True):
+            mean, other_mean = (x.unflatten(2, (12, 4)).mean((0, 3)) for x in (one, other))
+            torch.testing.assert_close(mean, other_mean, rtol=1e-4, atol=1e-4)
+    x, level = numbers(64, 4, SIZE), torch.full((1, 1), 0.7)
+    wanted = top._network(x, level, 12, None, top.remember_window(past))
+    error = (kept._network(x, level, 4, None, seen) - wanted).square().mean()
+    for layer in kept.layers:
+        layer.distance.zero_()
+    without = (kept._network(x, level, 4, None, seen) - wanted).square().mean()
+    assert error < without / 10
+
+
+def test_only_a_flow_that_does_not_keep_its_past_is_made_one_that_does() -> None:
+    with pytest.raises(ValueError, match="kept True, windows of 16 frames: expected"):
+        keep_past(flow(config=KEPT), numbers(2, 16, *FLOW.latent_shape))
+    with pytest.raises(ValueError, match="kept False, windows of 12 frames: expected"):
+        keep_past(flow(), numbers(2, 12, *FLOW.latent_shape))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_renewed_passes_sample_a_gaussian_whose_answer_is_known(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Data of N(m, s^2): a path of the flow leads from x at level u to m + (x - (1 - u) m) s / r.
+
+    r^2 = (1 - u)^2 s^2 + u^2 is the variance at u.
+    """
+    m, s = 0.7, 0.3
+    config = replace(KEPT, renewed=True, first_steps=steps, shared_noise=0.0)
+
+    def guess(self: FlowTop, x: torch.Tensor, level: float, seen: Any, *, first: int) -> Any:
+        assert (seen, first) == (None, 0)
+        spread = ((1 - level) ** 2 * s**2 + level**2) ** 0.5
+        return m + (x - (1 - level) * m) * s / spread
+
+    monkeypatch.setattr(FlowTop, "guess", guess)
+    top = FlowTop(config)
+    made = torch.cat(list(top.sample(4, generators(200)))).flatten()
+    assert made.mean().item() == pytest.approx(m, abs=0.01)
+    assert made.std().item() == pytest.approx(s, abs=0.01)
+
+
+def test_a_renewed_pass_from_noise_is_one_step_of_the_flow() -> None:
+    one = replace(KEPT, first_steps=1, sampling_steps=1)
+    videos = [
+        torch.cat(list(flow(config=config).sample(12, generators(2))), dim=1)
+        for config in (one, replace(one, renewed=True))
+    ]
+    torch.testing.assert_close(*videos)
+
+
+def test_the_loss_of_a_still_network_by_hand() -> None:
+    """Velocity zero and latents at their mean: what is left is the mean of |e|^2, all counted."""
+    top = FlowTop(KEPT)
+    values, mask = top.latent_mean.expand(64, 16, *FLOW.latent_shape), torch.ones(64, 16) > 0
+    drawn = Noise(3)
+    shared, own = drawn.normal(64, 4, 1, SIZE), drawn.normal(64, 4, 4, SIZE)
+    e = 0.75**0.5 * shared + 0.5 * own
+    loss, logs = top.loss(values, mask, noise=Noise(3))
+    assert loss.item() == pytest.approx(e.square().mean().item(), rel=1e-5)
+    assert logs["velocity"].item() == pytest.approx(loss.item())
