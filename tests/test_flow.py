@@ -88,9 +88,9 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str
 
 
 def test_levels_go_from_noise_to_data_and_lie_denser_at_the_noise() -> None:
-    even = FlowTop(replace(FLOW, level_shift=1.0))._sampling_levels(5)
+    even = FlowTop(replace(FLOW, level_shift=1.0)).sampling_levels(5)
     assert even == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0])
-    shifted = FlowTop(replace(FLOW, level_shift=2.0))._sampling_levels(5)
+    shifted = FlowTop(replace(FLOW, level_shift=2.0)).sampling_levels(5)
     assert shifted == pytest.approx([1, 8 / 9, 3 / 4, 4 / 7, 1 / 3, 0])
 
 

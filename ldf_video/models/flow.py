@@ -10,7 +10,7 @@ time a frame do not depend on the length of the video.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -204,38 +204,51 @@ class FlowTop(TopModel):
         other = noise.normal(b, blocks, block, clean.shape[-1], device=device)
         past = (1 - of_past.unsqueeze(-1)) * x + of_past.unsqueeze(-1) * other
         noisy = (1 - u.unsqueeze(-1)) * x + u.unsqueeze(-1) * e
-        velocity = self.velocities_of_blocks(noisy, u, past, of_past, mask=mask)
+        velocity = self.after_blocks(past, of_past, mask=mask)(noisy, u)
         error = (velocity.float() - (x - e)).square().mean(-1).flatten(1)
         total = (error * mask).sum()
         velocity_error = total.detach() / mask.sum().clamp_min(1)
         return total / mask.numel(), {"velocity": velocity_error}
 
-    def velocities_of_blocks(
-        self, noisy: Tensor, levels: Tensor, past: Tensor, past_levels: Tensor, *, mask: Tensor
-    ) -> Tensor:
-        """Velocities of all blocks of windows, each after the blocks before it.
+    def after_blocks(
+        self, past: Tensor, levels: Tensor, *, mask: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network on all blocks of windows, each after the blocks before it.
 
         Args:
-            noisy: (B, blocks, block, size), standardised.
-            levels: of their noise, (B, blocks, block).
-            past: what later blocks see of each block, like `noisy`.
-            past_levels: its noise, like `levels`.
+            past: what later blocks see of each block, (B, blocks, block, size), standardised.
+            levels: of its noise, (B, blocks, block).
             mask: real frames, (B, blocks * block).
 
         Returns:
-            Like `noisy`.
+            From noisy blocks like `past`, and their levels like `levels`, to their velocities.
         """
-        blocks, reach = noisy.shape[1], self.config.reach
+        b, blocks, block, _ = past.shape
+        visible = self.visible(mask)
+        level = self.level(fourier_features(levels.flatten(0, 1), 8))
+        seen = self._transform(past.flatten(0, 1), level, block, visible, None, sequence=blocks)[2]
+        first = block * (torch.arange(blocks, device=mask.device) > 0).repeat(b)
+
+        def velocities(noisy: Tensor, levels: Tensor) -> Tensor:
+            flat = self._network(noisy.flatten(0, 1), levels.flatten(0, 1), first, visible, seen)
+            return flat.unflatten(0, (-1, blocks))
+
+        return velocities
+
+    def visible(self, mask: Tensor) -> Tensor:
+        """Which frames of its past and of itself each frame of the blocks of windows sees.
+
+        Args:
+            mask: real frames, (B, blocks * block).
+
+        Returns:
+            (B * blocks, block, reach + block) bool; no row is empty.
+        """
+        block, reach = self.config.block, self.config.reach
         known = torch.cat([mask.new_zeros(mask.shape[0], reach), mask], dim=1)
-        block = noisy.shape[2]
         seen = known.unfold(1, reach + block, block).flatten(0, 1)  # (B * blocks, reach + block)
         itself = F.pad(torch.eye(block, dtype=torch.bool, device=mask.device), (reach, 0))
-        visible = seen[:, None] | itself  # (B * blocks, block, reach + block); no row is empty
-        level = self.level(fourier_features(past_levels.flatten(0, 1), 8))
-        later = self._transform(past.flatten(0, 1), level, block, visible, None, sequence=blocks)
-        first = block * (torch.arange(blocks, device=mask.device) > 0).repeat(noisy.shape[0])
-        flat = self._network(noisy.flatten(0, 1), levels.flatten(0, 1), first, visible, later[2])
-        return flat.unflatten(0, (-1, blocks))
+        return seen[:, None] | itself
 
     def _mixed(self, shared: Tensor, own: Tensor) -> Tensor:
         """Noise of variance 1 for the frames of blocks, part of it the same in a block's frames.
@@ -407,48 +420,22 @@ class FlowTop(TopModel):
             generators: sources of chance, one a video.
             first: number of the block's first frame in its window.
         """
+
+        def velocity(x: Tensor, level: float) -> Tensor:
+            return self._network(x, x.new_full((1, 1), level), first, None, seen)
+
+        def noise() -> Tensor:
+            shape = (1 + self.config.block, math.prod(self.config.latent_shape))
+            e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
+            return self._mixed(e[:, :1], e[:, 1:]).to(self.latent_mean.device)
+
         steps = self.config.first_steps if seen is None else self.config.sampling_steps
-        x, levels = self._noise_of_block(generators), pairwise(self._sampling_levels(steps))
-        if not self.config.renewed:
-            return self._integrate(x, levels, seen, first)
-        for high, low in levels:
-            guess = self.guess(x, high, seen, first=first)
-            x = guess if low == 0 else (1 - low) * guess + low * self._noise_of_block(generators)
-        return x
+        levels = self.sampling_levels(steps)
+        if self.config.renewed:
+            return renew(noise, levels, velocity)
+        return integrate(noise(), levels, velocity)
 
-    def _noise_of_block(self, generators: Sequence[torch.Generator]) -> Tensor:
-        shape = (1 + self.config.block, math.prod(self.config.latent_shape))
-        e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
-        return self._mixed(e[:, :1], e[:, 1:]).to(self.latent_mean.device)
-
-    def guess(self, x: Tensor, level: float, seen: KeysValues | None, *, first: int) -> Tensor:
-        """The data that a block (N, block, size) at a noise level leads to, by one pass."""
-        return x + level * self._network(x, x.new_full((1, 1), level), first, None, seen)
-
-    def _integrate(
-        self,
-        x: Tensor,
-        levels: Iterable[tuple[float, float]],
-        seen: KeysValues | None,
-        first: int,
-    ) -> Tensor:
-        """Integrate one block from noise to data.
-
-        By the two-step method of Adams and Bashforth, which takes the last velocity with the one
-        before it, so that a step is still one pass (as Liu et al. 2022, arXiv:2202.09778, with four
-        steps); the first is Euler's. Steps may differ in length.
-        """
-        before = None
-        for high, low in levels:
-            velocity = self._network(x, x.new_full((1, 1), high), first, None, seen)
-            step, slope = high - low, velocity
-            if before is not None:
-                last_velocity, last_step = before
-                slope = velocity + step / last_step / 2 * (velocity - last_velocity)
-            x, before = x + step * slope, (velocity, step)
-        return x
-
-    def _sampling_levels(self, steps: int) -> list[float]:
+    def sampling_levels(self, steps: int) -> list[float]:
         """Noise levels that a block passes through in a number of steps, from 1 to 0."""
         shift = self.config.level_shift
         even = (1 - step / steps for step in range(steps + 1))
@@ -473,6 +460,41 @@ class FlowTop(TopModel):
         """Keys and values of the past, at `context_level`."""
         level = self.level(fourier_features(past.new_full((1, 1), self.config.context_level), 8))
         return self._transform(past, level, 0, self._causal(past.shape[1]), None)[2]
+
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""From a noisy block and its level to the direction of the data."""
+
+
+def integrate(x: Tensor, levels: Sequence[float], velocity: Velocity) -> Tensor:
+    """Lead a block from noise to data, or part of the way.
+
+    By the two-step method of Adams and Bashforth, which takes the last velocity with the one before
+    it, so that a step is still one pass (as Liu et al. 2022, arXiv:2202.09778, with four steps);
+    the first is Euler's. Steps may differ in length.
+    """
+    before = None
+    for high, low in pairwise(levels):
+        slope = now = velocity(x, high)
+        step = high - low
+        if before is not None:
+            last_velocity, last_step = before
+            slope = now + step / last_step / 2 * (now - last_velocity)
+        x, before = x + step * slope, (now, step)
+    return x
+
+
+def renew(noise: Callable[[], Tensor], levels: Sequence[float], velocity: Velocity) -> Tensor:
+    """Guess the data at each level, from the last guess with new noise.
+
+    Song et al. (2023), arXiv:2303.01469, algorithm 1, with our levels: the path from x at level u
+    is taken to be straight, x + u v.
+    """
+    x = noise()
+    for high, low in pairwise(levels):
+        guess = x + high * velocity(x, high)
+        x = guess if low == 0 else (1 - low) * guess + low * noise()
+    return x
 
 
 class FlowGame(Game):

@@ -108,7 +108,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
     clean, mask = top.standardise(latents), torch.ones(len(latents), c.window, dtype=torch.bool)
     found = {"velocity": top.loss(latents, mask, noise=Noise(0))[1]["velocity"].item()}
     numbers, errors = Noise(1), dict[str, list[float]]()
-    for u in top._sampling_levels(c.sampling_steps)[:-1]:
+    for u in top.sampling_levels(c.sampling_steps)[:-1]:
         for name, past in (("first", 0), ("second", c.block)):
             x = clean[:, : past + c.block]
             e = top._mixed(numbers.normal(len(x), 1, x.shape[2]), numbers.normal(*x.shape))
