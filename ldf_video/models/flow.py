@@ -173,7 +173,7 @@ class FlowTop(TopModel):
         block, size = self.config.block, clean.shape[-1]
         shared = noise.normal(b, t // block, 1, size, device=clean.device)
         own = noise.normal(b, t // block, block, size, device=clean.device)
-        e = self._mixed(shared, own).flatten(1, 2)
+        e = self.mixed(shared, own).flatten(1, 2)
         u = levels.unsqueeze(-1)
         velocity = self._velocity((1 - u) * clean + u * e, levels, mask=mask)
         error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
@@ -191,7 +191,7 @@ class FlowTop(TopModel):
         """
         b, t = mask.shape
         blocks, block, device = t // self.config.block, self.config.block, clean.device
-        e = self._mixed(
+        e = self.mixed(
             noise.normal(b, blocks, 1, clean.shape[-1], device=device),
             noise.normal(b, blocks, block, clean.shape[-1], device=device),
         )
@@ -250,7 +250,7 @@ class FlowTop(TopModel):
         itself = F.pad(torch.eye(block, dtype=torch.bool, device=mask.device), (reach, 0))
         return seen[:, None] | itself
 
-    def _mixed(self, shared: Tensor, own: Tensor) -> Tensor:
+    def mixed(self, shared: Tensor, own: Tensor) -> Tensor:
         """Noise of variance 1 for the frames of blocks, part of it the same in a block's frames.
 
         Args:
@@ -427,7 +427,7 @@ class FlowTop(TopModel):
         def noise() -> Tensor:
             shape = (1 + self.config.block, math.prod(self.config.latent_shape))
             e = torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
-            return self._mixed(e[:, :1], e[:, 1:]).to(self.latent_mean.device)
+            return self.mixed(e[:, :1], e[:, 1:]).to(self.latent_mean.device)
 
         steps = self.config.first_steps if seen is None else self.config.sampling_steps
         levels = self.sampling_levels(steps)

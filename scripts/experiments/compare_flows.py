@@ -111,7 +111,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
     for u in top.sampling_levels(c.sampling_steps)[:-1]:
         for name, past in (("first", 0), ("second", c.block)):
             x = clean[:, : past + c.block]
-            e = top._mixed(numbers.normal(len(x), 1, x.shape[2]), numbers.normal(*x.shape))
+            e = top.mixed(numbers.normal(len(x), 1, x.shape[2]), numbers.normal(*x.shape))
             levels = torch.full(x.shape[:2], u)
             levels[:, :past] = c.context_level
             noisy = torch.cat([x[:, :past], ((1 - u) * x + u * e)[:, past:]], dim=1)
@@ -121,7 +121,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
     found |= {name: sum(each) / len(each) for name, each in errors.items()}
     guesses = []
     for _ in range(8):
-        e = top._mixed(
+        e = top.mixed(
             numbers.normal(1, 1, clean.shape[2]), numbers.normal(1, c.block, clean.shape[2])
         )
         guesses.append(e + top._velocity(e, torch.ones(1, c.block), mask=mask[:1, : c.block]))

@@ -1,0 +1,378 @@
+"""How a flow learns to make a block in few passes: from a teacher, and in a game.
+
+The student starts as a flow that was trained and keeps its past (`keep_past`). It learns two things
+at once. From the teacher, that same flow with its weights held still: where a noise is led to by
+many passes, to guess by one (Luhman & Luhman 2021, arXiv:2101.02388); so each noise keeps its own
+outcome and none is left out. From a critic: that windows which it rolled forward on its own past
+look like real ones (Self Forcing, Huang et al. 2025, arXiv:2506.08009; adversarial post-training,
+Lin et al. 2025, arXiv:2501.08316); so outcomes are not blended and what moves goes on moving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldf_video.models.flow import FlowConfig, FlowTop, integrate, renew
+from ldf_video.models.flow_network import KeysValues
+from ldf_video.models.game import Game, Logs, Noise, Player, Tick
+from ldf_video.models.layers import fourier_features, unpatchify
+from ldf_video.models.losses import Restraint, RothConfig, Turn, as_roth
+
+
+@dataclass(frozen=True)
+class FewConfig:
+    """Weights of the two lessons, and what is rolled forward.
+
+    Attributes:
+        first_steps: passes of a video's first block.
+        sampling_steps: passes of a later one.
+        distance: weight of the squared distance from where the teacher leads.
+        game: weight of the game against the critic.
+        game_start: share of the training after which the game begins.
+        depths: blocks that are rolled before those that are judged, one number an update, in turn.
+        critic_rate: the critic's learning rate, as a share of the student's.
+        critic_noise: highest noise level at which the critic sees windows (Wang et al. 2022,
+            arXiv:2206.02262): what is off by less than the noise does not give them away.
+        probe: how far from a window the critic's slope is measured, in spreads of a latent.
+        roth: the penalty on that slope.
+        rest: the critic's loss in nats under which it rests.
+    """
+
+    first_steps: int = 4
+    sampling_steps: int = 1
+    distance: float = 0.5
+    game: float = 1.0
+    game_start: float = 0.3
+    depths: tuple[int, ...] = (0, 0, 3, 0, 9)
+    critic_rate: float = 1.5
+    critic_noise: float = 0.7
+    probe: float = 0.1
+    roth: RothConfig = field(default_factory=lambda: RothConfig(gamma=0.3, penalty="r1r2"))
+    rest: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths", tuple(self.depths))
+        object.__setattr__(self, "roth", as_roth(self.roth))
+
+
+def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
+    """What a student of a flow is."""
+    return replace(
+        flow,
+        kept=True,
+        renewed=True,
+        first_steps=config.first_steps,
+        sampling_steps=config.sampling_steps,
+    )
+
+
+# -- the teacher ---------------------------------------------------------------------------------
+
+
+def paths(
+    teacher: FlowTop, e: Tensor, past: Tensor, past_levels: Tensor, mask: Tensor, *, passes: int
+) -> tuple[Tensor, Tensor]:
+    """Where the teacher's paths pass, and where they end.
+
+    Args:
+        teacher: a flow that keeps its past.
+        e: noise of blocks, (B, blocks, block, size).
+        past: what later blocks see of each block, like `e`.
+        past_levels: its noise, (B, blocks, block).
+        mask: real frames, (B, blocks * block).
+        passes: of the student.
+
+    Returns:
+        What stands on each path at the student's levels, (passes, *e.shape), noise first; the end.
+    """
+    after = teacher.after_blocks(past, past_levels, mask=mask)
+
+    def velocity(x: Tensor, level: float) -> Tensor:
+        return after(x, x.new_full(x.shape[:-1], level))
+
+    steps = teacher.config.first_steps if e.shape[1] == 1 else teacher.config.sampling_steps
+    each = -(-steps // passes)  # of the teacher's, for one of the student's, rounded up
+    levels = teacher.sampling_levels(each * passes)
+    x, found = e, []
+    for number in range(passes):
+        found.append(x)
+        x = integrate(x, levels[number * each : (number + 1) * each + 1], velocity)
+    return torch.stack(found), x
+
+
+# -- the critic ----------------------------------------------------------------------------------
+
+
+class Critic(nn.Module):
+    """Scores windows by a flow's own features, at every cell and every patch of every frame.
+
+    It begins with the flow's weights, which know what moves and what belongs together at any level
+    of noise (Sauer et al. 2024, arXiv:2403.12015). A block is scored after the blocks before it.
+    """
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        if not config.local_width:
+            raise ValueError("a critic: expected a flow with convolutions (local_width)")
+        self.flow = FlowTop(replace(config, kept=True))
+        self.of_cell = nn.Conv2d(config.local_width, 1, 1)
+        self.of_patch = nn.Linear(config.width, 1)
+
+    def forward(self, blocks: Tensor, level: Tensor) -> Tensor:
+        """Logits.
+
+        Args:
+            blocks: noisy windows, (B, blocks, block, size), standardised.
+            level: their noise, (B,).
+
+        Returns:
+            (B, blocks * block, cells + patches).
+        """
+        flow, c, (b, n, block, _) = self.flow, self.flow.config, blocks.shape
+        visible = flow.visible(torch.ones(b, n * block, dtype=torch.bool, device=blocks.device))
+        of_level = flow.level(fourier_features(level.repeat_interleave(n)[:, None], 8))
+        of_level = of_level.expand(-1, block, -1)
+        first = block * (torch.arange(n, device=blocks.device) > 0).repeat(b)
+        h, features, _ = flow._transform(
+            blocks.flatten(0, 1), of_level, first, visible, None, sequence=n
+        )
+        h = flow.norm(h)
+        of_tokens = flow.local.from_tokens(h)
+        shape = (c.local_width, *c.latent_shape[1:])
+        assert features is not None
+        features = features + unpatchify(of_tokens, shape, c.patch_shape).flatten(0, 1)
+        for layer in flow.local.after:
+            features = layer(features, of_level.flatten(0, 1))
+        of_cells = self.of_cell(F.silu(features)).flatten(1)  # (B * blocks * block, cells)
+        of_patches = self.of_patch(h).squeeze(-1).flatten(0, 1)
+        return torch.cat([of_cells, of_patches], dim=1).unflatten(0, (b, n * block))
+
+
+# -- the game ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rolling(Turn):
+    """What happens in an update: the critic's part, and what is rolled forward.
+
+    Attributes:
+        from_nothing: videos begin without a past; else after a block of real frames.
+        depth: blocks that are rolled before those that are judged.
+    """
+
+    from_nothing: bool
+    depth: int
+
+
+class FewGame(Game):
+    """A student and a critic, on batches of latents (B, window, C, H, W) with masks (B, window).
+
+    The student moves first; the critic judges the windows that it made.
+    """
+
+    model: FlowTop
+
+    def __init__(self, top: FlowTop, config: FewConfig) -> None:
+        """Make the game of a student; `teach` tells it who the teacher is."""
+        super().__init__()
+        self.model, self.config = top, config
+        teacher = replace(top.config, renewed=False)
+        self.teacher = FlowTop(teacher)
+        self.critic = Critic(teacher)
+        self.restraint = Restraint(config.roth, rest=config.rest)
+
+    def teach(self, flow: FlowTop) -> None:
+        """Begin from a flow that keeps its past: student and critic like it, it as the teacher."""
+        self.teacher.config = flow.config
+        for network in (self.model, self.teacher, self.critic.flow):
+            network.load_state_dict(flow.state_dict())
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """The student moves first."""
+        rate = self.config.critic_rate
+        return (
+            Player("student", [self.model], self._student_loss),
+            Player("critic", [self.critic], self._critic_loss, rate=rate, adam=True),
+        )
+
+    def kind(self, step: int, progress: float) -> Rolling:
+        """What the critic does, and what is rolled forward."""
+        turn = self.restraint.turn(plays=progress >= self.config.game_start)
+        depth = self.config.depths[step % len(self.config.depths)]
+        return Rolling(turn.plays, turn.moves, turn.penalised, step % 3 == 0, depth)
+
+    def after_update(self, logs: Logs) -> None:
+        """Restrain the critic by how it fared."""
+        self.restraint.observe(logs)
+
+    # -- the student -----------------------------------------------------------------------------
+
+    def _student_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+        """Near where the teacher leads, and scored above real windows by the critic."""
+        x, mask = self._blocks(*batch)
+        first, later = self.distances(x, mask, noise=tick.noise)
+        loss = self.config.distance * (first + later)
+        logs = {"distance_first": first.detach(), "distance": later.detach()}
+        turn: Rolling = tick.kind
+        if not turn.plays:
+            return loss, logs
+        whole = mask.all(1).float()
+        made = self.roll(x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
+        level, e = self._critic_noise(x, tick.noise)
+        with torch.no_grad():
+            of_real = self.critic(_noisy(x, level, e), level)
+        of_made = self.critic(_noisy(made, level, e), level)
+        game = _contest(of_made, of_real, whole)
+        tick.passed_on.update(made=made.detach(), level=level, e=e)
+        moves = {"moves_real": _moves(x, whole), "moves": _moves(made.detach(), whole)}
+        return loss + self.config.game * game, {**logs, "game": game.detach(), **moves}
+
+    def distances(self, x: Tensor, mask: Tensor, *, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Squared distance of the student's guesses from the ends of the teacher's paths.
+
+        Args:
+            x: real blocks, (B, blocks, block, size).
+            mask: real frames, (B, blocks * block).
+            noise: source of chance.
+
+        Returns:
+            That of first blocks and that of later ones, each a scalar: a mean over real frames,
+            but divided by all of the batch.
+        """
+        b, blocks, block, size = x.shape
+        e = self.noise_of_blocks(b, blocks, noise, x.device)
+        level = self.model.config.prefix_noise * noise.uniform(b, 1, 1, device=x.device)
+        level = (level * noise.uniform(b, 1, 1, device=x.device)).expand(b, blocks, block)
+        other = noise.normal(b, blocks, block, size, device=x.device)
+        past = (1 - level.unsqueeze(-1)) * x + level.unsqueeze(-1) * other
+        pick = noise.uniform(b, 2)
+        real = mask.unflatten(1, (blocks, block)).float()
+        found = []
+        for part, passes, of_b in (
+            (slice(0, 1), self.config.first_steps, pick[:, 0]),
+            (slice(0, None), self.config.sampling_steps, pick[:, 1]),
+        ):
+            seen = mask[:, : part.stop and part.stop * block]
+            with torch.no_grad():
+                on_path, end = paths(
+                    self.teacher, e[:, part], past[:, part], level[:, part], seen, passes=passes
+                )
+            levels = torch.tensor(self.model.sampling_levels(passes)[:-1], device=x.device)
+            number = (of_b * passes).long().to(x.device)
+            u = levels[number][:, None, None].expand(b, on_path.shape[2], block)
+            start = on_path[number, torch.arange(b, device=x.device)]
+            after = self.model.after_blocks(past[:, part], level[:, part], mask=seen)
+            guess = start + u.unsqueeze(-1) * after(start, u)
+            error = (guess - end).square().mean(-1) * real[:, part]
+            found.append(error[:, slice(0, None) if part.stop else slice(1, None)].mean())
+        return found[0], found[1]
+
+    def roll(self, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int) -> Tensor:
+        """Windows (B, blocks, block, size) on the student's own past.
+
+        A gradient leads to the weights that made a block and its past's keys and values, and to no
+        block before it.
+
+        Args:
+            past: a block of real frames, (B, 1, block, size).
+            noise: source of chance.
+            turn: whether to begin without that, and how many blocks go unjudged.
+            blocks: of a window. Where something stands before them the first of them is given.
+        """
+        b, model = past.shape[0], self.model
+        made = [] if turn.from_nothing else [past[:, 0]]
+        seen: KeysValues | None = None
+        total = turn.depth + blocks
+        given = total - blocks + (1 if turn.depth or not turn.from_nothing else 0)
+        for number in range(total):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
+                if number == len(made):
+                    made.append(self._next_block(seen, b, noise, past.device))
+                if number + 1 < total:
+                    seen = model.remember_block(made[number].detach(), seen)
+        return torch.stack(made[-blocks:], dim=1)
+
+    def _next_block(
+        self, seen: KeysValues | None, b: int, noise: Noise, device: torch.device
+    ) -> Tensor:
+        """One block as the sampler makes it; only its last pass has a gradient."""
+        model, c = self.model, self.config
+        passes = c.sampling_steps if seen is not None else c.first_steps
+        first, levels = (0 if seen is None else model.config.block), model.sampling_levels(passes)
+
+        def velocity(x: Tensor, level: float) -> Tensor:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and level == levels[-2]):
+                return model._network(x, x.new_full((1, 1), level), first, None, seen)
+
+        return renew(lambda: self.noise_of_blocks(b, 1, noise, device)[:, 0], levels, velocity)
+
+    def noise_of_blocks(self, b: int, blocks: int, noise: Noise, device: torch.device) -> Tensor:
+        """(B, blocks, block, size), as a flow's noise is."""
+        block, size = self.model.config.block, self.model.latent_mean.numel()
+        shared = noise.normal(b, blocks, 1, size, device=device)
+        return self.model.mixed(shared, noise.normal(b, blocks, block, size, device=device))
+
+    # -- the critic ------------------------------------------------------------------------------
+
+    def _critic_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+        """Real windows are scored above those that the student just made."""
+        turn: Rolling = tick.kind
+        x, mask = self._blocks(*batch)
+        if not turn.plays:
+            return x.new_zeros(()), {}
+        made, level, e = (tick.passed_on[name] for name in ("made", "level", "e"))
+        whole = mask.all(1).float()
+        with torch.set_grad_enabled(turn.moves):
+            of_real, of_made = (self.critic(_noisy(w, level, e), level) for w in (x, made))
+            loss = _contest(of_real, of_made, whole)
+        logs = {
+            "discriminator": loss.detach(),
+            "pressure": self.restraint.roth.pressure.clone(),
+            "resting": self.restraint.resting.float(),
+        }
+        if turn.penalised:
+            step = self.config.probe * tick.noise.normal(*x.shape, device=x.device)
+            slope = x.new_zeros(())
+            for window, score in ((x, of_real), (made, of_made)):
+                moved = self.critic(_noisy(window + step, level, e), level)
+                slope = slope + ((moved - score).square().mean((1, 2)) * whole).mean()
+            slope = slope / self.config.probe**2
+            loss = loss + self.restraint.roth.weight(tick.progress) * slope
+            logs["slope"] = slope.detach()
+        return loss, logs
+
+    def _critic_noise(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """A level (B,), low ones more often, and noise like the windows x."""
+        b, blocks, _, _ = x.shape
+        level = self.config.critic_noise * noise.uniform(b) * noise.uniform(b)
+        return level.to(x.device), self.noise_of_blocks(b, blocks, noise, x.device)
+
+    def _blocks(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised blocks (B, blocks, block, size); what stands under the mask is the mean."""
+        known = torch.where(mask[:, :, None, None, None], latents, self.model.latent_mean)
+        return self.model.standardise(known).unflatten(1, (-1, self.model.config.block)), mask
+
+
+def _noisy(x: Tensor, level: Tensor, e: Tensor) -> Tensor:
+    u = level[:, None, None, None]
+    return (1 - u) * x + u * e
+
+
+def _contest(winner: Tensor, loser: Tensor, whole: Tensor) -> Tensor:
+    """Mean softplus(loser - winner) of logits (B, frames, n), score by score, over whole windows.
+
+    As `relativistic_loss`, divided by all windows of the batch.
+    """
+    return (F.softplus(loser - winner).mean((1, 2)) * whole).mean()
+
+
+def _moves(x: Tensor, whole: Tensor) -> Tensor:
+    """Mean distance of neighbouring frames of a block but for the first block, which is given."""
+    steps = (x[:, 1:, 1:] - x[:, 1:, :-1]).abs().mean((1, 2, 3))
+    return (steps * whole).sum() / whole.sum().clamp_min(1)
