@@ -373,6 +373,8 @@ class TrainTop(Training):
             Adam's memory for its state.
         init: Start from the weights of this top model, a directory or a shipped name. Its kind,
             window and widths are taken over; what latents are standardised by is not.
+        few: From the flow of `--init`, learn to make a block in one pass and a first block in four
+            ([few passes](docs/models.md#few-passes)).
     """
 
     _: KW_ONLY
@@ -389,9 +391,10 @@ class TrainTop(Training):
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option("R", POSITIVE, f"{RATE}, by adam {FLOW_BY_ADAM}, mlp: {PAPER_RATE}"),
+        Option("R", POSITIVE, f"{RATE}, by adam {FLOW_BY_ADAM}, mlp and few: {PAPER_RATE}"),
     ] = None
-    optimizer: Annotated[OptimizerName | None, Option(usual="muon, mlp: adam")] = None
+    optimizer: Annotated[OptimizerName | None, Option(usual="muon, mlp and few: adam")] = None
+    few: Switch = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
+from ldf_video.models.few import FewConfig, FewGame, student_config
 from ldf_video.models.flow import FlowConfig, FlowTop
 from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.gan import GanConfig
@@ -38,6 +39,7 @@ FLOW = FlowConfig(
     sampling_steps=3,
     first_steps=4,
 )
+FEW = FewConfig(game_start=0.0, depths=(0,), first_steps=2, teacher_steps=3)
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 
@@ -73,6 +75,20 @@ def ali_game(seed: int = 0, config: AliConfig = ALI, **changes: Any) -> AliGame:
 def flow(seed: int = 0, config: FlowConfig = FLOW) -> FlowTop:
     """A flow whose velocities are not zero, with statistics that are not the standard ones."""
     return _with_statistics(_shaken(lambda: FlowTop(config), seed), seed)
+
+
+def few_game(config: FewConfig = FEW) -> FewGame:
+    """A game of a student that is not its teacher, and of a critic that can tell."""
+    teacher = flow(config=replace(FLOW, kept=True))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        game = FewGame(FlowTop(student_config(teacher.config, config)), config)
+        game.teach(teacher)
+        with torch.no_grad():
+            for network in (game.model, game.critic):
+                for weight in network.parameters():
+                    weight.add_(0.05 * torch.randn_like(weight))
+    return game
 
 
 def mlp(seed: int = 0, config: MlpConfig = MLP) -> MlpTop:

@@ -14,13 +14,15 @@ from torch import Tensor
 from ldf_video.errors import StoreError
 from ldf_video.models.frame import FrameModel
 from ldf_video.store.reader import StoreReader
-from ldf_video.training.update import frame_indices
+from ldf_video.training.update import frame_indices, windows
 from ldf_video.video.pixels import from_model
 
 Frames = npt.NDArray[np.uint8]
 
 STATISTICS_FRAMES = 65_536
 """Frames from which the mean and spread of latents are taken at most."""
+SHOWN_WINDOWS = 256
+"""Windows from which a flow learns to keep its past."""
 DECODED_AT_ONCE = 16
 """Frames, of all videos together: a block of one video is too few to keep a processor busy."""
 
@@ -55,6 +57,20 @@ def latent_statistics(reader: StoreReader, *, seed: int) -> tuple[Tensor, Tensor
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+def whole_windows(reader: StoreReader, window: int) -> Tensor:
+    """Some windows (N, window, C, H, W) without padding, always the same.
+
+    Raises:
+        StoreError: no clip is long enough.
+    """
+    clips, starts = windows(0, 0, lengths=reader.lengths, window=window, batch_size=SHOWN_WINDOWS)
+    values, mask = reader.windows(clips, starts, length=window)
+    whole = mask.all(1)
+    if not whole.any():
+        raise StoreError(f"no clip has {window} frames, the top model's window: bring longer clips")
+    return torch.from_numpy(values[whole]).float()
 
 
 def latent_shape(reader: StoreReader) -> tuple[int, int, int]:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ldf_video.errors import UsageError
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_shape, usual_fps
 from ldf_video.models import build
+from ldf_video.models.few import FewGame
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
@@ -32,6 +34,8 @@ from ldf_video.video.write import VideoWriter, tile, write_sheet
 
 MEASURED_WINDOWS = 1024
 """Held-out windows that a loss is taken over."""
+FEW_MEASURED = 128
+"""The same of a student, whose teacher takes many passes."""
 SHOWN = 9
 """Videos in a sheet and an mp4 of a training."""
 
@@ -39,6 +43,7 @@ BLOCK = 4
 """Frames of a block that a flow makes at once."""
 DEFAULTS = {
     "flow": {"optimizer": "muon", "learning_rate": RATE, "beta1": 0.9},
+    "few": {"optimizer": "adam", "learning_rate": 5e-5, "beta1": 0.5, "average": 0.99},
     "mlp": {"optimizer": "adam", "learning_rate": PAPER_RATE, "beta1": 0.5, "beta2": 0.999},
 }
 """Settings of a training, by kind."""
@@ -71,10 +76,19 @@ def top_run_config(
     defaults: Settings = DEFAULTS[kind]
     if kind == "flow" and options.optimizer not in (None, "muon"):
         defaults = defaults | {"learning_rate": FLOW_BY_ADAM}
+    if options.few:
+        defaults = DEFAULTS["few"]
     training = training_config(options, device=device, ranks=ranks, defaults=defaults)
     model, game = build.top_settings(
         kind, latent_shape=shape, window=window, block=block, like=like
     )
+    if options.few:
+        model, game = _student_settings(options, like)
+    elif like.get("renewed"):
+        raise UsageError(
+            f"--init {options.init}: it takes few passes and has no velocity to learn: name the "
+            "flow that it came from"
+        )
     begun = {} if origin is None else origin_settings(options, origin)
     return {
         "model": model,
@@ -85,6 +99,21 @@ def top_run_config(
         "fps": str(usual_fps(latents)),
         **begun,
     }
+
+
+def _student_settings(options: TrainTop, like: Mapping[str, Any]) -> tuple[Settings, Settings]:
+    """The "model" and "game" of `--few`.
+
+    Raises:
+        UsageError: there is no flow to learn from.
+    """
+    wanted = "name a flow to learn from with --init, such as pacman-32"
+    if options.init is None:
+        raise UsageError(f"--few without --init: {wanted}")
+    try:
+        return build.few_settings(like)
+    except ValueError as error:
+        raise UsageError(f"--few --init {options.init}: {error}: {wanted}") from None
 
 
 def window_of(window: int, *, like: Mapping[str, Any], longest: int) -> tuple[int, int]:
@@ -130,6 +159,8 @@ class TopLevel:
         self.game = game
         self.latents, self.batch_size, self.seed = latents, batch_size, seed
         self.score = "velocity" if isinstance(game.model, FlowTop) else "latent_frechet"
+        if isinstance(game, FewGame):
+            self.score = "distance"
         self._window = game.model.config.window
         self._held_out = held_out
         self._frame_model, self._fps = frame_model, fps
@@ -161,6 +192,10 @@ class TopLevel:
         count = min(MEASURED_WINDOWS, 8 * self._held_out.num_frames)
         drawn = windows(0, 0, lengths=lengths, window=self._window, batch_size=count)
         latents, mask = self._read(self._held_out, *drawn, model.latent_mean.device)
+        if isinstance(self.game, FewGame):
+            assert isinstance(model, FlowTop)
+            some, real = latents[:FEW_MEASURED], mask[:FEW_MEASURED]
+            return self.game.measure(model, some, real, noise=Noise(0))
         if isinstance(model, FlowTop):
             total = 0.0
             for i, (x, m) in enumerate(zip(latents.split(64), mask.split(64), strict=True)):
@@ -176,6 +211,11 @@ class TopLevel:
     def describe(self, model: TopModel, values: Mapping[str, float]) -> str:
         """How far it is from held-out windows, in standardised latents."""
         del model
+        if "distance" in values:
+            return (
+                f"held-out windows: squared distance from the teacher {values['distance']:.3f}, "
+                f"{values['moves']:.2f} of what moves in them moves"
+            )
         if "velocity" in values:
             return f"held-out windows: squared error of the velocity {values['velocity']:.3f}"
         if "latent_frechet" in values:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
+from ldf_video.models.few import FewConfig, FewGame, student_config
 from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
@@ -140,6 +141,20 @@ def top_settings(
     return {"kind": "flow", **asdict(FlowConfig(**shape))}, {}
 
 
+def few_settings(like: Mapping[str, Any]) -> tuple[Settings, Settings]:
+    """The "model" and "game" of a flow's student, from the flow's own "model".
+
+    Raises:
+        ValueError: that is no flow, or one that was distilled already.
+    """
+    settings = {name: value for name, value in like.items() if name != "kind"}
+    flow = FlowConfig(**_flow_settings(settings)) if kind_of(like) == "flow" else None
+    if flow is None or flow.renewed:
+        raise ValueError("expected a flow that takes many passes")
+    few = FewConfig(teacher_first_steps=flow.first_steps, teacher_steps=flow.sampling_steps)
+    return {"kind": "flow", **asdict(student_config(flow, few))}, {"few": asdict(few)}
+
+
 def top_model(model: Mapping[str, Any]) -> TopModel:
     """The networks of a top model, freshly initialised; a ValueError or TypeError as above."""
     settings = {name: value for name, value in model.items() if name != "kind"}
@@ -159,4 +174,4 @@ def top_game(top: TopModel, game: Mapping[str, Any]) -> Game:
     if isinstance(top, MlpTop):
         return MlpGame(top, GanConfig(**game))
     assert isinstance(top, FlowTop)
-    return FlowGame(top)
+    return FewGame(top, FewConfig(**game["few"])) if "few" in game else FlowGame(top)

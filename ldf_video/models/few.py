@@ -31,6 +31,8 @@ class FewConfig:
     Attributes:
         first_steps: passes of a video's first block.
         sampling_steps: passes of a later one.
+        teacher_first_steps: the teacher's passes of a first block, at least.
+        teacher_steps: the teacher's of a later one.
         distance: weight of the squared distance from where the teacher leads.
         game: weight of the game against the critic.
         game_start: share of the training after which the game begins.
@@ -45,6 +47,8 @@ class FewConfig:
 
     first_steps: int = 4
     sampling_steps: int = 1
+    teacher_first_steps: int = 16
+    teacher_steps: int = 5
     distance: float = 0.5
     game: float = 1.0
     game_start: float = 0.3
@@ -120,6 +124,7 @@ class Critic(nn.Module):
         if not config.local_width:
             raise ValueError("a critic: expected a flow with convolutions (local_width)")
         self.flow = FlowTop(replace(config, kept=True))
+        del self.flow.head, self.flow.local.head  # no velocities are asked for
         self.of_cell = nn.Conv2d(config.local_width, 1, 1)
         self.of_patch = nn.Linear(config.width, 1)
 
@@ -178,19 +183,26 @@ class FewGame(Game):
     model: FlowTop
 
     def __init__(self, top: FlowTop, config: FewConfig) -> None:
-        """Make the game of a student; `teach` tells it who the teacher is."""
+        """Make the game of a student of `student_config`; `teach` gives it a teacher."""
         super().__init__()
         self.model, self.config = top, config
-        teacher = replace(top.config, renewed=False)
+        teacher = replace(
+            top.config,
+            renewed=False,
+            first_steps=config.teacher_first_steps,
+            sampling_steps=config.teacher_steps,
+        )
         self.teacher = FlowTop(teacher)
         self.critic = Critic(teacher)
         self.restraint = Restraint(config.roth, rest=config.rest)
 
     def teach(self, flow: FlowTop) -> None:
-        """Begin from a flow that keeps its past: student and critic like it, it as the teacher."""
-        self.teacher.config = flow.config
-        for network in (self.model, self.teacher, self.critic.flow):
-            network.load_state_dict(flow.state_dict())
+        """Begin from a flow that keeps its past, as the teacher; student and critic are alike."""
+        weights = flow.state_dict()
+        self.model.load_state_dict(weights)
+        self.teacher.load_state_dict(weights)
+        missing, _ = self.critic.flow.load_state_dict(weights, strict=False)
+        assert not missing
 
     @property
     def players(self) -> Sequence[Player]:
@@ -216,14 +228,14 @@ class FewGame(Game):
     def _student_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
         """Near where the teacher leads, and scored above real windows by the critic."""
         x, mask = self._blocks(*batch)
-        first, later = self.distances(x, mask, noise=tick.noise)
+        first, later = self.distances(self.model, x, mask, noise=tick.noise)
         loss = self.config.distance * (first + later)
         logs = {"distance_first": first.detach(), "distance": later.detach()}
         turn: Rolling = tick.kind
         if not turn.plays:
             return loss, logs
         whole = mask.all(1).float()
-        made = self.roll(x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
+        made = self.roll(self.model, x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
         level, e = self._critic_noise(x, tick.noise)
         with torch.no_grad():
             of_real = self.critic(_noisy(x, level, e), level)
@@ -233,10 +245,13 @@ class FewGame(Game):
         moves = {"moves_real": _moves(x, whole), "moves": _moves(made.detach(), whole)}
         return loss + self.config.game * game, {**logs, "game": game.detach(), **moves}
 
-    def distances(self, x: Tensor, mask: Tensor, *, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Squared distance of the student's guesses from the ends of the teacher's paths.
+    def distances(
+        self, student: FlowTop, x: Tensor, mask: Tensor, *, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Squared distance of a student's guesses from the ends of the teacher's paths.
 
         Args:
+            student: the game's, or one of averaged weights.
             x: real blocks, (B, blocks, block, size).
             mask: real frames, (B, blocks * block).
             noise: source of chance.
@@ -263,29 +278,32 @@ class FewGame(Game):
                 on_path, end = paths(
                     self.teacher, e[:, part], past[:, part], level[:, part], seen, passes=passes
                 )
-            levels = torch.tensor(self.model.sampling_levels(passes)[:-1], device=x.device)
+            levels = torch.tensor(student.sampling_levels(passes)[:-1], device=x.device)
             number = (of_b * passes).long().to(x.device)
             u = levels[number][:, None, None].expand(b, on_path.shape[2], block)
             start = on_path[number, torch.arange(b, device=x.device)]
-            after = self.model.after_blocks(past[:, part], level[:, part], mask=seen)
+            after = student.after_blocks(past[:, part], level[:, part], mask=seen)
             guess = start + u.unsqueeze(-1) * after(start, u)
             error = (guess - end).square().mean(-1) * real[:, part]
             found.append(error[:, slice(0, None) if part.stop else slice(1, None)].mean())
         return found[0], found[1]
 
-    def roll(self, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int) -> Tensor:
-        """Windows (B, blocks, block, size) on the student's own past.
+    def roll(
+        self, student: FlowTop, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int
+    ) -> Tensor:
+        """Windows (B, blocks, block, size) on a student's own past.
 
         A gradient leads to the weights that made a block and its past's keys and values, and to no
         block before it.
 
         Args:
+            student: the game's, or one of averaged weights.
             past: a block of real frames, (B, 1, block, size).
             noise: source of chance.
             turn: whether to begin without that, and how many blocks go unjudged.
             blocks: of a window. Where something stands before them the first of them is given.
         """
-        b, model = past.shape[0], self.model
+        b = past.shape[0]
         made = [] if turn.from_nothing else [past[:, 0]]
         seen: KeysValues | None = None
         total = turn.depth + blocks
@@ -293,22 +311,22 @@ class FewGame(Game):
         for number in range(total):
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
                 if number == len(made):
-                    made.append(self._next_block(seen, b, noise, past.device))
+                    made.append(self._next_block(student, seen, b, noise))
                 if number + 1 < total:
-                    seen = model.remember_block(made[number].detach(), seen)
+                    seen = student.remember_block(made[number].detach(), seen)
         return torch.stack(made[-blocks:], dim=1)
 
     def _next_block(
-        self, seen: KeysValues | None, b: int, noise: Noise, device: torch.device
+        self, student: FlowTop, seen: KeysValues | None, b: int, noise: Noise
     ) -> Tensor:
         """One block as the sampler makes it; only its last pass has a gradient."""
-        model, c = self.model, self.config
-        passes = c.sampling_steps if seen is not None else c.first_steps
-        first, levels = (0 if seen is None else model.config.block), model.sampling_levels(passes)
+        c, device = student.config, student.latent_mean.device
+        first = 0 if seen is None else c.block
+        levels = student.sampling_levels(c.first_steps if seen is None else c.sampling_steps)
 
         def velocity(x: Tensor, level: float) -> Tensor:
             with torch.set_grad_enabled(torch.is_grad_enabled() and level == levels[-2]):
-                return model._network(x, x.new_full((1, 1), level), first, None, seen)
+                return student._network(x, x.new_full((1, 1), level), first, None, seen)
 
         return renew(lambda: self.noise_of_blocks(b, 1, noise, device)[:, 0], levels, velocity)
 
@@ -352,6 +370,30 @@ class FewGame(Game):
         b, blocks, _, _ = x.shape
         level = self.config.critic_noise * noise.uniform(b) * noise.uniform(b)
         return level.to(x.device), self.noise_of_blocks(b, blocks, noise, x.device)
+
+    @torch.no_grad()
+    def measure(
+        self, student: FlowTop, latents: Tensor, mask: Tensor, *, noise: Noise
+    ) -> dict[str, float]:
+        """How near a student is to the teacher, and how much of what moves in real windows moves.
+
+        Args:
+            student: of averaged weights.
+            latents: real windows (B, window, C, H, W).
+            mask: real frames.
+            noise: source of chance.
+        """
+        x, mask = self._blocks(latents, mask)
+        first, later = self.distances(student, x, mask, noise=noise)
+        turn = Rolling(True, False, False, from_nothing=False, depth=0)
+        made = self.roll(student, x[:, :1], noise=noise, turn=turn, blocks=x.shape[1])
+        whole = mask.all(1).float()
+        moves = _moves(made, whole) / _moves(x, whole).clamp_min(1e-6)
+        return {
+            "distance_first": first.item(),
+            "distance": later.item(),
+            "moves": moves.item(),
+        }
 
     def _blocks(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised blocks (B, blocks, block, size); what stands under the mask is the mean."""

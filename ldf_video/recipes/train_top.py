@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError, counted
-from ldf_video.levels.latents import latent_statistics, open_latents
+from ldf_video.levels.latents import latent_statistics, open_latents, whole_windows
 from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
+from ldf_video.models.few import FewGame
 from ldf_video.models.frame import FrameModel
 from ldf_video.options import TrainTop
 from ldf_video.progress import Progress
@@ -88,8 +89,11 @@ def train_top(options: TrainTop) -> Path:
         torch.manual_seed(training.seed)
         top = run.built(lambda config: build.top_model(config["model"]))
         game = build.top_game(top, run.config.get("game", {}))
-        start_from_origin(game, run, progress)
-        top.set_statistics(*latent_statistics(data.known, seed=training.seed))
+        start_from_origin(
+            game, run, progress, windows=lambda: whole_windows(data.known, top.config.window)
+        )
+        if not isinstance(game, FewGame):
+            top.set_statistics(*latent_statistics(data.known, seed=training.seed))
         level = TopLevel(
             game,
             data.known,

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.models import build
+from ldf_video.models.few import FewGame
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
+from ldf_video.models.keep_past import keep_past
 from ldf_video.models.top import TopModel
 from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
 from ldf_video.progress import Progress
@@ -125,12 +127,16 @@ def check_top_origin(
         )
 
 
-def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
+def start_from_origin(
+    game: Game, run: Run, progress: Progress, *, windows: Callable[[], Tensor] | None = None
+) -> None:
     """Give a fresh game the weights of the model that its run's config names, if it names one.
 
     An own run's state also has what is trained beside the model, above all D: of that, what has the
     same name and shape is taken over. D's last layer, where it sees the whole frame, fits no other
     size; the pressure on D is no weight and begins anew. A run that has a state goes on from that.
+    A game of few passes takes it for the teacher, with what it standardises latents by; `windows`
+    gives whole ones for that, as a teacher keeps its past.
 
     Raises:
         CheckpointError: the model is gone, or is not the one that the run began with.
@@ -146,6 +152,12 @@ def start_from_origin(game: Game, run: Run, progress: Progress) -> None:
             f"--init {known['from']} was {known['fingerprint'][:12]} when the run began and is now "
             f"{origin.fingerprint[:12]}: start anew with --no-resume"
         )
+    if isinstance(game, FewGame):
+        assert windows is not None
+        flow = origin.model
+        game.teach(flow if flow.config.kept else keep_past(flow, windows()))
+        progress.say(f"{progress.name}: the flow of {known['from']} is the teacher")
+        return
     missing, unknown = game.model.load_state_dict(origin.model.state_dict(), strict=False)
     # An older model has no linear map: the new one stays 0.
     assert not unknown

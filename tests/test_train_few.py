@@ -1,0 +1,117 @@
+"""train-top --few: from a flow to a student, resumed bit for bit, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from latent_data import write_latents
+from tiny_cli import shrink
+from tiny_models import FLOW, save_frame, save_top
+
+from ldf_video.api import generate, train_top
+from ldf_video.errors import StoreError, UsageError
+from ldf_video.runs.zoo import load_top_model
+from ldf_video.training import checkpoints
+from ldf_video.training.loop import Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A flow and latents of its frame model."""
+    monkeypatch.chdir(tmp_path)
+    shrink(monkeypatch.setattr)
+    frame = save_frame(tmp_path / "frame")
+    save_top(tmp_path / "flow", frame)
+    lengths = [20, 20, 3, 40] * 6
+    write_latents(tmp_path / "latents", lengths, weights=checkpoints.fingerprint_of(frame))
+    return tmp_path
+
+
+def train(root: Path, out: str = "top", **options: Any) -> Path:
+    asked = {"steps": 6, "batch_size": 4, "seed": 1, "quiet": True, "few": True}
+    asked |= {"init": root / "flow"} | options
+    return train_top(latents=root / "latents", out=root / out, **asked)
+
+
+def test_a_student_makes_videos_of_any_length_in_few_passes(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(root, quiet=False)
+    said = capfd.readouterr().err
+    assert "is the teacher" in said
+    assert "squared distance from the teacher" in said
+    flow, student = (load_top_model(root / name, device="cpu").model for name in ("flow", "top"))
+    c = student.config
+    assert (c.kept, c.renewed, c.first_steps, c.sampling_steps) == (True, True, 4, 1)
+    assert torch.equal(student.latent_mean, flow.latent_mean)
+    assert not torch.equal(student.head.weight, flow.head.weight)
+    lines = checkpoints.read_metrics(root / "top")
+    assert not {"game", "discriminator"} & lines[0].keys()  # the first third is the teacher's
+    assert {"distance", "game", "discriminator", "moves"} <= lines[4].keys()
+    made = generate(out=root / "a.mp4", top_model=root / "top", num_frames=21, quiet=True)
+    assert made.num_frames == 21
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = checkpoints.load_weights(train(root))
+    update = Trainer.update
+
+    def stopped(self: Trainer, share: float) -> Any:
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return update(self, share)
+
+    monkeypatch.setattr(Trainer, "update", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(root, out="cut")
+    monkeypatch.setattr(Trainer, "update", update)
+    state = checkpoints.load_state(root / "cut")
+    assert state is not None
+    assert state["step"] == 4
+    again = checkpoints.load_weights(train(root, out="cut"))
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+
+
+def test_a_flow_that_keeps_its_past_is_a_teacher_as_it_is(root: Path) -> None:
+    save_top(root / "kept", root / "frame", config=replace(FLOW, kept=True))
+    train(root, init=root / "kept", steps=1)
+    state = checkpoints.load_state(root / "top")
+    assert state is not None
+    flow = load_top_model(root / "kept", device="cpu").model
+    for name, weight in flow.state_dict().items():
+        assert torch.equal(state["networks"][f"teacher.{name}"], weight)
+
+
+def test_what_is_no_teacher_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match="--few without --init: name a flow to learn from"):
+        train(root, init=None)
+    train(root, steps=1)
+    with pytest.raises(UsageError, match="expected a flow that takes many passes"):
+        train(root, out="again", init=root / "top")
+    with pytest.raises(UsageError, match="it takes few passes and has no velocity to learn"):
+        train(root, out="again", init=root / "top", few=False)
+    save_top(root / "mlp", root / "frame", kind="mlp")
+    with pytest.raises(UsageError, match=r"--few --init .*mlp: expected a flow"):
+        train(root, out="again", init=root / "mlp")
+
+
+def test_clips_that_are_shorter_than_the_window_are_refused(root: Path) -> None:
+    weights = checkpoints.fingerprint_of(root / "frame")
+    write_latents(root / "short", [9, 9], weights=weights)
+    with pytest.raises((UsageError, StoreError), match="bring longer clips"):
+        train_top(
+            latents=root / "short",
+            out=root / "top",
+            init=root / "flow",
+            few=True,
+            steps=1,
+            quiet=True,
+        )
