@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -94,10 +95,53 @@ def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(FlowTop, "_transform", counted)
     list(top.sample(24, generators(1)))
-    assert all(frames == KEPT.block for frames, _ in passes)
-    assert len(passes) == 4 + 5 + 5  # of the first block, of later ones, of those that were done
-    kept = [tokens // KEPT.patches for _, tokens in passes]
-    assert kept == [0, 0, 0, 0, 0, 4, 4, 8, 8, 12, 12, 12, 12, 12]  # never more than the window's
+    assert {frames for frames, _ in passes} == {KEPT.block}
+    # Four of the first block; one of each later one, until the window is full with one before it
+    # for the keys and values of the block that was done, then together with it.
+    assert [tokens // KEPT.patches for _, tokens in passes] == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        4,
+        4,
+        8,
+        8,
+        12,
+        12,
+        12,
+    ]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("context", [0, 8, 12, 30])
+def test_a_video_is_made_of_blocks_that_follow_each_other(context: int) -> None:
+    """The sampler written plainly, each block's keys and values by a pass of their own."""
+    top = flow(config=replace(KEPT, renewed=True, sampling_steps=2))
+    known = numbers(2, context, *FLOW.latent_shape) if context else None
+    video = torch.cat(list(top.sample(24, generators(2), context=known)), dim=1)
+    blocks = (
+        [] if known is None else list(top.standardise(known[:, -min(context, 12) :]).split(4, 1))
+    )
+    seen, drawn = None, generators(2)
+    for block in blocks[: context // 4]:
+        seen = top.remember_block(block, seen)
+
+    def noise() -> torch.Tensor:
+        e = torch.stack([torch.randn(5, SIZE, generator=g) for g in drawn])
+        return top.mixed(e[:, :1], e[:, 1:])
+
+    made = []
+    for _ in range(6):
+        x, first = noise(), 4 if seen else 0
+        levels = top.sampling_levels(2 if seen else 4)
+        for u, following in pairwise(levels):
+            x = x + u * top._network(x, x.new_full((1, 1), u), first, None, seen)
+            x = (1 - following) * x + following * noise() if following else x
+        made.append(x)
+        seen = top.remember_block(x, seen)
+    torch.testing.assert_close(video, top.restore(torch.cat(made, 1)), rtol=1e-3, atol=1e-3)
 
 
 @torch.inference_mode()

@@ -312,10 +312,13 @@ class FlowTop(TopModel):
             mask: which frames see which, (T, T) or (B, T, T); None where all see all.
             past: keys and values of frames 0 to `first`, which all of these see.
         """
-        c = self.config
         level = self.level(fourier_features(levels, 8))
         tokens, features, _ = self._transform(frames, level, first, mask, past)
-        tokens = self.norm(tokens)
+        return self._head(tokens, features, level)
+
+    def _head(self, tokens: Tensor, features: Tensor | None, level: Tensor) -> Tensor:
+        """Velocities (B, T, size) from what `_transform` gives."""
+        c, tokens = self.config, self.norm(tokens)
         velocities = unpatchify(self.head(tokens), c.latent_shape, c.patch_shape)
         if features is not None:
             velocities = velocities + self.local.decode(features, tokens, level)
@@ -382,21 +385,21 @@ class FlowTop(TopModel):
         """
         past = self._context(context, len(generators))
         seen: KeysValues | None = None
-        for block in past.split(self.config.block, dim=1) if self.config.kept else ():
-            if block.shape[1]:
-                seen = self.remember_block(block, seen)
+        new = past.split(self.config.block, dim=1) if past.shape[1] else ()
         for done in range(0, num_frames, self.config.block):
             if not self.config.kept:
                 seen = self.remember_window(past) if past.shape[1] else None
-            first = past.shape[1] if not self.config.kept else self.config.block if seen else 0
-            tokens = self._next_block(seen, generators, first=first)
-            yield self.restore(tokens[:, : num_frames - done])
-            if done + self.config.block >= num_frames:
-                return
-            if self.config.kept:
-                seen = self.remember_block(tokens, seen)
-            else:
+                tokens, _ = self._next_block(seen, generators, first=past.shape[1])
                 past = torch.cat([past, tokens], dim=1)[:, -self.config.reach :]
+            else:
+                for block in new[:-1]:
+                    seen = self.remember_block(block, seen)
+                first = self.config.block if new else 0
+                tokens, seen = self._next_block(
+                    seen, generators, first=first, newest=new[-1] if new else None
+                )
+                new = (tokens,)
+            yield self.restore(tokens[:, : num_frames - done])
 
     def _context(self, context: Tensor | None, n: int) -> Tensor:
         """What is known of the past, standardised (N, whole blocks, size): the newest frames."""
@@ -411,17 +414,33 @@ class FlowTop(TopModel):
         return tokens[:, -kept:]
 
     def _next_block(
-        self, seen: KeysValues | None, generators: Sequence[torch.Generator], *, first: int
-    ) -> Tensor:
+        self,
+        seen: KeysValues | None,
+        generators: Sequence[torch.Generator],
+        *,
+        first: int,
+        newest: Tensor | None = None,
+    ) -> tuple[Tensor, KeysValues | None]:
         """Make one block (N, block, size) from noise, after a past if there is one.
 
         Args:
             seen: keys and values of the past.
             generators: sources of chance, one a video.
             first: number of the block's first frame in its window.
+            newest: the block before, where `seen` does not hold it yet.
+
+        Returns:
+            The block, and keys and values of all that stands before it.
         """
+        if newest is not None and (seen is None or not self._is_full(seen)):
+            seen, newest = self.remember_block(newest, seen), None
 
         def velocity(x: Tensor, level: float) -> Tensor:
+            nonlocal seen, newest
+            if newest is not None and seen is not None:
+                velocity, seen = self._follow(newest, x, level, seen)
+                newest = None
+                return velocity
             return self._network(x, x.new_full((1, 1), level), first, None, seen)
 
         def noise() -> Tensor:
@@ -432,8 +451,37 @@ class FlowTop(TopModel):
         steps = self.config.first_steps if seen is None else self.config.sampling_steps
         levels = self.sampling_levels(steps)
         if self.config.renewed:
-            return renew(noise, levels, velocity)
-        return integrate(noise(), levels, velocity)
+            return renew(noise, levels, velocity), seen
+        return integrate(noise(), levels, velocity), seen
+
+    def _is_full(self, seen: KeysValues) -> bool:
+        """Whether as much of the past is seen as there is room for."""
+        return seen[0][0].shape[2] == self.config.reach * self.config.patches
+
+    def _follow(
+        self, newest: Tensor, x: Tensor, level: float, seen: KeysValues
+    ) -> tuple[Tensor, KeysValues]:
+        """A block's keys and values and the first velocity of the block behind it, in one pass.
+
+        Args:
+            newest: the block that is done, (N, block, size).
+            x: the noisy block behind it.
+            level: its noise.
+            seen: keys and values of what stands before both, as much as there is room for.
+
+        Returns:
+            The velocity of x; keys and values of what stands before it.
+        """
+        both = torch.stack([newest, x], dim=1).flatten(0, 1)  # (2 N, block, size)
+        levels = x.new_tensor([self.config.context_level, level]).repeat(len(x))
+        of_level = self.level(fourier_features(levels[:, None], 8)).expand(-1, x.shape[1], -1)
+        tokens, features, before = self._transform(
+            both, of_level, self.config.block, None, seen, sequence=2
+        )
+        if features is not None:
+            features = features.unflatten(0, (len(x), 2, -1))[:, 1].flatten(0, 1)
+        velocity = self._head(tokens[1::2], features, of_level[1::2])
+        return velocity, [(keys[1::2], values[1::2]) for keys, values in before]
 
     def sampling_levels(self, steps: int) -> list[float]:
         """Noise levels that a block passes through in a number of steps, from 1 to 0."""
