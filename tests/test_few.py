@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny_models import FLOW, few_game, flow
+from tiny_models import FEW, FLOW, few_game, flow
 
 from ldf_video.models.few import Critic, FewConfig, FewGame, Rolling, paths, student_config
 from ldf_video.models.flow import FlowTop, integrate
@@ -149,11 +149,26 @@ def test_a_critic_scores_a_block_after_the_blocks_before_it() -> None:
         Critic(replace(FLOW, local_width=0))
 
 
+def test_a_guess_of_a_first_block_is_what_a_pass_of_its_sampler_leads_to() -> None:
+    made = few_game(replace(FEW, first_steps=3))
+    levels, noise, x = made.model.sampling_levels(3), Noise(3), None
+    for number, u in enumerate(levels[:-1]):
+        guess = made._next_block(made.model, None, B, Noise(3), passes=number + 1)
+        assert guess.grad_fn is not None
+        e = made.noise_of_blocks(B, 1, noise, guess.device)[:, 0]
+        x = e if x is None else (1 - u) * x + u * e
+        with torch.no_grad():
+            x = x + u * made.model._network(x, x.new_full((1, 1), u), 0, None, None)
+        torch.testing.assert_close(guess.detach(), x)
+
+
 def test_the_kinds_of_updates() -> None:
     made = few_game(FewConfig(game_start=0.3))
     assert not made.kind(0, 0.29).plays
     kinds = [made.kind(step, 0.3) for step in range(15)]
     assert all(kind.plays and kind.moves for kind in kinds)
+    assert {kind.first_pass for kind in kinds if kind.from_nothing} == {0, 1, 2, 3}
+    assert all(kind.first_pass is None for kind in kinds if not kind.from_nothing)
     assert {(kind.from_nothing, kind.depth) for kind in kinds} == {
         (nothing, depth) for nothing in (True, False) for depth in (0, 3, 9)
     }

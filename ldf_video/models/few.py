@@ -168,10 +168,12 @@ class Rolling(Turn):
     Attributes:
         from_nothing: videos begin without a past; else after a block of real frames.
         depth: blocks that are rolled before those that are judged.
+        first_pass: number of a first block's pass whose guess is judged, too, or None.
     """
 
     from_nothing: bool
     depth: int
+    first_pass: int | None = None
 
 
 class FewGame(Game):
@@ -217,7 +219,9 @@ class FewGame(Game):
         """What the critic does, and what is rolled forward."""
         turn = self.restraint.turn(plays=progress >= self.config.game_start)
         depth = self.config.depths[step % len(self.config.depths)]
-        return Rolling(turn.plays, turn.moves, turn.penalised, step % 3 == 0, depth)
+        round_, third = divmod(step, 3)
+        first_pass = round_ % self.config.first_steps if third == 0 else None
+        return Rolling(turn.plays, turn.moves, turn.penalised, third == 0, depth, first_pass)
 
     def after_update(self, logs: Logs) -> None:
         """Restrain the critic by how it fared."""
@@ -237,11 +241,20 @@ class FewGame(Game):
         whole = mask.all(1).float()
         made = self.roll(self.model, x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
         level, e = self._critic_noise(x, tick.noise)
-        with torch.no_grad():
-            of_real = self.critic(_noisy(x, level, e), level)
-        of_made = self.critic(_noisy(made, level, e), level)
-        game = _contest(of_made, of_real, whole)
-        tick.passed_on.update(made=made.detach(), level=level, e=e)
+        contests = [(x, made)]
+        if turn.first_pass is not None:
+            passes = turn.first_pass + 1
+            guess = self._next_block(self.model, None, len(x), tick.noise, passes=passes)
+            contests.append((x[:, :1], guess.unsqueeze(1)))
+        game = x.new_zeros(())
+        for real, own in contests:
+            with torch.no_grad():
+                of_real = self.critic(_noisy(real, level, e), level)
+            of_own = self.critic(_noisy(own, level, e), level)
+            game = game + _contest(of_own, of_real, whole) / len(contests)
+        tick.passed_on.update(
+            contests=[(real, own.detach()) for real, own in contests], level=level, e=e
+        )
         moves = {"moves_real": _moves(x, whole), "moves": _moves(made.detach(), whole)}
         return loss + self.config.game * game, {**logs, "game": game.detach(), **moves}
 
@@ -312,17 +325,28 @@ class FewGame(Game):
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
                 if number == len(made):
                     made.append(self._next_block(student, seen, b, noise))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number + 1 >= given):
                 if number + 1 < total:
                     seen = student.remember_block(made[number].detach(), seen)
         return torch.stack(made[-blocks:], dim=1)
 
     def _next_block(
-        self, student: FlowTop, seen: KeysValues | None, b: int, noise: Noise
+        self,
+        student: FlowTop,
+        seen: KeysValues | None,
+        b: int,
+        noise: Noise,
+        *,
+        passes: int | None = None,
     ) -> Tensor:
-        """One block as the sampler makes it; only its last pass has a gradient."""
+        """One block as the sampler makes it, or its guess after some passes.
+
+        Only the last pass has a gradient.
+        """
         c, device = student.config, student.latent_mean.device
         first = 0 if seen is None else c.block
-        levels = student.sampling_levels(c.first_steps if seen is None else c.sampling_steps)
+        all_levels = student.sampling_levels(c.first_steps if seen is None else c.sampling_steps)
+        levels = [*all_levels[:-1][:passes], 0.0]
 
         def velocity(x: Tensor, level: float) -> Tensor:
             with torch.set_grad_enabled(torch.is_grad_enabled() and level == levels[-2]):
@@ -344,11 +368,18 @@ class FewGame(Game):
         x, mask = self._blocks(*batch)
         if not turn.plays:
             return x.new_zeros(()), {}
-        made, level, e = (tick.passed_on[name] for name in ("made", "level", "e"))
+        contests, level, e = (tick.passed_on[name] for name in ("contests", "level", "e"))
         whole = mask.all(1).float()
         with torch.set_grad_enabled(turn.moves):
-            of_real, of_made = (self.critic(_noisy(w, level, e), level) for w in (x, made))
-            loss = _contest(of_real, of_made, whole)
+            scores = [
+                (
+                    self.critic(_noisy(real, level, e), level),
+                    self.critic(_noisy(own, level, e), level),
+                )
+                for real, own in contests
+            ]
+            games = [_contest(of_real, of_own, whole) for of_real, of_own in scores]
+            loss = torch.stack(games).mean()
         logs = {
             "discriminator": loss.detach(),
             "pressure": self.restraint.roth.pressure.clone(),
@@ -357,7 +388,7 @@ class FewGame(Game):
         if turn.penalised:
             step = self.config.probe * tick.noise.normal(*x.shape, device=x.device)
             slope = x.new_zeros(())
-            for window, score in ((x, of_real), (made, of_made)):
+            for window, score in zip(contests[0], scores[0], strict=True):
                 moved = self.critic(_noisy(window + step, level, e), level)
                 slope = slope + ((moved - score).square().mean((1, 2)) * whole).mean()
             slope = slope / self.config.probe**2
@@ -403,7 +434,7 @@ class FewGame(Game):
 
 def _noisy(x: Tensor, level: Tensor, e: Tensor) -> Tensor:
     u = level[:, None, None, None]
-    return (1 - u) * x + u * e
+    return (1 - u) * x + u * e[:, : x.shape[1]]
 
 
 def _contest(winner: Tensor, loser: Tensor, whole: Tensor) -> Tensor:
