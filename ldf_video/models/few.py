@@ -246,12 +246,9 @@ class FewGame(Game):
             passes = turn.first_pass + 1
             guess = self._next_block(self.model, None, len(x), tick.noise, passes=passes)
             contests.append((x[:, :1], guess.unsqueeze(1)))
-        game = x.new_zeros(())
-        for real, own in contests:
-            with torch.no_grad():
-                of_real = self.critic(_noisy(real, level, e), level)
-            of_own = self.critic(_noisy(own, level, e), level)
-            game = game + _contest(of_own, of_real, whole) / len(contests)
+        scores = self._scores(contests, level, e)
+        games = [_contest(of_own, of_real, whole) for of_real, of_own in scores]
+        game = torch.stack(games).mean()
         tick.passed_on.update(
             contests=[(real, own.detach()) for real, own in contests], level=level, e=e
         )
@@ -270,8 +267,8 @@ class FewGame(Game):
             noise: source of chance.
 
         Returns:
-            That of first blocks and that of later ones, each a scalar: a mean over real frames,
-            but divided by all of the batch.
+            That of first blocks and that of later ones, each a scalar: a sum over real frames,
+            divided by all of the batch.
         """
         b, blocks, block, size = x.shape
         e = self.noise_of_blocks(b, blocks, noise, x.device)
@@ -279,27 +276,37 @@ class FewGame(Game):
         level = (level * noise.uniform(b, 1, 1, device=x.device)).expand(b, blocks, block)
         other = noise.normal(b, blocks, block, size, device=x.device)
         past = (1 - level.unsqueeze(-1)) * x + level.unsqueeze(-1) * other
-        pick = noise.uniform(b, 2)
-        real = mask.unflatten(1, (blocks, block)).float()
-        found = []
-        for part, passes, of_b in (
-            (slice(0, 1), self.config.first_steps, pick[:, 0]),
-            (slice(0, None), self.config.sampling_steps, pick[:, 1]),
-        ):
-            seen = mask[:, : part.stop and part.stop * block]
-            with torch.no_grad():
-                on_path, end = paths(
-                    self.teacher, e[:, part], past[:, part], level[:, part], seen, passes=passes
-                )
-            levels = torch.tensor(student.sampling_levels(passes)[:-1], device=x.device)
-            number = (of_b * passes).long().to(x.device)
-            u = levels[number][:, None, None].expand(b, on_path.shape[2], block)
-            start = on_path[number, torch.arange(b, device=x.device)]
-            after = student.after_blocks(past[:, part], level[:, part], mask=seen)
-            guess = start + u.unsqueeze(-1) * after(start, u)
-            error = (guess - end).square().mean(-1) * real[:, part]
-            found.append(error[:, slice(0, None) if part.stop else slice(1, None)].mean())
-        return found[0], found[1]
+        chance = noise.uniform(b, 2, device=x.device)
+        real = mask.unflatten(1, (blocks, block))
+        first, later = self.config.first_steps, self.config.sampling_steps
+        of_first = self._distance(
+            student, e[:, :1], past[:, :1], level[:, :1], real[:, :1], chance[:, 0], passes=first
+        )
+        of_all = self._distance(student, e, past, level, real, chance[:, 1], passes=later)
+        return of_first.mean(), of_all[:, 1:].mean()
+
+    def _distance(
+        self,
+        student: FlowTop,
+        e: Tensor,
+        past: Tensor,
+        past_levels: Tensor,
+        real: Tensor,
+        chance: Tensor,
+        *,
+        passes: int,
+    ) -> Tensor:
+        """Squared distances (B, blocks, block) of the guesses of one pass of some, by chance (B,)."""
+        b, blocks, block, _ = e.shape
+        mask = real.flatten(1)
+        with torch.no_grad():
+            on_path, end = paths(self.teacher, e, past, past_levels, mask, passes=passes)
+        levels = torch.tensor(student.sampling_levels(passes)[:-1], device=e.device)
+        number = (chance * passes).long()
+        u = levels[number][:, None, None].expand(b, blocks, block)
+        start = on_path[number, torch.arange(b, device=e.device)]
+        velocity = student.after_blocks(past, past_levels, mask=mask)(start, u)
+        return (start + u.unsqueeze(-1) * velocity - end).square().mean(-1) * real
 
     def roll(
         self, student: FlowTop, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int
@@ -370,31 +377,39 @@ class FewGame(Game):
             return x.new_zeros(()), {}
         contests, level, e = (tick.passed_on[name] for name in ("contests", "level", "e"))
         whole = mask.all(1).float()
-        with torch.set_grad_enabled(turn.moves):
-            scores = [
-                (
-                    self.critic(_noisy(real, level, e), level),
-                    self.critic(_noisy(own, level, e), level),
-                )
-                for real, own in contests
-            ]
+        with (
+            torch.set_grad_enabled(turn.moves),
+            torch.autocast(x.device.type, enabled=False),  # a slope needs every digit
+        ):
+            scores = self._scores(contests, level, e)
             games = [_contest(of_real, of_own, whole) for of_real, of_own in scores]
             loss = torch.stack(games).mean()
-        logs = {
-            "discriminator": loss.detach(),
-            "pressure": self.restraint.roth.pressure.clone(),
-            "resting": self.restraint.resting.float(),
-        }
-        if turn.penalised:
-            step = self.config.probe * tick.noise.normal(*x.shape, device=x.device)
-            slope = x.new_zeros(())
-            for window, score in zip(contests[0], scores[0], strict=True):
-                moved = self.critic(_noisy(window + step, level, e), level)
-                slope = slope + ((moved - score).square().mean((1, 2)) * whole).mean()
-            slope = slope / self.config.probe**2
-            loss = loss + self.restraint.roth.weight(tick.progress) * slope
-            logs["slope"] = slope.detach()
+            logs = {
+                "discriminator": loss.detach(),
+                "pressure": self.restraint.roth.pressure.clone(),
+                "resting": self.restraint.resting.float(),
+            }
+            if turn.penalised:
+                step = self.config.probe * tick.noise.normal(*x.shape, device=x.device)
+                real, made = contests[0]
+                moved = self._scores([(real + step, made + step)], level, e)[0]
+                slopes = [
+                    ((after - before).square().mean((1, 2)) * whole).mean()
+                    for after, before in zip(moved, scores[0], strict=True)
+                ]
+                slope = torch.stack(slopes).sum() / self.config.probe**2
+                loss = loss + self.restraint.roth.weight(tick.progress) * slope
+                logs["slope"] = slope.detach()
         return loss, logs
+
+    def _scores(
+        self, contests: Sequence[tuple[Tensor, Tensor]], level: Tensor, e: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The critic's logits of pairs of windows, at a level of noise (B,), the same in both."""
+        return [
+            (self.critic(_noisy(real, level, e), level), self.critic(_noisy(own, level, e), level))
+            for real, own in contests
+        ]
 
     def _critic_noise(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """A level (B,), low ones more often, and noise like the windows x."""
@@ -442,7 +457,7 @@ def _contest(winner: Tensor, loser: Tensor, whole: Tensor) -> Tensor:
 
     As `relativistic_loss`, divided by all windows of the batch.
     """
-    return (F.softplus(loser - winner).mean((1, 2)) * whole).mean()
+    return (F.softplus(loser.float() - winner.float()).mean((1, 2)) * whole).mean()
 
 
 def _moves(x: Tensor, whole: Tensor) -> Tensor:
