@@ -22,7 +22,7 @@ from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.top import TopModel
-from ldf_video.options import FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
+from ldf_video.options import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_top_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded
@@ -43,7 +43,7 @@ BLOCK = 4
 """Frames of a block that a flow makes at once."""
 DEFAULTS = {
     "flow": {"optimizer": "muon", "learning_rate": RATE, "beta1": 0.9},
-    "few": {"optimizer": "adam", "learning_rate": 5e-5, "beta1": 0.5, "average": 0.99},
+    "few": {"optimizer": "adam", "learning_rate": FEW_RATE, "beta1": 0.5, "average": 0.998},
     "mlp": {"optimizer": "adam", "learning_rate": PAPER_RATE, "beta1": 0.5, "beta2": 0.999},
 }
 """Settings of a training, by kind."""

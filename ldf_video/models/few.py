@@ -49,11 +49,11 @@ class FewConfig:
     sampling_steps: int = 1
     teacher_first_steps: int = 16
     teacher_steps: int = 5
-    distance: float = 0.5
+    distance: float = 1.0
     game: float = 1.0
-    game_start: float = 0.3
+    game_start: float = 0.1
     depths: tuple[int, ...] = (0, 0, 3, 0, 9)
-    critic_rate: float = 1.5
+    critic_rate: float = 4.0
     critic_noise: float = 0.7
     probe: float = 0.1
     roth: RothConfig = field(default_factory=lambda: RothConfig(gamma=0.3, penalty="r1r2"))
