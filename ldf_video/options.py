@@ -47,7 +47,7 @@ BATCH_SIZE = 64
 WINDOWS = {"flow": 16, "mlp": 5}
 """Frames that a top model sees at once, by kind."""
 RATE, FLOW_BY_ADAM, PAPER_RATE, FEW_RATE = 1e-3, 2e-3, 2e-4, 5e-5
-"""Learning rates: of default models, of a flow without Muon, of the paper's models, of a student."""
+"""Learning rates: of default models, a flow without Muon, the paper's models, a student."""
 OLD_NAMES = {"output": "out", "frames": "num_frames"}
 """What parameters were called before, or are on the command line; still taken by name."""
 
@@ -391,7 +391,9 @@ class TrainTop(Training):
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option("R", POSITIVE, f"{RATE}, by adam {FLOW_BY_ADAM}, mlp: {PAPER_RATE}, few: {FEW_RATE:g}"),
+        Option(
+            "R", POSITIVE, f"{RATE}, by adam {FLOW_BY_ADAM}, mlp: {PAPER_RATE}, few: {FEW_RATE:g}"
+        ),
     ] = None
     optimizer: Annotated[OptimizerName | None, Option(usual="muon, mlp and few: adam")] = None
     few: Switch = False

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from ldf_video.models.flow import FlowConfig, FlowTop, integrate, renew
 from ldf_video.models.flow_network import KeysValues
 from ldf_video.models.game import Game, Logs, Noise, Player, Tick
+from ldf_video.models.gan import Restrained, Restraint, RothConfig, Turn
 from ldf_video.models.layers import fourier_features, unpatchify
-from ldf_video.models.losses import Restraint, RothConfig, Turn, as_roth
 
 
 @dataclass(frozen=True)
-class FewConfig:
+class FewConfig(Restrained):
     """Weights of the two lessons, and what is rolled forward.
 
     Attributes:
@@ -60,8 +60,8 @@ class FewConfig:
     rest: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "roth", as_roth(self.roth))
 
 
 def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
@@ -196,7 +196,7 @@ class FewGame(Game):
         )
         self.teacher = FlowTop(teacher)
         self.critic = Critic(teacher)
-        self.restraint = Restraint(config.roth, rest=config.rest)
+        self.restraint = Restraint(config)
 
     def teach(self, flow: FlowTop) -> None:
         """Begin from a flow that keeps its past, as the teacher; student and critic are alike."""
@@ -279,10 +279,11 @@ class FewGame(Game):
         chance = noise.uniform(b, 2, device=x.device)
         real = mask.unflatten(1, (blocks, block))
         first, later = self.config.first_steps, self.config.sampling_steps
+        whole = e, past, level, real
         of_first = self._distance(
-            student, e[:, :1], past[:, :1], level[:, :1], real[:, :1], chance[:, 0], passes=first
+            student, *(part[:, :1] for part in whole), chance=chance[:, 0], passes=first
         )
-        of_all = self._distance(student, e, past, level, real, chance[:, 1], passes=later)
+        of_all = self._distance(student, *whole, chance=chance[:, 1], passes=later)
         return of_first.mean(), of_all[:, 1:].mean()
 
     def _distance(
@@ -292,11 +293,11 @@ class FewGame(Game):
         past: Tensor,
         past_levels: Tensor,
         real: Tensor,
-        chance: Tensor,
         *,
+        chance: Tensor,
         passes: int,
     ) -> Tensor:
-        """Squared distances (B, blocks, block) of the guesses of one pass of some, by chance (B,)."""
+        """Squared distances (B, blocks, block) of a pass's guesses, which pass by chance (B,)."""
         b, blocks, block, _ = e.shape
         mask = real.flatten(1)
         with torch.no_grad():
