@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import FEW, FLOW, few_game, flow
 
-from ldf_video.models.few import Critic, FewConfig, FewGame, Rolling, paths, student_config
+from ldf_video.models.few import Critic, FewConfig, FewGame, Rolling, _moves, paths, student_config
 from ldf_video.models.flow import FlowTop, integrate
 from ldf_video.models.game import Noise, Part, Tick
 
@@ -160,6 +160,33 @@ def test_a_guess_of_a_first_block_is_what_a_pass_of_its_sampler_leads_to() -> No
         with torch.no_grad():
             x = x + u * made.model._network(x, x.new_full((1, 1), u), 0, None, None)
         torch.testing.assert_close(guess.detach(), x)
+
+
+def test_what_moves_too_much_is_slowed_and_what_freezes_is_woken() -> None:
+    made, (latents, mask) = few_game(), batch()
+    slopes = []
+    for moving in ((0.3, 0.2), (0.2, 0.2), (0.1, 0.2)):
+        made.moving.copy_(torch.tensor(moving))
+        loss, logs = made._student_loss((latents, mask), tick())
+        slopes.append(loss.item())
+    assert slopes[0] - slopes[1] == pytest.approx(
+        0.1 * FEW.balance * logs["moves"].item(), rel=1e-3
+    )
+    assert slopes[1] - slopes[2] == pytest.approx(
+        0.1 * FEW.balance * logs["moves"].item(), rel=1e-3
+    )
+
+
+def test_how_much_moves_is_followed_from_the_first_update_on() -> None:
+    made = few_game()
+    for moves, expected in ((0.5, 0.5), (1.5, 0.53)):
+        made.after_update({"moves": torch.tensor(moves), "moves_real": torch.tensor(1.0)})
+        assert made.moving.tolist() == pytest.approx([expected, 1.0])
+    x = torch.zeros(1, BLOCKS, 4, SIZE)
+    x[0, 0, 1:] = 9  # the first block is given
+    x[0, 0, 3] = 0
+    x[0, 2, 1:] = 2  # one step up in twelve, one down
+    assert _moves(x, torch.ones(1)).item() == pytest.approx(4 / 12)
 
 
 def test_the_kinds_of_updates() -> None:

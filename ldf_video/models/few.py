@@ -23,6 +23,9 @@ from ldf_video.models.game import Game, Logs, Noise, Player, Tick
 from ldf_video.models.gan import Restrained, Restraint, RothConfig, Turn
 from ldf_video.models.layers import fourier_features, unpatchify
 
+FOLLOWED = 0.03
+"""Share of an update in the mean of how much moves."""
+
 
 @dataclass(frozen=True)
 class FewConfig(Restrained):
@@ -36,6 +39,8 @@ class FewConfig(Restrained):
         distance: weight of the squared distance from where the teacher leads.
         game: weight of the game against the critic.
         game_start: share of the training after which the game begins.
+        balance: weight of what moves too much or too little, in the mean over updates: alone, the
+            game swings slowly between the two.
         depths: blocks that are rolled before those that are judged, one number an update, in turn.
         critic_rate: the critic's learning rate, as a share of the student's.
         critic_noise: highest noise level at which the critic sees windows (Wang et al. 2022,
@@ -52,11 +57,12 @@ class FewConfig(Restrained):
     distance: float = 1.0
     game: float = 1.0
     game_start: float = 0.1
+    balance: float = 32.0
     depths: tuple[int, ...] = (0, 0, 3, 0, 9)
     critic_rate: float = 4.0
     critic_noise: float = 0.7
     probe: float = 0.1
-    roth: RothConfig = field(default_factory=lambda: RothConfig(gamma=0.3, penalty="r1r2"))
+    roth: RothConfig = field(default_factory=lambda: RothConfig(gamma=3.0, penalty="r1r2"))
     rest: float = 0.25
 
     def __post_init__(self) -> None:
@@ -183,6 +189,7 @@ class FewGame(Game):
     """
 
     model: FlowTop
+    moving: Tensor
 
     def __init__(self, top: FlowTop, config: FewConfig) -> None:
         """Make the game of a student of `student_config`; `teach` gives it a teacher."""
@@ -197,6 +204,7 @@ class FewGame(Game):
         self.teacher = FlowTop(teacher)
         self.critic = Critic(teacher)
         self.restraint = Restraint(config)
+        self.register_buffer("moving", torch.zeros(2))  # how much moves in made and in real windows
 
     def teach(self, flow: FlowTop) -> None:
         """Begin from a flow that keeps its past, as the teacher; student and critic are alike."""
@@ -224,8 +232,12 @@ class FewGame(Game):
         return Rolling(turn.plays, turn.moves, turn.penalised, third == 0, depth, first_pass)
 
     def after_update(self, logs: Logs) -> None:
-        """Restrain the critic by how it fared."""
+        """Restrain the critic by how it fared, and follow how much moves."""
         self.restraint.observe(logs)
+        if "moves" in logs:
+            now = torch.stack([logs["moves"], logs["moves_real"]]).to(self.moving)
+            followed = self.moving.lerp(now, FOLLOWED)
+            self.moving.copy_(torch.where(self.moving[1] > 0, followed, now))
 
     # -- the student -----------------------------------------------------------------------------
 
@@ -252,8 +264,10 @@ class FewGame(Game):
         tick.passed_on.update(
             contests=[(real, own.detach()) for real, own in contests], level=level, e=e
         )
-        moves = {"moves_real": _moves(x, whole), "moves": _moves(made.detach(), whole)}
-        return loss + self.config.game * game, {**logs, "game": game.detach(), **moves}
+        moves = _moves(made, whole)
+        too_much = self.config.balance * (self.moving[0] - self.moving[1]) * moves
+        logs |= {"game": game.detach(), "moves": moves.detach(), "moves_real": _moves(x, whole)}
+        return loss + self.config.game * game + too_much, logs
 
     def distances(
         self, student: FlowTop, x: Tensor, mask: Tensor, *, noise: Noise
@@ -462,6 +476,7 @@ def _contest(winner: Tensor, loser: Tensor, whole: Tensor) -> Tensor:
 
 
 def _moves(x: Tensor, whole: Tensor) -> Tensor:
-    """Mean distance of neighbouring frames of a block but for the first block, which is given."""
-    steps = (x[:, 1:, 1:] - x[:, 1:, :-1]).abs().mean((1, 2, 3))
+    """Mean distance of frames from those before them, but in the first block, which is given."""
+    frames, block = x.flatten(1, 2), x.shape[2]
+    steps = (frames[:, block:] - frames[:, block - 1 : -1]).abs().mean((1, 2))
     return (steps * whole).sum() / whole.sum().clamp_min(1)
