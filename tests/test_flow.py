@@ -241,6 +241,16 @@ def test_sampling_is_adams_bashforth_on_the_whole_window(known: int, passed: lis
     torch.testing.assert_close(sampled.clone(), top.restore(x).detach(), rtol=1e-4, atol=1e-4)
 
 
+@FORMS
+def test_blocks_before_the_beginning_are_not_shown(config: FlowConfig) -> None:
+    longer = sample(flow(config=config), 30, generators(2))
+    late = flow(config=replace(config, warm_up=2))
+    assert torch.equal(sample(late, 22, generators(2)), longer[:, 8:])
+    context = latents(2, 8)  # a video that goes on has its past
+    expected = sample(flow(config=config), 5, generators(2), context)
+    assert torch.equal(sample(late, 5, generators(2), context), expected)
+
+
 # -- sampling ------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,8 @@ class FlowConfig:
         renewed: each pass guesses the data, and the next one starts from that guess with new noise
             (Song et al. 2023, arXiv:2303.01469, algorithm 1), as a flow does that was distilled to
             few passes. Otherwise the velocity is integrated.
+        warm_up: blocks before a video's beginning that are made and not shown: a video that goes on
+            from a past of its own is better than one that begins from nothing.
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
@@ -73,6 +75,7 @@ class FlowConfig:
     context_level: float = 0.05
     kept: bool = False
     renewed: bool = False
+    warm_up: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latent_shape", tuple(self.latent_shape))
@@ -386,7 +389,8 @@ class FlowTop(TopModel):
         past = self._context(context, len(generators))
         seen: KeysValues | None = None
         new = past.split(self.config.block, dim=1) if past.shape[1] else ()
-        for done in range(0, num_frames, self.config.block):
+        before = self.config.warm_up * self.config.block if context is None else 0
+        for done in range(-before, num_frames, self.config.block):
             if not self.config.kept:
                 seen = self.remember_window(past) if past.shape[1] else None
                 tokens, _ = self._next_block(seen, generators, first=past.shape[1])
@@ -399,7 +403,8 @@ class FlowTop(TopModel):
                     seen, generators, first=first, newest=new[-1] if new else None
                 )
                 new = (tokens,)
-            yield self.restore(tokens[:, : num_frames - done])
+            if done >= 0:
+                yield self.restore(tokens[:, : num_frames - done])
 
     def _context(self, context: Tensor | None, n: int) -> Tensor:
         """What is known of the past, standardised (N, whole blocks, size): the newest frames."""
