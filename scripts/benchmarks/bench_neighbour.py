@@ -81,7 +81,16 @@ def trained(checkout: Path, folder: Path, job: str, *, minutes: float) -> float:
     """Updates a second of a training, from the first line of its metrics to the last."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
         source = ["train-frame", "clips.npy"] if job == "train-frame" else ["train-top"]
-        budget = ["--minutes", str(minutes), "--seed", "0", "--out", f"{out}/run"]
+        budget = [
+            "--minutes",
+            str(minutes),
+            "--batch-size",
+            "8",
+            "--seed",
+            "0",
+            "--out",
+            f"{out}/run",
+        ]
         run(checkout, folder, *source, *budget)
         known = map(json.loads, Path(out, "run/metrics.jsonl").read_text().splitlines())
         lines = [line for line in known if "progress" in line]
@@ -105,7 +114,7 @@ def main() -> int:
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--frames", type=int, default=1000, help="of the video")
-    parser.add_argument("--minutes", type=float, default=0.5, help="of each training")
+    parser.add_argument("--minutes", type=float, default=0.7, help="of each training")
     options = parser.parse_args()
     checkouts = {"this": HERE} | ({"other": options.against} if options.against else {})
     speeds: dict[tuple[str, str, bool], list[float]] = {}
