@@ -13,7 +13,7 @@ from ldf_video.models.flow_network import KeysValues, TransformerLayer
 
 @torch.inference_mode()
 def keep_past(top: FlowTop, latents: Tensor) -> FlowTop:
-    """The same flow with `kept`, nearly as good before any training.
+    """The same flow with `kept`, without any training.
 
     A block becomes one that always stands at the end of its window, a first block one at its
     beginning. What a frame's place in the window made of its keys and values is known only in the

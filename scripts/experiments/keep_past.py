@@ -3,7 +3,7 @@
     python scripts/experiments/keep_past.py pacman-32 OUT --latents latents
 
 `latents` are some of the clips that it learned from, encoded by its frame model; OUT is a top model
-like any other, as large as before. Its videos are as good (docs/log.md), a block costs its passes
+like any other, as large as before. No difference was seen in its videos; a block costs its passes
 and one more, whatever the window.
 """
 
