@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ldf_video.cli import leave
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.interrupts import Stopped
-from ldf_video.models.flow import FlowGame
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.game import Part
 from ldf_video.models.layers import (
     BatchNorm,

@@ -10,7 +10,8 @@ import torch
 
 from ldf_video.models import build
 from ldf_video.models.ali import AliGame, AliModel
-from ldf_video.models.flow import FlowGame, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.grid import GridGame, GridModel
 from ldf_video.models.mlp import MlpGame, MlpTop
 

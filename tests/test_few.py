@@ -9,9 +9,13 @@ import pytest
 import torch
 from tiny_models import FEW, FLOW, few_game, flow
 
-from ldf_video.models.few import Critic, FewConfig, FewGame, Rolling, _moves, paths, student_config
-from ldf_video.models.flow import FlowTop, integrate
+from ldf_video.models.few import FewConfig, FewGame, _moves, student_config
+from ldf_video.models.few_critic import Critic
+from ldf_video.models.few_rolling import Rolling, next_block, roll
+from ldf_video.models.few_teacher import distances, paths
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.game import Noise, Part, Tick
+from ldf_video.models.solvers import integrate
 
 B, BLOCKS, SIZE = 4, 4, 64
 ROLLING = Rolling(plays=True, moves=True, penalised=True, from_nothing=False, depth=0)
@@ -36,12 +40,9 @@ def test_a_path_ends_where_the_sampler_ends_and_passes_the_students_levels() -> 
         assert torch.equal(on_path[0], e)
         seen = None
         for number in range(BLOCKS):
-            first = 4 if seen else 0
 
-            def velocity(
-                x: torch.Tensor, u: float, seen: object = seen, first: int = first
-            ) -> torch.Tensor:
-                return teacher._network(x, x.new_full((1, 1), u), first, None, seen)  # type: ignore[arg-type]
+            def velocity(x: torch.Tensor, u: float, seen: object = seen) -> torch.Tensor:
+                return teacher.velocity(x, x.new_full((1, 1), u), past=seen)  # type: ignore[arg-type]
 
             expected = integrate(e[:, number], teacher.sampling_levels(4), velocity)
             torch.testing.assert_close(end[:, number], expected, rtol=1e-4, atol=1e-4)
@@ -54,7 +55,7 @@ def test_a_student_that_is_its_teacher_is_nowhere_off_where_both_take_one_pass()
     made = FewGame(FlowTop(student_config(teacher.config, one)), one)
     made.teach(teacher)
     x, mask = made._blocks(*batch())
-    first, later = made.distances(made.model, x, mask, noise=Noise(0))
+    first, later = distances(made.model, made.teacher, x, mask, noise=Noise(0))
     assert (first.item(), later.item()) == pytest.approx((0, 0), abs=1e-8)
 
 
@@ -106,19 +107,18 @@ def test_a_players_loss_reaches_its_own_weights_alone() -> None:
 def test_a_window_is_what_the_sampler_makes(from_nothing: bool, depth: int) -> None:
     made, x = few_game(), torch.randn(B, BLOCKS, 4, SIZE)
     turn = replace(ROLLING, from_nothing=from_nothing, depth=depth)
-    window = made.roll(made.model, x[:, :1], noise=Noise(3), turn=turn, blocks=BLOCKS)
+    window = roll(made.model, x[:, :1], noise=Noise(3), turn=turn, blocks=BLOCKS)
     assert window.shape == x.shape
     noise, blocks, seen = Noise(3), [] if from_nothing else [x[:, 0]], None
     with torch.no_grad():
         for number in range(BLOCKS + depth):
             if number == len(blocks):
                 levels = made.model.sampling_levels(1 if seen else 2)
-                z = made.noise_of_blocks(B, 1, noise, x.device)[:, 0]
+                z = made.model.noise_of_blocks(B, 1, noise)[:, 0]
                 for u, following in pairwise(levels):
-                    first = 4 if seen else 0
-                    z = z + u * made.model._network(z, z.new_full((1, 1), u), first, None, seen)
+                    z = z + u * made.model.velocity(z, z.new_full((1, 1), u), past=seen)
                     if following:
-                        again = made.noise_of_blocks(B, 1, noise, x.device)[:, 0]
+                        again = made.model.noise_of_blocks(B, 1, noise)[:, 0]
                         z = (1 - following) * z + following * again
                 blocks.append(z)
             seen = made.model.remember_block(blocks[number], seen)
@@ -131,7 +131,7 @@ def test_no_gradient_crosses_blocks() -> None:
     made, x = few_game(), torch.randn(B, BLOCKS, 4, SIZE)
     for block in range(1, BLOCKS):
         x.requires_grad_(True)
-        window = made.roll(made.model, x[:, :1], noise=Noise(0), turn=ROLLING, blocks=BLOCKS)
+        window = roll(made.model, x[:, :1], noise=Noise(0), turn=ROLLING, blocks=BLOCKS)
         (grad,) = torch.autograd.grad(window[:, block].sum(), x, allow_unused=True)
         assert grad is None or not grad.any()
 
@@ -153,12 +153,12 @@ def test_a_guess_of_a_first_block_is_what_a_pass_of_its_sampler_leads_to() -> No
     made = few_game(replace(FEW, first_steps=3))
     levels, noise, x = made.model.sampling_levels(3), Noise(3), None
     for number, u in enumerate(levels[:-1]):
-        guess = made._next_block(made.model, None, B, Noise(3), passes=number + 1)
+        guess = next_block(made.model, None, B, Noise(3), passes=number + 1)
         assert guess.grad_fn is not None
-        e = made.noise_of_blocks(B, 1, noise, guess.device)[:, 0]
+        e = made.model.noise_of_blocks(B, 1, noise)[:, 0]
         x = e if x is None else (1 - u) * x + u * e
         with torch.no_grad():
-            x = x + u * made.model._network(x, x.new_full((1, 1), u), 0, None, None)
+            x = x + u * made.model.velocity(x, x.new_full((1, 1), u))
         torch.testing.assert_close(guess.detach(), x)
 
 

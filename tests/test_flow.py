@@ -11,8 +11,11 @@ import pytest
 import torch
 from tiny_models import FLOW, flow
 
-from ldf_video.models.flow import FlowConfig, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_loss import draw_levels, velocity_loss
 from ldf_video.models.game import Noise
+from ldf_video.models.rollout import Rollout
 
 SHAPE = FLOW.latent_shape
 
@@ -42,7 +45,10 @@ def test_a_real_frame_does_change_the_loss(config: FlowConfig) -> None:
     values = latents(2, FLOW.window)
     changed = values.clone()
     changed[:, -1] += 1
-    assert top.loss(values, mask, noise=noise())[0] != top.loss(changed, mask, noise=noise())[0]
+    assert (
+        velocity_loss(top, values, mask, noise=noise())[0]
+        != velocity_loss(top, changed, mask, noise=noise())[0]
+    )
 
 
 def mixed_noise(drawn: Noise, b: int) -> torch.Tensor:
@@ -100,10 +106,10 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
     values = top.latent_mean.expand(64, FLOW.window, *SHAPE)
     mask = torch.ones(64, FLOW.window, dtype=torch.bool)
     drawn = noise(3)
-    _, counted = top._levels(64, FLOW.window, drawn)
+    _, counted = draw_levels(FLOW, 64, FLOW.window, drawn)
     e = mixed_noise(drawn, 64)
 
-    loss, logs = top.loss(values, mask, noise=noise(3))
+    loss, logs = velocity_loss(top, values, mask, noise=noise(3))
 
     error = e.square().mean(-1)[counted]
     assert logs["velocity"].item() == pytest.approx(error.mean().item(), rel=1e-5)
@@ -114,15 +120,17 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
 
 @FORMS
 def test_all_frames_masked_or_clean_gives_zero_and_no_nan(config: FlowConfig) -> None:
-    loss, _ = flow(config=config).loss(
-        latents(2, FLOW.window), torch.zeros(2, FLOW.window, dtype=torch.bool), noise=noise()
+    loss, _ = velocity_loss(
+        flow(config=config),
+        latents(2, FLOW.window),
+        torch.zeros(2, FLOW.window, dtype=torch.bool),
+        noise=noise(),
     )
     assert loss.item() == 0
 
 
 def test_levels_are_what_the_sampler_meets() -> None:
-    top = flow()
-    levels, counted = top._levels(600, FLOW.window, noise())
+    levels, counted = draw_levels(FLOW, 600, FLOW.window, noise())
     assert levels.shape == counted.shape == (600, FLOW.window)
     assert levels.min() >= 0
     assert levels.max() <= 1
@@ -150,7 +158,7 @@ def velocities(top: FlowTop, tokens: torch.Tensor, mask: torch.Tensor | None = N
     b, t, _ = tokens.shape
     mask = torch.ones(b, t, dtype=torch.bool) if mask is None else mask
     with torch.no_grad():
-        return top._velocity(tokens, torch.full((b, t), 0.5, dtype=tokens.dtype), mask=mask)
+        return top.window_velocity(tokens, torch.full((b, t), 0.5, dtype=tokens.dtype), mask=mask)
 
 
 @pytest.mark.parametrize("changed", [4, 5, 8, 15])
@@ -210,8 +218,8 @@ def test_remembered_keys_give_what_the_whole_window_gives() -> None:
     levels = torch.cat([torch.full((3, 8), FLOW.context_level), torch.full((3, 4), 0.7)], dim=1)
     mask = torch.ones(3, 12, dtype=torch.bool)
     with torch.no_grad():
-        whole = top._velocity(torch.cat([past, block], dim=1), levels, mask=mask)[:, 8:]
-        cached = top._network(block, levels[:, 8:], 8, None, top.remember_window(past))
+        whole = top.window_velocity(torch.cat([past, block], dim=1), levels, mask=mask)[:, 8:]
+        cached = top.velocity(block, levels[:, 8:], past=top.remember_window(past))
     torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
 
 
@@ -224,7 +232,7 @@ def test_sampling_is_adams_bashforth_on_the_whole_window(known: int, passed: lis
     """The sampler, written plainly: no cache, the past at its level beside the noisy block."""
     top = flow()
     context = latents(2, known) if known else None
-    sampled = next(top.sample(4, generators(2), context=context))
+    sampled = next(top.sample(Rollout(4, past=context), generators(2)))
     past = torch.zeros(2, 0, 64) if context is None else top.standardise(context)
     e = torch.stack([torch.randn(5, 64, generator=g) for g in generators(2)])
     x = 0.75**0.5 * e[:, :1] + 0.5 * e[:, 1:]
@@ -234,7 +242,9 @@ def test_sampling_is_adams_bashforth_on_the_whole_window(known: int, passed: lis
         levels = torch.cat([torch.full((2, known), FLOW.context_level), torch.full((2, 4), u)], 1)
         mask = torch.ones(2, known + 4, dtype=torch.bool)
         with torch.no_grad():
-            slopes.append(top._velocity(torch.cat([past, x], 1), levels, mask=mask)[:, known:])
+            slopes.append(
+                top.window_velocity(torch.cat([past, x], 1), levels, mask=mask)[:, known:]
+            )
         # The line through the last two velocities, at the middle of the step.
         bend = (slopes[i] - slopes[i - 1]) / spans[i - 1] if i else torch.zeros_like(x)
         x = x + spans[i] * (slopes[i] + bend * spans[i] / 2)
@@ -255,7 +265,7 @@ def test_blocks_before_the_beginning_are_not_shown(config: FlowConfig) -> None:
 
 
 def sample(top: FlowTop, num_frames: int, seeds, context=None) -> torch.Tensor:
-    blocks = list(top.sample(num_frames, seeds, context=context))
+    blocks = list(top.sample(Rollout(num_frames, past=context), seeds))
     assert all(1 <= b.shape[1] <= top.config.block for b in blocks)
     return torch.cat(blocks, dim=1)
 
@@ -353,5 +363,5 @@ def test_what_hardly_varies_counts_as_varying_by_a_tenth_of_the_mean_spread() ->
 def test_a_window_of_two_frames_works() -> None:
     top = flow(config=replace(FLOW, window=2, block=1))
     assert sample(top, 5, generators(1)).shape[1] == 5
-    loss, _ = top.loss(latents(4, 2), torch.ones(4, 2, dtype=torch.bool), noise=noise())
+    loss, _ = velocity_loss(top, latents(4, 2), torch.ones(4, 2, dtype=torch.bool), noise=noise())
     assert loss.item() > 0

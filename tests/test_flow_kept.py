@@ -11,8 +11,10 @@ import torch
 from tiny_models import FLOW, flow
 
 from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
 from ldf_video.models.keep_past import keep_past
+from ldf_video.models.rollout import Rollout
 
 KEPT = replace(FLOW, kept=True)
 BLOCKS, SIZE = 6, 64
@@ -31,8 +33,7 @@ def by_blocks(top: FlowTop, noisy: torch.Tensor, past: torch.Tensor, level: floa
     seen, found = None, []
     for number in range(noisy.shape[1]):
         x = noisy[:, number]
-        first = KEPT.block if seen else 0
-        found.append(top._network(x, x.new_full((1, 1), level), first, None, seen))
+        found.append(top.velocity(x, x.new_full((1, 1), level), past=seen))
         seen = top.remember_block(past[:, number], seen)
     return torch.stack(found, dim=1)
 
@@ -87,14 +88,15 @@ def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) 
     """Keys and values of the past are computed once: no pass ever sees more than a block."""
     top = flow(config=replace(KEPT, sampling_steps=1, first_steps=4))
     passes: list[tuple[int, int]] = []
-    transform = FlowTop._transform
+    transform = FlowTop.features
 
     def counted(self: FlowTop, frames: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        passes.append((frames.shape[1], 0 if args[3] is None else args[3][0][0].shape[2]))
+        past = kwargs.get("past")
+        passes.append((frames.shape[1], 0 if past is None else past[0][0].shape[2]))
         return transform(self, frames, *args, **kwargs)
 
-    monkeypatch.setattr(FlowTop, "_transform", counted)
-    list(top.sample(24, generators(1)))
+    monkeypatch.setattr(FlowTop, "features", counted)
+    list(top.sample(Rollout(24), generators(1)))
     assert {frames for frames, _ in passes} == {KEPT.block}
     # Four of the first block; one of each later one, until the window is full with one before it
     # for the keys and values of the block that was done, then together with it.
@@ -120,7 +122,7 @@ def test_a_video_is_made_of_blocks_that_follow_each_other(context: int) -> None:
     """The sampler written plainly, each block's keys and values by a pass of their own."""
     top = flow(config=replace(KEPT, renewed=True, sampling_steps=2))
     known = numbers(2, context, *FLOW.latent_shape) if context else None
-    video = torch.cat(list(top.sample(24, generators(2), context=known)), dim=1)
+    video = torch.cat(list(top.sample(Rollout(24, past=known), generators(2))), dim=1)
     blocks = (
         [] if known is None else list(top.standardise(known[:, -min(context, 12) :]).split(4, 1))
     )
@@ -134,10 +136,10 @@ def test_a_video_is_made_of_blocks_that_follow_each_other(context: int) -> None:
 
     made = []
     for _ in range(6):
-        x, first = noise(), 4 if seen else 0
+        x = noise()
         levels = top.sampling_levels(2 if seen else 4)
         for u, following in pairwise(levels):
-            x = x + u * top._network(x, x.new_full((1, 1), u), first, None, seen)
+            x = x + u * top.velocity(x, x.new_full((1, 1), u), past=seen)
             x = (1 - following) * x + following * noise() if following else x
         made.append(x)
         seen = top.remember_block(x, seen)
@@ -160,11 +162,11 @@ def test_distances_make_up_for_places_in_the_mean() -> None:
             mean, other_mean = (x.unflatten(2, (12, 4)).mean((0, 3)) for x in (one, other))
             torch.testing.assert_close(mean, other_mean, rtol=1e-4, atol=1e-4)
     x, level = numbers(64, 4, SIZE), torch.full((1, 1), 0.7)
-    wanted = top._network(x, level, 12, None, top.remember_window(past))
-    error = (kept._network(x, level, 4, None, seen) - wanted).square().mean()
+    wanted = top.velocity(x, level, past=top.remember_window(past))
+    error = (kept.velocity(x, level, past=seen) - wanted).square().mean()
     for layer in kept.layers:
         layer.distance.zero_()
-    without = (kept._network(x, level, 4, None, seen) - wanted).square().mean()
+    without = (kept.velocity(x, level, past=seen) - wanted).square().mean()
     assert error < without / 10
 
 
@@ -186,14 +188,14 @@ def test_renewed_passes_sample_a_gaussian_whose_answer_is_known(
     m, s = 0.7, 0.3
     config = replace(KEPT, renewed=True, first_steps=steps, shared_noise=0.0)
 
-    def velocity(self: FlowTop, x: torch.Tensor, level: torch.Tensor, *_: Any) -> torch.Tensor:
+    def velocity(self: FlowTop, x: torch.Tensor, level: torch.Tensor, **_: Any) -> torch.Tensor:
         u = level.item()
         spread = ((1 - u) ** 2 * s**2 + u**2) ** 0.5
         return (m + (x - (1 - u) * m) * s / spread - x) / u
 
-    monkeypatch.setattr(FlowTop, "_network", velocity)
+    monkeypatch.setattr(FlowTop, "velocity", velocity)
     top = FlowTop(config)
-    made = torch.cat(list(top.sample(4, generators(200)))).flatten()
+    made = torch.cat(list(top.sample(Rollout(4), generators(200)))).flatten()
     assert made.mean().item() == pytest.approx(m, abs=0.01)
     assert made.std().item() == pytest.approx(s, abs=0.01)
 
@@ -201,7 +203,7 @@ def test_renewed_passes_sample_a_gaussian_whose_answer_is_known(
 def test_a_renewed_pass_from_noise_is_one_step_of_the_flow() -> None:
     one = replace(KEPT, first_steps=1, sampling_steps=1)
     videos = [
-        torch.cat(list(flow(config=config).sample(12, generators(2))), dim=1)
+        torch.cat(list(flow(config=config).sample(Rollout(12), generators(2))), dim=1)
         for config in (one, replace(one, renewed=True))
     ]
     torch.testing.assert_close(*videos)
@@ -214,6 +216,6 @@ def test_the_loss_of_a_still_network_by_hand() -> None:
     drawn = Noise(3)
     shared, own = drawn.normal(64, 4, 1, SIZE), drawn.normal(64, 4, 4, SIZE)
     e = 0.75**0.5 * shared + 0.5 * own
-    loss, logs = top.loss(values, mask, noise=Noise(3))
+    loss, logs = velocity_loss(top, values, mask, noise=Noise(3))
     assert loss.item() == pytest.approx(e.square().mean().item(), rel=1e-5)
     assert logs["velocity"].item() == pytest.approx(loss.item())

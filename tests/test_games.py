@@ -12,7 +12,7 @@ from joint_gan import JointConfig, JointGame, JointModel
 from tiny_models import ali_game, flow, frame_game, mlp_game, tick
 from tiny_trainings import FrameGameLevel, LatentLevel
 
-from ldf_video.models.flow import FlowGame
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.game import Part
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.layers import BatchNorm

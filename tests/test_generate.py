@@ -20,6 +20,7 @@ from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 from ldf_video.api import generate, reconstruct
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator
+from ldf_video.models.rollout import Rollout
 from ldf_video.progress import Progress
 from ldf_video.recipes import generate as room
 from ldf_video.recipes.generate import Generated
@@ -87,7 +88,7 @@ def test_frames_are_decoded_from_what_the_flow_samples(root: Path) -> None:
     top = load_top_model(root / "checkpoints" / "top", device="cpu").model
     frame = load_frame_model(root / "checkpoints" / "frame", device="cpu").model
     with torch.no_grad():
-        latents = torch.cat(list(top.sample(5, [video_generator(3, 0)])), dim=1)[0]
+        latents = torch.cat(list(top.sample(Rollout(5), [video_generator(3, 0)])), dim=1)[0]
         first = frame.generator(latents).clamp(-1, 1)
         frames = from_model(frame.generator(frame.encoder(first)))  # by way of a frame
     sheet = np.asarray(Image.open(root / "sheet.png").convert("RGB"))

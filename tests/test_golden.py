@@ -14,9 +14,11 @@ from tiny_models import FLOW
 from tiny_trainings import SmallLevel, metrics, run, trainer_in
 
 from ldf_video.models import build
-from ldf_video.models.flow import FlowGame, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.gan import RothConfig
 from ldf_video.models.grid import GridConfig, GridGameConfig
+from ldf_video.models.rollout import Rollout
 from ldf_video.training.config import Cadence
 from ldf_video.video.pixels import psnr_db
 
@@ -112,7 +114,7 @@ def test_a_flow_learns_two_sequences_and_draws_from_both(tmp_path: Path) -> None
     last = [line["velocity"] for line in metrics(tmp_path)][-3:]
     assert sum(last) / len(last) < 0.8  # 0.4; 1.6 after ten updates
     generators = [torch.Generator().manual_seed(number) for number in range(16)]
-    made = torch.cat(list(top.sample(SHORT.window, generators)), dim=1)
+    made = torch.cat(list(top.sample(Rollout(SHORT.window), generators)), dim=1)
     distances = (made[:, None] - sequences()).square().flatten(2).mean(2).sqrt()
     nearest = distances.min(1).values.mean()
     assert nearest < 0.6  # 0.26, and 1.6 to the other; the velocity's sign 2.5

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import FLOW, flow
 
-from ldf_video.models.flow_network import LocalPath
+from ldf_video.models.flow_layers import LocalPath
+from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
 
 SHAPE = (4, 5, 3)
@@ -84,5 +85,5 @@ def test_every_weight_learns() -> None:
 def test_the_flow_goes_through_it(name: str) -> None:
     top = flow()
     latents, mask = torch.randn(2, FLOW.window, *FLOW.latent_shape), torch.ones(2, FLOW.window) > 0
-    top.loss(latents, mask, noise=Noise(0))[0].backward()
+    velocity_loss(top, latents, mask, noise=Noise(0))[0].backward()
     assert top.get_parameter(name).grad.abs().max() > 1e-6

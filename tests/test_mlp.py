@@ -10,6 +10,7 @@ from tiny_models import MLP, mlp, mlp_game, tick
 
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
+from ldf_video.models.rollout import Rollout
 
 SHAPE, WINDOW = MLP.latent_shape, MLP.window
 
@@ -23,7 +24,7 @@ def generators(count: int, first: int = 0) -> list[torch.Generator]:
 
 
 def sample(top: MlpTop, seeds: list[torch.Generator]) -> torch.Tensor:
-    return torch.cat(list(top.sample(WINDOW, seeds)), dim=1)
+    return torch.cat(list(top.sample(Rollout(WINDOW), seeds)), dim=1)
 
 
 def test_d_sees_how_long_a_clip_is() -> None:
@@ -67,10 +68,10 @@ def test_a_sequence_is_a_function_of_its_own_generator() -> None:
 
 def test_other_lengths_and_contexts_are_refused() -> None:
     top = mlp()
-    with pytest.raises(ValueError, match="7 frames: expected 5 and no context"):
-        next(top.sample(7, generators(1)))
-    with pytest.raises(ValueError, match="5 frames after a context: expected 5 and no context"):
-        next(top.sample(5, generators(1), context=latents(1)))
+    with pytest.raises(ValueError, match="7 frames: expected 5 and none that is known"):
+        next(top.sample(Rollout(7), generators(1)))
+    with pytest.raises(ValueError, match="5 frames, of which some are known: expected 5"):
+        next(top.sample(Rollout(5, past=latents(1)), generators(1)))
     with pytest.raises(ValueError, match="window 0: expected 1 frame or more"):
         MlpConfig(window=0)
 

@@ -22,7 +22,7 @@ from tiny_trainings import (
 )
 from torch import nn
 
-from ldf_video.models.flow import FlowGame
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.game import Noise, Part
 from ldf_video.training import loop
 from ldf_video.training.config import Cadence

@@ -23,7 +23,7 @@ from ldf_video.cli import app, leave
 from ldf_video.intake import batches, frame_encoder, ingest
 from ldf_video.models import build
 from ldf_video.models.ali import AliConfig
-from ldf_video.models.flow import FlowConfig
+from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.grid import GridConfig
 from ldf_video.models.mlp import MlpConfig
 from ldf_video.training import loop, optim

@@ -10,7 +10,8 @@ import torch
 
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.few import FewConfig, FewGame, student_config
-from ldf_video.models.flow import FlowConfig, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridGame, GridGameConfig, GridModel

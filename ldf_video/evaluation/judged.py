@@ -16,6 +16,7 @@ from ldf_video.errors import ReadError, UsageError
 from ldf_video.evaluation.draw import CLIP_FRAMES
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.frame import FrameModel
+from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import frame_size
 from ldf_video.runs.zoo import (
@@ -152,8 +153,8 @@ def generated(
     clips = []
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
-        number, kept = 0, []
-        for block in decode(frame, top.sample(top.fixed_frames or last, generators)):
+        number, kept, rollout = 0, [], Rollout(top.fixed_frames or last)
+        for block in decode(frame, top.sample(rollout, generators)):
             # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
             kept.append(block[:, max(0, skip - number) : max(0, last - number)])
             number += block.shape[1]

@@ -19,8 +19,10 @@ from ldf_video.levels.latents import latent_shape, usual_fps
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
 from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
+from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
 from ldf_video.options import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
 from ldf_video.runs.run import Settings
@@ -199,12 +201,14 @@ class TopLevel:
         if isinstance(model, FlowTop):
             total = 0.0
             for i, (x, m) in enumerate(zip(latents.split(64), mask.split(64), strict=True)):
-                total += len(x) * model.loss(x, m, noise=Noise(i))[1]["velocity"].item()
+                loss = velocity_loss(model, x, m, noise=Noise(i))[1]["velocity"]
+                total += len(x) * loss.item()
             return {"velocity": total / count}
         whole = latents[mask.all(1)]
         if len(whole) < 2:
             return {}
-        made = torch.cat([*model.sample(self._window, [_generator(i) for i in range(len(whole))])])
+        seeds = [_generator(i) for i in range(len(whole))]
+        made = torch.cat([*model.sample(Rollout(self._window), seeds)])
         clouds = (model.standardise(x).flatten(1).double().cpu().numpy() for x in (whole, made))
         return {"latent_frechet": frechet_distance(*clouds)}
 
@@ -231,7 +235,7 @@ class TopLevel:
         if self._frame_model is None:
             return None
         generators = [_generator(i) for i in range(SHOWN)]
-        latents = torch.cat(list(model.sample(self._window, generators)), dim=1)
+        latents = torch.cat(list(model.sample(Rollout(self._window), generators)), dim=1)
         decode = self._frame_model.model.decode
         videos = np.stack([from_model(decode(sequence)) for sequence in latents])
         with VideoWriter(path.with_suffix(".mp4"), fps=self._fps) as writer:

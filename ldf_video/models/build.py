@@ -8,7 +8,9 @@ from typing import Any
 
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.few import FewConfig, FewGame, student_config
-from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.gan import GanConfig

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldf_video.models.flow import FlowConfig, FlowTop, integrate, renew
-from ldf_video.models.flow_network import KeysValues
+from ldf_video.models.few_critic import Critic
+from ldf_video.models.few_rolling import Rolling, next_block, roll
+from ldf_video.models.few_teacher import distances
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.game import Game, Logs, Noise, Player, Tick
-from ldf_video.models.gan import Restrained, Restraint, RothConfig, Turn
-from ldf_video.models.layers import fourier_features, unpatchify
+from ldf_video.models.gan import Restrained, Restraint, RothConfig
 
 FOLLOWED = 0.03
 """Share of an update in the mean of how much moves."""
@@ -79,107 +81,6 @@ def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
         first_steps=config.first_steps,
         sampling_steps=config.sampling_steps,
     )
-
-
-# -- the teacher ---------------------------------------------------------------------------------
-
-
-def paths(
-    teacher: FlowTop, e: Tensor, past: Tensor, past_levels: Tensor, mask: Tensor, *, passes: int
-) -> tuple[Tensor, Tensor]:
-    """Where the teacher's paths pass, and where they end.
-
-    Args:
-        teacher: a flow that keeps its past.
-        e: noise of blocks, (B, blocks, block, size).
-        past: what later blocks see of each block, like `e`.
-        past_levels: its noise, (B, blocks, block).
-        mask: real frames, (B, blocks * block).
-        passes: of the student.
-
-    Returns:
-        What stands on each path at the student's levels, (passes, *e.shape), noise first; the end.
-    """
-    after = teacher.after_blocks(past, past_levels, mask=mask)
-
-    def velocity(x: Tensor, level: float) -> Tensor:
-        return after(x, x.new_full(x.shape[:-1], level))
-
-    steps = teacher.config.first_steps if e.shape[1] == 1 else teacher.config.sampling_steps
-    each = -(-steps // passes)  # of the teacher's, for one of the student's, rounded up
-    levels = teacher.sampling_levels(each * passes)
-    x, found = e, []
-    for number in range(passes):
-        found.append(x)
-        x = integrate(x, levels[number * each : (number + 1) * each + 1], velocity)
-    return torch.stack(found), x
-
-
-# -- the critic ----------------------------------------------------------------------------------
-
-
-class Critic(nn.Module):
-    """Scores windows by a flow's own features, at every cell and every patch of every frame.
-
-    It begins with the flow's weights, which know what moves and what belongs together at any level
-    of noise (Sauer et al. 2024, arXiv:2403.12015). A block is scored after the blocks before it.
-    """
-
-    def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
-        if not config.local_width:
-            raise ValueError("a critic: expected a flow with convolutions (local_width)")
-        self.flow = FlowTop(replace(config, kept=True))
-        del self.flow.head, self.flow.local.head  # no velocities are asked for
-        self.of_cell = nn.Conv2d(config.local_width, 1, 1)
-        self.of_patch = nn.Linear(config.width, 1)
-
-    def forward(self, blocks: Tensor, level: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            blocks: noisy windows, (B, blocks, block, size), standardised.
-            level: their noise, (B,).
-
-        Returns:
-            (B, blocks * block, cells + patches).
-        """
-        flow, c, (b, n, block, _) = self.flow, self.flow.config, blocks.shape
-        visible = flow.visible(torch.ones(b, n * block, dtype=torch.bool, device=blocks.device))
-        of_level = flow.level(fourier_features(level.repeat_interleave(n)[:, None], 8))
-        of_level = of_level.expand(-1, block, -1)
-        first = block * (torch.arange(n, device=blocks.device) > 0).repeat(b)
-        h, features, _ = flow._transform(
-            blocks.flatten(0, 1), of_level, first, visible, None, sequence=n
-        )
-        h = flow.norm(h)
-        of_tokens = flow.local.from_tokens(h)
-        shape = (c.local_width, *c.latent_shape[1:])
-        assert features is not None
-        features = features + unpatchify(of_tokens, shape, c.patch_shape).flatten(0, 1)
-        for layer in flow.local.after:
-            features = layer(features, of_level.flatten(0, 1))
-        of_cells = self.of_cell(F.silu(features)).flatten(1)  # (B * blocks * block, cells)
-        of_patches = self.of_patch(h).squeeze(-1).flatten(0, 1)
-        return torch.cat([of_cells, of_patches], dim=1).unflatten(0, (b, n * block))
-
-
-# -- the game ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rolling(Turn):
-    """What happens in an update: the critic's part, and what is rolled forward.
-
-    Attributes:
-        from_nothing: videos begin without a past; else after a block of real frames.
-        depth: blocks that are rolled before those that are judged.
-        first_pass: number of a first block's pass whose guess is judged, too, or None.
-    """
-
-    from_nothing: bool
-    depth: int
-    first_pass: int | None = None
 
 
 class FewGame(Game):
@@ -244,19 +145,19 @@ class FewGame(Game):
     def _student_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
         """Near where the teacher leads, and scored above real windows by the critic."""
         x, mask = self._blocks(*batch)
-        first, later = self.distances(self.model, x, mask, noise=tick.noise)
+        first, later = distances(self.model, self.teacher, x, mask, noise=tick.noise)
         loss = self.config.distance * (first + later)
         logs = {"distance_first": first.detach(), "distance": later.detach()}
         turn: Rolling = tick.kind
         if not turn.plays:
             return loss, logs
         whole = mask.all(1).float()
-        made = self.roll(self.model, x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
+        made = roll(self.model, x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
         level, e = self._critic_noise(x, tick.noise)
         contests = [(x, made)]
         if turn.first_pass is not None:
             passes = turn.first_pass + 1
-            guess = self._next_block(self.model, None, len(x), tick.noise, passes=passes)
+            guess = next_block(self.model, None, len(x), tick.noise, passes=passes)
             contests.append((x[:, :1], guess.unsqueeze(1)))
         scores = self._scores(contests, level, e)
         games = [_contest(of_own, of_real, whole) for of_real, of_own in scores]
@@ -268,119 +169,6 @@ class FewGame(Game):
         too_much = self.config.balance * (self.moving[0] - self.moving[1]) * moves
         logs |= {"game": game.detach(), "moves": moves.detach(), "moves_real": _moves(x, whole)}
         return loss + self.config.game * game + too_much, logs
-
-    def distances(
-        self, student: FlowTop, x: Tensor, mask: Tensor, *, noise: Noise
-    ) -> tuple[Tensor, Tensor]:
-        """Squared distance of a student's guesses from the ends of the teacher's paths.
-
-        Args:
-            student: the game's, or one of averaged weights.
-            x: real blocks, (B, blocks, block, size).
-            mask: real frames, (B, blocks * block).
-            noise: source of chance.
-
-        Returns:
-            That of first blocks and that of later ones, each a scalar: a sum over real frames,
-            divided by all of the batch.
-        """
-        b, blocks, block, size = x.shape
-        e = self.noise_of_blocks(b, blocks, noise, x.device)
-        level = self.model.config.prefix_noise * noise.uniform(b, 1, 1, device=x.device)
-        level = (level * noise.uniform(b, 1, 1, device=x.device)).expand(b, blocks, block)
-        other = noise.normal(b, blocks, block, size, device=x.device)
-        past = (1 - level.unsqueeze(-1)) * x + level.unsqueeze(-1) * other
-        chance = noise.uniform(b, 2, device=x.device)
-        real = mask.unflatten(1, (blocks, block))
-        first, later = self.config.first_steps, self.config.sampling_steps
-        whole = e, past, level, real
-        of_first = self._distance(
-            student, *(part[:, :1] for part in whole), chance=chance[:, 0], passes=first
-        )
-        of_all = self._distance(student, *whole, chance=chance[:, 1], passes=later)
-        return of_first.mean(), of_all[:, 1:].mean()
-
-    def _distance(
-        self,
-        student: FlowTop,
-        e: Tensor,
-        past: Tensor,
-        past_levels: Tensor,
-        real: Tensor,
-        *,
-        chance: Tensor,
-        passes: int,
-    ) -> Tensor:
-        """Squared distances (B, blocks, block) of a pass's guesses, which pass by chance (B,)."""
-        b, blocks, block, _ = e.shape
-        mask = real.flatten(1)
-        with torch.no_grad():
-            on_path, end = paths(self.teacher, e, past, past_levels, mask, passes=passes)
-        levels = torch.tensor(student.sampling_levels(passes)[:-1], device=e.device)
-        number = (chance * passes).long()
-        u = levels[number][:, None, None].expand(b, blocks, block)
-        start = on_path[number, torch.arange(b, device=e.device)]
-        velocity = student.after_blocks(past, past_levels, mask=mask)(start, u)
-        return (start + u.unsqueeze(-1) * velocity - end).square().mean(-1) * real
-
-    def roll(
-        self, student: FlowTop, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int
-    ) -> Tensor:
-        """Windows (B, blocks, block, size) on a student's own past.
-
-        A gradient leads to the weights that made a block and its past's keys and values, and to no
-        block before it.
-
-        Args:
-            student: the game's, or one of averaged weights.
-            past: a block of real frames, (B, 1, block, size).
-            noise: source of chance.
-            turn: whether to begin without that, and how many blocks go unjudged.
-            blocks: of a window. Where something stands before them the first of them is given.
-        """
-        b = past.shape[0]
-        made = [] if turn.from_nothing else [past[:, 0]]
-        seen: KeysValues | None = None
-        total = turn.depth + blocks
-        given = total - blocks + (1 if turn.depth or not turn.from_nothing else 0)
-        for number in range(total):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
-                if number == len(made):
-                    made.append(self._next_block(student, seen, b, noise))
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number + 1 >= given):
-                if number + 1 < total:
-                    seen = student.remember_block(made[number].detach(), seen)
-        return torch.stack(made[-blocks:], dim=1)
-
-    def _next_block(
-        self,
-        student: FlowTop,
-        seen: KeysValues | None,
-        b: int,
-        noise: Noise,
-        *,
-        passes: int | None = None,
-    ) -> Tensor:
-        """One block as the sampler makes it, or its guess after some passes.
-
-        Only the last pass has a gradient.
-        """
-        c, device = student.config, student.latent_mean.device
-        first = 0 if seen is None else c.block
-        all_levels = student.sampling_levels(c.first_steps if seen is None else c.sampling_steps)
-        levels = [*all_levels[:-1][:passes], 0.0]
-
-        def velocity(x: Tensor, level: float) -> Tensor:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and level == levels[-2]):
-                return student._network(x, x.new_full((1, 1), level), first, None, seen)
-
-        return renew(lambda: self.noise_of_blocks(b, 1, noise, device)[:, 0], levels, velocity)
-
-    def noise_of_blocks(self, b: int, blocks: int, noise: Noise, device: torch.device) -> Tensor:
-        """(B, blocks, block, size), as a flow's noise is."""
-        block, size = self.model.config.block, self.model.latent_mean.numel()
-        shared = noise.normal(b, blocks, 1, size, device=device)
-        return self.model.mixed(shared, noise.normal(b, blocks, block, size, device=device))
 
     # -- the critic ------------------------------------------------------------------------------
 
@@ -430,7 +218,7 @@ class FewGame(Game):
         """A level (B,), low ones more often, and noise like the windows x."""
         b, blocks, _, _ = x.shape
         level = self.config.critic_noise * noise.uniform(b) * noise.uniform(b)
-        return level.to(x.device), self.noise_of_blocks(b, blocks, noise, x.device)
+        return level.to(x.device), self.model.noise_of_blocks(b, blocks, noise)
 
     @torch.no_grad()
     def measure(
@@ -445,9 +233,9 @@ class FewGame(Game):
             noise: source of chance.
         """
         x, mask = self._blocks(latents, mask)
-        first, later = self.distances(student, x, mask, noise=noise)
+        first, later = distances(student, self.teacher, x, mask, noise=noise)
         turn = Rolling(True, False, False, from_nothing=False, depth=0)
-        made = self.roll(student, x[:, :1], noise=noise, turn=turn, blocks=x.shape[1])
+        made = roll(student, x[:, :1], noise=noise, turn=turn, blocks=x.shape[1])
         whole = mask.all(1).float()
         moves = _moves(made, whole) / _moves(x, whole).clamp_min(1e-6)
         return {

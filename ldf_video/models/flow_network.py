@@ -1,223 +1,302 @@
-"""The layers of a flow: a transformer over patches of frames, and convolutions around it."""
+"""The flow's network: the velocity of noisy frames after a past, and what it keeps of that past.
+
+A block-causal transformer over the patches of frames, each frame with a noise level of its own
+(Diffusion Forcing, Chen et al. 2024, arXiv:2407.01392). A pass is `velocity`: noisy frames, their
+levels and the past they follow. What frames leave for later ones is a past: keys and values a
+layer, which `remember_block` or `remember_window` computes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldf_video.models.layers import patchify, unpatchify
-
-KeyValue = tuple[Tensor, Tensor]
-"""Each (B, heads, tokens, width / heads)."""
-KeysValues = list[KeyValue]
-"""Of each layer."""
-
-
-def earlier(of_blocks: KeyValue, before: KeyValue | None, *, blocks: int, tokens: int) -> KeyValue:
-    """What stands before each block of sequences.
-
-    Args:
-        of_blocks: keys and values, (B * blocks, heads, tokens of a block, size).
-        before: what stands before the sequences, (B, heads, tokens, size); zeros if nothing does.
-        blocks: of a sequence.
-        tokens: that a block looks back, a multiple of those of a block.
-
-    Returns:
-        (B * blocks, heads, tokens, size) each.
-    """
-    keys, values = (
-        _earlier(x.unflatten(0, (-1, blocks)), None if before is None else before[i], tokens)
-        for i, x in enumerate(of_blocks)
-    )
-    return keys, values
+from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_layers import KeysValues, LocalPath, TransformerLayer
+from ldf_video.models.game import Noise
+from ldf_video.models.layers import fourier_features, patchify, unpatchify
+from ldf_video.models.top import TopModel
 
 
-def _earlier(x: Tensor, before: Tensor | None, tokens: int) -> Tensor:
-    """(B, blocks, heads, n, size) -> (B * blocks, heads, tokens, size)."""
-    blocks, n = x.shape[1], x.shape[3]
-    line = x.movedim(1, 2).flatten(2, 3)  # (B, heads, blocks * n, size)
-    padded = F.pad(line, (0, 0, tokens, 0)) if before is None else torch.cat([before, line], dim=2)
-    rows = [padded[:, :, i * n : i * n + tokens] for i in range(blocks)]
-    return torch.stack(rows, dim=1).flatten(0, 1)
+class Features(NamedTuple):
+    """What a pass finds in frames before its last layers.
 
-
-class TransformerLayer(nn.Module):
-    """Attention over patches and frames, then an MLP, both modulated by a frame's noise level.
-
-    Peebles & Xie (2023), arXiv:2212.09748, with one modulation network shared by all layers and a
-    learned offset a layer (Chen et al. 2023, arXiv:2310.00426).
-
-    With a `reach`, what a frame was is known by how long ago it was and by nothing else: keys and
-    values of the past get a learned vector a frame of distance when they are looked at (Shaw et al.
-    2018, arXiv:1803.02155), so that they are computed once, whatever the block that looks at them.
-
-    Shapes: tokens (B, T, patches, width), modulation (B, T, 1, 6 * width); attention is over all
-    T * patches tokens.
+    Attributes:
+        tokens: that leave the transformer, (B, T, patches, width), not yet through `norm`.
+        cells: features that go around it, (B * T, local_width, rows, columns); None without
+            `local_width`.
+        past: keys and values of each layer: the frames' own, or with a `sequence` those of what
+            stands before each row.
     """
 
-    def __init__(self, w: int, heads: int, *, reach: int = 0) -> None:
-        """Make a layer of tokens `w` wide, a multiple of `heads`; `reach` frames of a past."""
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(w, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(w, elementwise_affine=False)
-        self.qkv = nn.Linear(w, 3 * w)
-        self.project = nn.Linear(w, w)
-        self.mlp = nn.Sequential(
-            nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Linear(4 * w, w)
+    tokens: Tensor
+    cells: Tensor | None
+    past: KeysValues
+
+
+class FlowNetwork(TopModel):
+    """Velocities of noisy frames, (B, T, size) with `size` numbers a frame, standardised."""
+
+    config: FlowConfig
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__(config)
+        size, w = config.latent_shape[0] * math.prod(config.patch_shape), config.width
+        self.embed = nn.Linear(size, w)
+        self.position = nn.Parameter(
+            0.02 * torch.randn(2 * config.block if config.kept else config.window, w)
         )
-        self.offset = nn.Parameter(torch.zeros(6 * w))
-        if reach:
-            self.distance = nn.Parameter(torch.zeros(2, heads, reach, w // heads))  # newest last
+        if config.patches > 1:
+            self.place = nn.Parameter(0.02 * torch.randn(config.patches, w))
+        if config.local_width:
+            self.local = LocalPath(
+                config.latent_shape,
+                config.patch_shape,
+                token_width=w,
+                width=config.local_width,
+                depth=config.local_depth,
+            )
+        self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
+        self.modulate = nn.Linear(w, 6 * w)
+        self.layers = nn.ModuleList(
+            [
+                TransformerLayer(w, config.heads, reach=config.reach if config.kept else 0)
+                for _ in range(config.depth)
+            ]
+        )
+        self.norm = nn.LayerNorm(w)
+        self.head = nn.Linear(w, size)
+        for linear in (self.modulate, self.head):  # the identity, and velocity zero, at the start
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
-    def forward(
+    # -- a pass ----------------------------------------------------------------------------------
+
+    def velocity(
         self,
-        h: Tensor,
-        modulation: Tensor,
-        mask: Tensor | None,
-        past: KeyValue | None,
+        frames: Tensor,
+        levels: Tensor,
         *,
+        past: KeysValues | None = None,
+        first: int | Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """One pass: from noisy frames to the direction of the data.
+
+        Args:
+            frames: (B, T, size), standardised.
+            levels: of their noise, (B, T), or (1, 1) where all frames have one.
+            past: what stands before the first of them and all of them see, if anything does.
+            first: number of the first frame in its window, or of each row's, (B,). By default the
+                one that follows the past: 0 without one, and always `block` where it is `kept`.
+            mask: which frames see which, the past's first, (T, T) or (B, T, past + T); None where
+                all see all.
+
+        Returns:
+            Velocities like `frames`.
+        """
+        level = self.level_features(levels)
+        found = self.features(frames, level, past=past, first=first, mask=mask)
+        return self._head(found.tokens, found.cells, level)
+
+    def window_velocity(self, frames: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
+        """The same of whole windows (B, T, size), T at most `window`, blocks seeing the past."""
+        t = frames.shape[1]
+        itself = torch.eye(t, dtype=torch.bool, device=frames.device)
+        seen = (self._causal(t) & mask[:, None, :]) | itself  # (B, T, T); no row is empty
+        return self.velocity(frames, levels, mask=seen)
+
+    def after_blocks(
+        self, past: Tensor, levels: Tensor, *, mask: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network on all blocks of windows, each after the blocks before it.
+
+        Args:
+            past: what later blocks see of each block, (B, blocks, block, size), standardised.
+            levels: of its noise, (B, blocks, block).
+            mask: real frames, (B, blocks * block).
+
+        Returns:
+            From noisy blocks like `past`, and their levels like `levels`, to their velocities.
+        """
+        b, blocks, block, _ = past.shape
+        visible, first = self.visible(mask), self.first_of_blocks(b, blocks)
+        level = self.level_features(levels.flatten(0, 1))
+        flat = past.flatten(0, 1)
+        seen = self.features(flat, level, first=block, mask=visible, sequence=blocks).past
+
+        def velocities(noisy: Tensor, levels: Tensor) -> Tensor:
+            x, u = noisy.flatten(0, 1), levels.flatten(0, 1)
+            found = self.velocity(x, u, past=seen, first=first, mask=visible)
+            return found.unflatten(0, (-1, blocks))
+
+        return velocities
+
+    def follow(
+        self, newest: Tensor, x: Tensor, levels: Tensor, past: KeysValues
+    ) -> tuple[Tensor, KeysValues]:
+        """What a block leaves and the first velocity of the block behind it, in one pass.
+
+        Args:
+            newest: the block that is done, (N, block, size).
+            x: the noisy block behind it.
+            levels: of x's noise, (N, block), or (1, 1) where all frames have one.
+            past: what stands before both, `reach` frames.
+
+        Returns:
+            The velocity of x; what stands before x, `reach` frames.
+        """
+        both = torch.stack([newest, x], dim=1).flatten(0, 1)  # (2 N, block, size)
+        pair = torch.stack([levels.new_tensor(self.config.context_level).expand_as(levels), levels])
+        of_pair = pair.expand(-1, len(x), -1).transpose(0, 1).flatten(0, 1)  # (2 N, block or 1)
+        level = self.level_features(of_pair).expand(-1, x.shape[1], -1)
+        tokens, cells, before = self.features(
+            both, level, past=past, first=self.config.block, sequence=2
+        )
+        if cells is not None:
+            cells = cells.unflatten(0, (len(x), 2, -1))[:, 1].flatten(0, 1)
+        velocity = self._head(tokens[1::2], cells, level[1::2])
+        return velocity, [(keys[1::2], values[1::2]) for keys, values in before]
+
+    # -- what blocks leave for later ones --------------------------------------------------------
+
+    def remember_block(self, block: Tensor, past: KeysValues | None) -> KeysValues:
+        """The newest `reach` frames, once a block (N, block, size) stands behind a past.
+
+        Each block's keys and values are computed here, at `context_level`, and never again.
+        """
+        level = self.level_features(block.new_full((1, 1), self.config.context_level))
+        new = self.features(block, level, past=past, first=self.config.block).past
+        if past is None:
+            return new
+        kept = self.config.reach * self.config.patches
+        return [
+            (torch.cat([k, of_k], dim=2)[:, :, -kept:], torch.cat([v, of_v], dim=2)[:, :, -kept:])
+            for (k, v), (of_k, of_v) in zip(past, new, strict=True)
+        ]
+
+    def remember_window(self, frames: Tensor) -> KeysValues:
+        """A past (N, T, size) computed anew, at `context_level`; where it is not `kept`."""
+        level = self.level_features(frames.new_full((1, 1), self.config.context_level))
+        return self.features(frames, level, mask=self._causal(frames.shape[1])).past
+
+    def is_full(self, past: KeysValues) -> bool:
+        """Whether as much of the past is seen as there is room for."""
+        return past[0][0].shape[2] == self.config.reach * self.config.patches
+
+    # -- what noise is ---------------------------------------------------------------------------
+
+    def mixed(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Noise of variance 1 for the frames of blocks, part of it the same in a block's frames.
+
+        Args:
+            shared: N(0, 1), (..., 1, size).
+            own: N(0, 1), (..., block, size).
+        """
+        share = self.config.shared_noise
+        return math.sqrt(share) * shared + math.sqrt(1 - share) * own
+
+    def noise_of_blocks(self, b: int, blocks: int, noise: Noise) -> Tensor:
+        """Such noise for a batch of windows, (B, blocks, block, size)."""
+        size, device = self.latent_mean.numel(), self.latent_mean.device
+        shared = noise.normal(b, blocks, 1, size, device=device)
+        return self.mixed(shared, noise.normal(b, blocks, self.config.block, size, device=device))
+
+    def sampling_levels(self, steps: int) -> list[float]:
+        """Noise levels that a block passes through in a number of steps, from 1 to 0."""
+        shift = self.config.level_shift
+        even = (1 - step / steps for step in range(steps + 1))
+        return [shift * u / (1 + (shift - 1) * u) for u in even]
+
+    # -- the parts of a pass ---------------------------------------------------------------------
+
+    def level_features(self, levels: Tensor) -> Tensor:
+        """What the network knows of noise levels (...) -> (..., width)."""
+        return self.level(fourier_features(levels, 8))
+
+    def features(
+        self,
+        frames: Tensor,
+        level: Tensor,
+        *,
+        past: KeysValues | None = None,
+        first: int | Tensor | None = None,
+        mask: Tensor | None = None,
         sequence: int = 0,
-    ) -> tuple[Tensor, KeyValue]:
-        """One layer.
+    ) -> Features:
+        """All of a pass but its last layers.
 
         Args:
-            h: tokens.
-            modulation: by the noise level.
-            mask: True where a token sees a key, for all heads.
-            past: keys and values that all tokens see, beside their own.
-            sequence: where it is not 0, so many rows in turn are the blocks of one sequence, and
-                each sees what stands before it; `past` stands before the first, and is as long as
-                the reach, or None.
+            frames: as of `velocity`, and so are `past`, `first` and `mask`.
+            level: features of the noise levels, (B, T, width) or (1, 1, width).
+            past: see there.
+            first: see there.
+            mask: see there.
+            sequence: where it is not 0, so many rows in turn are the blocks of one sequence; see
+                `TransformerLayer`.
+        """
+        c = self.config
+        noisy = frames.unflatten(-1, c.latent_shape)
+        h, cells = self.embed(patchify(noisy, c.patch_shape)), None
+        if c.local_width:
+            cells, of_cells = self.local.encode(noisy, level)
+            h = h + of_cells
+        first = self._first_after(past) if first is None else first
+        number = torch.as_tensor(first, device=h.device).unsqueeze(-1)
+        number = number + torch.arange(frames.shape[1], device=h.device)  # (T,) or (B, T)
+        h = h + self.position[number].unsqueeze(-2)
+        if c.patches > 1:
+            h = h + self.place
+        modulation = self.modulate(level).unsqueeze(2)
+        if mask is not None:  # of frames -> (..., 1, tokens, keys), for all heads
+            mask = mask.repeat_interleave(c.patches, -1).repeat_interleave(c.patches, -2)
+            mask = mask.unsqueeze(-3)
+        seen: KeysValues = []
+        for i, layer in enumerate(self.layers):
+            of_layer = None if past is None else past[i]
+            h, keys_values = layer(h, modulation, mask, of_layer, sequence=sequence)
+            seen.append(keys_values)
+        return Features(h, cells, seen)
+
+    def first_of_blocks(self, b: int, blocks: int) -> Tensor:
+        """Numbers (B * blocks,) of the first frames of blocks: only a window's first has 0."""
+        later = torch.arange(blocks, device=self.position.device) > 0
+        return self.config.block * later.repeat(b)
+
+    def visible(self, mask: Tensor) -> Tensor:
+        """Which frames of its past and of itself each frame of the blocks of windows sees.
+
+        Args:
+            mask: real frames, (B, blocks * block).
 
         Returns:
-            Tokens; their keys and values, or with a `sequence` those of each row's past.
+            (B * blocks, block, reach + block) bool; no row is empty.
         """
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).chunk(6, dim=-1)
-        attended, seen = self._attend(self.norm1(h) * (1 + scale1) + shift1, mask, past, sequence)
-        h = h + gate1 * attended
-        h = h + gate2 * self.mlp(self.norm2(h) * (1 + scale2) + shift2)
-        return h, seen
+        block, reach = self.config.block, self.config.reach
+        known = torch.cat([mask.new_zeros(mask.shape[0], reach), mask], dim=1)
+        seen = known.unfold(1, reach + block, block).flatten(0, 1)  # (B * blocks, reach + block)
+        itself = F.pad(torch.eye(block, dtype=torch.bool, device=mask.device), (reach, 0))
+        return seen[:, None] | itself
 
-    def _attend(
-        self, h: Tensor, mask: Tensor | None, past: KeyValue | None, sequence: int
-    ) -> tuple[Tensor, KeyValue]:
-        b, t, s, w = h.shape
-        parts = (b, t * s, 3, self.heads, w // self.heads)
-        q, k, v = self.qkv(h).view(parts).permute(2, 0, 3, 1, 4)
-        seen = (k, v)
-        if sequence:
-            tokens = self.distance.shape[2] * s
-            past = seen = earlier((k, v), past, blocks=sequence, tokens=tokens)
-        if past is not None:
-            if hasattr(self, "distance"):
-                past = self._at_distance(past, s)
-            k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.project(out.transpose(1, 2).reshape(b, t, s, w)), seen  # heads side by side
+    def _first_after(self, past: KeysValues | None) -> int:
+        if past is None:
+            return 0
+        return self.config.block if self.config.kept else past[0][0].shape[2] // self.config.patches
 
-    def _at_distance(self, past: KeyValue, patches: int) -> KeyValue:
-        """Keys and values of a past with what says how long ago each frame was."""
-        keys, values = past
-        frames = keys.shape[2] // patches
-        of_keys, of_values = self.distance[:, :, -frames:].repeat_interleave(patches, dim=2)
-        return keys + of_keys, values + of_values
+    def _head(self, tokens: Tensor, cells: Tensor | None, level: Tensor) -> Tensor:
+        """Velocities (B, T, size) from what `features` gives."""
+        c, tokens = self.config, self.norm(tokens)
+        velocities = unpatchify(self.head(tokens), c.latent_shape, c.patch_shape)
+        if cells is not None:
+            velocities = velocities + self.local.decode(cells, tokens, level)
+        return velocities.flatten(-3)
 
-
-class ModulatedBlock(nn.Module):
-    """Pre-activation residual block of one convolution, modulated by the noise level.
-
-    Shapes: (B, channels, H, W) and levels (B, level_width), or (1, level_width) where all frames
-    have one, -> (B, channels, H, W).
-    """
-
-    def __init__(self, channels: int, level_width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(1, channels)
-        self.modulate = nn.Linear(level_width, 2 * channels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        scale, shift = self.modulate(level)[:, :, None, None].chunk(2, dim=1)
-        return x + self.conv(F.silu(self.norm(x) * (1 + scale) + shift))
-
-
-class LocalPath(nn.Module):
-    """A way around the transformer on which a cell sees its neighbours in its own frame.
-
-    Convolutions learn once what looks the same at all places; the transformer learns how frames and
-    patches belong together. Convolutions stand before the transformer (`encode`) and after it
-    (`decode`), and features go from one to the other directly (as in U-ViT, Bao et al. 2023,
-    arXiv:2209.12152, and Hoogeboom et al. 2023, arXiv:2301.11093).
-
-    At initialisation `encode` adds nothing to the tokens and `decode` gives zero.
-    """
-
-    def __init__(
-        self,
-        latent_shape: tuple[int, int, int],
-        patch_shape: tuple[int, int],
-        *,
-        token_width: int,
-        width: int,
-        depth: int,
-    ) -> None:
-        """Make the networks.
-
-        Args:
-            latent_shape: of one frame, (channels, rows, columns).
-            patch_shape: rows and columns of cells in a token.
-            token_width: of the transformer, and of the noise level's features.
-            width: channels of a cell.
-            depth: blocks on each side of the transformer.
-        """
-        super().__init__()
-        channels, rows, columns = latent_shape
-        self._shape, self._patch_shape = (width, rows, columns), patch_shape
-        size = width * math.prod(patch_shape)
-        self.stem = nn.Conv2d(channels, width, 3, padding=1)
-        self.before = nn.ModuleList([ModulatedBlock(width, token_width) for _ in range(depth)])
-        self.to_tokens = nn.Linear(size, token_width)
-        self.from_tokens = nn.Linear(token_width, size)
-        self.after = nn.ModuleList([ModulatedBlock(width, token_width) for _ in range(depth)])
-        self.head = nn.Conv2d(width, channels, 3, padding=1)
-        for layer in (self.to_tokens, self.head):
-            assert layer.bias is not None
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def encode(self, grids: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """What the cells say before the transformer.
-
-        Args:
-            grids: (B, T, C, H, W), standardised and noisy.
-            level: features of the noise level, (B, T, token_width) or (1, 1, token_width).
-
-        Returns:
-            Features (B * T, width, H, W) for `decode`, and what to add to the tokens
-            (B, T, patches, token_width).
-        """
-        features = self.stem(grids.flatten(0, 1))
-        for block in self.before:
-            features = block(features, level.flatten(0, 1))
-        patches = patchify(features.unflatten(0, grids.shape[:2]), self._patch_shape)
-        return features, self.to_tokens(patches)
-
-    def decode(self, features: Tensor, tokens: Tensor, level: Tensor) -> Tensor:
-        """What the cells add to the transformer's velocities (B, T, C, H, W).
-
-        Args:
-            features: of `encode`.
-            tokens: that leave the transformer, normed, (B, T, patches, token_width).
-            level: as in `encode`.
-        """
-        of_tokens = unpatchify(self.from_tokens(tokens), self._shape, self._patch_shape)
-        features = features + of_tokens.flatten(0, 1)
-        for block in self.after:
-            features = block(features, level.flatten(0, 1))
-        return self.head(F.silu(features)).unflatten(0, tokens.shape[:2])
+    def _causal(self, t: int) -> Tensor:
+        """Which frames (T, T) see which: those of their own block and of earlier ones."""
+        block = torch.arange(t, device=self.position.device) // self.config.block
+        return block[:, None] >= block[None, :]

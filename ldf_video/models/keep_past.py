@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldf_video.models.flow import FlowTop
-from ldf_video.models.flow_network import KeysValues, TransformerLayer
+from ldf_video.models.flow_layers import KeysValues, TransformerLayer
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.gan import GanConfig, GanGame
+from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
 
 
@@ -66,22 +67,17 @@ class MlpTop(TopModel):
         return self.generator(noise).unflatten(1, (self.config.window, -1))
 
     @torch.inference_mode()
-    def sample(
-        self,
-        num_frames: int,
-        generators: Sequence[torch.Generator],
-        *,
-        context: Tensor | None = None,
-    ) -> Iterator[Tensor]:
+    def sample(self, rollout: Rollout, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
         """Generate sequences, all frames at once; see `TopModel.sample`.
 
         Raises:
-            ValueError: another number of frames than `window`, or a context.
+            ValueError: another number of frames than `window`, a past, or given frames.
         """
-        if num_frames != self.config.window or context is not None:
+        known = rollout.past is not None or rollout.given is not None
+        if rollout.num_frames != self.config.window or known:
             raise ValueError(
-                f"{num_frames} frames{' after a context' if context is not None else ''}: "
-                f"expected {self.config.window} and no context"
+                f"{rollout.num_frames} frames{', of which some are known' if known else ''}: "
+                f"expected {self.config.window} and none that is known"
             )
         size = (self.config.noise_size,)
         noise = torch.stack([torch.randn(size, generator=g, device=g.device) for g in generators])

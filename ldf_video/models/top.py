@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ldf_video.models.rollout import Rollout
+
 LEAST_SPREAD = 0.1
 
 
@@ -62,20 +64,13 @@ class TopModel(nn.Module):
         latents = tokens.unflatten(-1, self.config.latent_shape)
         return latents * self.latent_std + self.latent_mean
 
-    def sample(
-        self,
-        num_frames: int,
-        generators: Sequence[torch.Generator],
-        *,
-        context: Tensor | None = None,
-    ) -> Iterator[Tensor]:
+    def sample(self, rollout: Rollout, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
         """Generate sequences, a block of frames at a time.
 
         Args:
-            num_frames: frames a video, at least 1; `fixed_frames` where that is a number.
+            rollout: what to make: `fixed_frames` after nothing, with none given, where that is a
+                number.
             generators: one a video, N of them: the only source of chance.
-            context: latents (N, n, C, H, W) to go on from, n at least 1, not yielded again; only
-                where `fixed_frames` is None.
 
         Yields:
             Latents (N, some, C, H, W), float32, `num_frames` of them in all.

@@ -19,6 +19,7 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError, counted
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
+from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
 from ldf_video.progress import Progress
@@ -108,9 +109,9 @@ def generate(options: Generate) -> Generated:
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
-            context = None if past is None else past.expand(len(group), *past.shape)
+            known = None if past is None else past.expand(len(group), *past.shape)
             generators = [video_generator(seed, video) for video in group]
-            blocks = top.model.sample(num_frames, generators, context=context)
+            blocks = top.model.sample(Rollout(num_frames, past=known), generators)
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
                 writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]

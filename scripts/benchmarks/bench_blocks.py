@@ -14,6 +14,7 @@ from itertools import islice
 
 import torch
 
+from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 
 WARM = 5
@@ -45,11 +46,12 @@ def main() -> None:
         ends = (WARM * block, (WARM + arguments.blocks) * block)
 
         def roll(frames: int) -> None:
-            for _ in top.model.sample(frames, [torch.Generator().manual_seed(0)]):  # noqa: B023
+            for _ in top.model.sample(Rollout(frames), [torch.Generator().manual_seed(0)]):  # noqa: B023
                 pass
 
         short, long = (seconds(lambda: roll(frames)) for frames in ends)  # noqa: B023
-        latents = torch.cat([*islice(top.model.sample(16, [torch.Generator()]), 4)], dim=1)[0]
+        made = top.model.sample(Rollout(16), [torch.Generator()])
+        latents = torch.cat([*islice(made, 4)], dim=1)[0]
         with torch.inference_mode():
             decoding = seconds(lambda: frame.decode(latents), times=9) * block / 16  # noqa: B023
             alone = seconds(lambda: frame.generator(latents), times=9) * block / 16  # noqa: B023

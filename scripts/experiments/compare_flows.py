@@ -31,7 +31,9 @@ from torch import Tensor
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_shape, latent_statistics
 from ldf_video.levels.top_level import TopLevel
-from ldf_video.models.flow import FlowConfig, FlowGame, FlowTop
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_loss import FlowGame, logit_normal, velocity_loss
 from ldf_video.models.game import Noise
 from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
@@ -43,12 +45,10 @@ WAYS = ("now", "shifted", "role")
 HIGH = 0.8
 
 
-class ShiftedFlow(FlowTop):
-    """Levels in training as the sampler's lie."""
-
-    def _shared_level(self, b: int, noise: Noise) -> Tensor:
-        u, shift = super()._shared_level(b, noise), self.config.level_shift
-        return shift * u / (1 + (shift - 1) * u)
+def shifted_level(b: int, noise: Noise) -> Tensor:
+    """A level in training as the sampler's lie."""
+    u, shift = logit_normal(b, noise), FlowConfig().level_shift
+    return shift * u / (1 + (shift - 1) * u)
 
 
 def flow_of(way: str, options: argparse.Namespace, latents: StoreReader) -> FlowTop:
@@ -60,7 +60,7 @@ def flow_of(way: str, options: argparse.Namespace, latents: StoreReader) -> Flow
         depth=3,
         local_width=options.width // 3,
     )
-    top = ShiftedFlow(config) if way == "shifted" else FlowTop(config)
+    top = FlowTop(config)
     top.set_statistics(*latent_statistics(latents, seed=0))
     return top
 
@@ -88,7 +88,8 @@ def train(directory: Path, way: str, seed: int, options: argparse.Namespace) -> 
         optimizer="muon",
         seed=seed,
     )
-    level = TopLevel(FlowGame(top), latents, batch_size=options.batch_size, seed=seed)
+    game = FlowGame(top, shifted_level if way == "shifted" else logit_normal)
+    level = TopLevel(game, latents, batch_size=options.batch_size, seed=seed)
     trainer = Trainer(level, directory, config=config, cadence=Cadence(save_seconds=30))
     if way == "role":
         by_role(trainer, top)
@@ -106,7 +107,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
     values, real = test.windows(clips, starts, length=c.window)
     latents = torch.from_numpy(values).float()[torch.from_numpy(real).all(1)]
     clean, mask = top.standardise(latents), torch.ones(len(latents), c.window, dtype=torch.bool)
-    found = {"velocity": top.loss(latents, mask, noise=Noise(0))[1]["velocity"].item()}
+    found = {"velocity": velocity_loss(top, latents, mask, noise=Noise(0))[1]["velocity"].item()}
     numbers, errors = Noise(1), dict[str, list[float]]()
     for u in top.sampling_levels(c.sampling_steps)[:-1]:
         for name, past in (("first", 0), ("second", c.block)):
@@ -115,7 +116,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
             levels = torch.full(x.shape[:2], u)
             levels[:, :past] = c.context_level
             noisy = torch.cat([x[:, :past], ((1 - u) * x + u * e)[:, past:]], dim=1)
-            velocity = top._velocity(noisy, levels, mask=mask[:, : x.shape[1]])
+            velocity = top.window_velocity(noisy, levels, mask=mask[:, : x.shape[1]])
             error = (velocity - (x - e))[:, past:].square().mean().item()
             errors.setdefault(f"{name}_{'high' if u > HIGH else 'low'}", []).append(error)
     found |= {name: sum(each) / len(each) for name, each in errors.items()}
@@ -124,7 +125,7 @@ def measure(top: FlowTop, test: StoreReader, *, count: int) -> dict[str, float]:
         e = top.mixed(
             numbers.normal(1, 1, clean.shape[2]), numbers.normal(1, c.block, clean.shape[2])
         )
-        guesses.append(e + top._velocity(e, torch.ones(1, c.block), mask=mask[:1, : c.block]))
+        guesses.append(e + top.window_velocity(e, torch.ones(1, c.block), mask=mask[:1, : c.block]))
     found["noise_at_1"] = torch.cat(guesses).std(0).mean().item()
     few = _first_blocks(top, count)
     top.config = replace(c, first_steps=100)

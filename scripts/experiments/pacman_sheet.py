@@ -22,6 +22,7 @@ from ldf_video.evaluation.draw import CLIP_FRAMES, draw_clips
 from ldf_video.evaluation.figures import change
 from ldf_video.evaluation.report import side_by_side
 from ldf_video.levels.latents import decode, video_generator
+from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 from ldf_video.video.geometry import geometry_of
 from ldf_video.video.pixels import from_model, to_model
@@ -52,7 +53,7 @@ def main() -> int:
     sources, geometry = find_sources(arguments.real), geometry_of(frame.config)
     real = draw_clips(sources, geometry, count=count, seed=seed).clips
     generators = [video_generator(seed, number) for number in range(count)]
-    blocks = top.model.sample(CLIP_FRAMES, generators)
+    blocks = top.model.sample(Rollout(CLIP_FRAMES), generators)
     generated = np.concatenate(list(decode(frame.model, blocks)), axis=1)
     coded = [frame.model.generator(frame.model.encoder(to_model(clip))) for clip in real]
     reconstructed = np.stack([from_model(images) for images in coded])

@@ -22,6 +22,7 @@ from pacman_sheet import Clips, rounded
 from train_joint import generate_clips
 
 from ldf_video.levels.latents import decode, video_generator
+from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.arrays import open_array
@@ -71,7 +72,7 @@ def two_level_clips(directory: Path, real: Clips) -> tuple[Clips, Clips, float]:
     top = load_top_model(directory, device="cpu")
     frame = frame_model_of(top.config, beside=top.directory, device="cpu").model
     generators = [video_generator(0, number) for number in range(len(real))]
-    blocks = top.model.sample(top.model.fixed_frames or real.shape[1], generators)
+    blocks = top.model.sample(Rollout(top.model.fixed_frames or real.shape[1]), generators)
     generated = np.concatenate(list(decode(frame, blocks)), axis=1)
     coded = [from_model(frame.generator(frame.encoder(to_model(clip)))) for clip in real]
     reconstructed = np.stack(coded)
