@@ -11,6 +11,7 @@ import numpy as np
 import pacman_physics as script
 import pytest
 from pacman_sprites import FLOOR_RGB, SPRITE_RGB, WALL_RGB, kinds_of, parts_of, sprites_of
+from tiny_models import save_frame
 
 GHOST = """\
 ..####..
@@ -118,13 +119,16 @@ def test_sets_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert scene is not None
     np.save(spoilt, np.stack([check.moved(scene), window()]))
     np.save(short, window(frames=6)[None])
+    frame = str(save_frame(tmp_path / "frame"))
     options = ["--skip", "1", "--frames", "6", "--json", str(tmp_path / "all.json")]
-    assert script.main([str(real), str(spoilt), *options]) == 0
-    assert f"| {real} (3) | {spoilt} (2) |" in capsys.readouterr().out
+    assert script.main([str(real), str(spoilt), "--frame-model", frame, *options]) == 0
+    assert f"| {real} (3) | reconstructed (3) | {spoilt} (2) |" in capsys.readouterr().out
     found = json.loads((tmp_path / "all.json").read_text())
+    unclear = [row["unclear, elsewhere, later"]["value"] for row in found["figures"].values()]
+    assert unclear[0] == unclear[2] == 0 < unclear[1]
     jumps = [row["teleports"] for row in found["figures"].values()]
     assert jumps[0]["value"] == jumps[0]["high"] == 0
-    assert jumps[1]["low"] < jumps[1]["value"] < jumps[1]["high"]
+    assert jumps[2]["low"] < jumps[2]["value"] < jumps[2]["high"]
     assert script.main([str(real), str(short), *options]) == 1
     assert capsys.readouterr().err.count("no clip of 7 frames") == 1
 

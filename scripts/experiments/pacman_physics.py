@@ -5,8 +5,9 @@
 The first clips named are real, the others generated (`ldf-video generate -o out/`); all are cut to
 the same stretch, frames SKIP to SKIP + FRAMES of each clip. Prints a table, with intervals of 90 %
 over clips. Real figures are not zero: the console draws its ghosts in turns, ghosts cross and are
-eaten, energizers blink. What is far from the real column is wrong. `check_physics.py` shows which
-figure sees which fault.
+eaten, energizers blink. What is far from the real column is wrong. With --frame-model the real
+clips stand there reconstructed, too: what is no better there is the frame model's fault.
+`check_physics.py` shows which figure sees which fault.
 
     px a step              how far a sprite, whole and alone, moves from frame to frame
     stands                 moves half a pixel or less
@@ -35,6 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pacman_sprites import (
     FIRST_SPRITE,
@@ -55,7 +57,9 @@ from pacman_sprites import (
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
+from ldf_video.runs.zoo import find_model, load_frame_model
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.pixels import from_model, to_model
 from ldf_video.video.sources import find_sources
 
 Counts = Counter[str]
@@ -268,6 +272,14 @@ def cut(clips: str, *, skip: int, frames: int, most: int) -> Iterator[Frames]:
         raise UsageError(f"{clips}: no clip of {skip + frames} frames; fewer --frames or --skip")
 
 
+@torch.inference_mode()
+def reconstructed(clips: Iterator[Frames], name: str) -> Iterator[Frames]:
+    """G(E(x)) of clips."""
+    model = load_frame_model(find_model(name, "frame")[0], device="cpu").model
+    for clip in clips:
+        yield from_model(model.generator(model.encoder(to_model(clip))))
+
+
 def figures(clips: Sequence[Counts], *, seed: int = 0) -> Row:
     """Each figure of a set of clips, its interval by bootstrap over clips; None without a count."""
     count = len(clips)
@@ -318,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("real", help="directory or file of real clips")
     parser.add_argument("generated", nargs="*", help="directories or files of generated clips")
+    parser.add_argument("--frame-model", help="reconstruct the real clips with it, too")
     parser.add_argument("--skip", type=int, default=0, help="frames left out at the beginning")
     parser.add_argument("--frames", type=int, default=16, help="of each clip, 2 or more")
     parser.add_argument("--num-clips", type=int, default=1500, help="of each set, at most")
@@ -327,12 +340,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("expected --frames 2 or more, --skip 0 or more, --num-clips 1 or more")
     stretch = {"skip": arguments.skip, "frames": arguments.frames}
     rows, lengths = {}, {}
+
+    def add(name: str, clips: Iterator[Frames]) -> None:
+        counts = [physics(clip, first=arguments.skip) for clip in clips]
+        rows[f"{name} ({len(counts)})"] = figures(counts)
+        lengths[name] = step_lengths(counts)
+
+    def cut_of(clips: str) -> Iterator[Frames]:
+        return cut(clips, **stretch, most=arguments.num_clips)
+
     try:
-        for clips in (arguments.real, *arguments.generated):
-            cuts = cut(clips, **stretch, most=arguments.num_clips)
-            counts = [physics(clip, first=arguments.skip) for clip in cuts]
-            rows[f"{clips} ({len(counts)})"] = figures(counts)
-            lengths[clips] = step_lengths(counts)
+        add(arguments.real, cut_of(arguments.real))
+        if arguments.frame_model is not None:
+            add("reconstructed", reconstructed(cut_of(arguments.real), arguments.frame_model))
+        for clips in arguments.generated:
+            add(clips, cut_of(clips))
     except LdfError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
