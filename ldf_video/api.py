@@ -168,7 +168,7 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
 
 @takes(Evaluate)
 def evaluate(options: Evaluate) -> Evaluated:
-    """Compare clips of five frames with real ones, by the features of a network that judges.
+    """Compare clips of a few frames with real ones, by the features of a network that judges.
 
     What is judged is any of `generated`, `top_model` and `frame_model`; without any, the top model
     that `generate` takes. docs/evaluation.md says what each figure means.

@@ -466,6 +466,7 @@ class Evaluate(Computation):
         frame_model: Judge its reconstructions of real clips, the same from slightly wrong latents,
             and frames from the prior.
         train: The clips that were trained on, to find copies of them.
+        num_frames: Frames of a clip; both sides are cut into such clips.
         num_clips: Clips on each side; compare figures at equal numbers only.
         size: Pixels at which clips are compared, `32` or `64x36`.
         judge: A TorchScript file, such as your Inception or I3D; it is a program and is run.
@@ -487,6 +488,9 @@ class Evaluate(Computation):
     ] = None
     frame_model: Model = None
     train: OtherClips = None
+    num_frames: Annotated[
+        int, Option("N", integer(2, MOST), names=("--frames", "--num-frames"))
+    ] = 5
     num_clips: Annotated[int, Option("N", integer(1, MOST))] = 5000
     size: Annotated[
         str | int | None, Option("WxH", frame_size, "the model's, else the real clips' own")

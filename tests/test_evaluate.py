@@ -18,6 +18,7 @@ from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
 from ldf_video.evaluation import comparison, figures, judged
 from ldf_video.evaluation.clouds import difference
+from ldf_video.evaluation.figures import COMPARED, estimate
 from ldf_video.evaluation.reference import Reference
 from ldf_video.evaluation.report import Evaluated
 from ldf_video.recipes import evaluate as recipe
@@ -274,6 +275,30 @@ def test_frames_further_on_are_judged(root: Path, monkeypatch: pytest.MonkeyPatc
         run(top_model="paper", skip=1)
 
 
+def test_longer_clips(root: Path) -> None:
+    np.save(root / "real" / "clips.npy", moving_clips(60, seed=1, num_frames=9))
+    np.save(root / "made.npy", moving_clips(30, seed=2, num_frames=12))
+    options = {"num_frames": 9, "generated": "made.npy", "reference": "kept.npz"}
+    found = run(**options, skip=3, top_model="checkpoints", output="sheet.png")
+    assert found.num_frames == 9
+    assert "clips of 9 frames of 32 x 32" in found.table()
+    assert [row.num_clips for row in found.rows.values()] == [30, 30, 30]
+    assert run(**options, skip=3).rows["generated"] == found.rows["generated"]  # by the file
+    with pytest.raises(LdfError, match=r"got clips of 5 frames .* expected 9 frames of"):
+        run(**{**options, "num_frames": 5})
+    for wrong, said in (
+        ({"num_frames": 10}, r"real: .* 0 of 60 videos have 10, .* has 9 in all; give --frames 9"),
+        ({"num_frames": 9, "skip": 4}, "0 of 30 videos have 9 behind the first 4.* --skip 3 or"),
+        ({"num_frames": 1}, "--frames 1: expected 2 or more"),
+    ):
+        with pytest.raises((ReadError, UsageError), match=said):
+            run(**{"generated": "made.npy", **wrong})
+    np.save(root / "real" / "short.npy", moving_clips(20, num_frames=8))
+    np.save(root / "real" / "clips.npy", moving_clips(39, num_frames=9))
+    with pytest.raises(LdfError, match=r"39 clips of 9 .* or more \(39 of 59 videos have 9\)"):
+        run(num_frames=9, generated="made.npy")
+
+
 def test_two_models_are_compared_by_the_paired_difference(root: Path) -> None:
     near, far = moving_clips(30, seed=7), moving_clips(30, seed=8)
     np.save("near.npy", near)
@@ -283,13 +308,18 @@ def test_two_models_are_compared_by_the_paired_difference(root: Path) -> None:
     assert two.seed == 5
     (name,) = two.differences
     assert name == "generated, less that of near.json"
-    for field in ("frame", "video", "motion", "video_plus"):
-        ours, theirs = (getattr(found.rows["generated"], field) for found in (two, one))
-        assert getattr(two.differences[name], field) == difference(ours, theirs)
-    assert two.differences[name].frame.low > 0
+    assert set(two.differences[name]) == set(COMPARED)
+    for place, found in two.differences[name].items():
+        ours, theirs = (estimate(each.rows["generated"], place) for each in (two, one))
+        assert found == difference(ours, theirs)
+    assert two.differences[name]["frame"].low > 0
+    assert two.differences[name]["diversity.recall"].high < 0
     assert f"| {name} |" in two.table()
     both = run(generated="far.npy", top_model="checkpoints")
     assert list(both.differences) == ["top model, less generated"]
+    run(json_file="top.json")
+    (itself,) = run(compare="top.json").differences.values()  # the same seed makes the same clips
+    assert {(found.value, found.low, found.high) for found in itself.values()} == {(0, 0, 0)}
     np.save("few.npy", near[:25])
     few = run(generated="few.npy", compare="near.json", seed=5)
     assert few.differences == {}

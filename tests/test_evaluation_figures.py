@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ldf_video.errors import LdfError
+from ldf_video.evaluation import change as changes
 from ldf_video.evaluation import figures
+from ldf_video.evaluation.change import Change
 from ldf_video.evaluation.figures import (
     MOST_LOOKED_UP,
-    Change,
     Figures,
+    Kernel,
     Memorisation,
-    change,
     evenly_spread,
     figures_from_json,
     measure,
@@ -103,10 +104,19 @@ def test_each_way_of_spoiling_is_caught(
     assert shuffled.video.value > floor.video.value
     assert shuffled.frame == floor.frame  # the first frame is where it was
     assert shuffled.change.moving_percent > 1.2 * floor.change.moving_percent
+    assert shuffled.tracks.vanish_percent.low > floor.tracks.vanish_percent.high
+    assert shuffled.tracks.step_pixels.value > 2 * floor.tracks.step_pixels.value
+    for name in ("frame", "video", "motion"):
+        assert getattr(floor.kernel, name).low < 0 < getattr(floor.kernel, name).high
+    assert soft.kernel.frame.low > floor.kernel.frame.high
+    assert shuffled.kernel.motion.low > floor.kernel.motion.high
     frozen = spoilt(others[:, :1].repeat(5, axis=1))
     assert frozen.motion.low > 3 * floor.motion.high
     assert frozen.video.value > floor.video.value
     assert frozen.frame == floor.frame
+    assert frozen.kernel.motion.low > floor.kernel.motion.high
+    assert math.isnan(frozen.tracks.vanish_percent.value)
+    assert " none |" in table({"frozen": frozen})
     assert (frozen.change.moving_percent, frozen.change.still_clips_percent) == (0, 100)
     assert floor.change.still_clips_percent < 10
     noise = np.random.default_rng(0).integers(-3, 4, others.shape)
@@ -136,7 +146,8 @@ def test_what_real_frames_never_have_shows_on_the_wider_directions_alone() -> No
 def test_single_frames_have_the_frame_figure_alone(
     reference: Reference, others: np.ndarray, judge: Judge, floor: Figures
 ) -> None:
-    assert measure(reference, others[:, :1], judge) == Figures(COUNT, frame=floor.frame)
+    expected = Figures(COUNT, frame=floor.frame, kernel=Kernel(frame=floor.kernel.frame))
+    assert measure(reference, others[:, :1], judge) == expected
 
 
 def test_a_judge_of_clips_gives_the_video_figure_alone(
@@ -177,7 +188,7 @@ def test_figures_go_to_json_and_back(floor: Figures) -> None:
 
 def test_the_table_has_a_row_a_set_and_no_empty_column(floor: Figures) -> None:
     text = table({"real": floor, "prior": Figures(7, frame=floor.frame)})
-    distances, shares = text.split("\n\n")
+    distances, _, shares = text.split("\n\n")
     lines = distances.splitlines()
     assert len({len(line) for line in lines}) == 1
     head = [cell.strip() for cell in lines[0].strip("|").split("|")]
@@ -201,7 +212,10 @@ def grey(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("clips_at_once", [256, 1])
 def test_change_by_hand(monkeypatch: pytest.MonkeyPatch, clips_at_once: int) -> None:
-    monkeypatch.setattr(figures, "CLIPS_AT_ONCE", clips_at_once)
+    def change(clips: np.ndarray) -> Change:
+        return changes.change(changes.count_changes(clips))
+
+    monkeypatch.setattr(changes, "CLIPS_AT_ONCE", clips_at_once)
     clips = grey(2)
     clips[0, 1, 0, :5] += 41  # five pixels move, and move back
     clips[0, 2, 9, 0, 1] -= 40  # one flickers, in one colour

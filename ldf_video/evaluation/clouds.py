@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +33,17 @@ class Directions:
 
     @classmethod
     def fit(cls, points: Array, *, count: int) -> Self:
-        """The `count` directions of largest spread of points (N, d); all d where d is fewer.
+        """The `count` directions of largest spread of points (N, d), or all min(N, d) there are.
 
         Pearson (1901): the eigenvectors of the covariance.
         """
         origin = points.mean(0, dtype=np.float64)
         centred = points - origin.astype(np.float32)
-        spread = (centred.T @ centred).astype(np.float64)
-        vectors = np.linalg.eigh(spread)[1][:, ::-1][:, :count]
+        if len(points) < points.shape[1]:
+            vectors = np.linalg.svd(centred, full_matrices=False)[2].T[:, :count]
+        else:
+            spread = (centred.T @ centred).astype(np.float64)
+            vectors = np.linalg.eigh(spread)[1][:, ::-1][:, :count]
         return cls(origin.astype(np.float32), vectors.astype(np.float32))
 
     def project(self, points: Array) -> Array:
@@ -75,9 +79,15 @@ class Cloud:
         n, d = points.shape
         if n < 2 * GROUPS:
             raise ValueError(f"got {n} points, expected {2 * GROUPS} or more")
-        points = points.astype(np.float64)
-        centre = points.mean(0)
-        groups = np.array_split(points - centre, GROUPS)
+        self.whole: Spread
+        self.without: list[Spread]
+        doubles, tenths = points.astype(np.float64), tenths_of(n)
+        if n < d:  # their products are fewer than the covariances
+            self.whole = Few.of(doubles)
+            self.without = [Few.of(np.delete(doubles, tenth, axis=0)) for tenth in tenths]
+            return
+        centre = doubles.mean(0)
+        groups = [doubles[tenth] - centre for tenth in tenths]
         products = [group.T @ group for group in groups]
         moments = sum(products, start=np.zeros((d, d)))
         self.whole = Gaussian(centre, moments / (n - 1))
@@ -87,6 +97,51 @@ class Cloud:
             mean = -group.sum(0) / count  # of the other points, about the centre
             covariance = (moments - product - count * np.outer(mean, mean)) / (count - 1)
             self.without.append(Gaussian(centre + mean, covariance))
+
+
+@dataclass(frozen=True)
+class Few:
+    """A cloud of fewer points than dimensions: its mean (d,), and the points about it.
+
+    `factor` is (N, d), and factor.T @ factor the covariance.
+    """
+
+    mean: Doubles
+    factor: Doubles
+
+    @classmethod
+    def of(cls, points: Doubles) -> Self:
+        """Of points (N, d), N at least 2."""
+        mean = points.mean(0)
+        return cls(mean, (points - mean) / np.sqrt(len(points) - 1))
+
+    def gaussian(self) -> Gaussian:
+        """The same with its covariance (d, d)."""
+        return Gaussian(self.mean, self.factor.T @ self.factor)
+
+
+Spread: TypeAlias = Gaussian | Few
+
+
+def tenths_of(count: int) -> list[slice]:
+    """Runs of `count` neighbours, GROUPS of them, as equal as can be."""
+    edges = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(count), GROUPS))])
+    return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
+
+
+def _distance(a: Spread, b: Spread) -> float:
+    """The Frechet distance; `levels.frechet` has the formula.
+
+    With A = F'F and B = G'G, the trace of (A B)^(1/2) is that of (F G' G F')^(1/2), which is as
+    small as the points are few.
+    """
+    if isinstance(a, Few) and isinstance(b, Few):
+        products = a.factor @ b.factor.T
+        roots = np.linalg.eigvalsh(products @ products.T).clip(0)
+        squares = np.square(a.factor).sum() + np.square(b.factor).sum()
+        return float(np.square(a.mean - b.mean).sum() + squares - 2 * np.sqrt(roots).sum())
+    a, b = (c.gaussian() if isinstance(c, Few) else c for c in (a, b))
+    return gaussian_distance(a, b)
 
 
 def frechet(reference: Cloud, judged: Cloud) -> Estimate:
@@ -104,25 +159,34 @@ def frechet(reference: Cloud, judged: Cloud) -> Estimate:
     interval holds the mean over draws of as many clips, biased as they are, but not the distance of
     endless sets, and less surely the figure of another draw.
     """
-    value = max(0.0, gaussian_distance(reference.whole, judged.whole))
+    value = max(0.0, _distance(reference.whole, judged.whole))
     pairs = zip(reference.without, judged.without, strict=True)
-    left = [gaussian_distance(one, two) for one, two in pairs]
+    return not_below_0(jackknife(value, [_distance(one, two) for one, two in pairs]))
+
+
+def jackknife(value: float, left: Sequence[float]) -> Estimate:
+    """A figure with the interval of `frechet`, from the figure without each tenth in turn."""
     reach = _reach(left)
-    return Estimate(value, max(0.0, value - reach), value + reach, tuple(left))
+    return Estimate(float(value), float(value - reach), float(value + reach), tuple(left))
+
+
+def not_below_0(estimate: Estimate) -> Estimate:
+    """The same, where a figure cannot be less."""
+    return replace(estimate, low=max(0.0, estimate.low))
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """How much farther one set is from a reference than another, with a 95 % interval.
+    """How much larger a figure is of one set than of another, with a 95 % interval.
 
     The jackknife of `frechet` on the paired differences a_j - b_j: both leave out the same tenth of
-    the reference, so its chance and the bias of equally many clips cancel.
+    the reference and of the judged clips. So the chance of the reference and the bias of equally
+    many clips cancel, and so does what clips share that were made from the same seeds.
     """
     left = [one - two for one, two in zip(a.left, b.left, strict=True)]
-    value, reach = a.value - b.value, _reach(left)
-    return Estimate(value, value - reach, value + reach, tuple(left))
+    return jackknife(a.value - b.value, left)
 
 
-def _reach(left: list[float]) -> float:
+def _reach(left: Sequence[float]) -> float:
     """Half of the jackknife's interval, from a figure without each group in turn."""
     squared = np.square(np.array(left) - np.mean(left)).sum()
     return STUDENT * float(np.sqrt((GROUPS - 1) / GROUPS * squared))
@@ -139,6 +203,8 @@ class Diversity:
     recall: float  # real clips that lie among the judged ones
     density: float  # real clips that a judged one lies near, over how many are expected
     coverage: float  # real clips that have a judged one near
+    left: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Each without each tenth of both sides, balls as they are; empty of fewer than 20 points."""
 
 
 def diversity(real: Points, judged: Points, *, neighbours: int = NEIGHBOURS) -> Diversity:
@@ -151,22 +217,36 @@ def diversity(real: Points, judged: Points, *, neighbours: int = NEIGHBOURS) -> 
     no neighbour of its own. Points are (N, d) and (M, d), more than k = `neighbours` of both.
     """
     ours, theirs = real.astype(np.float64), judged.astype(np.float64)
+    n, m = len(ours), len(theirs)
     real_reach = _squared_reach(ours, neighbours)
     judged_reach = _squared_reach(theirs, neighbours)
-    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    precise, balls = np.zeros(len(judged), bool), 0
+    groups = GROUPS if min(n, m) >= 2 * GROUPS else 1
+    real_groups, judged_groups = (np.arange(count) * groups // count for count in (n, m))
+    starts = np.searchsorted(judged_groups, np.arange(groups))
+    # whether and how often points are near any of each group, of the other side
+    recalled, counts = np.zeros((n, groups), bool), np.zeros((n, groups), np.int64)
+    precise = np.zeros((groups, m), bool)
     for rows, squared in _squared_distances(ours, theirs):
         near_real = squared <= real_reach[rows, None]
-        recalled[rows] = (squared <= judged_reach).any(1)
-        covered[rows] = near_real.any(1)
-        precise |= near_real.any(0)
-        balls += int(near_real.sum())
-    return Diversity(
-        precision=float(precise.mean()),
-        recall=float(recalled.mean()),
-        density=balls / (neighbours * len(judged)),
-        coverage=float(covered.mean()),
-    )
+        recalled[rows] = np.logical_or.reduceat(squared <= judged_reach, starts, axis=1)
+        counts[rows] = np.add.reduceat(near_real, starts, axis=1, dtype=np.int64)
+        for group in np.unique(real_groups[rows]):
+            precise[group] |= near_real[real_groups[rows] == group].any(0)
+
+    def shares(without: int) -> dict[str, float]:
+        r, j = real_groups != without, judged_groups != without
+        others = np.arange(groups) != without
+        near = counts[r][:, others]
+        return {
+            "precision": float(precise[others][:, j].any(0).mean()),
+            "recall": float(recalled[r][:, others].any(1).mean()),
+            "density": float(near.sum() / (neighbours * j.sum())),
+            "coverage": float(near.any(1).mean()),
+        }
+
+    parts = [shares(group) for group in range(groups if groups > 1 else 0)]
+    left = {name: tuple(part[name] for part in parts) for name in parts[0]} if parts else {}
+    return Diversity(**shares(-1), left=left)
 
 
 def _squared_reach(points: Doubles, neighbours: int) -> Doubles:

@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from ldf_video.errors import LdfError, ReadError, counted
 from ldf_video.evaluation import judged
-from ldf_video.evaluation.draw import CLIP_FRAMES, Drawn, all_clips, draw_clips, split_in_two
+from ldf_video.evaluation.clouds import Estimate
+from ldf_video.evaluation.draw import (
+    CLIP_FRAMES,
+    Drawn,
+    all_clips,
+    draw_clips,
+    split_in_two,
+    too_short,
+)
 from ldf_video.evaluation.figures import (
     Figures,
     evenly_spread,
@@ -27,6 +35,7 @@ from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.judged import ClipSet, Models
 from ldf_video.evaluation.reference import Reference, reference_sha256
 from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
+from ldf_video.evaluation.tracks import Moves
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source
@@ -46,13 +55,19 @@ class Comparison:
     """Real clips that are not the reference."""
 
     def __init__(
-        self, judge: Judge, geometry: Geometry, *, seed: int, skip: int, quiet: bool
+        self,
+        judge: Judge,
+        geometry: Geometry,
+        *,
+        seed: int,
+        num_frames: int = CLIP_FRAMES,
+        skip: int,
+        quiet: bool,
     ) -> None:
         """Takes the judge, what clips are brought to, and options of the command."""
         self.judge, self.geometry, self.seed = judge, geometry, seed
-        self.skip, self.quiet = skip, quiet
+        self.num_frames, self.skip, self.quiet = num_frames, skip, quiet
         self.rows: dict[str, Figures] = {}
-        self.differences: dict[str, Figures] = {}
         self.origins: dict[str, str] = {}
         self.notes: list[str] = []
         self._shown: list[Clips] = []
@@ -70,12 +85,14 @@ class Comparison:
             count=FEWEST_CLIPS,
             most=FEWEST_CLIPS,
             seed=self.seed,
+            num_frames=self.num_frames,
             skip=self.skip,
         )
         if len(drawn.clips) < FEWEST_CLIPS:
             raise LdfError(
-                f"{sources[0].root}: {len(drawn.clips)} clips of {CLIP_FRAMES} frames, "
-                f"expected {FEWEST_CLIPS} or more; generate more"
+                f"{sources[0].root}: {len(drawn.clips)} clips of {self.num_frames} frames, "
+                f"expected {FEWEST_CLIPS} or more"
+                f"{self._too_short(drawn, skip=self.skip)}; generate more"
             )
 
     def read_real(self, sources: list[Source], num_clips: int, file: Path | None) -> None:
@@ -99,8 +116,9 @@ class Comparison:
         half, self.held_out = split_in_two(drawn, seed=seed)
         if len(half) < FEWEST_CLIPS:
             raise LdfError(
-                f"{root}: {drawn.num_there} clips of {CLIP_FRAMES} frames that share "
-                f"none, expected {2 * FEWEST_CLIPS} or more; bring more video"
+                f"{root}: {drawn.num_there} clips of {self.num_frames} frames that share "
+                f"none, expected {2 * FEWEST_CLIPS} or more{self._too_short(drawn)}; bring more "
+                "video"
             )
         if len(half) < num_clips:
             self.notes.append(
@@ -114,7 +132,7 @@ class Comparison:
             )
         floor = ClipSet(FLOOR, self.held_out, str(root))
         if known is None:
-            with self._bar("judge the reference", len(half) * CLIP_FRAMES) as progress:
+            with self._bar("judge the reference", len(half) * self.num_frames) as progress:
                 self.reference = Reference.of(half, self.judge, on_frames=progress.update)
             self._measure(floor)
             if file is not None:
@@ -125,6 +143,12 @@ class Comparison:
             raise LdfError(
                 f"--reference {file}: made of other real clips than those of {root}; name another "
                 "file, or the clips it was made of"
+            )
+        if known.moves is None:
+            known = replace(known, moves=Moves.of(half))
+            self.notes.append(
+                f"--reference {file}: an earlier version wrote it, so that the row {FLOOR} lacks "
+                "figures; name another file, which is then written"
             )
         self.reference = known
         self._keep(floor, figures_from_json(notes["floor"]))
@@ -143,12 +167,13 @@ class Comparison:
             del drawn
         if models.top is not None:
             top, frame = models.top
-            with self._bar("generate", count * CLIP_FRAMES) as progress:
+            with self._bar("generate", count * self.num_frames) as progress:
                 clips = judged.generated(
                     top.model,
                     frame.model,
                     count=count,
                     seed=self.seed,
+                    num_frames=self.num_frames,
                     skip=self.skip,
                     device=device,
                     on_frames=progress.update,
@@ -171,9 +196,10 @@ class Comparison:
         self._measure(clip_set)
         clips = clip_set.clips
         if clips.shape[1] == 1:  # single frames stand together as if they were clips
-            whole = len(clips) // CLIP_FRAMES * CLIP_FRAMES
-            clips = clips[:whole].reshape(-1, CLIP_FRAMES, *clips.shape[2:])
-        self._shown.append(clips[shown(len(clips))])
+            whole = len(clips) // self.num_frames * self.num_frames
+            clips = clips[:whole].reshape(-1, self.num_frames, *clips.shape[2:])
+        if len(clips):
+            self._shown.append(clips[shown(len(clips))])
 
     def _measure(self, clip_set: ClipSet) -> None:
         clips = clip_set.clips
@@ -183,7 +209,7 @@ class Comparison:
 
     def _keep(self, clip_set: ClipSet, figures: Figures) -> None:
         self.rows[clip_set.name], self.origins[clip_set.name] = figures, clip_set.origin
-        if clip_set.clips.shape[1] == CLIP_FRAMES:
+        if clip_set.clips.shape[1] == self.num_frames:
             self._looked_up[clip_set.name] = evenly_spread(clip_set.clips)
 
     def look_up(self, trained_on: list[Source]) -> None:
@@ -191,12 +217,12 @@ class Comparison:
         with self._bar("training clips", None, "clips") as progress:
             distances = nearest_levels(
                 self._looked_up,
-                all_clips(trained_on, self.geometry),
+                all_clips(trained_on, self.geometry, num_frames=self.num_frames),
                 device=self.judge.device,
                 on_clips=progress.update,
             )
         if not np.isfinite(distances[FLOOR]).all():
-            raise ReadError(f"--train {trained_on[0].root}: no clip of {CLIP_FRAMES} frames")
+            raise ReadError(f"--train {trained_on[0].root}: no clip of {self.num_frames} frames")
         self.origins["training"] = str(trained_on[0].root)
         for name, levels in distances.items():
             found = memorisation(levels, distances[FLOOR])
@@ -204,7 +230,7 @@ class Comparison:
 
     def result(self, earlier: Earlier | None, output: Path | None) -> Evaluated:
         """All that was found: two models of this call, or one and an earlier one, compared too."""
-        differences: dict[str, Figures] = {}
+        differences: dict[str, dict[str, Estimate]] = {}
         if "generated" in self.rows and "top model" in self.rows:
             found = subtract(self.rows["top model"], self.rows["generated"])
             differences["top model, less generated"] = found
@@ -221,6 +247,7 @@ class Comparison:
             num_clips=len(self.held_out),
             size=(self.geometry.width, self.geometry.height),
             seed=self.seed,
+            num_frames=self.num_frames,
             skip=self.skip,
             differences=differences,
             notes=tuple(self.notes),
@@ -235,12 +262,12 @@ class Comparison:
     def _draw(
         self, name: str, sources: list[Source], count: int, seed: int, *, skip: int = 0
     ) -> Drawn:
-        num_bytes = 3 * count * CLIP_FRAMES * self.geometry.height * self.geometry.width
+        num_bytes = 3 * count * self.num_frames * self.geometry.height * self.geometry.width
         if num_bytes > MAX_BYTES:
             raise LdfError(
                 f"{count:,} clips of {self.geometry.width} x {self.geometry.height} would take "
                 f"{num_bytes / 2**30:.1f} GiB, expected {MAX_BYTES / 2**30:.0f} at most; give a "
-                "smaller --size or --num-clips"
+                "smaller --size, --frames or --num-clips"
             )
         total = len(sources)
         with self._bar(f"read {name}", total, "sources") as progress:
@@ -249,6 +276,7 @@ class Comparison:
                 self.geometry,
                 count=count,
                 seed=seed,
+                num_frames=self.num_frames,
                 skip=skip,
                 on_source=progress.update,
             )
@@ -260,6 +288,12 @@ class Comparison:
                 f"first {drawn.unread[0]}"
             )
         return drawn
+
+    def _too_short(self, drawn: Drawn, *, skip: int = 0) -> str:
+        """How many videos hold a clip, where that is not all."""
+        if drawn.lengths.enough == drawn.lengths.there:
+            return ""
+        return f" ({too_short(drawn.lengths, num_frames=self.num_frames, skip=skip)})"
 
     def _bar(self, name: str, total: int | None, unit: str = "frames") -> Progress:
         return Progress(f"evaluate: {name}", unit=unit, total=total, quiet=self.quiet)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.errors import ReadError
+from ldf_video.errors import ReadError, counted
 from ldf_video.readers.clips import ClipReader
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Source
@@ -19,16 +19,32 @@ Clips = npt.NDArray[np.uint8]
 Frames = Iterator[npt.NDArray[np.uint8]]
 
 CLIP_FRAMES = 5
-"""Adjacent frames that are judged together."""
+"""Adjacent frames that are judged together, where nobody says how many."""
+
+
+@dataclass
+class Lengths:
+    """How long the videos are that were looked at."""
+
+    there: int = 0
+    enough: int = 0  # that hold a clip
+    longest: int = 0  # frames, of those that do not; no more is known of the others
+
+    def note(self, num_frames: int, *, whole: int) -> None:
+        """Count a video of so many frames, of which a clip needs `whole`."""
+        self.there += 1
+        self.enough += num_frames >= whole
+        self.longest = max(self.longest, num_frames)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Clips (N, CLIP_FRAMES, H, W, 3), no two of a frame, in the order of sources and of time."""
+    """Clips (N, T, H, W, 3), no two of a frame, in the order of sources and of time."""
 
     clips: Clips
     places: npt.NDArray[np.intp]  # number of the source that each clip is from, (N,)
     num_there: int  # clips that there were to draw from
+    lengths: Lengths
     unread: tuple[str, ...]  # a line for each source that was not read whole
 
 
@@ -38,34 +54,38 @@ def draw_clips(
     *,
     count: int,
     seed: int,
+    num_frames: int = CLIP_FRAMES,
     skip: int = 0,
     most: int | None = None,
     on_source: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
     """Draw clips, each with equal probability, in one pass; only drawn clips are held.
 
-    Each video is cut into clips that share no frame, the first at one of its first five frames, by
-    chance. Of these, `count` are kept by reservoir sampling (Vitter 1985, algorithm R).
+    Each video is cut into clips that share no frame, the first at one of as many first frames as a
+    clip has, by chance. Of these, `count` are kept by reservoir sampling (Vitter 1985, algorithm
+    R).
 
     Args:
         sources: to draw from.
         geometry: what frames are brought to.
         count: clips to draw; fewer come where there are fewer.
         seed: of the places.
+        num_frames: of a clip.
         skip: frames at the beginning of each video that are left out.
         most: how many clips are looked at; what comes behind them is not read.
         on_source: called with the number of sources done.
 
     Raises:
-        ReadError: there is not one clip of five frames.
+        ReadError: there is not one clip.
     """
     rng = np.random.default_rng([seed, 5])
     kept: list[tuple[int, int, Clips]] = []
-    seen, unread = 0, list[str]()
+    seen, unread, lengths = 0, list[str](), Lengths()
     with ClipReader(geometry) as reader:
         for number, source in enumerate(sources):
             try:
-                windows = _windows(reader, source, rng, skip=skip)
+                streams = (stream.frames for stream in reader.open_clips(source))
+                windows = _windows(streams, rng, lengths, num_frames=num_frames, skip=skip)
                 for window in islice(windows, None if most is None else most - seen):
                     place = seen if seen < count else int(rng.integers(seen + 1))
                     if seen < count:
@@ -79,12 +99,30 @@ def draw_clips(
             if seen == most:
                 break
     if not kept:
-        after = f" after the first {skip}" if skip else ""
-        reason = unread[0] if unread else f"no {CLIP_FRAMES} adjacent frames{after}"
-        raise ReadError(f"{sources[0].root}: no clip of {CLIP_FRAMES} frames: {reason}")
+        reason = unread[0] if unread else too_short(lengths, num_frames=num_frames, skip=skip)
+        raise ReadError(f"{sources[0].root}: no clip of {num_frames} frames: {reason}")
     kept.sort(key=lambda item: item[0])
     places = np.array([number for _, number, _ in kept])
-    return Drawn(np.stack([clip for *_, clip in kept]), places, seen, tuple(unread))
+    return Drawn(np.stack([clip for *_, clip in kept]), places, seen, lengths, tuple(unread))
+
+
+def too_short(lengths: Lengths, *, num_frames: int, skip: int = 0) -> str:
+    """How many videos hold a clip; where none does, what to type."""
+    after = f" behind the first {skip:,}" if skip else ""
+    said = f"{lengths.enough:,} of {counted(lengths.there, 'video')} have {num_frames:,}{after}"
+    if lengths.enough:
+        return said
+    said += f", the longest has {lengths.longest:,} in all"
+    if skip and lengths.longest >= num_frames:
+        return f"{said}; give --skip {lengths.longest - num_frames} or less"
+    if lengths.longest >= skip + 2:
+        return f"{said}; give --frames {lengths.longest - skip} or less"
+    return said
+
+
+def evenly(total: int, count: int) -> npt.NDArray[np.intp]:
+    """`count` of the numbers below `total`, evenly spread, the first and the last among them."""
+    return np.linspace(0, total - 1, count).round().astype(np.intp)
 
 
 def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
@@ -101,8 +139,10 @@ def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
     return drawn.clips[one], drawn.clips[two]
 
 
-def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
-    """Every five adjacent frames (5, H, W, 3) there are, overlapping ones too.
+def all_clips(
+    sources: Sequence[Source], geometry: Geometry, *, num_frames: int = CLIP_FRAMES
+) -> Iterator[Clips]:
+    """Every `num_frames` adjacent frames (T, H, W, 3) there are, overlapping ones too.
 
     Sources that cannot be read are left out: nothing was trained on them either.
     """
@@ -110,24 +150,31 @@ def all_clips(sources: Sequence[Source], geometry: Geometry) -> Iterator[Clips]:
         for source in sources:
             try:
                 for stream in reader.open_clips(source):
-                    last: deque[npt.NDArray[np.uint8]] = deque(maxlen=CLIP_FRAMES)
+                    last: deque[npt.NDArray[np.uint8]] = deque(maxlen=num_frames)
                     for frame in stream.frames:
                         last.append(frame)
-                        if len(last) == CLIP_FRAMES:
+                        if len(last) == num_frames:
                             yield np.stack(last)
             except ReadError:
                 continue
 
 
 def _windows(
-    reader: ClipReader, source: Source, rng: np.random.Generator, *, skip: int
+    streams: Iterable[Iterable[npt.NDArray[np.uint8]]],
+    rng: np.random.Generator,
+    lengths: Lengths,
+    *,
+    num_frames: int,
+    skip: int,
 ) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """Runs of CLIP_FRAMES adjacent frames that share none, from a random one of the first on."""
-    for stream in reader.open_clips(source):
-        frames = islice(stream.frames, skip, None)
-        head = list(islice(frames, 2 * CLIP_FRAMES - 1))
-        if len(head) < CLIP_FRAMES:
+    """Runs of adjacent frames that share none, from a random one of the first on."""
+    for stream in streams:
+        frames = iter(stream)
+        skipped = sum(1 for _ in islice(frames, skip))
+        head = list(islice(frames, 2 * num_frames - 1))
+        lengths.note(skipped + len(head), whole=skip + num_frames)
+        if len(head) < num_frames:
             continue
-        rest = chain(head[int(rng.integers(len(head) - CLIP_FRAMES + 1)) :], frames)
-        while len(window := list(islice(rest, CLIP_FRAMES))) == CLIP_FRAMES:
+        rest = chain(head[int(rng.integers(len(head) - num_frames + 1)) :], frames)
+        while len(window := list(islice(rest, num_frames))) == num_frames:
             yield window

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,16 +13,33 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.evaluation.clouds import Cloud, Diversity, Estimate, difference, diversity, frechet
-from ldf_video.evaluation.judge import Judge, judge_clips
-from ldf_video.evaluation.reference import VIEWS, Reference
+from ldf_video.evaluation.change import Change, Changes, change, count_changes
+from ldf_video.evaluation.clouds import (
+    Cloud,
+    Diversity,
+    Estimate,
+    difference,
+    diversity,
+    frechet,
+    jackknife,
+)
+from ldf_video.evaluation.judge import Judge
+from ldf_video.evaluation.kernel import kernel_distance
+from ldf_video.evaluation.reference import VIEWS, Reference, Views
+from ldf_video.evaluation.tracks import Moves, Tracks, compare
 
 Clips = npt.NDArray[np.uint8]
 Distances = npt.NDArray[np.float64]
 
-CHANGED_LEVELS = 40
-"""A pixel that differs by more than this in any colour has changed, of 255."""
-STILL_SHARE = 0.001
+COMPARED = (
+    *VIEWS,
+    *("kernel.frame", "kernel.video", "kernel.motion"),
+    *("diversity.recall", "diversity.coverage", "diversity.precision", "diversity.density"),
+    *("change.moving_percent", "change.still_clips_percent", "change.flicker_levels"),
+    *("tracks.step_pixels", "tracks.direction_degrees"),
+    *("tracks.vanish_percent", "tracks.appear_percent"),
+)
+"""Places of the figures that have intervals."""
 CLIPS_AT_ONCE = 256
 MOST_LOOKED_UP = 1000
 """Clips of each set: each is compared with every training clip."""
@@ -32,14 +50,12 @@ ROUNDING = 0.1
 
 
 @dataclass(frozen=True)
-class Change:
-    """How clips change from frame to frame."""
+class Kernel:
+    """Unbiased kernel distances of the points that the Frechet distances are of."""
 
-    moving_percent: float  # pixels that differ visibly from the frame before
-    still_clips_percent: float  # clips in which under 0.1 % of the pixels do: frozen ones, too
-    flicker_levels: float
-    """Mean absolute difference of the pixels that do not move, of 255: 0 where a background stands
-    still, and where every pixel moves."""
+    frame: Estimate | None = None
+    video: Estimate | None = None
+    motion: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +78,10 @@ class Figures:
     video: Estimate | None = None  # of their frames together
     motion: Estimate | None = None  # of the differences of successive frames
     video_plus: Estimate | None = None  # on directions that also hold what real frames never have
+    kernel: Kernel | None = None
     diversity: Diversity | None = None
     change: Change | None = None
+    tracks: Tracks | None = None
     psnr_db: float | None = None  # of reconstructions, the squared error of all frames pooled
     memorisation: Memorisation | None = None
 
@@ -77,8 +95,8 @@ def measure(
 ) -> Figures:
     """Judge clips (N, T, H, W, 3), T and size as the reference's, and compare them with it.
 
-    Of single frames (T = 1) only the frame figure is measured. Neighbours in time, where clips have
-    any, stand side by side. `on_frames` is called with the number of frames judged.
+    Of single frames (T = 1) there are only the figures of frames. Neighbours in time, where clips
+    have any, stand side by side. `on_frames` is called with the number of frames judged.
 
     Raises:
         LdfError: judge or shape are not the reference's.
@@ -87,55 +105,75 @@ def measure(
     reference.check(judge, clips.shape[1:])
     if judge.sees_clips and clips.shape[1] == 1:
         return Figures(len(clips))
-    views = reference.views_of(judge_clips(judge, clips, on_batch=on_frames))
+    views = reference.views_of(clips, judge, on_frames=on_frames)
+    if clips.shape[1] == 1:
+        return compared(reference, views, None, None)
+    return compared(reference, views, Moves.of(clips), count_changes(clips))
+
+
+def compared(
+    reference: Reference, views: Views, moves: Moves | None, changes: Changes | None
+) -> Figures:
+    """The figures of clips of which points, moves and changes are known, each as far as it is."""
     found: dict[str, Any] = {}
     for name, points in views.items():
         found[name] = frechet(reference.clouds[name], Cloud(points))
+    near = {n: kernel_distance(k, views[n]) for n, k in reference.kernels.items() if n in views}
+    found["kernel"] = Kernel(**near)
     if "video" in views:
         found["diversity"] = diversity(reference.views["video"], views["video"])
-    if clips.shape[1] > 1:
-        found["change"] = change(clips)
-    return Figures(len(clips), **found)
+    if changes is not None:
+        found["change"] = change(changes)
+    if moves is not None and reference.moves is not None:
+        found["tracks"] = compare(reference.moves, moves)
+    return Figures(len(next(iter(views.values()))), **found)
 
 
-def change(clips: Clips) -> Change:
-    """How clips (N, T, H, W, 3) change, T at least 2."""
-    moving, still, flicker, num_pixels = 0, 0, 0, 0
-    for start in range(0, len(clips), CLIPS_AT_ONCE):
-        part = clips[start : start + CLIPS_AT_ONCE]
-        steps = np.abs(part[:, 1:].astype(np.int16) - part[:, :-1]).max(-1)  # (n, T - 1, H, W)
-        changed = steps > CHANGED_LEVELS
-        moving += int(changed.sum())
-        still += int((changed.mean((1, 2, 3)) < STILL_SHARE).sum())
-        flicker += int(steps[~changed].sum(dtype=np.int64))
-        num_pixels += changed.size
-    return Change(
-        moving_percent=100 * moving / num_pixels,
-        still_clips_percent=100 * still / len(clips),
-        flicker_levels=flicker / max(1, num_pixels - moving),
-    )
+def estimate(figures: Figures, place: str) -> Estimate | None:
+    """A figure with its interval, by its place, such as "frame" or "diversity.recall"."""
+    *outer, name = place.split(".")
+    holder: Any = getattr(figures, outer[0]) if outer else figures
+    value = None if holder is None else getattr(holder, name)
+    if value is None or isinstance(value, Estimate):
+        return value
+    left = getattr(holder, "left", {}).get(name, ())
+    return jackknife(value, left) if left else None
 
 
-def subtract(ours: Figures, theirs: Figures) -> Figures:
-    """How much farther one set of clips is than as many others from the same reference."""
-    found: dict[str, Any] = {}
-    for name in VIEWS:
-        one, two = getattr(ours, name), getattr(theirs, name)
-        if one is not None and two is not None and one.left and two.left:
-            found[name] = difference(one, two)
-    return Figures(ours.num_clips, **found)
+def subtract(ours: Figures, theirs: Figures) -> dict[str, Estimate]:
+    """How much larger figures are of one set of clips than of as many others, by their places."""
+    pairs = {place: (estimate(ours, place), estimate(theirs, place)) for place in COMPARED}
+    return {
+        place: difference(one, two)
+        for place, (one, two) in pairs.items()
+        if one is not None and two is not None and one.left and two.left
+    }
 
 
 def figures_from_json(fields: dict[str, Any]) -> Figures:
     """Figures of the plain values that `dataclasses.asdict` makes of them."""
     kinds: dict[str, Any] = dict.fromkeys(VIEWS, _estimate_from_json)
-    kinds |= {"diversity": Diversity, "change": Change, "memorisation": Memorisation}
+    kinds |= {name: partial(_shares_from_json, kind) for name, kind in _SHARES.items()}
+    kinds |= {name: partial(_estimates_from_json, kind) for name, kind in _ESTIMATES.items()}
+    kinds["memorisation"] = Memorisation
     return Figures(
         **{
             name: kinds[name](**value) if name in kinds and value is not None else value
             for name, value in fields.items()
         }
     )
+
+
+_SHARES: dict[str, Any] = {"diversity": Diversity, "change": Change}
+_ESTIMATES: dict[str, Any] = {"kernel": Kernel, "tracks": Tracks}
+
+
+def _shares_from_json(kind: Any, *, left: Mapping[str, Any] | None = None, **shares: Any) -> Any:
+    return kind(**shares, left={name: tuple(values) for name, values in (left or {}).items()})
+
+
+def _estimates_from_json(kind: Any, **values: Any) -> Any:
+    return kind(**{n: None if v is None else _estimate_from_json(**v) for n, v in values.items()})
 
 
 def _estimate_from_json(

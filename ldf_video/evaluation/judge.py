@@ -31,7 +31,7 @@ Features = npt.NDArray[np.float32]
 
 SIDE = 128
 """Pixels to which EfficientNet-Lite0 sees frames resized."""
-PROBED_SIDE = 64
+PROBED_SIDE, PROBED_FRAMES = 64, 5
 SWITCHES = ("return_features", "rescale", "resize")
 """Arguments by which well-known Inception and I3D files give features of levels in [0, 255]."""
 
@@ -49,18 +49,21 @@ class Judge:
     sees_clips: bool = False  # it gives one point a clip, not one a frame
 
 
-def load_judge(path: str | Path | None = None, *, device: str = "cpu") -> Judge:
+def load_judge(
+    path: str | Path | None = None, *, device: str = "cpu", num_frames: int = PROBED_FRAMES
+) -> Judge:
     """EfficientNet-Lite0, or a user's own network.
 
     Args:
         path: a TorchScript file, see `_script`; loading one runs the code in it.
         device: where to compute.
+        num_frames: of the clips that it is to judge.
 
     Raises:
         UsageError: there is no file at `path`.
         LdfError: EfficientNet-Lite0 is not installed, or the file is no judge.
     """
-    return _efficientnet(device) if path is None else _script(Path(path), device)
+    return _efficientnet(device) if path is None else _script(Path(path), device, num_frames)
 
 
 def _efficientnet(device: str) -> Judge:
@@ -110,7 +113,7 @@ def _fold_batch_norms(network: Any) -> None:
         setattr(module, norm, nn.Identity())
 
 
-def _script(path: Path, device: str) -> Judge:
+def _script(path: Path, device: str, num_frames: int) -> Judge:
     """A user's own network as TorchScript, such as an Inception or an I3D.
 
     It is called with float32 levels in [0, 255]: frames (B, 3, H, W), or, if it does not take
@@ -149,7 +152,7 @@ def _script(path: Path, device: str) -> Judge:
         return points.float().flatten(2).mean(2) if points.ndim > 2 else points.float()
 
     side, reasons = size or PROBED_SIDE, []
-    for shape in ((2, 3, side, side), (2, 3, 5, side, side)):
+    for shape in ((2, 3, side, side), (2, 3, num_frames, side, side)):
         try:
             with torch.inference_mode():
                 points = points_of(torch.zeros(shape, dtype=torch.uint8, device=device))
@@ -160,8 +163,9 @@ def _script(path: Path, device: str) -> Judge:
             return Judge(path.name, _sha256_of(path), 16, device, points_of, len(shape) == 5)
         reasons.append(f"it gives {tuple(points.shape)}")
     raise LdfError(
-        f"--judge {path}: expected a network from frames (B, 3, H, W) or clips (B, 3, 5, H, W) "
-        f"to points (B, d), d at least 2; of frames: {reasons[0]}; of clips: {reasons[1]}"
+        f"--judge {path}: expected a network from frames (B, 3, H, W) or clips "
+        f"(B, 3, {num_frames}, H, W) to points (B, d), d at least 2; of frames: "
+        f"{reasons[0]}; of clips: {reasons[1]}"
     )
 
 

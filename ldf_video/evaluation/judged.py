@@ -70,6 +70,7 @@ def load_models(
     frame_model: str | Path | None,
     *,
     default: bool,
+    num_frames: int = CLIP_FRAMES,
     skip: int,
     device: str,
 ) -> Models:
@@ -81,25 +82,25 @@ def load_models(
     pair = frame = None
     if top_model is not None or (default and frame_model is None):
         top = load_top_model(find_model(top_model, "top")[0], device=device)
-        _check_length(top, skip)
+        _check_length(top, num_frames, skip)
         pair = top, frame_model_of(top.config, beside=top.directory, device=device)
     if frame_model is not None:
         frame = load_frame_model(find_model(frame_model, "frame")[0], device=device)
     return Models(pair, frame)
 
 
-def _check_length(top: Loaded[TopModel], skip: int) -> None:
+def _check_length(top: Loaded[TopModel], num_frames: int, skip: int) -> None:
     fixed = top.model.fixed_frames
-    if fixed is None or fixed >= skip + CLIP_FRAMES:
+    if fixed is None or fixed >= skip + num_frames:
         return
-    if skip:
+    if skip and fixed >= num_frames:
         raise UsageError(
             f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "
-            f"{fixed - CLIP_FRAMES} or less"
+            f"{fixed - num_frames} or less"
         )
     raise UsageError(
         f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
-        f"{CLIP_FRAMES} or more; train-top --window {CLIP_FRAMES}"
+        f"{num_frames} or more; give a lower --frames, or train-top --window {num_frames}"
     )
 
 
@@ -143,12 +144,13 @@ def generated(
     *,
     count: int,
     seed: int,
+    num_frames: int = CLIP_FRAMES,
     skip: int = 0,
     device: str,
     on_frames: Callable[[int], None],
 ) -> Clips:
-    """Five frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
-    last = skip + CLIP_FRAMES
+    """Frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
+    last = skip + num_frames
     size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
     clips = []
     for start in range(0, count, size):
@@ -159,7 +161,7 @@ def generated(
             kept.append(block[:, max(0, skip - number) : max(0, last - number)])
             number += block.shape[1]
         clips.append(np.concatenate(kept, axis=1))
-        on_frames((start + len(generators)) * CLIP_FRAMES)
+        on_frames((start + len(generators)) * num_frames)
     return np.concatenate(clips)
 
 

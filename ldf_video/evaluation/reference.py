@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +16,18 @@ import numpy.typing as npt
 
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Array, Cloud, Directions
+from ldf_video.evaluation.draw import CLIP_FRAMES, evenly
 from ldf_video.evaluation.judge import Judge, judge_clips
+from ldf_video.evaluation.kernel import KernelCloud
+from ldf_video.evaluation.tracks import Moves
 from ldf_video.output import reason, write_atomically
 
 Clips = npt.NDArray[np.uint8]
 
 FORMAT_VERSION = 2
 NUM_DIRECTIONS = 64
+FRAMES_AT_ONCE = 25_000
+"""Frames of which features are held: points then take their place."""
 NOISE_LEVELS = 16
 """Spread of the noise on frames that the wider directions are fitted to, of 255."""
 BLUR_SHARE = 1 / 32
@@ -33,8 +38,12 @@ VIEWS = ("frame", "video", "motion", "video_plus")
 frame: of each clip's first frame, all features, (N, d). video: of all frames, each projected on the
 directions of real frames, (N, T * k); of a judge that sees clips, its points (N, d). motion:
 differences of successive frames in `video`, (N, (T - 1) * k). video_plus: as `video`, on the wider
-directions.
+directions. Of clips of more than CLIP_FRAMES frames these three are projected once more, on as many
+directions of real clips as five frames have numbers.
 """
+
+KERNEL_VIEWS = ("frame", "video", "motion")
+"""Those of which there is a kernel distance, too."""
 
 Views = dict[str, Array]
 
@@ -46,12 +55,18 @@ class Basis:
     real: Directions  # of real frames
     wide: Directions
     """Of real, blurred and noised real frames: those of real frames alone hide what they lack."""
+    across: Mapping[str, Directions] = field(default_factory=dict)
+    """Of real clips, for the views of many frames."""
 
     @classmethod
     def fit(cls, features: Array, clips: Clips, judge: Judge) -> Self:
-        """Of all frames of real clips, and of each clip's middle frame as it is and made worse."""
+        """Of features (N, t, d) of some frames of real clips, t odd or all frames there are.
+
+        The wider directions are those of the middle one of these as it is and made worse.
+        """
         _, t, d = features.shape
-        middle = clips[:, t // 2 : t // 2 + 1]
+        place = int(evenly(clips.shape[1], t)[t // 2])
+        middle = clips[:, place : place + 1]
         worse = [judge_clips(judge, made)[:, 0] for made in (blurred(middle), noised(middle))]
         wide = np.concatenate([features[:, t // 2], *worse])
         return cls(
@@ -65,12 +80,20 @@ class Basis:
         if t == 1:
             return {"frame": features[:, 0]}
         video = self.real.project(features)  # (N, T, k)
-        return {
+        views = {
             "frame": features[:, 0],
             "video": video.reshape(n, -1),
             "motion": (video[:, 1:] - video[:, :-1]).reshape(n, -1),
             "video_plus": self.wide.project(features).reshape(n, -1),
         }
+        return views | {name: to.project(views[name]) for name, to in self.across.items()}
+
+    def with_across(self, views: Views) -> Self:
+        """The same, with directions of real clips' views of many frames."""
+        k = self.real.axes.shape[1]
+        counts = {"video": CLIP_FRAMES, "motion": CLIP_FRAMES - 1, "video_plus": CLIP_FRAMES}
+        fitted = {n: Directions.fit(views[n], count=k * frames) for n, frames in counts.items()}
+        return replace(self, across=fitted)
 
 
 @dataclass(frozen=True)
@@ -83,22 +106,39 @@ class Reference:
     sha256: str  # of the clips' pixels, the judge and how features become points
     basis: Basis | None  # None of a judge that sees clips
     views: Views
+    moves: Moves | None  # None of a file that an earlier version wrote
 
     @classmethod
     def of(
         cls, clips: Clips, judge: Judge, *, on_frames: Callable[[int], None] = lambda count: None
     ) -> Self:
         """Judge real clips (N, T, H, W, 3), T at least 2, neighbours in time side by side."""
-        features = judge_clips(judge, clips, on_batch=on_frames)
-        basis = None if judge.sees_clips else Basis.fit(features, clips, judge)
-        digest = reference_sha256(clips, judge)
-        views = _views(basis, features)
-        return cls(judge.name, judge.sha256, clips.shape[1:], digest, basis, views)
+        digest, t = reference_sha256(clips, judge), clips.shape[1]
+        head = judge.name, judge.sha256, clips.shape[1:], digest
+        if judge.sees_clips:
+            views = _judged(None, clips, judge, on_frames)
+            return cls(*head, None, views, Moves.of(clips))
+        if t <= CLIP_FRAMES:
+            features = judge_clips(judge, clips, on_batch=on_frames)
+            basis = Basis.fit(features, clips, judge)
+            return cls(*head, basis, basis.views(features), Moves.of(clips))
+        some = judge_clips(judge, clips[:, evenly(t, CLIP_FRAMES)])
+        basis = Basis.fit(some, clips, judge)
+        views = _judged(basis, clips, judge, on_frames)
+        basis = basis.with_across(views)
+        views |= {name: to.project(views[name]) for name, to in basis.across.items()}
+        return cls(*head, basis, views, Moves.of(clips))
 
     @cached_property
     def clouds(self) -> dict[str, Cloud]:
         """A cloud for each of the views, by its name."""
         return {name: Cloud(points) for name, points in self.views.items()}
+
+    @cached_property
+    def kernels(self) -> dict[str, KernelCloud]:
+        """The views that have a kernel distance, by name."""
+        names = (name for name in KERNEL_VIEWS if name in self.views)
+        return {name: KernelCloud(self.views[name]) for name in names}
 
     def check(self, judge: Judge, clip_shape: tuple[int, ...]) -> None:
         """Refuse what cannot be compared with it.
@@ -121,9 +161,11 @@ class Reference:
                 "--reference"
             )
 
-    def views_of(self, features: Array) -> Views:
-        """The points of judged clips."""
-        return _views(self.basis, features)
+    def views_of(
+        self, clips: Clips, judge: Judge, *, on_frames: Callable[[int], None] = lambda count: None
+    ) -> Views:
+        """The points of clips (N, T, H, W, 3); `on_frames` gets the number of frames judged."""
+        return _judged(self.basis, clips, judge, on_frames)
 
     def save(self, path: Path, *, notes: dict[str, Any]) -> None:
         """Write it, and notes of plain values, to an .npz file, at once or not at all."""
@@ -137,8 +179,12 @@ class Reference:
         }
         arrays: dict[str, npt.NDArray[Any]] = {**self.views}
         if self.basis is not None:
-            for name, directions in (("real", self.basis.real), ("wide", self.basis.wide)):
+            known = {"real": self.basis.real, "wide": self.basis.wide}
+            known |= {f"across_{name}": to for name, to in self.basis.across.items()}
+            for name, directions in known.items():
                 arrays |= {f"{name}_origin": directions.origin, f"{name}_axes": directions.axes}
+        if self.moves is not None:
+            arrays |= {"moves": self.moves.counts, "moves_scale": np.array(self.moves.scale)}
         arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
 
         def write(partial: Path) -> None:
@@ -162,14 +208,20 @@ class Reference:
                 raise ValueError(f"format {head['format_version']}, expected {FORMAT_VERSION}")
             basis = None
             if "real_axes" in arrays:
-                real, wide = (
-                    Directions(arrays[f"{name}_origin"], arrays[f"{name}_axes"])
-                    for name in ("real", "wide")
-                )
-                basis = Basis(real, wide)
+                known = {
+                    name.removesuffix("_axes"): Directions(arrays[f"{name[:-5]}_origin"], axes)
+                    for name, axes in arrays.items()
+                    if name.endswith("_axes")
+                }
+                real, wide = known.pop("real"), known.pop("wide")
+                across = {name.removeprefix("across_"): to for name, to in known.items()}
+                basis = Basis(real, wide, across)
             views = {name: arrays[name] for name in VIEWS if name in arrays}
             judge, shape = (head["judge_name"], head["judge_sha256"]), tuple(head["clip_shape"])
-            return cls(*judge, shape, head["sha256"], basis, views), dict(head["notes"])
+            moves = None
+            if "moves" in arrays:
+                moves = Moves(arrays["moves"], int(arrays["moves_scale"]))
+            return cls(*judge, shape, head["sha256"], basis, views, moves), dict(head["notes"])
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise LdfError(
                 f"--reference {path}: not a reference of this version ({reason(error)}); "
@@ -180,13 +232,27 @@ class Reference:
 def reference_sha256(clips: Clips, judge: Judge) -> str:
     """What identifies a reference: pixels (N, T, H, W, 3) and shape, judge, recipe."""
     recipe = [FORMAT_VERSION, NUM_DIRECTIONS, NOISE_LEVELS, BLUR_SHARE, judge.sha256, *clips.shape]
+    recipe += ["across"] if clips.shape[1] > CLIP_FRAMES else []
     digest = hashlib.sha256(json.dumps(recipe).encode())
     digest.update(np.ascontiguousarray(clips).data)
     return digest.hexdigest()
 
 
-def _views(basis: Basis | None, features: Array) -> Views:
-    return {"video": features[:, 0]} if basis is None else basis.views(features)
+def _judged(
+    basis: Basis | None, clips: Clips, judge: Judge, on_frames: Callable[[int], None]
+) -> Views:
+    """The points of clips, of a judge that sees frames by a basis."""
+    t = clips.shape[1]
+    size = max(1, FRAMES_AT_ONCE // t)
+    parts: list[Views] = []
+    for start in range(0, len(clips), size):
+
+        def on_batch(count: int, done: int = start * t) -> None:
+            on_frames(done + count)
+
+        features = judge_clips(judge, clips[start : start + size], on_batch=on_batch)
+        parts.append({"video": features[:, 0]} if basis is None else basis.views(features))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def blurred(clips: Clips) -> Clips:

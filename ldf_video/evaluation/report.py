@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Estimate
-from ldf_video.evaluation.draw import CLIP_FRAMES
+from ldf_video.evaluation.draw import evenly
 from ldf_video.evaluation.figures import Figures, figures_from_json, subtract
 from ldf_video.output import reason
 
 Clips = npt.NDArray[np.uint8]
 Columns = Mapping[str, tuple[str, str]]
 """By its heading, where a column stands among the figures, and how a number is written."""
+Row: TypeAlias = Figures | Mapping[str, Estimate]
+"""Of a table: what is known of a set, or of a difference by the same places."""
 
 FLOOR = "real"
 """The row of real clips against other real clips."""
@@ -30,6 +33,15 @@ DISTANCES: Columns = {
     "motion": ("motion", ".2f"),
     "video+": ("video_plus", ".2f"),
     "PSNR dB": ("psnr_db", ".2f"),
+}
+KERNELS: Columns = {
+    "frame MMD": ("kernel.frame", ".3f"),
+    "video MMD": ("kernel.video", ".3f"),
+    "motion MMD": ("kernel.motion", ".3f"),
+    "steps px": ("tracks.step_pixels", ".2f"),
+    "directions": ("tracks.direction_degrees", ".1f"),
+    "vanish %": ("tracks.vanish_percent", ".1f"),
+    "appear %": ("tracks.appear_percent", ".1f"),
 }
 SHARES: Columns = {
     "recall": ("diversity.recall", ".3f"),
@@ -43,8 +55,8 @@ SHARES: Columns = {
     "real to training": ("memorisation.real_median_levels", ".2f"),
     "copied %": ("memorisation.copied_percent", ".1f"),
 }
-SHEET_ROWS = 8
-"""Of a set of judged clips."""
+SHEET_ROWS, SHEET_FRAMES = 8, 16
+"""Of a set of judged clips, and of a clip."""
 GREY = 224
 
 
@@ -63,8 +75,10 @@ class Evaluated:
     num_clips: int  # real clips on each side of the floor
     size: tuple[int, int]  # width and height at which clips were compared, in pixels
     seed: int  # with which the models generated; the same gives the same clips
+    num_frames: int  # of a clip
     skip: int  # frames that were left out at the beginning of each generated video
-    differences: dict[str, Figures]  # how much farther one set is than another, by name
+    differences: dict[str, dict[str, Estimate]]
+    """How much larger each figure is of one set than of another, by name and by place."""
     notes: tuple[str, ...]  # a line each on what differs from what was asked
     versions: dict[str, str]  # of the packages that have a say
     output: Path | None = None  # the sheet of pictures
@@ -73,14 +87,17 @@ class Evaluated:
         """All of it for people, in Markdown."""
         width, height = self.size
         head = (
-            f"judge {self.judge} ({self.judge_sha256[:12]}), clips of {CLIP_FRAMES} frames of "
+            f"judge {self.judge} ({self.judge_sha256[:12]}), clips of {self.num_frames} frames of "
             f"{width} x {height}, reference {self.reference_sha256[:12]}, seed {self.seed}"
         )
         if self.skip:
             head += f", of generated videos from frame {self.skip} on"
         tables = [table(self.rows)]
         if self.differences:
-            tables.append(_aligned(self.differences, DISTANCES, title="difference"))
+            tables += [
+                _aligned(self.differences, columns, title="difference")
+                for columns in (DISTANCES, KERNELS, SHARES)
+            ]
         origins = "\n".join(f"- {name}: {origin}" for name, origin in self.origins.items())
         return "\n\n".join([head, *tables, origins, *self.notes])
 
@@ -90,11 +107,11 @@ class Evaluated:
 
 
 def table(rows: Mapping[str, Figures]) -> str:
-    """Two tables in Markdown, aligned: distances, then shares; a row for each set by its name."""
-    return "\n\n".join(_aligned(rows, columns) for columns in (DISTANCES, SHARES))
+    """Tables in Markdown, aligned: distances, then shares; a row for each set by its name."""
+    return "\n\n".join(_aligned(rows, columns) for columns in (DISTANCES, KERNELS, SHARES))
 
 
-def _aligned(rows: Mapping[str, Figures], columns: Columns, *, title: str = "clips of") -> str:
+def _aligned(rows: Mapping[str, Row], columns: Columns, *, title: str = "clips of") -> str:
     """A table without the columns in which no set has a figure."""
     grid = [[title, *rows]]
     for name, (place, form) in columns.items():
@@ -111,11 +128,16 @@ def _aligned(rows: Mapping[str, Figures], columns: Columns, *, title: str = "cli
     return "\n".join(lines)
 
 
-def _cell(figures: Figures, place: str, form: str) -> str:
-    value: Any = figures
-    for name in place.split("."):
-        value = None if value is None else getattr(value, name)
+def _cell(row: Row, place: str, form: str) -> str:
+    value: Any = row
+    if isinstance(row, Figures):
+        for name in place.split("."):
+            value = None if value is None else getattr(value, name)
+    else:
+        value = row.get(place)
     if isinstance(value, Estimate):
+        if math.isnan(value.value):
+            return "none"
         return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
     return "" if value is None else format(value, form)
 
@@ -129,7 +151,7 @@ def shown(count: int) -> npt.NDArray[np.intp]:
     Nobody chooses, and a reconstruction stands beside its original.
     """
     number = min(2 * SHEET_ROWS, count - count % 2)
-    return np.linspace(0, count - 1, number).round().astype(np.intp)
+    return evenly(count, number)
 
 
 def sheet_rows(real: Clips, sets: Sequence[Clips]) -> list[Clips]:
@@ -145,8 +167,15 @@ def sheet_rows(real: Clips, sets: Sequence[Clips]) -> list[Clips]:
 
 
 def side_by_side(real: Clips, judged: Clips) -> list[Clips]:
-    """Rows of a sheet: two real clips (T, H, W, 3), a wider gap, two judged ones of any length."""
+    """Rows of a sheet: two real clips (T, H, W, 3), a wider gap, two judged ones of any length.
+
+    Of longer clips, SHEET_FRAMES frames are shown.
+    """
     gap = _gap(real)
+    real, judged = (
+        clips[:, evenly(clips.shape[1], min(SHEET_FRAMES, clips.shape[1]))]
+        for clips in (real, judged)
+    )
     pairs = zip(real[::2], real[1::2], judged[::2], judged[1::2], strict=True)
     return [np.concatenate([a, gap, b, gap, gap, c, gap, d]) for a, b, c, d in pairs]
 
@@ -193,11 +222,12 @@ class Earlier:
             raise LdfError(
                 f"--compare {self.file}: its figures are against other real clips (reference "
                 f"{self.reference_sha256[:12]}, here {reference_sha256[:12]}); give the --real, "
-                "--num-clips, --size, --judge and --seed, or the --reference, that it was made with"
+                "--num-clips, --frames, --size, --judge and --seed, or the --reference, that it "
+                "was made with"
             )
 
-    def differences(self, rows: Mapping[str, Figures]) -> dict[str, Figures]:
-        """How much farther sets are than its own of the same names and numbers of clips."""
+    def differences(self, rows: Mapping[str, Figures]) -> dict[str, dict[str, Estimate]]:
+        """How much larger figures are than its own of the same names and numbers of clips."""
         return {
             f"{name}, less that of {self.file.name}": subtract(figures, self.rows[name])
             for name, figures in rows.items()

@@ -33,7 +33,8 @@ def evaluate(options: Evaluate) -> Evaluated:
             options.judge,
         )
     )
-    generated, skip, seed = options.generated, options.skip, options.seed
+    generated, seed = options.generated, options.seed
+    num_frames, skip = options.num_frames, options.skip
     _check_options(options.num_clips, output)
     device = choose_device(options.device)
     sources = find_sources(options.real)
@@ -44,6 +45,7 @@ def evaluate(options: Evaluate) -> Evaluated:
         options.top_model,
         options.frame_model,
         default=generated is None,
+        num_frames=num_frames,
         skip=skip,
         device=device,
     )
@@ -58,8 +60,10 @@ def evaluate(options: Evaluate) -> Evaluated:
     geometry = choose_geometry(models, options.size, sources)
     if seed is None:
         seed = secrets.randbelow(2**31) if earlier is None else earlier.seed
-    judging = load_judge(judge, device=device)
-    work = Comparison(judging, geometry, seed=seed, skip=skip, quiet=options.quiet)
+    judging = load_judge(judge, device=device, num_frames=num_frames)
+    work = Comparison(
+        judging, geometry, seed=seed, num_frames=num_frames, skip=skip, quiet=options.quiet
+    )
     if others is not None:
         work.check_generated(others)
     work.read_real(sources, options.num_clips, reference)
