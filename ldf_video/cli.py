@@ -80,7 +80,7 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
     """The lines that a command gives, and the last one: where to look and what to type next."""
     match name:
         case "train-frame":
-            return [result], hints.after_train_frame(typed.clips, typed.out)
+            return [result], hints.after_train_frame(typed.clips, typed.out, typed.top_model)
         case "encode":
             return [result.store], hints.after_encode(typed.out)
         case "train-top":

@@ -13,9 +13,15 @@ EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""
 
 
-def after_train_frame(clips: str | Path, out: str | Path) -> str:
-    """What follows on a frame model."""
-    return f"{_pictures(Path(out))}next: {encode_line(clips, out)}"
+def after_train_frame(
+    clips: str | Path, out: str | Path, top_model: str | Path | None = None
+) -> str:
+    """What follows on a frame model, or on one that learned to decode what a top model makes."""
+    follows = encode_line(clips, out)
+    if top_model is not None:
+        named = _option("--frame-model", out, FRAME_MODEL)
+        follows = _line("generate", "--top-model", top_model, *named)
+    return f"{_pictures(Path(out))}next: {follows}"
 
 
 def after_encode(out: str | Path) -> str:

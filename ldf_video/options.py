@@ -46,8 +46,9 @@ CPU_MINUTES, GPU_MINUTES = 10.0, 5.0
 BATCH_SIZE = 64
 WINDOWS = {"flow": 16, "mlp": 5}
 """Frames that a top model sees at once, by kind."""
-RATE, FLOW_BY_ADAM, PAPER_RATE, FEW_RATE = 1e-3, 2e-3, 2e-4, 5e-5
-"""Learning rates: of default models, a flow without Muon, the paper's models, a student."""
+RATE, FLOW_BY_ADAM, PAPER_RATE, FEW_RATE, ROLLED_RATE = 1e-3, 2e-3, 2e-4, 5e-5, 2e-4
+"""Learning rates: of default models, a flow without Muon, the paper's models, a student, a G that
+learns to decode what a top model makes."""
 OLD_NAMES = {"output": "out", "frames": "num_frames"}
 """What parameters were called before, or are on the command line; still taken by name."""
 
@@ -271,6 +272,8 @@ class TrainFrame(Training):
         init: Start from the weights of this model, a directory or a shipped name
             ([adapting](docs/training.md#starting-from-a-model)). Its preset and widths are taken
             over, and without `--size` its size.
+        top_model: Learn to decode what this top model makes of the latents of `--init`, whose
+            encoder stays as it is ([how](docs/training.md#decoding-what-a-top-model-makes)).
         frames_store: Where the small frames lie.
     """
 
@@ -284,7 +287,7 @@ class TrainFrame(Training):
         float | None, Option("S", number("0 to 10", lambda value: 0 <= value <= 10), "0.6")
     ] = None
     learning_rate: Annotated[
-        float | None, Option("R", POSITIVE, f"{RATE}, paper: {PAPER_RATE}")
+        float | None, Option("R", POSITIVE, f"{RATE}, paper and with `--top-model`: {PAPER_RATE}")
     ] = None
     optimizer: Annotated[OptimizerName | None, Option(usual="muon, paper: adam")] = None
     gradient_checkpointing: Annotated[bool | None, Option()] = None
@@ -292,6 +295,7 @@ class TrainFrame(Training):
     max_memory: Annotated[str | None, Option("SIZE", text)] = None
     fps: Annotated[str | float | None, Option("F", frame_rate, "each video's own")] = None
     crop: Annotated[Crop | None, Option(usual="centre")] = None
+    top_model: Model = None
     frames_store: Annotated[Place | None, Option("DIR", usual="`OUT/frames`")] = None
 
 

@@ -192,9 +192,12 @@ def test_generated_latents_are_decoded_by_way_of_a_frame() -> None:
     assert not torch.allclose(by_way, direct)
 
 
-def test_the_papers_model_decodes_by_g_alone() -> None:
-    model = ali_model().eval()
-    z = torch.randn(2, 8, 1, 1, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    "make", [ali_model, lambda: frame_model(config=replace(FRAME, refines=False))]
+)
+def test_the_papers_model_and_one_that_does_not_refine_decode_by_g_alone(make: Any) -> None:
+    model = make().eval()
+    z = torch.randn(2, *model.config.latent_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(model.decode(z), model.generator(z))
 

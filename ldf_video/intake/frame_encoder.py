@@ -222,7 +222,7 @@ def plan_job(options: Encode, frame_model: Path, *, device: str) -> EncodeJob:
     """
     loaded = load_frame_model(frame_model, device="cpu")
     geometry = with_options(geometry_of(loaded.config), fps=options.fps, crop=options.crop)
-    settings = {"weights": loaded.fingerprint, **geometry.settings()}
+    settings = {"weights": loaded.latents, **geometry.settings()}
     return EncodeJob(
         options=options,
         out=Path(options.out),

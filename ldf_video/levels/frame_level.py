@@ -16,8 +16,8 @@ from torch import Tensor
 from ldf_video.errors import UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
-from ldf_video.models.game import Part
-from ldf_video.options import PAPER_RATE, RATE, TrainFrame
+from ldf_video.models.game import Batch, Part
+from ldf_video.options import PAPER_RATE, RATE, ROLLED_RATE, TrainFrame
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_frame_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded
@@ -40,8 +40,9 @@ FEWEST_FRAMES = 4
 DEFAULTS = {
     "default": {"optimizer": "muon", "learning_rate": RATE},
     "paper": {"optimizer": "adam", "learning_rate": PAPER_RATE},
+    "rolled": {"optimizer": "muon", "learning_rate": ROLLED_RATE},
 }
-"""Settings of a training, by preset."""
+"""Settings of a training, by preset; "rolled": with a top model."""
 
 
 def frame_run_config(
@@ -78,7 +79,8 @@ def frame_run_config(
         )
     except ValueError as error:
         raise UsageError(f"--size: {error}") from None
-    training = training_config(options, device=device, ranks=ranks, defaults=DEFAULTS[preset])
+    defaults = DEFAULTS[preset if options.top_model is None else "rolled"]
+    training = training_config(options, device=device, ranks=ranks, defaults=defaults)
     fewest = FEWEST_FRAMES * training.accumulate
     if training.batch_size < fewest:
         parts = f" with --accumulate {training.accumulate}" * (training.accumulate > 1)
@@ -131,7 +133,7 @@ class FrameLevel:
     def _shown(self) -> npt.NDArray[Any]:
         return self._calibration if self._held_out is None else self._held_out
 
-    def batch(self, step: int, part: Part, device: torch.device) -> Tensor:
+    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
         """Random frames (B, 3, H, W) in [-1, 1]."""
         return self._supply.batch(step, part, device)
 

@@ -16,6 +16,7 @@ from ldf_video.models.game import Game
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridGame, GridGameConfig, GridModel, stride_of
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
+from ldf_video.models.rolled import RolledConfig, RolledGame
 from ldf_video.models.top import TopModel
 
 Settings = dict[str, Any]
@@ -79,7 +80,7 @@ def frame_settings(
         shape.pop("preset", None)
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
-        shape = OLD_GRID | shape | {"linear": True}
+        shape = OLD_GRID | shape | {"linear": True, "refines": True}
     else:
         stride = stride_of(height, width)
         shape |= {"stride": stride, "latent_channels": stride}
@@ -108,6 +109,8 @@ def frame_game(model: Mapping[str, Any], game: Mapping[str, Any]) -> FrameGame:
     if isinstance(networks, AliModel):
         return AliGame(networks, AliGameConfig(**game))
     assert isinstance(networks, GridModel)
+    if not networks.config.refines:
+        return RolledGame(networks, RolledConfig(**game))
     known = {k: v for k, v in game.items() if k not in REMOVED or game.get("shortcut")}
     return GridGame(networks, GridGameConfig(**(OLD_GRID_GAME | known if game else {})))
 

@@ -62,6 +62,8 @@ class GridConfig(FrameConfig):
         depth: residual blocks of E and G at the coarsest resolution (one at each finer one).
         linear: whether E and G have the linear map, a lapped transform (Malvar 1990): a cell's
             numbers are of its pixels and of half a cell around, and come back there.
+        refines: whether what a top model makes is decoded by way of frames, G(E(G(z))). Not after
+            G has learned such latents (`ldf_video.models.rolled`).
     """
 
     stride: int = 4
@@ -70,6 +72,7 @@ class GridConfig(FrameConfig):
     critic_width: int = 32
     depth: int = 3
     linear: bool = True
+    refines: bool = True
 
     def __post_init__(self) -> None:
         if self.stride not in STRIDES:
@@ -188,12 +191,14 @@ class GridModel(FrameModel):
         super().__init__(config, GridEncoder(config), GridGenerator(config))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Frames of latents that a top model made, by way of frames: G(E(G(z))).
+        """Frames of latents that a top model made: by way of frames, G(E(G(z))), else G(z).
 
         G takes a latent with noise to a frame, E takes that frame to a latent without, which is a
         step of a denoising autoencoder's chain towards the data (Bengio et al. 2013,
         arXiv:1305.6663). What is no part of any frame is lost on the way (docs/log.md).
         """
+        if not self.config.refines:
+            return self.generator(z)
         return self.generator(self.encoder(self.generator(z).clamp(-1, 1)))
 
 

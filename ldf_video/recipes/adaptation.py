@@ -115,7 +115,7 @@ def _choose(asked: Asked) -> _Choice:
         return _Choice(own)
     shipped = {name: path / "frame" for name, path in zoo.shipped_models().items()}
     for name, directory in shipped.items():
-        if made and not begun and checkpoints.fingerprint_of(directory) == made:
+        if made and not begun and checkpoints.latents_fingerprint_of(directory) == made:
             return _Choice(directory, f"no {own}, using the shipped {name} as before")
     if made:
         raise StoreError(

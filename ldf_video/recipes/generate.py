@@ -103,7 +103,7 @@ def generate(options: Generate) -> Generated:
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
-            progress.say(_shipped_line(directory.parent.name))
+            progress.say(_shipped_line(directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
         done, notes = 0, set[str | None]()
         size = VIDEOS_AT_ONCE if is_directory else num_videos
@@ -129,9 +129,11 @@ def generate(options: Generate) -> Generated:
     return Generated(paths, seed, num_frames)
 
 
-def _shipped_line(name: str) -> str:
-    """Which shipped pair is used, and that it leaves an own frame model aside."""
+def _shipped_line(name: str, decoded_by: Path) -> str:
+    """Which shipped pair is used, and whether it leaves an own frame model aside."""
     line = f"generate: no {OWN_TOP}, using the shipped {name}"
+    if decoded_by == OWN_FRAME:
+        return f"{line}, decoded by {OWN_FRAME}"
     if not (OWN_FRAME / checkpoints.CONFIG).is_file():
         return line
     return f"{line} with its own frame model, not {OWN_FRAME}: train-top learns your clips"

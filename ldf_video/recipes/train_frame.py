@@ -14,7 +14,9 @@ from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frame
 from ldf_video.intake.known import holds_clips
 from ldf_video.levels.frame_level import RESIDENT_SHARE, FrameLevel, frame_run_config
 from ldf_video.levels.memory import bytes_of, fit_memory, plan_line, stay_inside
+from ldf_video.levels.rolled_level import VIDEOS, RolledLevel, roll, rolled_settings
 from ldf_video.models import build
+from ldf_video.models.rolled import RolledGame
 from ldf_video.options import TrainFrame
 from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
@@ -27,7 +29,9 @@ from ldf_video.runs.training import (
     start_from_origin,
     train,
 )
+from ldf_video.runs.zoo import find_model, find_reference, load_top_model
 from ldf_video.store.format import STORE_JSON
+from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.graphs import find_recorder
 from ldf_video.training.metrics import check_tracker
@@ -59,22 +63,26 @@ def train_frame(options: TrainFrame) -> Path:
             announce_finished(progress, run)
             return run.directory
         ranks.of_first(lambda: _keep_finished(run, progress))
+        rolled = _roll(run, device, ranks, progress) if "top_model" in run.config else None
         announce(progress, run, data=_data_line(run, data), held_out=data.said)
         training = run.training
         torch.manual_seed(training.seed)
         game = run.built(lambda config: build.frame_game(config["model"], config["game"]))
         start_from_origin(game, run, progress)
         has_budget = "memory" in run.config
-        level = FrameLevel(
-            game,
-            data.known,
-            batch_size=training.batch_size,
-            seed=training.seed,
-            held_out=data.held_out,
-            resident_share=0.0 if has_budget else RESIDENT_SHARE,
-        )
-        # what a recording takes is in no plan
-        recorder = None if has_budget else find_recorder(device, training, ranks)
+        settings: dict[str, Any] = {
+            "batch_size": training.batch_size,
+            "seed": training.seed,
+            "held_out": data.held_out,
+            "resident_share": 0.0 if has_budget else RESIDENT_SHARE,
+        }
+        level = FrameLevel(game, data.known, **settings)
+        if rolled is not None:
+            assert isinstance(game, RolledGame)
+            level = RolledLevel(game, data.known, rolled=rolled, **settings)
+        # what a recording takes is in no plan, and it takes batches of frames alone
+        is_recorded = not has_budget and rolled is None
+        recorder = find_recorder(device, training, ranks) if is_recorded else None
         draw = level.draw_sheet
         train(level, run, progress, device=device, ranks=ranks, draw=draw, recorder=recorder)
     return run.directory
@@ -93,8 +101,9 @@ def _check_places(options: TrainFrame) -> None:
 
 def _resolve(name: str, value: Any, config: Settings) -> Any:
     """What an option's value comes to in a run, see `open_run`."""
-    if name == "init" and "init" in config:
-        return find_origin(value, "frame").fingerprint
+    for option, kind in (("init", "frame"), ("top_model", "top")):
+        if name == option and option in config:
+            return find_origin(value, kind).fingerprint
     return bytes_of(value) if name == "max_memory" else value
 
 
@@ -106,6 +115,9 @@ def _fresh_config(options: TrainFrame, *, device: str, ranks: Ranks) -> Settings
     if options.init is not None:
         origin = find_origin(str(options.init), "frame", out=Path(options.out))
     config = frame_run_config(options, device=device, ranks=ranks, origin=origin)
+    if options.top_model is not None:
+        top = load_top_model(find_model(options.top_model, "top")[0], device="cpu")
+        config |= rolled_settings(options, origin, top, frames=config["frames"])
     if options.frames_store is not None:  # before an old run is moved aside for it
         check_frames_store(Path(options.frames_store), frames_spec(geometry_of(config)))
     if options.max_memory is not None:
@@ -158,6 +170,36 @@ def _frames_in(directory: Path, options: Settings) -> Path:
     if "frames_store" not in options:
         return directory / "frames"
     return Path(os.path.normpath(directory.resolve() / options["frames_store"]))
+
+
+# -- what a top model makes ----------------------------------------------------------------------
+
+
+def _roll(run: Run, device: str, ranks: Ranks, progress: Progress) -> StoreReader:
+    """The videos that the run's top model makes, in the run's folder.
+
+    Raises:
+        CheckpointError: it has not made all of them, and is gone.
+    """
+    place = run.directory / "rolled"
+    ranks.of_first(lambda: _roll_what_lacks(run, place, device, progress))
+    return StoreReader(place)
+
+
+def _roll_what_lacks(run: Run, place: Path, device: str, progress: Progress) -> None:
+    if (place / STORE_JSON).exists() and StoreReader(place).num_clips == VIDEOS:
+        return
+    wanted = run.config["top_model"]
+    found, _ = find_reference(wanted, "top", beside=run.directory)
+    if found is None:
+        raise CheckpointError(
+            f"--top-model {wanted['path']} was {wanted['fingerprint'][:12]} when the run began and "
+            "is gone: bring it back, or start anew with --no-resume"
+        )
+    named = run.config["options"].get("top_model", found)
+    progress.say(f"train-frame: {named} makes {VIDEOS} videos in {place}")
+    with Progress("roll", unit="videos", quiet=progress.quiet) as videos:
+        roll(load_top_model(found, device=device).model, place, run.config, videos, count=VIDEOS)
 
 
 # -- the run -------------------------------------------------------------------------------------

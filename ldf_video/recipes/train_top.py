@@ -34,6 +34,7 @@ from ldf_video.runs.zoo import (
     reference_to,
 )
 from ldf_video.store.reader import StoreReader
+from ldf_video.training import checkpoints
 from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks, join_ranks
 
@@ -141,7 +142,12 @@ def _frame_reference(options: TrainTop, latents: StoreReader) -> dict[str, str]:
     }
     if "frame_model_relative" in latents.info:
         wanted["relative"] = str(latents.info["frame_model_relative"])
-    found, _ = find_reference(wanted, "frame", beside=Path(options.latents))
+    found, _ = find_reference(
+        wanted,
+        "frame",
+        beside=Path(options.latents),
+        known_by=checkpoints.latents_fingerprint_of,
+    )
     if found is None:
         return {name: wanted[name] for name in ("fingerprint", "path")}
     return wanted | {"relative": reference_to(found, beside=Path(options.out))["relative"]}

@@ -141,8 +141,7 @@ def kept_options(options: Training) -> Settings:
     """The options that were given, as config.json remembers them."""
     given = dict.fromkeys(LISTED_FIRST) | vars(options)
     kept = {n: value for n, value in given.items() if value is not None and n not in NOT_KEPT}
-    if "init" in kept:
-        kept["init"] = str(kept["init"])
+    kept |= {name: str(kept[name]) for name in ("init", "top_model") if name in kept}
     if "frames_store" in kept:
         kept["frames_store"] = path_from(Path(options.out), kept["frames_store"])
     return kept
@@ -240,7 +239,8 @@ def _settings_of(config: Settings) -> Settings:
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
     has["width"] = model.get("base_width")
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")
-    has["init"] = config.get("init", {}).get("fingerprint")
+    for name in ("init", "top_model"):
+        has[name] = config.get(name, {}).get("fingerprint")
     if "height" in frames:
         has["size"] = f"{frames['width']}x{frames['height']}"
     return {name: value for name, value in has.items() if value is not None}

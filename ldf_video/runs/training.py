@@ -15,6 +15,7 @@ from ldf_video.models.few import FewGame
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
 from ldf_video.models.keep_past import keep_past
+from ldf_video.models.rolled import RolledGame
 from ldf_video.models.top import TopModel
 from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
 from ldf_video.progress import Progress
@@ -136,7 +137,8 @@ def start_from_origin(
     same name and shape is taken over. D's last layer, where it sees the whole frame, fits no other
     size; the pressure on D is no weight and begins anew. A run that has a state goes on from that.
     A game of few passes takes it for the teacher, with what it standardises latents by; `windows`
-    gives whole ones for that, as a teacher keeps its past.
+    gives whole ones for that, as a teacher keeps its past. A game of rolled latents takes it for
+    the teacher, too.
 
     Raises:
         CheckpointError: the model is gone, or is not the one that the run began with.
@@ -170,6 +172,8 @@ def start_from_origin(
         if not name.startswith("model.") and name in saved and saved[name].shape == weight.shape
     }
     game.load_state_dict(beside, strict=False)
+    if isinstance(game, RolledGame):
+        game.teach()
     also = "" if beside else ", what plays against it is new"
     progress.say(f"{progress.name}: the weights are those of {known['from']} at first{also}")
 

@@ -29,12 +29,19 @@ OWN_FRAME, OWN_TOP = Path("checkpoints/frame"), Path("checkpoints/top")
 
 @dataclass(frozen=True)
 class Loaded(Generic[Model]):
-    """A model ready to use, where it came from and what its config says."""
+    """A model ready to use, where it came from and what its config says.
+
+    Attributes:
+        fingerprint: of the model.
+        latents: of a frame model, the fingerprint by which its latents are known: that of the model
+            that its E was taken over from, or its own.
+    """
 
     model: Model
     directory: Path
     config: dict[str, Any]
     fingerprint: str
+    latents: str
 
     def __str__(self) -> str:
         return f"{self.directory} ({self.fingerprint[:12]})"
@@ -155,13 +162,21 @@ def _load(
         raise CheckpointError(f"{directory / checkpoints.CONFIG}: {reason(error)}") from None
     weights = checkpoints.weights_into(model, directory)
     model.eval().requires_grad_(False).to(device)
-    return Loaded(model, directory, config, checkpoints.fingerprint(config["model"], weights))
+    return Loaded(
+        model,
+        directory,
+        config,
+        fingerprint=checkpoints.fingerprint(config["model"], weights),
+        latents=checkpoints.latents_fingerprint(config, weights),
+    )
 
 
 def frame_model_of(
     config: Mapping[str, Any], *, beside: Path, device: str, asked: str | Path | None = None
 ) -> Loaded[FrameModel]:
-    """The one frame model whose latents the top model of a config, in `beside`, learned.
+    """A frame model of those latents that the top model of a config, in `beside`, learned.
+
+    It is the one that made them, or one that took over its E.
 
     It is taken from the directory or shipped name that was `asked` for; else it is searched.
 
@@ -170,7 +185,9 @@ def frame_model_of(
     """
     wanted = config["frame_model"]
     if asked is None:
-        found, looked = find_reference(wanted, "frame", beside=beside)
+        found, looked = find_reference(
+            wanted, "frame", beside=beside, known_by=checkpoints.latents_fingerprint_of
+        )
         if found is None:
             raise CheckpointError(
                 f"no frame model {wanted['fingerprint'][:12]} (once at {wanted['path']}), whose "
@@ -179,9 +196,9 @@ def frame_model_of(
             )
         return load_frame_model(found, device=device)
     frame = load_frame_model(find_model(asked, "frame")[0], device=device)
-    if frame.fingerprint != wanted["fingerprint"]:
+    if frame.latents != wanted["fingerprint"]:
         raise CheckpointError(
-            f"--frame-model {asked} is {frame.fingerprint[:12]}, the top model {beside} "
+            f"--frame-model {asked} is {frame.latents[:12]}, the top model {beside} "
             f"learned latents of {wanted['fingerprint'][:12]}: name that one, or encode and "
             "train-top again"
         )
@@ -198,7 +215,11 @@ def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
 
 
 def find_reference(
-    wanted: Mapping[str, str], kind: str, *, beside: Path
+    wanted: Mapping[str, str],
+    kind: str,
+    *,
+    beside: Path,
+    known_by: Callable[[Path], str] = checkpoints.fingerprint_of,
 ) -> tuple[Path | None, list[str]]:
     """Where the model of a fingerprint stands now.
 
@@ -209,6 +230,7 @@ def find_reference(
         wanted: its "fingerprint", and where it once was: see `reference_to`.
         kind: "frame" or "top".
         beside: the directory of what refers to it.
+        known_by: the fingerprint of the model in a directory: its own, or that of its latents.
 
     Returns:
         Its directory or None; the models that were looked at, and why one cannot be read.
@@ -222,7 +244,7 @@ def find_reference(
             checkpoints.load_config(place, kind=kind)
             looked[model] = str(place)
         try:
-            if model in looked and checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
+            if model in looked and known_by(place) == wanted["fingerprint"]:
                 return place, list(looked.values())
         except CheckpointError as error:  # it may have been the one
             looked[model] = f"{place} ({error})"

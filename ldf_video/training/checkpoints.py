@@ -173,6 +173,38 @@ def fingerprint(shape: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def encoder_of(
+    shape: Mapping[str, Any], weights: Mapping[str, Tensor], *, like: str
+) -> dict[str, str]:
+    """What a config says of an E that was taken over: whose latents it makes, and its digest.
+
+    `shape` is the model's, `like` the fingerprint of the model whose E it was.
+    """
+    return {"fingerprint": like, "digest": _encoder_digest(shape, weights)}
+
+
+def latents_fingerprint(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """The fingerprint of the model whose latents these weights make: what stores of them name.
+
+    It is their own, unless their E was taken over from another model and is still the same.
+    """
+    like = config.get("encoder")
+    if isinstance(like, dict) and like.get("digest") == _encoder_digest(config["model"], weights):
+        return str(like["fingerprint"])
+    return fingerprint(config["model"], weights)
+
+
+def latents_fingerprint_of(directory: Path) -> str:
+    """That of the model in a directory."""
+    return latents_fingerprint(load_config(directory), load_weights(directory))
+
+
+def _encoder_digest(shape: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """Of E's weights, whatever the precision that they are stored in, and of the size of frames."""
+    size = {name: shape.get(name) for name in ("height", "width")}
+    return fingerprint(size, {k: v.float() for k, v in weights.items() if k.startswith("encoder.")})
+
+
 def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     """Write the one file that training resumes from."""
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Trains a shipped model anew, from nothing, in one sitting, and measures it: data, frame model, latents,
-# top model, float16 weights, figures and pictures.
+# top model, its student of few passes, a G that decodes what that makes, float16 weights, figures and
+# pictures.
 #
 #   bash scripts/experiments/train_shipped.sh pacman-32 OUT
 #   bash scripts/experiments/train_shipped.sh film-64 OUT FILM...
 #
-# FRAME_MINUTES, TOP_MINUTES   of training, 60 each by default
+# FRAME_MINUTES, TOP_MINUTES, FEW_MINUTES, ROLLED_MINUTES   of training, 60 each by default
 # EPISODES, CLIPS              games (160) and clips (50000) that are recorded
 # NUM_CLIPS                    clips that the judge sees on each side (5000)
 # LDF_PYTHON                   a Python that has ldf-video with its extras pacman and evaluate; python by default
@@ -25,6 +26,7 @@ shift 2
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${LDF_PYTHON:-python}
 frame_minutes=${FRAME_MINUTES:-60} top_minutes=${TOP_MINUTES:-60}
+few_minutes=${FEW_MINUTES:-60} rolled_minutes=${ROLLED_MINUTES:-60}
 episodes=${EPISODES:-160} clips=${CLIPS:-50000} num_clips=${NUM_CLIPS:-5000}
 films=()
 for film in "$@"; do
@@ -43,9 +45,8 @@ ldf() {
 record() {
   run "$python" "$scripts/data/record_pacman.py" --windows-per-episode 0 --seed 0 "$@"
 }
-ship() { # KIND: a finished run -> what is shipped
-  local shipped=checkpoints/$name/$1
-  [[ -e $shipped/config.json ]] || run "$python" "$scripts/experiments/ship_model.py" "$1" "$1" "$shipped"
+ship() { # KIND, RUN, DESTINATION: a finished run -> float16 weights
+  [[ -e $3/config.json ]] || run "$python" "$scripts/experiments/ship_model.py" "$@"
 }
 
 case $name in
@@ -55,10 +56,15 @@ case $name in
     record --out clips/moves --episodes "$episodes" --test-episodes 0 --paper-clips "$clips" --clip-frames 16
     record --out clips/test --episodes 0 --test-episodes 24 --paper-clips $((2 * num_clips))
     ldf train-frame clips/places --out frame --fps 15 --minutes "$frame_minutes" --batch-size 32 --seed 1
-    ship frame
-    ldf encode clips/moves --out latents --fps 15 --frame-model "checkpoints/$name/frame"
+    ship frame frame half # whose E stays from here on
+    ldf encode clips/moves --out latents --fps 15 --frame-model half
     ldf train-top --latents latents --out top --minutes "$top_minutes" --batch-size 32 --seed 1
-    ship top
+    ldf train-top --few --init top --latents latents --out few --minutes "$few_minutes" --batch-size 16 \
+      --seed 1
+    ldf train-frame clips/moves --init half --top-model few --out decoder --fps 15 \
+      --minutes "$rolled_minutes" --batch-size 16 --seed 1
+    ship frame decoder "checkpoints/$name/frame"
+    ship top few "checkpoints/$name/top"
     ldf reconstruct clips/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/experiments/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256
     ldf evaluate --real clips/test --top-model "checkpoints/$name" --frame-model "checkpoints/$name" \
@@ -74,7 +80,7 @@ case $name in
     cut clips/views --frames 4 --windows 8 --seed 1 # eight times as many windows: other places
     ldf train-frame clips/views/train --out frame --size 64 --fps 24 --minutes "$frame_minutes" \
       --batch-size 16 --seed 1
-    ship frame
+    ship frame frame "checkpoints/$name/frame"
     ldf reconstruct clips/film/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/experiments/pca_baseline.py" clips/film/test --train clips/views/train --size 64 \
       --numbers 1024
