@@ -289,7 +289,9 @@ class TrainFrame(Training):
     learning_rate: Annotated[
         float | None, Option("R", POSITIVE, f"{RATE}, paper and with `--top-model`: {PAPER_RATE}")
     ] = None
-    optimizer: Annotated[OptimizerName | None, Option(usual="muon, paper: adam")] = None
+    optimizer: Annotated[
+        OptimizerName | None, Option(usual="muon; paper and with `--top-model`: adam")
+    ] = None
     gradient_checkpointing: Annotated[bool | None, Option()] = None
     accumulate: Annotated[int | None, Option("N", integer(1, MOST), "1")] = None
     max_memory: Annotated[str | None, Option("SIZE", text)] = None

@@ -71,7 +71,7 @@ def test_g_decodes_at_once_and_e_makes_the_same_latents(
     assert torch.equal(new.model.decode(z), new.model.generator(z))
     assert not torch.equal(new.model.generator(z), old.model.generator(z))
     lines = checkpoints.read_metrics(root / "new")
-    assert "discriminator" not in lines[0]  # D joins after a tenth
+    assert "discriminator" not in lines[0]  # D joins after half
     assert {"pixels", "teacher", "flicker", "generator", "discriminator"} <= lines[2].keys()
     assert {"held_out/teacher", "held_out/flicker_levels"} <= lines[-1].keys()
 

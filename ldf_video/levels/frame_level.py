@@ -40,7 +40,7 @@ FEWEST_FRAMES = 4
 DEFAULTS = {
     "default": {"optimizer": "muon", "learning_rate": RATE},
     "paper": {"optimizer": "adam", "learning_rate": PAPER_RATE},
-    "rolled": {"optimizer": "muon", "learning_rate": ROLLED_RATE},
+    "rolled": {"optimizer": "adam", "learning_rate": ROLLED_RATE},
 }
 """Settings of a training, by preset; "rolled": with a top model."""
 

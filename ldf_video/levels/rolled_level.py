@@ -41,7 +41,7 @@ FIRST_FRAMES = 16
 """From among them half of the frames of an update are drawn: where most videos are looked at."""
 HELD_OUT = 16
 """Every so many videos one is never learned from."""
-MEASURED = 256
+MEASURED = 64
 """Held-out pairs of rolled latents that a value is the mean of."""
 
 Integers = npt.NDArray[np.int64]

@@ -59,12 +59,12 @@ class RolledConfig(Restrained):
     reconstruction: float = 50.0
     squared: float = 10.0
     teacher: float = 50.0
-    still: float = 200.0
+    still: float = 400.0
     features: float = 10.0
     latent_noise: float = 0.3
     pair_noise: float = 0.6
     game: float = 0.1
-    game_start: float = 0.1
+    game_start: float = 0.5
     game_share: float = 0.25
     rest: float = 0.3
     critic_rate: float = 1.0
@@ -97,7 +97,7 @@ class RolledGame(FrameGame):
         )
 
     def kind(self, step: int, progress: float) -> Turn:
-        """What D does; it begins at random and joins when G has begun to follow the teacher."""
+        """What D does; it joins late, when G has learned from the teacher."""
         return self.restraint.turn(plays=progress >= self.config.game_start)
 
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
