@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
 from ldf_video.api import generate, reconstruct
 from ldf_video.errors import CheckpointError, ReadError, UsageError
+from ldf_video.levels import latents as latents_room
 from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.progress import Progress
@@ -128,7 +132,7 @@ def test_a_directory_is_filled_a_few_videos_at_a_time(
 ) -> None:
     batches: list[int] = []
     shares: list[float] = []
-    whole = room.decode
+    whole = latents_room.decode
 
     def look(model: Any, blocks: Any) -> Any:
         for frames in whole(model, blocks):
@@ -139,7 +143,7 @@ def test_a_directory_is_filled_a_few_videos_at_a_time(
         assert progress.total is not None
         shares.append(count / progress.total)
 
-    monkeypatch.setattr(room, "decode", look)
+    monkeypatch.setattr(latents_room, "decode", look)
     monkeypatch.setattr(Progress, "update", note)
     assert room.VIDEOS_AT_ONCE == 16
     monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
@@ -236,19 +240,23 @@ def test_a_clip_is_read_as_the_latents_were(root: Path) -> None:
 def test_what_is_interrupted_leaves_files_that_play(
     root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    whole = room.decode
+    whole = room.rolled_frames
 
-    def interrupted(model: Any, blocks: Any) -> Any:
-        for place, frames in enumerate(whole(model, blocks)):
-            if place == 2:
-                signal.raise_signal(number)
-            yield frames
+    def some(frames: Any) -> Any:
+        yield from islice(frames, 2)
+        signal.raise_signal(number)
 
-    monkeypatch.setattr(room, "decode", interrupted)
+    @contextmanager
+    def interrupted(*arguments: Any) -> Any:
+        with whole(*arguments) as frames:
+            yield some(frames)
+
+    monkeypatch.setattr(room, "rolled_frames", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make("videos", num_videos=2, num_frames=50)
     assert sorted(path.name for path in (root / "videos").iterdir()) == ["0000.mp4", "0001.mp4"]
     assert count_decoded(root / "videos" / "0001.mp4") == DECODED_AT_ONCE  # two of half that
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_cut_clip_is_gone_on_from_where_it_ends(root: Path) -> None:

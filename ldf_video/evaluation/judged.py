@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.evaluation.draw import CLIP_FRAMES
-from ldf_video.levels.latents import decode, video_generator
+from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
@@ -156,10 +156,11 @@ def generated(
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
         number, kept, rollout = 0, [], Rollout(top.fixed_frames or last)
-        for block in decode(frame, top.sample(rollout, generators)):
-            # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
-            kept.append(block[:, max(0, skip - number) : max(0, last - number)])
-            number += block.shape[1]
+        with rolled_frames(top, frame, rollout, generators) as blocks:
+            for block in blocks:
+                # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
+                kept.append(block[:, max(0, skip - number) : max(0, last - number)])
+                number += block.shape[1]
         clips.append(np.concatenate(kept, axis=1))
         on_frames((start + len(generators)) * num_frames)
     return np.concatenate(clips)

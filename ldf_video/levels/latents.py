@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import StoreError
+from ldf_video.levels.ahead import ahead
 from ldf_video.models.frame import FrameModel
+from ldf_video.models.rollout import Rollout
+from ldf_video.models.top import TopModel
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.update import frame_indices, windows
 from ldf_video.video.pixels import from_model
@@ -25,6 +29,10 @@ SHOWN_WINDOWS = 256
 """Windows from which a flow learns to keep its past."""
 DECODED_AT_ONCE = 16
 """Frames, of all videos together: a block of one video is too few to keep a processor busy."""
+BLOCKS_AHEAD = 8
+"""Sampled blocks that wait to be decoded: two batches of one video."""
+DECODED_AHEAD = 2
+"""Decoded batches that wait to be written."""
 
 
 def open_latents(path: Path) -> StoreReader:
@@ -90,6 +98,28 @@ def video_generator(seed: int, video: int) -> torch.Generator:
     """The source of chance of one video: it does not depend on how many others there are."""
     state = np.random.SeedSequence([seed, video]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@contextmanager
+def rolled_frames(
+    top: TopModel, frame: FrameModel, rollout: Rollout, generators: Sequence[torch.Generator]
+) -> Iterator[Iterator[Frames]]:
+    """Frames of what a top model is asked to make, as `decode` gives them, one after the other.
+
+    On a CPU the two models work in a thread each, ahead of the caller, who writes. Each has half of
+    torch's threads: one video at a time is too little work for more. What is made depends on no
+    timing, and what waits is a few blocks whatever the length.
+    """
+    blocks = top.sample(rollout, generators)
+    if top.latent_mean.device.type != "cpu":
+        yield decode(frame, blocks)
+        return
+    threads = max(1, torch.get_num_threads() // 2)
+    with (
+        ahead(blocks, count=BLOCKS_AHEAD, threads=threads) as sampled,
+        ahead(decode(frame, sampled), count=DECODED_AHEAD, threads=threads) as frames,
+    ):
+        yield frames
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError, counted
-from ldf_video.levels.latents import decode, video_generator
+from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.build import KINDS
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
@@ -111,13 +111,14 @@ def generate(options: Generate) -> Generated:
             group = range(first, min(first + size, num_videos))
             known = None if past is None else past.expand(len(group), *past.shape)
             generators = [video_generator(seed, video) for video in group]
-            blocks = top.model.sample(Rollout(num_frames, past=known), generators)
+            rollout = Rollout(num_frames, past=known)
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
                 writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]
                 for writer in writers:
                     stack.enter_context(writer)
-                for frames in decode(frame.model, blocks):
+                made = rolled_frames(top.model, frame.model, rollout, generators)
+                for frames in stack.enter_context(made):
                     parts = frames if is_directory else [tile(frames)]
                     for writer, part in zip(writers, parts, strict=True):
                         writer.write(part)
