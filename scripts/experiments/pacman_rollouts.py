@@ -3,8 +3,8 @@
     python scripts/experiments/pacman_rollouts.py strip.png --frames 54000 --real clips/paper/test
 
 Rolls all videos as one batch, an hour of each at 15 frames a second, and holds no more than 20
-frames of them. Writes frames 0, 100, 1,000, 10,000 and 50,000 of the first four, a row each. Prints
-a line for each thousand frames as soon as they are made, and then what became of each video:
+frames of them. Frames 0, 100, 1,000, 10,000 and 50,000 of the first four become rows of a sheet.
+Prints a line for each thousand frames as soon as they are made, and then what became of each video:
 
     moving     pixels that change by more than 40 levels from frame to frame
     still      windows of 20 frames in which under 0.1 % of them do
@@ -30,7 +30,7 @@ from pacman_physics import Counts, cut, figures, physics
 from pacman_sprites import Frames, Masks, kinds_of, walls_of
 
 from ldf_video.errors import LdfError
-from ldf_video.evaluation.figures import CHANGED_LEVELS, STILL_SHARE
+from ldf_video.evaluation.change import CHANGED_LEVELS, STILL_SHARE
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
@@ -206,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for late in stretches(iter(frames)):
             early = early or late
             tell(f"from {late.first:,}", late.row())
+            write_sheet(arguments.strip, list(np.stack(frames.shown, axis=1)), upscale=4)
     except LdfError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -214,8 +215,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert frames.last is not None
     lines = verdict(early, late, frames.last)
     print("\n" + "\n".join(lines))
-    strip = np.stack(frames.shown, axis=1)  # (videos, T, H, W, 3)
-    write_sheet(arguments.strip, list(strip), upscale=4)
     if arguments.json is not None:
         found = {"made": made, "seed": arguments.seed, "rows": rows, "videos": lines}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
