@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pacman_rollouts as script
+import pacman_sheet
 import pytest
 from PIL import Image
 from test_pacman_physics import window
@@ -61,6 +62,20 @@ def test_a_pair_is_rolled_as_generate_does(
     picture = np.array(Image.open(tmp_path / "strip.png").convert("RGB"))
     assert picture.shape == (2 * 130 + 2, 2 * 130 + 2, 3)
     assert np.array_equal(picture[132:260:4, 132:260:4], frames[30][1])
+
+
+def test_a_sheet_has_real_clips_beside_generated_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    top = str(save_pair(tmp_path) / "top")
+    np.save(tmp_path / "real.npy", np.stack([window(frames=10)] * 40))
+    files = [str(tmp_path / name) for name in ("real.npy", "sheet.png")]
+    assert pacman_sheet.main([*files, "--top-model", top, "--num-measured", "32"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["real", "reconstructed", "generated"]
+    assert found["real"]["still_clips_percent"] == found["real"]["flicker_levels"] == 0
+    picture = np.array(Image.open(tmp_path / "sheet.png"))
+    assert picture.shape[:2] == (16 * 66 + 2, 24 * 66 + 2)
 
 
 @pytest.mark.parametrize("options", ["--frames 19", "--num-videos 0"])

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ldf_video.evaluation.change import change, count_changes
 from ldf_video.evaluation.clouds import diversity
 from ldf_video.evaluation.draw import draw_clips
-from ldf_video.evaluation.figures import change
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import video_generator
 from ldf_video.models.frame import FrameModel
@@ -70,7 +70,7 @@ class Judge:
 
     def __call__(self, clips: Clips) -> dict[str, float]:
         """The figures of clips (N, CLIP, H, W, 3)."""
-        views, changed = self.views(clips), change(clips)
+        views, changed = self.views(clips), change(count_changes(clips))
         found = {name: frechet_distance(self.known[name], views[name]) for name in views}
         found["recall"] = diversity(self.known["video"][: len(clips)], views["video"]).recall
         found["moving"], found["still"] = changed.moving_percent, changed.still_clips_percent
