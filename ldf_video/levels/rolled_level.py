@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import UsageError
-from ldf_video.levels.frame_level import SHOWN, FrameLevel
+from ldf_video.levels.frame_level import SHOWN, FrameLevel, Frames
 from ldf_video.levels.latents import video_generator
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
@@ -170,10 +169,19 @@ class RolledLevel(FrameLevel):
     score = "teacher"
     game: RolledGame
 
-    def __init__(self, game: RolledGame, *data: Any, rolled: StoreReader, **settings: Any) -> None:
-        """Args: as of `FrameLevel`; and the store of what a top model rolled."""
-        super().__init__(game, *data, **settings)
-        self._batch_size, self._seed = settings["batch_size"], settings["seed"]
+    def __init__(
+        self,
+        game: RolledGame,
+        frames: Frames,
+        rolled: StoreReader,
+        *,
+        batch_size: int,
+        seed: int,
+        held_out: Frames | None = None,
+    ) -> None:
+        """Args: as of `FrameLevel`, and what a top model rolled."""
+        super().__init__(game, frames, batch_size=batch_size, seed=seed, held_out=held_out)
+        self._batch_size, self._seed = batch_size, seed
         numbers = np.arange(rolled.num_clips)
         is_held_out = numbers % HELD_OUT == HELD_OUT - 1
         self._rolled = rolled.select(numbers[~is_held_out])

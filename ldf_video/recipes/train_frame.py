@@ -70,16 +70,22 @@ def train_frame(options: TrainFrame) -> Path:
         game = run.built(lambda config: build.frame_game(config["model"], config["game"]))
         start_from_origin(game, run, progress)
         has_budget = "memory" in run.config
-        settings: dict[str, Any] = {
-            "batch_size": training.batch_size,
-            "seed": training.seed,
-            "held_out": data.held_out,
-            "resident_share": 0.0 if has_budget else RESIDENT_SHARE,
-        }
-        level = FrameLevel(game, data.known, **settings)
-        if rolled is not None:
+        size, seed, held_out = training.batch_size, training.seed, data.held_out
+        if rolled is None:
+            share = 0.0 if has_budget else RESIDENT_SHARE
+            level = FrameLevel(
+                game,
+                data.known,
+                batch_size=size,
+                seed=seed,
+                held_out=held_out,
+                resident_share=share,
+            )
+        else:
             assert isinstance(game, RolledGame)
-            level = RolledLevel(game, data.known, rolled=rolled, **settings)
+            level = RolledLevel(
+                game, data.known, rolled, batch_size=size, seed=seed, held_out=held_out
+            )
         # what a recording takes is in no plan, and it takes batches of frames alone
         is_recorded = not has_budget and rolled is None
         recorder = find_recorder(device, training, ranks) if is_recorded else None
