@@ -59,7 +59,7 @@ class RolledConfig(Restrained):
     reconstruction: float = 50.0
     squared: float = 10.0
     teacher: float = 50.0
-    still: float = 1000.0
+    still: float = 200.0
     features: float = 10.0
     latent_noise: float = 0.3
     pair_noise: float = 0.6
