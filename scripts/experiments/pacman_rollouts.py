@@ -31,7 +31,7 @@ from pacman_sprites import Frames, Masks, kinds_of, walls_of
 
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.change import CHANGED_LEVELS, STILL_SHARE
-from ldf_video.levels.latents import decode, video_generator
+from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 from ldf_video.video.write import write_sheet
@@ -148,9 +148,9 @@ def rolled(name: str, *, num_frames: int, num_videos: int, seed: int) -> Iterato
     top = load_top_model(find_model(name, "top")[0], device="cpu")
     frame = frame_model_of(top.config, beside=top.directory, device="cpu")
     generators = [video_generator(seed, video) for video in range(num_videos)]
-    blocks = top.model.sample(Rollout(num_frames), generators)
-    for frames in decode(frame.model, blocks):
-        yield from np.moveaxis(frames, 1, 0)
+    with rolled_frames(top.model, frame.model, Rollout(num_frames), generators) as made:
+        for frames in made:
+            yield from np.moveaxis(frames, 1, 0)
 
 
 class Kept:
