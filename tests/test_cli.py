@@ -75,6 +75,37 @@ def test_the_module_is_the_command() -> None:
     assert done.stdout.strip() == version("ldf-video")
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "2500", "KMP_BLOCKTIME": "1"}),
+        ({"OMP_WAIT_POLICY": "active"}, {}),
+        ({"OMP_NUM_THREADS": "2"}, {}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"KMP_BLOCKTIME": "200"}, {"KMP_BLOCKTIME": "200"}),
+    ],
+)
+def test_how_threads_wait_is_set_before_torch_is_there_unless_the_user_said_so(
+    said: dict[str, str], expected: dict[str, str]
+) -> None:
+    asked = (
+        "import os, sys; sys.argv[1:] = ['--version']\n"
+        "import ldf_video.cli; before = dict(os.environ)\n"
+        "try: ldf_video.cli.main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules\n"
+        "names = 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'\n"
+        "print({n: os.environ[n] for n in names if n in os.environ}, 'GOMP_SPINCOUNT' in before)"
+    )
+    known = "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
+    environment = {n: v for n, v in os.environ.items() if n not in known} | said
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+    )
+    # Importing changes nothing: Python's users have their environment as it was.
+    assert done.stdout.splitlines()[1] == f"{expected} {'GOMP_SPINCOUNT' in said}"
+
+
 def test_every_command_is_in_the_help_and_in_the_api() -> None:
     command = typer.main.get_command(app)
     assert list(command.commands) == COMMANDS  # type: ignore[attr-defined]

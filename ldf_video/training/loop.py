@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ldf_video.training.graphs import CudaGraphs, Recordings
 from ldf_video.training.metrics import BreakdownError, Guard, Tracker, check_finite, means_of
 from ldf_video.training.optim import Average, load_moments
 from ldf_video.training.ranks import Ranks, make_accelerator
+from ldf_video.training.threads import Threads, may_choose
 from ldf_video.training.update import Level, Players
 
 LAST_SAVE = timedelta(minutes=5)
@@ -130,8 +131,11 @@ class Trainer:
         """Update until the budget is used, and do in between what is due."""
         saved = looked = time.monotonic()
         share, *_ = self._agree(interrupts)
+        threads = self._threads()
         while share < 1:
-            self._log(self.update(share), share)
+            with threads.watched() if threads else nullcontext():
+                logs = self.update(share)
+            self._log(logs, share)
             progress.update(self.step, share=share, note=self._quality)
             now, c = time.monotonic(), self.cadence
             share, look_is_due, save_is_due = self._agree(
@@ -143,6 +147,12 @@ class Trainer:
             if save_is_due and self.guard.is_well(means_of(self._logs)):
                 self.save()
                 saved = time.monotonic()
+
+    def _threads(self) -> Threads | None:
+        """None where a run is to repeat, or where the threads are not this process's to choose."""
+        on_cpu = self.accelerator.device.type == "cpu"
+        is_free = self.config.steps is None and on_cpu and self.ranks.count == 1
+        return Threads() if is_free and may_choose() else None
 
     def update(self, share: float) -> Logs:
         """Do one update at a share of the budget: a step of every player on one batch.

@@ -3,9 +3,10 @@
     python scripts/benchmarks/bench_neighbour.py
     python scripts/benchmarks/bench_neighbour.py --against ../first   # another checkout, in turn
 
-Each round runs `generate`, `train-frame` and `train-top`, alone and then beside a process that does
-nothing but count, each time in a process of its own, and prints frames or updates a second. What
-comes before the first frame or update is not counted. The clips are made: squares that move.
+Each round runs `generate`, `encode`, `train-frame` and `train-top`, alone and then beside a process
+that does nothing but count, each time in a process of its own, and prints frames or updates a
+second. What comes before the first frame or update is not counted. The clips are made: squares that
+move. A round takes some four minutes on two cores, twice that with another checkout.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parents[2]
-JOBS = ("generate", "train-frame", "train-top")
-UNITS = {"generate": "frames/s", "train-frame": "updates/s", "train-top": "updates/s"}
+UNITS = {
+    "generate": "frames/s",
+    "encode": "frames/s",
+    "train-frame": "updates/s",
+    "train-top": "updates/s",
+}
+ENCODED_TIMES = 10
+"""So often `encode` is given the same clips."""
 
 
 @contextmanager
@@ -45,7 +52,7 @@ def busy_neighbour(*, wanted: bool) -> Iterator[None]:
 
 
 def make_clips(path: Path) -> None:
-    """Forty clips of 32 frames in one array: a square that moves over a plain ground."""
+    """Arrays of forty clips of 32 frames, and of many: a square that moves over a plain ground."""
     chance = np.random.default_rng(0)
     clips = np.empty((40, 32, 32, 32, 3), np.uint8)
     for clip in clips:
@@ -55,7 +62,8 @@ def make_clips(path: Path) -> None:
         for number, frame in enumerate(clip):
             top, left = (np.array([row, column]) + number * steps) % 24
             frame[top : top + 8, left : left + 8] = colour
-    np.save(path, clips)
+    np.save(path / "clips.npy", clips)
+    np.save(path / "long.npy", np.tile(clips, (ENCODED_TIMES, 1, 1, 1, 1)))
 
 
 def run(checkout: Path, folder: Path, *arguments: str) -> float:
@@ -75,6 +83,17 @@ def generated(checkout: Path, folder: Path, *, frames: int) -> float:
         for count in (16, 16 + frames)
     )
     return frames / (long - short)
+
+
+def encoded(checkout: Path, folder: Path) -> float:
+    """Frames a second of the shipped E."""
+    number, length = np.load(folder / "clips.npy", mmap_mode="r").shape[:2]
+    seconds = {}
+    for name in ("clips", "long"):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            to = ["--frame-model", "pacman-32", "--out", f"{out}/latents"]
+            seconds[name] = run(checkout, folder, "encode", f"{name}.npy", *to)
+    return (ENCODED_TIMES - 1) * number * length / (seconds["long"] - seconds["clips"])
 
 
 def trained(checkout: Path, folder: Path, job: str, *, minutes: float) -> float:
@@ -104,6 +123,8 @@ def measure(checkout: Path, folder: Path, job: str, options: argparse.Namespace)
     """Frames or updates a second of one job."""
     if job == "generate":
         return generated(checkout, folder, frames=options.frames)
+    if job == "encode":
+        return encoded(checkout, folder)
     return trained(checkout, folder, job, minutes=options.minutes)
 
 
@@ -111,7 +132,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="another checkout of ldf-video")
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
+    parser.add_argument("--jobs", nargs="+", choices=UNITS, default=list(UNITS))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--frames", type=int, default=1000, help="of the video")
     parser.add_argument("--minutes", type=float, default=0.7, help="of each training")
@@ -120,7 +141,7 @@ def main() -> int:
     speeds: dict[tuple[str, str, bool], list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_clips(folder / "clips.npy")
+        make_clips(folder)
         run(HERE, folder, "encode", "clips.npy", "--frame-model", "pacman-32", "--out", "latents")
         for _ in range(options.rounds):
             for job in options.jobs:
