@@ -18,6 +18,8 @@ from ldf_video.errors import counted
 from ldf_video.intake.batches import Frames, Transform
 from ldf_video.intake.ingest import Conversion
 from ldf_video.models.frame import FrameModel
+from ldf_video.models.grid import GridEncoder
+from ldf_video.models.inference import GridInference
 from ldf_video.options import Encode
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
@@ -61,9 +63,11 @@ class FrameEncoder(Transform):
     """
 
     def __init__(self, model: FrameModel, *, device: str, precision: str) -> None:
-        # As pixels come, and quicker.
-        model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.device, self.precision = model, device, precision
+        # As pixels come, and quicker.
+        self._encode = model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device == "cpu" and precision == "no" and isinstance(model.encoder, GridEncoder):
+            self._encode = GridInference(model.encoder)
         self.num_lanes = _choose_lanes(device)
         self._gpu = torch.cuda.current_device() if device == "cuda" else 0
         self._lane = threading.local()
@@ -92,7 +96,7 @@ class FrameEncoder(Transform):
             x = to_model(torch.from_numpy(frames), self.device, channels_last=True)
             half = torch.float16 if self.precision == "fp16" else torch.bfloat16
             with torch.autocast(self.device, half, enabled=self.precision != "no"):
-                z = self.model.encoder(x)
+                z = self._encode(x)
             latents = z.to(torch.float16)
             if self._is_watched():
                 watched = min(num_real, WATCHED_FRAMES)
