@@ -8,9 +8,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ldf_video.api import encode, evaluate, generate, info, reconstruct, train_frame, train_top
+    from ldf_video.api import (
+        encode,
+        evaluate,
+        generate,
+        info,
+        interpolate,
+        reconstruct,
+        train_frame,
+        train_top,
+    )
 
-__all__ = ["encode", "evaluate", "generate", "info", "reconstruct", "train_frame", "train_top"]
+__all__ = [
+    "encode",
+    "evaluate",
+    "generate",
+    "info",
+    "interpolate",
+    "reconstruct",
+    "train_frame",
+    "train_top",
+]
 
 
 def __getattr__(name: str) -> Any:

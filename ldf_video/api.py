@@ -22,6 +22,7 @@ from ldf_video.options import (
     Evaluate,
     Generate,
     Info,
+    Interpolate,
     Reconstruct,
     TrainFrame,
     TrainTop,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ldf_video.evaluation.report import Evaluated
     from ldf_video.recipes.encode import Encoded
     from ldf_video.recipes.generate import Generated
+    from ldf_video.recipes.interpolate import Interpolated
     from ldf_video.recipes.reconstruct import Reconstructed
 
 Parameters = ParamSpec("Parameters")
@@ -147,6 +149,23 @@ def generate(options: Generate) -> Generated:
     from ldf_video.recipes import generate as recipe
 
     return recipe.generate(options)
+
+
+@takes(Interpolate)
+def interpolate(options: Interpolate) -> Interpolated:
+    """Make a video that leads from the last frame of one clip to the first frame of another.
+
+    Returns:
+        The file, the seed, and how close its first and last frames come to those of the clips.
+
+    Raises:
+        UsageError: an option means nothing, the clips differ in shape, or `out` is one of them.
+        ReadError: a clip cannot be read.
+        CheckpointError: a model is missing or damaged.
+    """
+    from ldf_video.recipes import interpolate as recipe
+
+    return recipe.interpolate(options)
 
 
 @takes(Reconstruct)

@@ -87,8 +87,10 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
             return [result.store], hints.after_encode(typed.out)
         case "train-top":
             return [result], hints.after_train_top(typed.out)
-        case "generate":
+        case "generate" | "interpolate":
             last = hints.after_generate(result.paths, result.seed, typed.top_model)
+            if name == "interpolate":  # what is between two clips is no clip to be judged by
+                last = hints.after_interpolate(result.paths[0], result.seed)
             return result.paths, last
         case "reconstruct":
             psnr, path = result.psnr_db, result.path

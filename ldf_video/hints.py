@@ -45,6 +45,11 @@ def after_generate(paths: Sequence[Path], seed: int, top_model: str | None) -> s
     )
 
 
+def after_interpolate(path: Path, seed: int) -> str:
+    """What follows on the frames between two clips."""
+    return f"look at {path}, --seed {seed} makes the same again, another --seed another way"
+
+
 def after_reconstruct(
     psnr_db: float, clips: str | Path, output: Path | None, frame_model: str | None
 ) -> str:

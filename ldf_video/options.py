@@ -405,8 +405,30 @@ class TrainTop(Training):
     few: Switch = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Computation):
+    """What both commands take that sample a top model.
+
+    Attributes:
+        seed: The same gives the same files.
+        fps: Frames per second of the file.
+        upscale: Integer factor.
+        top_model: A directory or a shipped name; its own frame model is loaded with it.
+        frame_model: The top model's own, where it is not found beside it or where it stood; another
+            is refused.
+    """
+
+    seed: Seed = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
+    upscale: Upscale = None
+    top_model: Annotated[
+        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
+    ] = None
+    frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+
+
 @dataclass(frozen=True)
-class Generate(Computation):
+class Generate(Sampling):
     """Generate videos of any length.
 
     Attributes:
@@ -415,13 +437,9 @@ class Generate(Computation):
             with an mp4 for each video, which may hold nothing else.
         num_frames: Frames per video.
         num_videos: Videos; many at once take less time a frame.
-        seed: The same gives the same files.
-        fps: Frames per second of the file.
-        upscale: Integer factor.
         start_from: A video to go on from.
-        top_model: A directory or a shipped name; its own frame model is loaded with it.
-        frame_model: The top model's own, where it is not found beside it or where it stood; another
-            is refused.
+        loop: Make a video that plays in a circle: its last frames lead to its first one. How far
+            the last frame is from the first is said, beside how far neighbouring frames are.
     """
 
     out: Annotated[Place, Option("FILE", names=OUT)] = "out.mp4"
@@ -431,14 +449,34 @@ class Generate(Computation):
         Option("N", integer(1), "16, or what an mlp makes", ("--frames", "--num-frames")),
     ] = None
     num_videos: Annotated[int, Option("N", integer(1, MOST))] = 1
-    seed: Seed = None
-    fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
-    upscale: Upscale = None
     start_from: Annotated[Place | None, Option("CLIP", names=("--from", "--start-from"))] = None
-    top_model: Annotated[
-        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
-    ] = None
-    frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+    loop: Switch = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loop and self.start_from is not None:
+            raise UsageError(
+                "got --loop and --from: a loop has no beginning that a clip could stand before; "
+                "give one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Interpolate(Sampling):
+    """Make the frames between two clips or pictures.
+
+    Attributes:
+        start: A video or a picture, whose last frame comes first.
+        end: A video or a picture, whose first frame comes last.
+        out: .mp4, .gif or .png of the last frame of A, the frames between and the first one of B.
+        num_frames: Frames between.
+    """
+
+    start: Annotated[Place, Option(names=("A",))]
+    end: Annotated[Place, Option(names=("B",))]
+    _: KW_ONLY
+    out: Annotated[Place, Option("FILE", names=OUT)] = "out.mp4"
+    num_frames: Annotated[int, Option("N", integer(1), names=("--frames", "--num-frames"))] = 16
 
 
 @dataclass(frozen=True)
@@ -526,6 +564,7 @@ COMMANDS: dict[str, type[Command]] = {
     "encode": Encode,
     "train-top": TrainTop,
     "generate": Generate,
+    "interpolate": Interpolate,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "info": Info,

@@ -26,7 +26,8 @@ from ldf_video.store.reader import StoreReader
 if TYPE_CHECKING:
     from click.testing import Result
 
-COMMANDS = ["train-frame", "encode", "train-top", "generate", "reconstruct", "evaluate", "info"]
+COMMANDS = ["train-frame", "encode", "train-top", "generate", "interpolate"]
+COMMANDS += ["reconstruct", "evaluate", "info"]
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
 
 
@@ -131,7 +132,7 @@ def test_a_function_of_the_api_has_the_options_as_typed_arguments_with_help(name
 
 def test_a_command_that_writes_takes_every_name_of_its_output() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in ("train-frame", "encode", "train-top", "generate", "reconstruct", "evaluate"):
+    for name in COMMANDS[:-1]:
         (out,) = [parameter for parameter in commands[name].params if parameter.name == "out"]
         assert set(out.opts) == {"--out", "-o", "--output"}
 
@@ -166,6 +167,11 @@ def test_every_option_has_a_word_of_help() -> None:
         "generate --from clips/a.npy --top-model mlp/top",
         "generate -o out.avi",
         "generate --from nothing.mp4 --top-model pair/top",
+        "generate --loop --frames 3 --top-model pair/top",
+        "generate --loop --from clips/a.npy --top-model pair/top",
+        "interpolate clips/a.npy",
+        "interpolate clips/a.npy nothing.png --top-model pair/top",
+        "interpolate clips/a.npy clips/a.npy --top-model mlp/top",
         "reconstruct nothing.mp4",
         "reconstruct clips/a.npy -o out.txt",
         "info nothing",

@@ -303,6 +303,62 @@ def test_a_directory_with_a_dot_in_its_name(root: Path) -> None:
             make(name)
 
 
+# -- loops ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_frames", [4, 9])
+def test_a_loop_says_how_far_its_ends_are_apart(
+    root: Path, capfd: pytest.CaptureFixture[str], num_frames: int
+) -> None:
+    made = make("loop.png", num_frames=num_frames, loop=True, quiet=False)
+    frames = np.asarray(Image.open(root / "loop.png").convert("RGB")).astype(int)
+    frames = np.stack(np.split(frames, num_frames, axis=1))
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    seam = np.abs(frames[-1] - frames[0]).mean()
+    assert made.seams is not None
+    assert made.seams.distances == pytest.approx([seam], rel=1e-4)
+    assert (made.seams.low, made.seams.high) == pytest.approx(np.percentile(steps, [5, 95]))
+    said = f"generate: seam {seam:.2f} of 255, neighbouring frames {made.seams.low:.2f} to "
+    assert said in capfd.readouterr().err
+    assert make("plain.png", num_frames=num_frames).seams is None
+
+
+def test_loops_of_a_directory_are_measured_together(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room, "VIDEOS_AT_ONCE", 2)
+    made = make("loops", num_videos=3, num_frames=6, loop=True, quiet=False)
+    assert [count_decoded(root / path) for path in made.paths] == [6, 6, 6]
+    assert made.seams is not None
+    alone = [make("a.png", num_frames=6, loop=True).seams]
+    assert made.seams.distances[:1] == pytest.approx(alone[0].distances, rel=0.01)  # type: ignore[union-attr]
+    within = sum(made.seams.low <= seam <= made.seams.high for seam in made.seams.distances)
+    assert f"(5th to 95th percentile): {within} of 3 within" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"num_frames": 3},
+            "--loop --frames 3: checkpoints/top closes a loop in a block of 4 frames; give "
+            "--frames 4 or more",
+        ),
+        (
+            {"start_from": "a.npy"},
+            "got --loop and --from: a loop has no beginning that a clip could stand before; give "
+            "one of the two",
+        ),
+    ],
+    ids=["less than a block", "from a clip"],
+)
+def test_loops_that_cannot_be(root: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        make(loop=True, **options)
+    assert str(error.value) == said
+    assert not (root / "out.mp4").exists()
+
+
 # -- which models --------------------------------------------------------------------------------
 
 
@@ -385,6 +441,8 @@ def test_an_mlp_makes_no_other_number_and_goes_on_from_nothing(mlp_root: Path) -
         "--from: checkpoints/top is of the kind mlp and cannot go on from a clip; "
         "train-top --kind flow can"
     )
+    with pytest.raises(UsageError, match="--loop: checkpoints/top is of the kind mlp and cannot"):
+        make(loop=True)
     assert not (mlp_root / "out.mp4").exists()
 
 

@@ -85,6 +85,12 @@ def test_generate(root: Path) -> None:
     assert said.endswith("next: ldf-video evaluate --real CLIPS --top-model mine/top")
 
 
+def test_interpolate(root: Path) -> None:
+    assert last("interpolate 'my clips/0.npy' 'my clips/1.npy' --frames 2 --seed 7 -o a.gif") == (
+        "look at a.gif, --seed 7 makes the same again, another --seed another way"
+    )
+
+
 def test_generate_says_what_evaluate_needs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hints, "find_spec", lambda name: None)
     assert last("generate --frames 2 --seed 7 -o a.gif").endswith(

@@ -156,7 +156,7 @@ def generated(
     for start in range(0, count, size):
         generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
         number, kept, rollout = 0, [], Rollout(top.fixed_frames or last)
-        with rolled_frames(top, frame, rollout, generators) as blocks:
+        with rolled_frames(frame, top.sample(rollout, generators)) as blocks:
             for block in blocks:
                 # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
                 kept.append(block[:, max(0, skip - number) : max(0, last - number)])

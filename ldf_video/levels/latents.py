@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +15,6 @@ from torch import Tensor
 from ldf_video.errors import StoreError
 from ldf_video.levels.ahead import ahead
 from ldf_video.models.frame import FrameModel
-from ldf_video.models.rollout import Rollout
-from ldf_video.models.top import TopModel
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.update import frame_indices, windows
 from ldf_video.video.pixels import from_model
@@ -101,17 +99,14 @@ def video_generator(seed: int, video: int) -> torch.Generator:
 
 
 @contextmanager
-def rolled_frames(
-    top: TopModel, frame: FrameModel, rollout: Rollout, generators: Sequence[torch.Generator]
-) -> Iterator[Iterator[Frames]]:
-    """Frames of what a top model is asked to make, as `decode` gives them, one after the other.
+def rolled_frames(frame: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Iterator[Frames]]:
+    """Frames of what a top model makes, as `decode` gives them, one after the other.
 
     On a CPU the two models work in a thread each, ahead of the caller, who writes. Each has half of
     torch's threads: one video at a time is too little work for more. What is made depends on no
     timing, and what waits is a few blocks whatever the length.
     """
-    blocks = top.sample(rollout, generators)
-    if top.latent_mean.device.type != "cpu":
+    if next(frame.parameters()).device.type != "cpu":
         yield decode(frame, blocks)
         return
     threads = max(1, torch.get_num_threads() // 2)

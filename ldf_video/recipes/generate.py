@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +13,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError, counted
+from ldf_video.errors import UsageError, counted
 from ldf_video.levels.latents import rolled_frames, video_generator
-from ldf_video.models.build import KINDS
+from ldf_video.models.bridge import loop
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
 from ldf_video.progress import Progress
-from ldf_video.readers.clips import ClipReader
+from ldf_video.recipes.ends import (
+    last_frames,
+    named_clip,
+    others_than,
+    refuse_fixed,
+    shown_rate,
+)
 from ldf_video.runs.command import (
     check_files,
     check_folders,
@@ -42,17 +47,14 @@ from ldf_video.runs.zoo import (
 )
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.geometry import Geometry
-from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.pixels import to_model
-from ldf_video.video.sources import Source, find_sources, folder_series
+from ldf_video.video.sources import Source
+from ldf_video.video.steps import Seams, Steps, seams
 from ldf_video.video.write import ENCODERS, VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
 
 DEFAULT_FRAMES = 16
-MAX_FPS = 120
-"""Of a video that is watched: some stores hold a time base of 1/1000 s for a rate."""
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
 
@@ -65,11 +67,13 @@ class Generated:
         paths: the files, in the order of the videos.
         seed: that makes them again.
         num_frames: of each video.
+        seams: where loops close, else None.
     """
 
     paths: tuple[Path, ...]
     seed: int
     num_frames: int
+    seams: Seams | None = None
 
 
 @own_state()
@@ -78,56 +82,57 @@ def generate(options: Generate) -> Generated:
     """Generate videos; see `ldf_video.api.generate`."""
     check_alone("generate")
     out, num_videos, top_model = options.out, options.num_videos, options.top_model
-    rate = None if options.fps is None else Fraction(options.fps)
     paths: tuple[Path, ...] = (Path(out),)
     if is_directory := _is_directory(out):
         paths = tuple(Path(out) / f"{number:04d}.mp4" for number in range(num_videos))
     check_output(paths[0])
-    clip = None if options.start_from is None else _named_clip(Path(options.start_from))
+    clip = None if options.start_from is None else named_clip(options.start_from, "--from")
     if is_directory:
         _check_folder(Path(out), paths)
     check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
     device = choose_device(options.device)
     directory, shipped = find_model(top_model, "top")
     top = load_top_model(directory, device=device)
-    num_frames = _frames_of(top, options.num_frames, continues=clip is not None)
-    if rate is None:
-        learned = top.fps()
-        rate = learned if learned <= MAX_FPS else DEFAULT_FPS
+    num_frames = _frames_of(top, options)
+    rate = shown_rate(top, options.fps)
     frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
-    past = None
-    if clip is not None:
-        geometry, count = clip_geometry(top, frame), top.model.config.window
-        past = _last_latents(clip, frame.model, geometry=geometry, count=count, device=device)
+    past = None if clip is None else _last_latents(clip, top, frame, device=device)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
             progress.say(_shipped_line(directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes = 0, set[str | None]()
+        done, notes, looped = 0, set[str | None](), list[Steps]()
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
-            known = None if past is None else past.expand(len(group), *past.shape)
             generators = [video_generator(seed, video) for video in group]
-            rollout = Rollout(num_frames, past=known)
+            if options.loop:
+                assert isinstance(top.model, FlowTop)
+                blocks = loop(top.model, num_frames, generators)
+                looped.append(Steps())
+            else:
+                known = None if past is None else past.expand(len(group), *past.shape)
+                blocks = top.model.sample(Rollout(num_frames, past=known), generators)
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
                 writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]
                 for writer in writers:
                     stack.enter_context(writer)
-                made = rolled_frames(top.model, frame.model, rollout, generators)
-                for frames in stack.enter_context(made):
+                for frames in stack.enter_context(rolled_frames(frame.model, blocks)):
+                    if looped:
+                        looped[-1].add(frames)
                     parts = frames if is_directory else [tile(frames)]
                     for writer, part in zip(writers, parts, strict=True):
                         writer.write(part)
                     done += frames.shape[0] * frames.shape[1]
                     progress.update(done)
             notes |= {writer.note for writer in writers}
-        for note in sorted(filter(None, notes)):
+        closed = seams(looped) if looped else None
+        for note in [*sorted(filter(None, notes)), *([closed] if closed else [])]:
             progress.say(f"generate: {note}")
-    return Generated(paths, seed, num_frames)
+    return Generated(paths, seed, num_frames, closed)
 
 
 def _shipped_line(name: str, decoded_by: Path) -> str:
@@ -176,63 +181,40 @@ def _check_folder(folder: Path, paths: tuple[Path, ...]) -> None:
         )
 
 
-def _frames_of(top: Loaded[TopModel], asked: int | None, *, continues: bool) -> int:
+def _frames_of(top: Loaded[TopModel], options: Generate) -> int:
     """How many frames to make.
 
     Raises:
-        UsageError: the top model cannot make so many, or cannot go on from a clip.
+        UsageError: the top model cannot make so many, cannot go on from a clip, or cannot close a
+            loop.
     """
-    fixed = top.model.fixed_frames
-    if fixed is None:
-        return DEFAULT_FRAMES if asked is None else asked
-    kind = top.config["model"]["kind"]
-    others = " or ".join(f"--kind {other}" for other in KINDS if other != kind)
+    asked, fixed = options.num_frames, top.model.fixed_frames
+    if isinstance(top.model, FlowTop):
+        block, count = top.model.config.block, DEFAULT_FRAMES if asked is None else asked
+        if options.loop and count < block:
+            raise UsageError(
+                f"--loop --frames {count}: {top.directory} closes a loop in a block of "
+                f"{block} frames; give --frames {block} or more"
+            )
+        return count
     if asked not in (None, fixed):
         raise UsageError(
-            f"--frames {asked}: {top.directory} is of the kind {kind} and makes {fixed} frames, "
-            f"always; train-top {others} makes any number"
+            f"--frames {asked}: {top.directory} is of the kind {top.config['model']['kind']} and "
+            f"makes {fixed} frames, always; {others_than(top)} makes any number"
         )
-    if continues:
-        raise UsageError(
-            f"--from: {top.directory} is of the kind {kind} and cannot go on from a clip; "
-            f"train-top {others} can"
-        )
+    if options.start_from is not None:
+        refuse_fixed(top, "--from", "go on from a clip")
+    if options.loop:
+        refuse_fixed(top, "--loop", "close a loop")
+    assert fixed is not None
     return fixed
-
-
-def _named_clip(path: Path) -> Source:
-    """The file, or the series of pictures in a folder, that `--from` names.
-
-    Raises:
-        UsageError: there is none.
-        ReadError: the folder holds no series, or several.
-    """
-    if path.is_file():
-        return find_sources(path)[0]
-    if not path.is_dir():
-        raise UsageError(f"--from {path}: expected a video file")
-    try:
-        return folder_series(path)
-    except ReadError as error:
-        raise ReadError(f"--from {path}: {error}") from None
 
 
 @torch.inference_mode()
 def _last_latents(
-    clip: Source, model: FrameModel, *, geometry: Geometry, count: int, device: str
+    clip: Source, top: Loaded[TopModel], frame: Loaded[FrameModel], *, device: str
 ) -> Tensor:
-    """Latents (n, C, H, W) of the last `count` frames of the first clip of a source."""
-    path = clip.path
-    last: deque[Frames] = deque(maxlen=count)
-    try:
-        with ClipReader(geometry) as reader:
-            for stream in reader.open_clips(clip):
-                last.extend(stream.frames)
-                break
-    except TruncatedError:
-        pass  # the video goes on from the last frame that can be read
-    except ReadError as error:
-        raise ReadError(f"--from {path}: {error}") from None
-    if not last:
-        raise ReadError(f"--from {path}: it has no frames")
-    return model.encoder(to_model(np.stack(last), device=device))
+    """Latents (n, C, H, W) of as many of the last frames of a clip as the top model can see."""
+    count = top.model.config.window
+    frames = last_frames(clip, clip_geometry(top, frame), count, said="--from")
+    return frame.model.encoder(to_model(frames, device=device))

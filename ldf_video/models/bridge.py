@@ -1,0 +1,96 @@
+"""Videos that lead to a frame that is known: from one clip to another, or round in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.rollout import Rollout
+
+
+def bridge(
+    top: FlowTop,
+    past: Tensor,
+    goal: Tensor,
+    num_frames: int,
+    generators: Sequence[torch.Generator],
+) -> Iterator[Tensor]:
+    """Frames between a past and a goal.
+
+    The goal is the last frame of a block, and the other frames of that block are made to fit it.
+    Earlier blocks go on from the past and know of no goal. Where the frames between and the goal do
+    not fill blocks, the newest frames of the past are given as the first ones of the first block.
+
+    Args:
+        top: the flow.
+        past: latents (N, n, C, H, W), the newest last, n at least 1.
+        goal: latents (N, 1, C, H, W).
+        num_frames: to make, at least 1.
+        generators: one a video, N of them: the only source of chance.
+
+    Yields:
+        Latents (N, up to a block, C, H, W), `num_frames` of them in all.
+    """
+    known = -(num_frames + 1) % top.config.block
+    if past.shape[1] <= known:  # what is too short stood still before
+        still = past[:, :1].expand(-1, known + 1 - past.shape[1], -1, -1, -1)
+        past = torch.cat([still, past], dim=1)
+    older, newest = past.split([past.shape[1] - known, known], dim=1)
+    mask = torch.ones(known + num_frames + 1, dtype=torch.bool)
+    mask[known:-1] = False
+    rollout = Rollout(len(mask), past=older, given=torch.cat([newest, goal], dim=1), mask=mask)
+    yield from stretch(top.sample(rollout, generators), known, num_frames)
+
+
+def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
+    """A video that plays in a circle: its last block leads to its first frame.
+
+    It begins after a first block, which is not shown: that has no past, as no frame of a circle.
+
+    Args:
+        top: the flow.
+        num_frames: at least a block.
+        generators: one a video, N of them: the only source of chance.
+
+    Yields:
+        Latents (N, up to a block, C, H, W), `num_frames` of them in all.
+
+    Raises:
+        ValueError: too few frames.
+    """
+    block = top.config.block
+    if num_frames < block:
+        raise ValueError(f"a loop of {num_frames} frames: expected a block, {block}, or more")
+    closing = block - 1
+    unseen = block + -(num_frames + 1) % block
+    open_frames = num_frames - closing
+    known: Tensor | None = None
+
+    def remembered(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+        nonlocal known
+        for latents in blocks:
+            known = latents if known is None else torch.cat([known, latents], dim=1)
+            known = known[:, -top.config.window :]
+            yield latents
+
+    rolled = remembered(top.sample(Rollout(unseen + open_frames), generators))
+    first: Tensor | None = None
+    for latents in stretch(rolled, unseen, open_frames):
+        first = latents[:, :1] if first is None else first
+        yield latents
+    assert known is not None
+    assert first is not None
+    yield from bridge(top, known, first, closing, generators)
+
+
+def stretch(blocks: Iterator[Tensor], first: int, count: int) -> Iterator[Tensor]:
+    """The frames `first` to `first + count` of a video (N, some, ...) a block."""
+    done = 0
+    for block in blocks:
+        part = block[:, max(first - done, 0) : max(first + count - done, 0)]
+        done += block.shape[1]
+        if part.shape[1]:
+            yield part

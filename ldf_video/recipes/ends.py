@@ -1,0 +1,106 @@
+"""Clips that a video goes on from or leads to, and what a top model makes of such a wish."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.models.build import KINDS
+from ldf_video.models.top import TopModel
+from ldf_video.readers.clips import ClipReader
+from ldf_video.runs.zoo import Loaded
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.media import DEFAULT_FPS
+from ldf_video.video.sources import Source, find_sources, folder_series
+
+Frames = npt.NDArray[np.uint8]
+
+MAX_FPS = 120
+"""Of a video that is watched: some stores hold a time base of 1/1000 s for a rate."""
+
+
+def named_clip(path: str | Path, said: str) -> Source:
+    """The file, or the series of pictures in a folder, that an option names.
+
+    Args:
+        path: what was given.
+        said: the option, as errors name it.
+
+    Raises:
+        UsageError: there is none.
+        ReadError: the folder holds no series, or several.
+    """
+    path = Path(path)
+    if path.is_file():
+        return find_sources(path)[0]
+    if not path.is_dir():
+        raise UsageError(f"{said} {path}: expected a video file")
+    try:
+        return folder_series(path)
+    except ReadError as error:
+        raise ReadError(f"{said} {path}: {error}") from None
+
+
+def last_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
+    """The last frames (up to `count`, H, W, 3) of the first clip of a source.
+
+    Raises:
+        ReadError: it has none that can be read.
+    """
+    return _some_frames(clip, geometry, count, newest=True, said=said)
+
+
+def first_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
+    """The first frames likewise."""
+    return _some_frames(clip, geometry, count, newest=False, said=said)
+
+
+def _some_frames(
+    clip: Source, geometry: Geometry, count: int, *, newest: bool, said: str
+) -> Frames:
+    found: deque[Frames] = deque(maxlen=count)
+    try:
+        with ClipReader(geometry) as reader:
+            for stream in reader.open_clips(clip):
+                found.extend(stream.frames if newest else islice(stream.frames, count))
+                break
+    except TruncatedError:
+        pass  # what can be read of it counts
+    except ReadError as error:
+        raise ReadError(f"{said} {clip.path}: {error}") from None
+    if not found:
+        raise ReadError(f"{said} {clip.path}: it has no frames")
+    return np.stack(found)
+
+
+def shown_rate(top: Loaded[TopModel], fps: str | float | None) -> Fraction:
+    """Frames a second of a file: as asked, else as the top model learned."""
+    if fps is not None:
+        return Fraction(fps)
+    learned = top.fps()
+    return learned if learned <= MAX_FPS else DEFAULT_FPS
+
+
+def others_than(top: Loaded[TopModel]) -> str:
+    """What to type for a top model of another kind."""
+    kinds = (other for other in KINDS if other != top.config["model"]["kind"])
+    return "train-top " + " or ".join(f"--kind {other}" for other in kinds)
+
+
+def refuse_fixed(top: Loaded[TopModel], said: str, wish: str) -> NoReturn:
+    """Say that a top model of a fixed number of frames cannot do something.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(
+        f"{said}: {top.directory} is of the kind {top.config['model']['kind']} and cannot {wish}; "
+        f"{others_than(top)} can"
+    )

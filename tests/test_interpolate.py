@@ -1,0 +1,128 @@
+"""interpolate: from the last frame of one clip to the first frame of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clip_files import LOSSLESS, barcode, write_clip
+from PIL import Image
+from tiny_models import save_pair
+
+from ldf_video.api import interpolate, reconstruct
+from ldf_video.errors import LdfError, ReadError, UsageError
+from ldf_video.recipes.interpolate import Interpolated
+from ldf_video.video.read import probe
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Own models, two clips and a picture of one shape."""
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints")
+    for name, first in (("a", 0), ("b", 40)):
+        write_clip(tmp_path / f"{name}.mkv", [barcode(first + n) for n in range(9)], **LOSSLESS)
+        np.save(tmp_path / f"{name}.npy", np.stack([barcode(first + n) for n in range(9)]))
+    Image.fromarray(barcode(99)).save(tmp_path / "c.png")
+    return tmp_path
+
+
+def make(a: str = "a.npy", b: str = "b.npy", **options: Any) -> Interpolated:
+    return interpolate(a, b, **{"quiet": True, "seed": 1, "upscale": 1} | options)
+
+
+def cells(path: Path) -> np.ndarray:
+    """The frames of a sheet of one row."""
+    sheet = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return np.stack(np.split(sheet, sheet.shape[1] // 32, axis=1))
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 12])
+def test_the_ends_are_reconstructions_and_the_frames_between_are_made(
+    root: Path, num_frames: int
+) -> None:
+    for name, frames in (("a", slice(-1, None)), ("b", slice(0, 1))):
+        np.save(root / f"end-{name}.npy", np.load(root / f"{name}.npy")[frames])
+        near = reconstruct(f"end-{name}.npy", out=f"{name}.png", upscale=1, quiet=True)
+        assert np.isfinite(near.psnr_db)
+    made = make(out="between.png", num_frames=num_frames)
+    frames = cells(root / "between.png")
+    assert len(frames) == num_frames + 2
+    assert made.paths == (Path("between.png"),)
+    assert np.abs(frames[0] - cells(root / "a.png")[0]).max() <= 1  # half floats
+    assert np.abs(frames[-1] - cells(root / "b.png")[0]).max() <= 1
+    expected = [reconstruct(f"end-{name}.npy", quiet=True).psnr_db for name in "ab"]
+    assert made.ends_db == pytest.approx(expected, abs=0.05)
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert made.largest_step == pytest.approx(steps.max(), rel=1e-4)
+    assert made.usual_step == pytest.approx(np.median(steps), rel=1e-4)
+
+
+def test_a_seed_gives_the_same_bytes_and_another_another_way(root: Path) -> None:
+    files = {}
+    for name, options in {
+        "one": {},
+        "same": {},
+        "seed": {"seed": 2},
+        "start": {"a": "b.npy"},
+        "end": {"b": "c.png"},
+        "films": {"a": "a.mkv", "b": "b.mkv"},
+    }.items():
+        made = make(out=f"{name}.mp4", **options)
+        assert made.num_frames == 16
+        files[name] = (root / f"{name}.mp4").read_bytes()
+    assert files["one"] == files["same"] == files["films"]
+    assert len(set(files.values())) == 4
+    assert probe(root / "one.mp4").fps == 12
+
+
+def test_pictures(root: Path) -> None:
+    made = make("c.png", "c.png", out="sheet.png", num_frames=3)
+    frames = cells(root / "sheet.png")
+    assert (frames[0] == frames[-1]).all()
+    assert (frames[1] != frames[0]).any()
+    assert made.ends_db[0] == pytest.approx(made.ends_db[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        (
+            {"b": "wide.png"},
+            UsageError,
+            r"interpolate: a\.npy is 64 x 48 pixels and wide\.png 96 x 48: expected one shape; cut",
+        ),
+        ({"a": "none.mp4"}, UsageError, r"interpolate none\.mp4: expected a video file"),
+        ({"b": "bad.mp4"}, ReadError, r"interpolate bad\.mp4: empty file"),
+        ({"out": "c.png", "a": "c.png"}, UsageError, r"got output c\.png, which is the input"),
+        ({"num_frames": 0}, UsageError, "--frames 0: expected 1 or more"),
+        ({"out": "folder/"}, UsageError, "out"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_wrong_use_is_one_line_and_nothing_is_written(
+    root: Path, options: dict[str, Any], kind: type[LdfError], said: str
+) -> None:
+    Image.fromarray(np.zeros((48, 96, 3), np.uint8)).save(root / "wide.png")
+    (root / "bad.mp4").touch()
+    before = {path: path.read_bytes() for path in root.iterdir() if path.is_file()}
+    with pytest.raises(kind, match=said) as caught:
+        make(**options)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in root.iterdir() if path.is_file()} == before
+
+
+def test_an_mlp_leads_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints", kind="mlp")
+    Image.fromarray(barcode(1)).save(tmp_path / "c.png")
+    with pytest.raises(UsageError, match=r"interpolate: checkpoints/top is of the kind mlp and ca"):
+        make("c.png", "c.png")
+
+
+def test_clips_of_one_shape_and_other_sizes(root: Path) -> None:
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(root / "small.png")
+    make("small.png", "a.mkv", num_frames=2)
+    assert probe(root / "out.mp4").width == 32
