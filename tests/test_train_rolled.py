@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tiny_models import (
 from ldf_video.api import encode, generate, train_frame, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.levels import frame_level, rolled_level
+from ldf_video.levels.latents import decode
 from ldf_video.levels.rolled_level import pairs
 from ldf_video.models.rolled import RolledConfig, RolledGame, restless
 from ldf_video.recipes import train_frame as recipe
@@ -257,7 +259,7 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
         off = (G(E(x)) - x, G(both) - target)
         distances = [d.abs().mean() + 10 * d.square().mean() for d in off]
         flicker = restless(G(both).unflatten(0, (4, 2)), target.unflatten(0, (4, 2)))
-    torch.testing.assert_close(loss, 50 * distances[0] + 50 * distances[1] + 7 * flicker)
+    torch.testing.assert_close(loss, 100 * distances[0] + 50 * distances[1] + 7 * flicker)
     assert logs.keys() == {"pixels", "teacher", "flicker"}
 
 
@@ -268,6 +270,20 @@ def test_only_what_should_stand_still_is_restless() -> None:
     frames[0, 1, :, 0, 0] = 0.5
     frames[0, 1, :, 0, 1] = 0.25
     assert restless(frames, standard).item() == pytest.approx(0.25)  # 3 of 6 numbers by 0.5
+
+
+def test_a_pixel_that_hardly_changes_is_shown_as_before_from_block_to_block() -> None:
+    model = frame_model(config=replace(FRAME, hold=2))
+    values = [[100, 101, 98, 103], [102, 105, 50, 52]]  # of one pixel, two blocks
+    made = torch.tensor(values, dtype=torch.float32).reshape(2, 4, 1, 1, 1)
+    frames = (made.expand(2, 4, 3, 8, 8) / 127.5 - 1).flatten(0, 1)
+    model.decode = lambda z: frames[z.flatten().long()]  # latents are numbers of frames
+    blocks = [torch.arange(4).reshape(1, 4, 1, 1, 1) + first for first in (0, 4)]
+    shown = np.concatenate([*decode(model, iter(blocks))], axis=1)
+    assert shown[0, :, 0, 0, 0].tolist() == [100, 100, 100, 103, 103, 103, 50, 50]
+    plain = frame_model()
+    plain.decode = model.decode
+    assert np.concatenate([*decode(plain, iter(blocks))], axis=1)[0, 1, 0, 0, 0] == 101
 
 
 def test_half_of_the_pairs_are_from_the_first_frames() -> None:

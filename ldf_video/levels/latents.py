@@ -120,10 +120,37 @@ def rolled_frames(frame: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Itera
 @torch.inference_mode()
 def decode(model: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Frames]:
     """Latents (N, n, C, H, W) a block -> frames (N, m, H, W, 3) uint8, of some blocks together."""
+    before: Frames | None = None
     for latents in _together(blocks):
         videos, count = latents.shape[:2]
         frames = from_model(model.decode(latents.flatten(0, 1)))
-        yield frames.reshape(videos, count, *frames.shape[1:])
+        frames = frames.reshape(videos, count, *frames.shape[1:])
+        if model.hold:
+            before = hold(frames, before, levels=model.hold)
+        yield frames
+
+
+def hold(frames: Frames, before: Frames | None, *, levels: int) -> Frames:
+    """Show a pixel as it was shown before where it has hardly changed; `frames` are changed.
+
+    What stands still would flicker by a level or two, as latents of neighbouring frames are never
+    quite equal. What changes slowly is followed in steps.
+
+    Args:
+        frames: of some videos, (N, T, H, W, 3), T at least 1.
+        before: what was shown before the first of them, (N, H, W, 3), or None.
+        levels: of 255, within which all three colours of a pixel must be to stay.
+
+    Returns:
+        What was shown last, (N, H, W, 3), a copy.
+    """
+    for now in np.moveaxis(frames, 1, 0):
+        if before is not None:
+            change = np.abs(now.astype(np.int16) - before).max(-1, keepdims=True)
+            np.copyto(now, before, where=change <= levels)
+        before = now
+    assert before is not None
+    return before.copy()
 
 
 def _together(blocks: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -40,6 +40,8 @@ FIRST_FRAMES = 16
 """From among them half of the frames of an update are drawn: where most videos are looked at."""
 HELD_OUT = 16
 """Every so many videos one is never learned from."""
+HOLD = 2
+"""Levels within which a pixel is shown as it was in the frame before: rounding alone makes that."""
 MEASURED = 64
 """Held-out pairs of rolled latents that a value is the mean of."""
 
@@ -93,7 +95,7 @@ def rolled_settings(
         game = replace(game, latent_noise=options.latent_noise)
     weights = origin.model.state_dict()
     return {
-        "model": asdict(origin.model.config) | {"refines": False},
+        "model": asdict(origin.model.config) | {"refines": False, "hold": HOLD},
         "game": asdict(game),
         "encoder": checkpoints.encoder_of(origin.config["model"], weights, like=origin.latents),
         "top_model": {

@@ -80,7 +80,7 @@ def frame_settings(
         shape.pop("preset", None)
         return {"preset": "paper", **asdict(AliConfig(**shape))}, asdict(AliGameConfig())
     if like:
-        shape = OLD_GRID | shape | {"linear": True, "refines": True}
+        shape = OLD_GRID | shape | {"linear": True, "refines": True, "hold": 0}
     else:
         stride = stride_of(height, width)
         shape |= {"stride": stride, "latent_channels": stride}

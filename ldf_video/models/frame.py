@@ -39,6 +39,11 @@ class FrameModel(nn.Module):
         super().__init__()
         self.config, self.encoder, self.generator = config, encoder, generator
 
+    @property
+    def hold(self) -> int:
+        """Levels of 255 within which a pixel of a generated video is shown as it was before."""
+        return 0
+
     def decode(self, z: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of latents (B, *latent_shape) that a top model made.
 

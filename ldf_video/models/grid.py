@@ -64,6 +64,8 @@ class GridConfig(FrameConfig):
             numbers are of its pixels and of half a cell around, and come back there.
         refines: whether what a top model makes is decoded by way of frames, G(E(G(z))). Not after
             G has learned such latents (`ldf_video.models.rolled`).
+        hold: levels of 255 by which a pixel may differ in any colour from what was shown of it in
+            the frame before and still be shown so; 0: each frame is shown as it is.
     """
 
     stride: int = 4
@@ -73,6 +75,7 @@ class GridConfig(FrameConfig):
     depth: int = 3
     linear: bool = True
     refines: bool = True
+    hold: int = 0
 
     def __post_init__(self) -> None:
         if self.stride not in STRIDES:
@@ -189,6 +192,10 @@ class GridModel(FrameModel):
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__(config, GridEncoder(config), GridGenerator(config))
+
+    @property
+    def hold(self) -> int:
+        return self.config.hold
 
     def decode(self, z: Tensor) -> Tensor:
         """Frames of latents that a top model made: by way of frames, G(E(G(z))), else G(z).

@@ -56,7 +56,7 @@ class RolledConfig(Restrained):
         roth: the penalty on D.
     """
 
-    reconstruction: float = 50.0
+    reconstruction: float = 100.0
     squared: float = 10.0
     teacher: float = 50.0
     still: float = 200.0

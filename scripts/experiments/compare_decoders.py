@@ -2,11 +2,11 @@
 
     python scripts/experiments/compare_decoders.py CLIPS FRAME... --top-model TOP [--sheet OUT.png]
 
-Each FRAME is a frame model of the latents that TOP makes; its frames G(z) and G(E(G(z))) are two
-rows. Distances are Frechet distances in principal components of pixels of real clips: of a frame
-(64), of five frames (16 each) and of their four changes; `real` is the other half of the clips.
-`moving`, `still` and `flicker` are those of `evaluate`, recall that of five frames, and `dB` how
-close G(E(x)) comes to frames of the clips. Prints JSON.
+Each FRAME is a frame model of the latents that TOP makes. Its frames G(z) and G(E(G(z))) are two
+rows, what `generate` shows is the third. Distances are Frechet distances in principal components of
+pixels of real clips: of a frame (64), of five frames (16 each) and of their four changes; `real` is
+the other half of the clips. `moving`, `still` and `flicker` are those of `evaluate`, recall that of
+five frames, and `dB` how close G(E(x)) comes to frames of the clips. Prints JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ldf_video.evaluation.change import change, count_changes
 from ldf_video.evaluation.clouds import diversity
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.levels.frechet import frechet_distance
-from ldf_video.levels.latents import video_generator
+from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
@@ -78,9 +78,9 @@ class Judge:
 
 
 @torch.inference_mode()
-def through(decode: Callable[[Tensor], Tensor], z: Tensor) -> Clips:
+def through(G: Callable[[Tensor], Tensor], z: Tensor) -> Clips:
     """Frames (N, T, H, W, 3) of latents (N, T, C, h, w)."""
-    frames = [from_model(decode(part)) for part in z.flatten(0, 1).split(AT_ONCE)]
+    frames = [from_model(G(part)) for part in z.flatten(0, 1).split(AT_ONCE)]
     return np.concatenate(frames).reshape(*z.shape[:2], *frames[0].shape[1:])
 
 
@@ -129,9 +129,12 @@ def main() -> None:
     for name, frame in zip(asked.frame_models, frames, strict=True):
         G, E = frame.model.generator, frame.model.encoder
         found[name] = {"dB": round(reconstruction_db(frame.model, others), 2)}
-        ways = {"G(z)": G, "G(E(G(z)))": lambda z, G=G, E=E: G(E(G(z).clamp(-1, 1)))}
-        for way, decode in ways.items():
-            clips = through(decode, z)
+        ways = {
+            "G(z)": through(G, z),
+            "G(E(G(z)))": through(lambda z, G=G, E=E: G(E(G(z).clamp(-1, 1))), z),
+            "shown": np.concatenate([*decode(frame.model, iter(z.split(4, dim=1)))], axis=1),
+        }
+        for way, clips in ways.items():
             spans = {0: judge(clips[:, :CLIP]), asked.frames - CLIP: judge(clips[:, -CLIP:])}
             found[name][way] = {f"frames {first} on": row for first, row in spans.items()}
             drawn.append(clips[:SHOWN, :SHOWN_FRAMES])
