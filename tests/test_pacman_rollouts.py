@@ -36,6 +36,13 @@ def test_stretches_and_what_became_of_each_video() -> None:
     assert dead.endswith("0.00 % at last; frozen and of one colour")
 
 
+def test_what_is_too_short_for_a_stretch_counts_only_if_it_is_all() -> None:
+    frames = [frame[None] for frame in window(frames=75)]
+    assert [s.first for s in script.stretches(iter(frames), length=40)] == [0]
+    assert [s.first for s in script.stretches(iter(frames), length=1000)] == [0]
+    assert len(next(script.stretches(iter(frames), length=1000)).moving) == 3
+
+
 def test_a_wall_that_goes_is_missing_from_the_maze() -> None:
     clip = window(frames=20)
     clip[10:, 20:26, :16] = clip[10:, 30:31, :1]  # half of one of two walls
@@ -60,8 +67,9 @@ def test_a_pair_is_rolled_as_generate_does(
     frames = list(script.rolled(top, num_frames=45, num_videos=2, seed=3))
     assert (len(frames), frames[30].shape) == (45, (2, 32, 32, 3))
     picture = np.array(Image.open(tmp_path / "strip.png").convert("RGB"))
-    assert picture.shape == (2 * 130 + 2, 2 * 130 + 2, 3)
+    assert picture.shape == (2 * 130 + 2, 3 * 130 + 2, 3)
     assert np.array_equal(picture[132:260:4, 132:260:4], frames[30][1])
+    assert np.array_equal(picture[132:260:4, 262:390:4], frames[44][1])
 
 
 def test_a_sheet_has_real_clips_beside_generated_ones(

@@ -3,7 +3,7 @@
     python scripts/experiments/pacman_rollouts.py strip.png --frames 54000 --real clips/paper/test
 
 Rolls all videos as one batch, an hour of each at 15 frames a second, and holds no more than 20
-frames of them. Frames 0, 100, 1,000, 10,000 and 50,000 of the first four become rows of a sheet.
+frames of them. Frames 0, 100, 1,000, 10,000, 50,000 and the last of four become rows of a sheet.
 Prints a line for each thousand frames as soon as they are made, and then what became of each video:
 
     moving     pixels that change by more than 40 levels from frame to frame
@@ -87,7 +87,7 @@ def stretches(
 ) -> Iterator[Stretch]:
     """Figures of frames (N, H, W, 3) in their order, for every `length` of them.
 
-    `length` is a number of whole windows; a window that is cut short is left out.
+    `length` is a number of whole windows. Less than that is left out at the end, unless it is all.
     """
     at_first, number, stretch = None, 0, Stretch(0)
     while len(window := list(islice(frames, WINDOW))) == WINDOW:
@@ -98,7 +98,7 @@ def stretches(
         if number * WINDOW % length == 0:
             yield stretch
             stretch = Stretch(number * WINDOW)
-    if stretch.moving:
+    if stretch.moving and stretch.first == 0:
         yield stretch
 
 
@@ -148,7 +148,8 @@ def rolled(name: str, *, num_frames: int, num_videos: int, seed: int) -> Iterato
     top = load_top_model(find_model(name, "top")[0], device="cpu")
     frame = frame_model_of(top.config, beside=top.directory, device="cpu")
     generators = [video_generator(seed, video) for video in range(num_videos)]
-    with rolled_frames(top.model, frame.model, Rollout(num_frames), generators) as made:
+    blocks = top.model.sample(Rollout(num_frames), generators)
+    with rolled_frames(frame.model, blocks) as made:
         for frames in made:
             yield from np.moveaxis(frames, 1, 0)
 
@@ -160,6 +161,11 @@ class Kept:
         self.shown: list[Frames] = []
         self.last: Frames | None = None
         self._frames = frames
+
+    def rows(self) -> list[Frames]:
+        """A row (T, H, W, 3) of each video: what is shown, and where it has come to."""
+        columns = self.shown if self.last is None else [*self.shown, self.last[:ROWS]]
+        return list(np.stack(columns, axis=1))
 
     def __iter__(self) -> Iterator[Frames]:
         for number, frame in enumerate(self._frames):
@@ -206,13 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for late in stretches(iter(frames)):
             early = early or late
             tell(f"from {late.first:,}", late.row())
-            write_sheet(arguments.strip, list(np.stack(frames.shown, axis=1)), upscale=4)
+            write_sheet(arguments.strip, frames.rows(), upscale=4)
     except LdfError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     assert early is not None
     assert late is not None
     assert frames.last is not None
+    write_sheet(arguments.strip, frames.rows(), upscale=4)
     lines = verdict(early, late, frames.last)
     print("\n" + "\n".join(lines))
     if arguments.json is not None:
