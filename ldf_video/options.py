@@ -511,7 +511,7 @@ class Evaluate(Computation):
             and frames from the prior.
         train: The clips that were trained on, to find copies of them.
         num_frames: Frames of a clip; both sides are cut into such clips.
-        num_clips: Clips on each side; compare figures at equal numbers only.
+        num_clips: Clips on each side, or a segment; compare figures at equal numbers only.
         size: Pixels at which clips are compared, `32` or `64x36`.
         judge: A TorchScript file, such as your Inception or I3D; it is a program and is run.
         reference: An .npz that keeps the judged real clips: written where it is not there, else
@@ -521,6 +521,11 @@ class Evaluate(Computation):
         compare: What `--json` wrote of another model against the same real clips: how much farther
             this one is, with an interval.
         skip: Frames to leave out at the beginning of each generated video.
+        segments: Cut long videos in so many equal segments and judge each of them
+            ([drift](docs/evaluation.md#drift)).
+        length: Frames of each of these videos.
+        num_videos: How many of them are judged.
+        curve: A .png of the figures of all segments.
         seed: Of the clips that are drawn and generated.
     """
 
@@ -535,7 +540,9 @@ class Evaluate(Computation):
     num_frames: Annotated[
         int, Option("N", integer(2, MOST), names=("--frames", "--num-frames"))
     ] = 5
-    num_clips: Annotated[int, Option("N", integer(1, MOST))] = 5000
+    num_clips: Annotated[
+        int | None, Option("N", integer(1, MOST), "5000, with `--segments` 400")
+    ] = None
     size: Annotated[
         str | int | None, Option("WxH", frame_size, "the model's, else the real clips' own")
     ] = None
@@ -545,6 +552,10 @@ class Evaluate(Computation):
     json_file: Annotated[Place | None, Option("FILE", names=("--json",))] = None
     compare: File = None
     skip: Annotated[int, Option("N", integer(0))] = 0
+    segments: Annotated[int | None, Option("N", integer(2, MOST))] = None
+    length: Annotated[int | None, Option("N", integer(2), "1000 a segment, behind `--skip`")] = None
+    num_videos: Annotated[int | None, Option("N", integer(1, MOST), "8")] = None
+    curve: File = None
     seed: Seed = None
 
 

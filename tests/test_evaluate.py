@@ -21,6 +21,7 @@ from ldf_video.evaluation.clouds import difference
 from ldf_video.evaluation.figures import COMPARED, estimate
 from ldf_video.evaluation.reference import Reference
 from ldf_video.evaluation.report import Evaluated
+from ldf_video.evaluation.segments import Rollouts
 from ldf_video.recipes import evaluate as recipe
 from ldf_video.video.write import tile
 
@@ -297,6 +298,74 @@ def test_longer_clips(root: Path) -> None:
     np.save(root / "real" / "clips.npy", moving_clips(39, num_frames=9))
     with pytest.raises(LdfError, match=r"39 clips of 9 .* or more \(39 of 59 videos have 9\)"):
         run(num_frames=9, generated="made.npy")
+
+
+def long_videos(count: int, num_frames: int) -> np.ndarray:
+    """The second stands still from frame 40 on, the third is plain from frame 60 on."""
+    clips = moving_clips(count, seed=3, num_frames=num_frames)
+    clips[1, 40:] = clips[1, 40]
+    clips[2, 60:] = 7
+    return clips
+
+
+def test_drift_of_long_videos(root: Path) -> None:
+    np.save(root / "long.npy", long_videos(6, 80))
+    options = {"generated": "long.npy", "segments": 4, "length": 80, "num_videos": 6}
+    found = run(**options, json_file="a.json", curve="c.png", output="s.png")
+    names = [f"generated, {n} to {n + 19}" for n in (0, 20, 40, 60)]
+    assert list(found.rows) == ["real", *names]
+    assert [row.num_clips for row in found.rows.values()] == [24] * 5
+    drift = found.drifts["generated"]
+    assert drift.segments == ((0, 19), (20, 39), (40, 59), (60, 79))
+    stills = [found.rows[name].change.still_clips_percent for name in names]
+    assert stills == pytest.approx([0, 0, 100 / 6, 200 / 6])
+    assert drift.within["moving %"] in (39, 59)  # five or four of six still move
+    assert drift.beyond["moving %"] >= 1
+    said = found.table()
+    assert "6 videos, 24 clips a segment; within 1.2 of frames 0 to 19" in said
+    assert "- video 1 stands still in frames 40 to 79" in said
+    assert "- video 2 is of one colour in frames 60 to 79" in said
+    kept = json.loads((root / "a.json").read_text())["drifts"]["generated"]
+    assert [stopped["video"] for stopped in kept["stopped"]] == [1, 2]
+    with Image.open("c.png") as curve, Image.open("s.png") as sheet:
+        assert curve.size[1] > 1000  # five panels
+        assert sheet.size[1] > 4 * 64  # two clips of each segment, a row each beside real ones
+    (itself, *others) = run(**options, compare="a.json").differences.values()
+    assert len(others) == 3
+    assert {found.value for found in itself.values()} == {0}
+    for wrong, message in (
+        ({"num_videos": 7}, ": 6 videos, expected 7; give --num-videos 6"),
+        ({"length": 84}, r": video 0 ends before frame 84; give a lower --length"),
+        ({"length": 12}, r"--length 12: 4 segments of 3 frames behind the first 0, expected 5"),
+        ({"num_clips": 20}, r"--segments 4: 18 clips a segment of 6 videos, expected 20 or more"),
+        ({"train": "long.npy"}, "--train: clips of --segments are not looked up"),
+        ({"segments": None}, "--length: of long videos; give --segments, too"),
+        ({"curve": "c.mp4"}, r"--curve c.mp4: expected curves, .png"),
+    ):
+        with pytest.raises((LdfError, UsageError), match=message):
+            run(**{**options, **wrong})
+
+
+def test_drift_of_what_a_model_makes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, range, np.ndarray]] = []
+    add = Rollouts.add
+    monkeypatch.setattr(
+        Rollouts, "add", lambda self, *found: seen.append(found) or add(self, *found)
+    )
+    monkeypatch.setattr(judged, "VIDEOS_AT_ONCE", {"cpu": 6})
+    found = run(segments=3, length=32, num_videos=10, skip=2)
+    assert list(found.rows)[1:] == [f"top model, {n} to {n + 9}" for n in (2, 12, 22)]
+    pair = judged.load_models("checkpoints", None, default=False, skip=0, device="cpu").top
+    assert pair is not None
+    top, frame = (loaded.model for loaded in pair)
+    options = {"num_frames": 32, "device": "cpu", "on_frames": lambda count: None}
+    whole = judged.generated(top, frame, count=10, seed=1, **options)
+    assert [(segment, videos) for segment, videos, _ in seen] == [
+        (segment, videos) for videos in (range(6), range(6, 10)) for segment in range(3)
+    ]
+    for segment, videos, clips in seen:  # two clips of ten frames: at both ends
+        frames = whole[videos.start : videos.stop, 2 + 10 * segment : 12 + 10 * segment]
+        assert np.array_equal(clips, np.stack([frames[:, :5], frames[:, 5:]], axis=1))
 
 
 def test_two_models_are_compared_by_the_paired_difference(root: Path) -> None:

@@ -50,6 +50,11 @@ def count_changes(clips: Clips) -> Changes:
     return counts
 
 
+def still(changes: Changes) -> npt.NDArray[np.bool_]:
+    """Which clips stand still, (N,)."""
+    return changes[:, 3].astype(bool)
+
+
 def change(changes: Changes) -> Change:
     """How clips change, and how all but each tenth of them do."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from ldf_video.evaluation.draw import (
     Drawn,
     all_clips,
     draw_clips,
+    evenly,
     split_in_two,
     too_short,
 )
@@ -35,6 +36,7 @@ from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.judged import ClipSet, Models
 from ldf_video.evaluation.reference import Reference, reference_sha256
 from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, shown
+from ldf_video.evaluation.segments import Drift, Plan, Rollouts, read_long
 from ldf_video.evaluation.tracks import Moves
 from ldf_video.progress import Progress
 from ldf_video.video.geometry import Geometry
@@ -43,6 +45,8 @@ from ldf_video.video.sources import Source
 Clips = npt.NDArray[np.uint8]
 
 FEWEST_CLIPS = 20
+SHEET_SEGMENTS = 8
+"""Of long videos."""
 MAX_BYTES = 2**32
 """Of clips that are held: what judges cheaply takes small frames."""
 
@@ -68,6 +72,7 @@ class Comparison:
         self.judge, self.geometry, self.seed = judge, geometry, seed
         self.num_frames, self.skip, self.quiet = num_frames, skip, quiet
         self.rows: dict[str, Figures] = {}
+        self.drifts: dict[str, Drift] = {}
         self.origins: dict[str, str] = {}
         self.notes: list[str] = []
         self._shown: list[Clips] = []
@@ -212,6 +217,53 @@ class Comparison:
         if clip_set.clips.shape[1] == self.num_frames:
             self._looked_up[clip_set.name] = evenly_spread(clip_set.clips)
 
+    def judge_long(self, sources: list[Source] | None, models: Models, plan: Plan) -> None:
+        """Measure each segment of long videos: those on disk, then what the top model makes.
+
+        Raises:
+            LdfError: videos on disk are too few, or too short.
+        """
+        if sources is not None:
+            numbered = enumerate(read_long(sources, self.geometry, plan))
+            videos = ((range(n, n + 1), frames) for n, frames in numbered)
+            self._keep_long("generated", str(sources[0].root), videos, plan)
+        if models.top is not None:
+            top, frame = models.top
+            blocks = judged.rollouts(
+                top.model,
+                frame.model,
+                count=plan.num_videos,
+                seed=self.seed,
+                num_frames=plan.length,
+                device=self.judge.device,
+            )
+            self._keep_long("top model", str(top), blocks, plan)
+
+    def _keep_long(
+        self, name: str, origin: str, videos: Iterable[tuple[range, Iterable[Clips]]], plan: Plan
+    ) -> None:
+        found, sheet = Rollouts(plan, self.reference, self.judge), []
+        in_sheet = evenly(plan.segments, min(SHEET_SEGMENTS, plan.segments))
+        with self._bar(f"judge {name}", plan.num_videos * plan.length) as progress:
+            for numbers, blocks in videos:
+                segment = -1
+                for segment, clips in enumerate(plan.cut(blocks)):
+                    found.add(segment, numbers, clips)
+                    done = numbers.start * plan.length
+                    progress.update(done + len(numbers) * (plan.bounds(segment)[1] + 1))
+                    if numbers.start == 0 and segment in in_sheet:
+                        sheet.append(clips.reshape(-1, *clips.shape[2:])[:2])
+                if segment + 1 < plan.segments:
+                    raise LdfError(
+                        f"{origin}: video {numbers.start} ends before frame {plan.length:,}; give "
+                        "a lower --length, or longer videos"
+                    )
+        names = [f"{name}, {Drift.shown(*plan.bounds(n))}" for n in range(plan.segments)]
+        self.rows |= dict(zip(names, found.all_figures(), strict=True))
+        self.origins[name] = origin
+        self.drifts[name] = found.drift([self.rows[row] for row in names])
+        self._shown.append(np.concatenate(sheet))
+
     def look_up(self, trained_on: list[Source]) -> None:
         """Find the nearest training clip of clips of every set."""
         with self._bar("training clips", None, "clips") as progress:
@@ -250,6 +302,7 @@ class Comparison:
             num_frames=self.num_frames,
             skip=self.skip,
             differences=differences,
+            drifts=self.drifts,
             notes=tuple(self.notes),
             versions={name: version(name) for name in ("ldf-video", "torch", "numpy")},
             output=output,

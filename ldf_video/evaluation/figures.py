@@ -129,14 +129,20 @@ def compared(
     return Figures(len(next(iter(views.values()))), **found)
 
 
+def figure(figures: Figures, place: str) -> Any:
+    """What stands at a place, such as "frame" or "diversity.recall"; None where nothing does."""
+    value: Any = figures
+    for name in place.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
 def estimate(figures: Figures, place: str) -> Estimate | None:
-    """A figure with its interval, by its place, such as "frame" or "diversity.recall"."""
-    *outer, name = place.split(".")
-    holder: Any = getattr(figures, outer[0]) if outer else figures
-    value = None if holder is None else getattr(holder, name)
+    """A figure with its interval, by its place; None where it has none."""
+    value, (outer, _, name) = figure(figures, place), place.rpartition(".")
     if value is None or isinstance(value, Estimate):
         return value
-    left = getattr(holder, "left", {}).get(name, ())
+    left = getattr(figure(figures, outer), "left", {}).get(name, ())
     return jackknife(value, left) if left else None
 
 

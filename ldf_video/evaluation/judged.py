@@ -151,19 +151,30 @@ def generated(
 ) -> Clips:
     """Frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
     last = skip + num_frames
-    size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
     clips = []
-    for start in range(0, count, size):
-        generators = [video_generator(seed, n) for n in range(start, min(start + size, count))]
-        number, kept, rollout = 0, [], Rollout(top.fixed_frames or last)
-        with rolled_frames(frame, top.sample(rollout, generators)) as blocks:
-            for block in blocks:
-                # of blocks (N, n, H, W, 3), the frames skip to last - 1; the others are let go
-                kept.append(block[:, max(0, skip - number) : max(0, last - number)])
-                number += block.shape[1]
+    for videos, blocks in rollouts(
+        top, frame, count=count, seed=seed, num_frames=last, device=device
+    ):
+        number, kept = 0, []
+        for block in blocks:  # the frames skip to last - 1 are kept, the others are let go
+            kept.append(block[:, max(0, skip - number) : max(0, last - number)])
+            number += block.shape[1]
         clips.append(np.concatenate(kept, axis=1))
-        on_frames((start + len(generators)) * num_frames)
+        on_frames(videos.stop * num_frames)
     return np.concatenate(clips)
+
+
+def rollouts(
+    top: TopModel, frame: FrameModel, *, count: int, seed: int, num_frames: int, device: str
+) -> Iterator[tuple[range, Iterator[Clips]]]:
+    """Numbers of some videos, and these in blocks (N, any number, H, W, 3), to be read at once."""
+    size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
+    for start in range(0, count, size):
+        videos = range(start, min(start + size, count))
+        generators = [video_generator(seed, video) for video in videos]
+        rollout = Rollout(top.fixed_frames or num_frames)
+        with rolled_frames(frame, top.sample(rollout, generators)) as blocks:
+            yield videos, blocks
 
 
 def frame_model_sets(

@@ -15,8 +15,10 @@ import numpy.typing as npt
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Estimate
 from ldf_video.evaluation.draw import evenly
-from ldf_video.evaluation.figures import Figures, figures_from_json, subtract
+from ldf_video.evaluation.figures import Figures, figure, figures_from_json, subtract
+from ldf_video.evaluation.segments import Drift
 from ldf_video.output import reason
+from ldf_video.runs.curve import Curve, Panel
 
 Clips = npt.NDArray[np.uint8]
 Columns = Mapping[str, tuple[str, str]]
@@ -55,6 +57,14 @@ SHARES: Columns = {
     "real to training": ("memorisation.real_median_levels", ".2f"),
     "copied %": ("memorisation.copied_percent", ".1f"),
 }
+DRAWN = {
+    "frame: Frechet distance": "frame",
+    "video: Frechet distance": "video",
+    "motion: Frechet distance": "motion",
+    "pixels that move, %": "change.moving_percent",
+    "clips that stand still, %": "change.still_clips_percent",
+}
+"""Places of the figures of which there are curves over long videos, by title."""
 SHEET_ROWS, SHEET_FRAMES = 8, 16
 """Of a set of judged clips, and of a clip."""
 GREY = 224
@@ -79,6 +89,7 @@ class Evaluated:
     skip: int  # frames that were left out at the beginning of each generated video
     differences: dict[str, dict[str, Estimate]]
     """How much larger each figure is of one set than of another, by name and by place."""
+    drifts: dict[str, Drift]  # of sets of long videos, the rows of whose segments are in `rows`
     notes: tuple[str, ...]  # a line each on what differs from what was asked
     versions: dict[str, str]  # of the packages that have a say
     output: Path | None = None  # the sheet of pictures
@@ -98,12 +109,32 @@ class Evaluated:
                 _aligned(self.differences, columns, title="difference")
                 for columns in (DISTANCES, KERNELS, SHARES)
             ]
+        tables += [drift.text(name) for name, drift in self.drifts.items()]
         origins = "\n".join(f"- {name}: {origin}" for name, origin in self.origins.items())
         return "\n\n".join([head, *tables, origins, *self.notes])
+
+    def panels(self) -> list[Panel]:
+        """Curves of the segments of long videos, beside the floor."""
+        panels = []
+        for title, place in DRAWN.items():
+            curves: dict[str, Curve] = {}
+            for name, drift in self.drifts.items():
+                rows = [self.rows[f"{name}, {drift.shown(*bounds)}"] for bounds in drift.segments]
+                middles = [(first + last) // 2 for first, last in drift.segments]
+                curves[FLOOR] = middles, [_number(self.rows[FLOOR], place)] * len(middles)
+                curves[name] = middles, [_number(row, place) for row in rows]
+            panels.append(Panel(title, curves))
+        return panels
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {**asdict(self), "output": None if self.output is None else str(self.output)}
+
+
+def _number(figures: Figures, place: str) -> float:
+    value = figure(figures, place)
+    number = value.value if isinstance(value, Estimate) else value
+    return math.nan if number is None else float(number)
 
 
 def table(rows: Mapping[str, Figures]) -> str:
@@ -129,12 +160,7 @@ def _aligned(rows: Mapping[str, Row], columns: Columns, *, title: str = "clips o
 
 
 def _cell(row: Row, place: str, form: str) -> str:
-    value: Any = row
-    if isinstance(row, Figures):
-        for name in place.split("."):
-            value = None if value is None else getattr(value, name)
-    else:
-        value = row.get(place)
+    value: Any = figure(row, place) if isinstance(row, Figures) else row.get(place)
     if isinstance(value, Estimate):
         if math.isnan(value.value):
             return "none"

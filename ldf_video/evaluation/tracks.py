@@ -6,6 +6,7 @@ and one of the next frame in the one before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ldf_video.evaluation.change import CHANGED_LEVELS
-from ldf_video.evaluation.clouds import GROUPS, Estimate, jackknife, not_below_0, tenths_of
+from ldf_video.evaluation.clouds import Estimate, jackknife, not_below_0, tenths_of
 
 Clips = npt.NDArray[np.uint8]
 Levels = npt.NDArray[np.float32]
@@ -52,45 +53,51 @@ class Tracks:
 
 @dataclass(frozen=True)
 class Moves:
-    """Steps of patches, counted in each tenth of the clips; sums over tenths are what is known."""
+    """What became of the patches of each clip."""
 
     counts: Counts
-    """(GROUPS, SIDE ** 2 + 3): of patches found in the next frame, so far down and right; of those
+    """(N, SIDE ** 2 + 3): of patches found in the next frame, so far down and right; of those
     not found there; of patches found in the frame before; of those not found there."""
     scale: int  # pixels of the clips in one of a step
 
     @classmethod
     def of(cls, clips: Clips) -> Self:
-        """Follow what moves in clips uint8 (N, T, H, W, 3), N at least GROUPS, T at least 2."""
+        """Follow what moves in clips uint8 (N, T, H, W, 3), T at least 2."""
         scale = max(1, clips.shape[2] // ROWS)
-        counts = np.zeros((GROUPS, SIDE**2 + 3), np.int64)
-        for number, tenth in enumerate(tenths_of(len(clips))):
-            for start in range(tenth.start, tenth.stop, CLIPS_AT_ONCE):
-                part = _smaller(clips[start : min(start + CLIPS_AT_ONCE, tenth.stop)], scale)
-                before, after = part[:, :-1], part[:, 1:]
-                steps, lost = _follow(before, after)
-                old, new = _follow(after, before)
-                counts[number] += [*steps, lost, old.sum(), new]
-        return cls(counts, scale)
+        counts = []
+        for start in range(0, len(clips), CLIPS_AT_ONCE):
+            part = _smaller(clips[start : start + CLIPS_AT_ONCE], scale)
+            before, after = part[:, :-1], part[:, 1:]
+            ahead, back = _follow(before, after), _follow(after, before)
+            old = back[:, :-1].sum(1, keepdims=True)
+            counts.append(np.concatenate([ahead, old, back[:, -1:]], axis=1))
+        return cls(np.concatenate(counts), scale)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Of the clips of all parts, which are of one size."""
+        return cls(np.concatenate([part.counts for part in parts]), parts[0].scale)
+
+    def without_each_tenth(self) -> list[Counts]:
+        """Sums (SIDE ** 2 + 3,) over all clips, then over all but each tenth."""
+        tenths = np.stack([self.counts[tenth].sum(0) for tenth in tenths_of(len(self.counts))])
+        return [tenths.sum(0), *(tenths.sum(0) - tenths)]
 
 
 def compare(reference: Moves, judged: Moves) -> Tracks:
     """Figures of judged clips, with the interval of `clouds.jackknife`."""
-    every = np.ones(GROUPS, bool)
-    kept = [every, *(np.arange(GROUPS) != without for without in range(GROUPS))]
-    found = np.array([_figures(reference, judged, tenths) for tenths in kept])
+    pairs = zip(reference.without_each_tenth(), judged.without_each_tenth(), strict=True)
+    found = np.array([_figures(theirs, ours, judged.scale) for theirs, ours in pairs])
     step, direction, vanish, appear = (jackknife(row[0], row[1:].tolist()) for row in found.T)
     return Tracks(not_below_0(step), not_below_0(direction), vanish, appear)
 
 
-def _figures(reference: Moves, judged: Moves, kept: npt.NDArray[np.bool_]) -> list[float]:
-    """What `Tracks` holds, of the tenths that are kept."""
-    (ours, others), (theirs, _) = (
-        np.split(moves.counts[kept].sum(0), [-3]) for moves in (judged, reference)
-    )
+def _figures(reference: Counts, judged: Counts, scale: int) -> list[float]:
+    """What `Tracks` holds, of sums (SIDE ** 2 + 3,) over clips."""
+    theirs, (ours, others) = reference[:-3], np.split(judged, [-3])
     lost, old, new = others
     lengths = np.hypot(_DOWN, _RIGHT)
-    distance = wasserstein(lengths, _shares(ours), _shares(theirs)) * judged.scale
+    distance = wasserstein(lengths, _shares(ours), _shares(theirs)) * scale
     sectors = np.round(np.arctan2(_DOWN, _RIGHT) / (2 * np.pi) * SECTORS).astype(int) % SECTORS
     moved = lengths > 0
     turned = (
@@ -130,36 +137,38 @@ def _shares(counts: npt.NDArray[np.number]) -> Doubles:
     return counts / total if total else np.full(len(counts), np.nan)
 
 
-def _follow(before: Levels, after: Levels) -> tuple[Counts, int]:
+def _follow(before: Levels, after: Levels) -> Counts:
     """Look for the changed patches of clips (N, T, H, W, 3) in others, frame by frame.
 
     Returns:
-        How many were found at each of SIDE ** 2 steps, and how many were not.
+        Of each clip, (N, SIDE ** 2 + 1): how many were found at each step, and how many were not.
     """
     changed = np.abs(before - after).max(-1) > CHANGED_LEVELS  # (N, T, H, W)
     looked_at = np.zeros(changed.shape[2:], bool)
     looked_at[LATTICE // 2 :: LATTICE, LATTICE // 2 :: LATTICE] = True
     places = np.nonzero(changed & looked_at)
     ours, theirs = (
-        np.pad(grey.mean(-1), ((0, 0), (0, 0), (edge, edge), (edge, edge)), mode="edge")
-        for grey, edge in ((before, PATCH), (after, PATCH + REACH))
+        np.pad(levels.mean(-1), ((0, 0), (0, 0), (edge, edge), (edge, edge)), mode="edge")
+        for levels, edge in ((before, PATCH), (after, PATCH + REACH))
     )
     patches = sliding_window_view(ours, (2 * PATCH + 1,) * 2, axis=(2, 3))
     areas = sliding_window_view(theirs, (2 * (PATCH + REACH) + 1,) * 2, axis=(2, 3))
-    steps, lost = np.zeros(SIDE**2, np.int64), 0
+    counts = np.zeros((len(before), SIDE**2 + 1), np.int64)
     for start in range(0, len(places[0]), PATCHES_AT_ONCE):
         some = tuple(axis[start : start + PATCHES_AT_ONCE] for axis in places)
-        alike, step = _best(patches[some], areas[some])
-        found = alike >= ALIKE
-        steps += np.bincount(step[found], minlength=SIDE**2)
-        lost += int((alike < ALIKE).sum())
-    return steps, lost
+        shown, alike, step = _best(patches[some], areas[some])
+        np.add.at(counts, (some[0][shown], np.where(alike >= ALIKE, step, SIDE**2)), 1)
+    return counts
 
 
-def _best(patches: Levels, areas: Levels) -> tuple[Levels, npt.NDArray[np.intp]]:
-    """The highest normalised cross-correlation of patches (n, p, p) in areas (n, a, a), and where.
+def _best(
+    patches: Levels, areas: Levels
+) -> tuple[npt.NDArray[np.bool_], Levels, npt.NDArray[np.intp]]:
+    """Where patches (n, p, p) are most alike to a place of areas (n, a, a).
 
-    Flat patches are left out, and where several places are as good the nearest one is taken.
+    Returns:
+        Which patches are not flat, (n,); of these, the normalised cross-correlation, and the number
+        of the step, the nearest one where several are as good.
     """
     patches = patches.reshape(len(patches), -1)
     patches = patches - patches.mean(1, keepdims=True)
@@ -173,7 +182,7 @@ def _best(patches: Levels, areas: Levels) -> tuple[Levels, npt.NDArray[np.intp]]
     spreads = np.sqrt((squares - np.square(windows.mean(2))).clip(FLAT_LEVELS**2))
     alike = (products / spreads)[:, _NEAREST_FIRST]
     best = alike.argmax(1)
-    return alike[np.arange(len(best)), best], _NEAREST_FIRST[best]
+    return shown, alike[np.arange(len(best)), best], _NEAREST_FIRST[best]
 
 
 def _smaller(clips: Clips, scale: int) -> Levels:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
-from ldf_video.errors import LdfError, OutputError, UsageError
+from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.evaluation.comparison import FEWEST_CLIPS, Comparison
 from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.judged import choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
-from ldf_video.options import Evaluate
+from ldf_video.evaluation.segments import Plan
+from ldf_video.options import Evaluate, flag
 from ldf_video.output import json_text, write_atomically
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
+from ldf_video.runs.curve import write_panels
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import check_output, write_sheet
+
+NUM_CLIPS = 5000
 
 
 @own_state()
@@ -23,7 +28,7 @@ from ldf_video.video.write import check_output, write_sheet
 def evaluate(options: Evaluate) -> Evaluated:
     """Compare clips with real ones; see `ldf_video.api.evaluate`."""
     check_alone("evaluate")
-    output, json_file, reference, compare, judge = (
+    output, json_file, reference, compare, judge, curve = (
         None if path is None else Path(path)
         for path in (
             options.out,
@@ -31,11 +36,16 @@ def evaluate(options: Evaluate) -> Evaluated:
             options.reference,
             options.compare,
             options.judge,
+            options.curve,
         )
     )
     generated, seed = options.generated, options.seed
     num_frames, skip = options.num_frames, options.skip
-    _check_options(options.num_clips, output)
+    _check_options(options, output, curve)
+    plan, num_clips = None, options.num_clips or NUM_CLIPS
+    if options.segments is not None:
+        plan = _plan(options, options.segments)
+        num_clips = plan.num_clips
     device = choose_device(options.device)
     sources = find_sources(options.real)
     others = None if generated is None else find_sources(generated, own=True)
@@ -45,13 +55,18 @@ def evaluate(options: Evaluate) -> Evaluated:
         options.top_model,
         options.frame_model,
         default=generated is None,
-        num_frames=num_frames,
+        num_frames=num_frames if plan is None else plan.length - skip,
         skip=skip,
         device=device,
     )
     kept = reference is not None and reference.is_file()
     check_files(
-        [("--out", output), ("--json", json_file), ("--reference", None if kept else reference)],
+        [
+            ("--out", output),
+            ("--json", json_file),
+            ("--curve", curve),
+            ("--reference", None if kept else reference),
+        ],
         inputs=[
             *(*sources, *(others or ()), *(trained_on or ()), *models.files()),
             *(path for path in (judge, compare, reference if kept else None) if path is not None),
@@ -64,11 +79,14 @@ def evaluate(options: Evaluate) -> Evaluated:
     work = Comparison(
         judging, geometry, seed=seed, num_frames=num_frames, skip=skip, quiet=options.quiet
     )
-    if others is not None:
+    if others is not None and plan is None:
         work.check_generated(others)
-    work.read_real(sources, options.num_clips, reference)
+    work.read_real(sources, num_clips, reference)
     if earlier is not None:
         earlier.check(work.reference.sha256)
+    if plan is not None:
+        work.judge_long(others, models, plan)
+        others, models = None, replace(models, top=None)
     for clip_set in work.sets(others, models):
         work.judge_set(clip_set)
         del clip_set  # while the next one is made
@@ -78,6 +96,8 @@ def evaluate(options: Evaluate) -> Evaluated:
     try:
         if output is not None:
             write_sheet(output, work.sheet())
+        if curve is not None:
+            write_panels(curve, found.panels(), label="frame of the video")
         if json_file is not None:
             text = json_text(found.to_json(), indent=2) + "\n"
             write_atomically(json_file, lambda partial: partial.write_text(text))
@@ -86,10 +106,39 @@ def evaluate(options: Evaluate) -> Evaluated:
     return found
 
 
-def _check_options(num_clips: int, output: Path | None) -> None:
-    if num_clips < FEWEST_CLIPS:
-        raise UsageError(f"--num-clips {num_clips}: expected {FEWEST_CLIPS} or more")
-    if output is not None:
-        check_output(output)
-        if output.suffix.lower() != ".png":
-            raise UsageError(f"--out {output}: expected a sheet of pictures, .png")
+def _check_options(options: Evaluate, output: Path | None, curve: Path | None) -> None:
+    if options.num_clips is not None and options.num_clips < FEWEST_CLIPS:
+        raise UsageError(f"--num-clips {options.num_clips}: expected {FEWEST_CLIPS} or more")
+    for name, path, what in (
+        ("--out", output, "a sheet of pictures"),
+        ("--curve", curve, "curves"),
+    ):
+        if path is not None:
+            check_output(path)
+            if path.suffix.lower() != ".png":
+                raise UsageError(f"{name} {path}: expected {what}, .png")
+    if options.segments is None:
+        for name in ("length", "num_videos", "curve"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"{flag(name)}: of long videos; give --segments, too")
+    elif options.train is not None:
+        raise UsageError("--train: clips of --segments are not looked up; leave one of the two out")
+
+
+def _plan(options: Evaluate, segments: int) -> Plan:
+    """Where long videos are cut."""
+    plan = Plan.of(
+        segments,
+        length=options.length,
+        skip=options.skip,
+        num_videos=options.num_videos,
+        num_frames=options.num_frames,
+        num_clips=options.num_clips,
+    )
+    if plan.num_clips < FEWEST_CLIPS:
+        raise UsageError(
+            f"--segments {segments}: {counted(plan.num_clips, 'clip')} a segment of "
+            f"{counted(plan.num_videos, 'video')}, expected {FEWEST_CLIPS} or more; give a higher "
+            "--length, --num-videos or --num-clips"
+        )
+    return plan

@@ -1,4 +1,4 @@
-"""The curves of a finished training: its metrics over updates, as one picture."""
+"""Curves as one picture: the metrics of a finished training over updates, and others."""
 
 from __future__ import annotations
 
@@ -59,10 +59,12 @@ _STYLE = {
 Curve: TypeAlias = tuple[Sequence[int], Sequence[float]]
 
 
-class _Panel(NamedTuple):
+class Panel(NamedTuple):
+    """Curves that share their axes, by name."""
+
     title: str
     curves: Mapping[str, Curve]
-    is_log: bool
+    is_log: bool = False
 
 
 def write_curve(directory: Path) -> Path | None:
@@ -72,14 +74,26 @@ def write_curve(directory: Path) -> Path | None:
         WriteError: it cannot be written.
     """
     lines = checkpoints.read_metrics(directory)
-    panels = [_Panel(title, _curves(lines, names), is_log) for title, names, is_log in _GROUPS]
+    panels = [Panel(title, _curves(lines, names), is_log) for title, names, is_log in _GROUPS]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
     restarts = [line["step"] for line in lines if "restart" in line]
-    image = _drawn(panels, restarts)
-    write_atomically(directory / CURVE, lambda part: write_png(part, image))
+    label = "updates; grey lines: restarts" if restarts else "updates"
+    write_panels(directory / CURVE, panels, label=label, marked=restarts)
     return directory / CURVE
+
+
+def write_panels(
+    path: Path, panels: Sequence[Panel], *, label: str, marked: Sequence[int] = ()
+) -> None:
+    """Draw panels below each other, over one axis with a label, with grey lines at marked places.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    image = _drawn(panels, label, marked)
+    write_atomically(path, lambda part: write_png(part, image))
 
 
 def _curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Curve]:
@@ -95,7 +109,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
     return curves
 
 
-def _drawn(panels: Sequence[_Panel], restarts: Sequence[int]) -> np.ndarray:
+def _drawn(panels: Sequence[Panel], label: str, marked: Sequence[int]) -> np.ndarray:
     """The panels below each other, uint8 (height, width, 3)."""
     with _matplotlib():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -113,7 +127,7 @@ def _drawn(panels: Sequence[_Panel], restarts: Sequence[int]) -> np.ndarray:
             for name, (steps, values) in panel.curves.items():
                 marker = "o" if len(steps) <= _FEW_POINTS else ""
                 axes.plot(_means(steps), _means(values), label=name, marker=marker)
-            for step in restarts:
+            for step in marked:
                 axes.axvline(step, color="0.6", linewidth=1)
             axes.set_title(panel.title)
             if panel.is_log:
@@ -124,7 +138,6 @@ def _drawn(panels: Sequence[_Panel], restarts: Sequence[int]) -> np.ndarray:
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.minorticks_off()
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.05))
-        label = "updates; grey lines: restarts" if restarts else "updates"
         figure.text((_LEFT + _RIGHT) / 2, 0.06 / height, label, horizontalalignment="center")
         canvas.draw()  # type: ignore[no-untyped-call]
         return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
