@@ -3,7 +3,8 @@
     python scripts/checks/check_evaluate.py clips/paper/test --num-clips 1000
 
 Draws three disjoint sets of real clips: a reference, one that is held against it, and one that
-stands for what was trained on. Prints the table of evaluate for clips that are
+stands for what was trained on. Prints the table of evaluate, and which figures see what is wrong,
+for clips that are
 
     identical   the reference itself
     disjoint    other real clips: the floor
@@ -11,6 +12,9 @@ stands for what was trained on. Prints the table of evaluate for clips that are
     repeated    ten clips, again and again
     shuffled    each clip's frames in another order
     frozen      each clip's first frame, again and again
+    slower      at half the speed: each frame stands for two
+    drifting    moved to the right, one more pixel a frame
+    blinking    without what moves in every other frame: there is what the clip mostly shows
     memorised   from what was trained on
 """
 
@@ -25,7 +29,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.evaluation.draw import draw_clips
-from ldf_video.evaluation.figures import evenly_spread, measure, memorisation, nearest_levels
+from ldf_video.evaluation.figures import (
+    COMPARED,
+    Figures,
+    estimate,
+    evenly_spread,
+    measure,
+    memorisation,
+    nearest_levels,
+)
 from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.reference import Reference, blurred
 from ldf_video.evaluation.report import table
@@ -49,8 +61,18 @@ def spoilt(reference: Clips, others: Clips, train: Clips, *, seed: int) -> dict[
         "repeated": others[rng.choice(n, 10, replace=False)][np.arange(n) * 10 // n],
         "shuffled": np.take_along_axis(others, order[:, :, None, None, None], axis=1),
         "frozen": others[:, :1].repeat(t, axis=1),
+        "slower": others[:, np.arange(t) // 2],
+        "drifting": np.stack([np.roll(others[:, k], k, axis=2) for k in range(t)], axis=1),
+        "blinking": blinking(others),
         "memorised": train,
     }
+
+
+def blinking(clips: Clips) -> Clips:
+    """Every other frame is the median of its clip's frames."""
+    made = clips.copy()
+    made[:, 1::2] = np.median(clips, axis=1, keepdims=True).round()
+    return made
 
 
 def shuffled_order(num_frames: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -60,6 +82,19 @@ def shuffled_order(num_frames: int, rng: np.random.Generator) -> npt.NDArray[np.
         order = rng.permutation(num_frames)
         if not (np.array_equal(order, forwards) or np.array_equal(order, forwards[::-1])):
             return order
+
+
+def seen(rows: dict[str, Figures], *, floor: str = "disjoint") -> dict[str, list[str]]:
+    """The figures, by place, whose interval does not touch that of other real clips, by set."""
+    found: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        pairs = {place: (estimate(row, place), estimate(rows[floor], place)) for place in COMPARED}
+        found[name] = [
+            place
+            for place, (one, two) in pairs.items()
+            if one is not None and two is not None and (one.low > two.high or one.high < two.low)
+        ]
+    return found
 
 
 def main() -> int:
@@ -90,6 +125,9 @@ def main() -> int:
         rows[name] = replace(rows[name], memorisation=found)
     print(f"judge {judge.name}, {count:,} clips of {arguments.clips} a set, seed {seed}\n")
     print(table(rows))
+    print()
+    for name, places in seen(rows).items():
+        print(f"- {name}: {', '.join(places) or 'none'}")
     if arguments.json is not None:
         figures = {name: asdict(row) for name, row in rows.items()}
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
