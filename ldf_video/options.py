@@ -411,7 +411,8 @@ class Sampling(Computation):
 
     Attributes:
         seed: The same gives the same files.
-        fps: Frames per second of the file.
+        fps: Frames per second of the file. A model knows one rate: at another the same frames play
+            faster or slower.
         upscale: Integer factor.
         top_model: A directory or a shipped name; its own frame model is loaded with it.
         frame_model: The top model's own, where it is not found beside it or where it stood; another

@@ -194,6 +194,28 @@ def test_fps_and_upscale(root: Path) -> None:
     assert probe(root / "out.mp4").width == 128
 
 
+@pytest.mark.parametrize(
+    ("fps", "said"),
+    [
+        (None, ""),
+        ("12", ""),
+        (
+            "30",
+            "generate: checkpoints/top knows one rate, 12 frames a second: --fps changes the "
+            "file's alone, which plays 2.5 times as fast",
+        ),
+        ("4", "plays 0.333 times as fast"),
+    ],
+)
+def test_another_rate_than_the_learned_one_is_said_to_change_the_file_alone(
+    root: Path, capfd: pytest.CaptureFixture[str], fps: str | None, said: str
+) -> None:
+    make(num_frames=2, fps=fps, quiet=False)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "one rate" in line]
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
+
+
 def test_going_on_from_a_clip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clip(root / "a.mkv", [barcode(n) for n in range(30)])
     write_clip(root / "b.mkv", [barcode(255 - n) for n in range(3)])

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
 from ldf_video.models.build import KINDS
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import ClipReader
@@ -86,6 +86,22 @@ def shown_rate(top: Loaded[TopModel], fps: str | float | None) -> Fraction:
         return Fraction(fps)
     learned = top.fps()
     return learned if learned <= MAX_FPS else DEFAULT_FPS
+
+
+def speed_note(top: Loaded[TopModel], fps: str | float | None) -> str | None:
+    """What to say where a file shall play at another rate than that which the top model learned."""
+    if fps is None:
+        return None
+    try:
+        learned = top.fps()
+    except CheckpointError:  # nobody knows
+        return None
+    if Fraction(fps) == learned:
+        return None
+    return (
+        f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes the "
+        f"file's alone, which plays {float(Fraction(fps) / learned):.3g} times as fast"
+    )
 
 
 def others_than(top: Loaded[TopModel]) -> str:

@@ -28,6 +28,7 @@ from ldf_video.recipes.ends import (
     others_than,
     refuse_fixed,
     shown_rate,
+    speed_note,
 )
 from ldf_video.runs.command import (
     check_files,
@@ -103,7 +104,7 @@ def generate(options: Generate) -> Generated:
         if top_model is None and shipped:
             progress.say(_shipped_line(directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes, looped = 0, set[str | None](), list[Steps]()
+        done, notes, looped = 0, {speed_note(top, options.fps)}, list[Steps]()
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))

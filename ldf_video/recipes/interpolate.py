@@ -17,7 +17,14 @@ from ldf_video.models.flow import FlowTop
 from ldf_video.options import Interpolate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import frame_size
-from ldf_video.recipes.ends import first_frames, last_frames, named_clip, refuse_fixed, shown_rate
+from ldf_video.recipes.ends import (
+    first_frames,
+    last_frames,
+    named_clip,
+    refuse_fixed,
+    shown_rate,
+    speed_note,
+)
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import clip_geometry, find_model, frame_model_of, load_top_model
 from ldf_video.training.ranks import check_alone
@@ -102,6 +109,8 @@ def interpolate(options: Interpolate) -> Interpolated:
             for made, real in zip(ends, (before[-1], after[0]), strict=True)
         )
         largest, usual = float(steps.within().max()), float(np.median(steps.within()))
+        if note := speed_note(top, options.fps):
+            progress.say(f"interpolate: {note}")
         progress.say(
             f"interpolate: ends {ends_db[0]:.1f} and {ends_db[1]:.1f} dB from the clips, largest "
             f"step {largest:.2f} of 255, usual {usual:.2f}"
