@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
 from ldf_video.models.keep_past import keep_past
 from ldf_video.models.rollout import Rollout
+from ldf_video.models.steady_pass import SteadyPass
 
 KEPT = replace(FLOW, kept=True)
 BLOCKS, SIZE = 6, 64
@@ -87,33 +89,49 @@ def test_a_block_sees_the_window_and_what_its_past_saw_but_no_later_block() -> N
 def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and values of the past are computed once: no pass ever sees more than a block."""
     top = flow(config=replace(KEPT, sampling_steps=1, first_steps=4))
-    passes: list[tuple[int, int]] = []
-    transform = FlowTop.features
+    passes: list[tuple[int, int | str]] = []
+    features, steady = FlowTop.features, SteadyPass.__call__
 
     def counted(self: FlowTop, frames: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         past = kwargs.get("past")
-        passes.append((frames.shape[1], 0 if past is None else past[0][0].shape[2]))
-        return transform(self, frames, *args, **kwargs)
+        seen = 0 if past is None else past[0][0].shape[2] // KEPT.patches
+        passes.append((frames.shape[1], seen))
+        return features(self, frames, *args, **kwargs)
+
+    def counted_steady(self: SteadyPass, newest: torch.Tensor, *args: Any) -> Any:
+        passes.append((newest.shape[1], "steady"))
+        return steady(self, newest, *args)
 
     monkeypatch.setattr(FlowTop, "features", counted)
+    monkeypatch.setattr(SteadyPass, "__call__", counted_steady)
     list(top.sample(Rollout(24), generators(1)))
     assert {frames for frames, _ in passes} == {KEPT.block}
     # Four of the first block; one of each later one, until the window is full with one before it
     # for the keys and values of the block that was done, then together with it.
-    assert [tokens // KEPT.patches for _, tokens in passes] == [
-        0,
-        0,
-        0,
-        0,
-        0,
-        4,
-        4,
-        8,
-        8,
-        12,
-        12,
-        12,
-    ]
+    growing = [0, 4, 4, 8, 8, 12]
+    assert [seen for _, seen in passes] == [0, 0, 0, 0, *growing, "steady", "steady"]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"patch": 0}, {"local_width": 0}, {"latent_shape": (2, 5, 3)}, {"window": 4, "block": 1}],
+    ids=str,
+)
+def test_a_steady_pass_is_what_the_network_does_in_two(changes: dict[str, Any], count: int) -> None:
+    config = replace(KEPT, **changes)
+    top, seen = flow(config=config), None
+    size = math.prod(config.latent_shape)
+    *before, newest, x = numbers(config.reach // config.block + 2, count, config.block, size)
+    for block in before:
+        seen = top.remember_block(block, seen)
+    assert seen is not None
+    velocity, after = SteadyPass(top)(newest, x, seen)
+    expected = top.remember_block(newest, seen)
+    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
+    wanted = top.velocity(x, torch.ones(1, 1), past=expected)
+    torch.testing.assert_close(velocity, wanted, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()

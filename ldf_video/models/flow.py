@@ -18,6 +18,7 @@ from ldf_video.models.flow_layers import KeysValues
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.solvers import integrate, renew
+from ldf_video.models.steady_pass import SteadyPass
 
 
 class FlowTop(FlowNetwork):
@@ -34,6 +35,7 @@ class FlowTop(FlowNetwork):
         """
         c = self.config
         past = self._known(rollout.past, len(generators))
+        steady = SteadyPass(self) if c.kept else None
         seen: KeysValues | None = None
         new = past.split(c.block, dim=1) if past.shape[1] else ()
         before = c.warm_up * c.block if rollout.past is None else 0
@@ -47,7 +49,9 @@ class FlowTop(FlowNetwork):
                 for block in new[:-1]:
                     seen = self.remember_block(block, seen)
                 newest = new[-1] if new else None
-                tokens, seen = self._next_block(seen, generators, newest=newest, given=given)
+                tokens, seen = self._next_block(
+                    seen, generators, newest=newest, given=given, steady=steady
+                )
                 new = (tokens,)
             if done >= 0:
                 yield self.restore(tokens[:, : rollout.num_frames - done])
@@ -79,6 +83,7 @@ class FlowTop(FlowNetwork):
         *,
         newest: Tensor | None = None,
         given: tuple[Tensor, Tensor] | None = None,
+        steady: SteadyPass | None = None,
     ) -> tuple[Tensor, KeysValues | None]:
         """Make one block (N, block, size) from noise, after a past if there is one.
 
@@ -87,11 +92,14 @@ class FlowTop(FlowNetwork):
             generators: sources of chance, one a video.
             newest: the block before, where `seen` does not hold it yet.
             given: which of its frames are known, and those. A pass sees them as it sees the past.
+            steady: makes the first pass, with what `newest` leaves, where nothing is given and as
+                much is seen as there is room for.
 
         Returns:
             The block, and keys and values of all that stands before it.
         """
-        if newest is not None and (seen is None or not self.is_full(seen)):
+        is_steady = given is None and seen is not None and self.is_full(seen)
+        if newest is not None and not is_steady:
             seen, newest = self.remember_block(newest, seen), None
 
         def known(x: Tensor) -> Tensor:
@@ -106,8 +114,8 @@ class FlowTop(FlowNetwork):
             if given is not None:
                 levels = torch.where(given[0], self.config.context_level, levels)
                 levels = levels.expand(len(x), -1)
-            if newest is not None and seen is not None:
-                direction, seen = self.follow(newest, x, levels, seen)
+            if newest is not None and seen is not None and steady is not None:
+                direction, seen = steady(newest, x, seen)
                 newest = None
                 return direction
             return self.velocity(x, levels, past=seen)

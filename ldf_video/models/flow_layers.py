@@ -16,30 +16,26 @@ KeysValues = list[KeyValue]
 """Of each layer."""
 
 
-def earlier(of_blocks: KeyValue, before: KeyValue | None, *, blocks: int, tokens: int) -> KeyValue:
-    """What stands before each block of sequences.
+def earlier(of_blocks: KeyValue, *, blocks: int, tokens: int) -> KeyValue:
+    """What stands before each block of sequences; zeros before their beginning.
 
     Args:
         of_blocks: keys and values, (B * blocks, heads, tokens of a block, size).
-        before: what stands before the sequences, (B, heads, tokens, size); zeros if nothing does.
         blocks: of a sequence.
         tokens: that a block looks back, a multiple of those of a block.
 
     Returns:
         (B * blocks, heads, tokens, size) each.
     """
-    keys, values = (
-        _earlier(x.unflatten(0, (-1, blocks)), None if before is None else before[i], tokens)
-        for i, x in enumerate(of_blocks)
-    )
+    keys, values = (_earlier(x.unflatten(0, (-1, blocks)), tokens) for x in of_blocks)
     return keys, values
 
 
-def _earlier(x: Tensor, before: Tensor | None, tokens: int) -> Tensor:
+def _earlier(x: Tensor, tokens: int) -> Tensor:
     """(B, blocks, heads, n, size) -> (B * blocks, heads, tokens, size)."""
     blocks, n = x.shape[1], x.shape[3]
     line = x.movedim(1, 2).flatten(2, 3)  # (B, heads, blocks * n, size)
-    padded = F.pad(line, (0, 0, tokens, 0)) if before is None else torch.cat([before, line], dim=2)
+    padded = F.pad(line, (0, 0, tokens, 0))
     rows = [padded[:, :, i * n : i * n + tokens] for i in range(blocks)]
     return torch.stack(rows, dim=1).flatten(0, 1)
 
@@ -90,8 +86,7 @@ class TransformerLayer(nn.Module):
             mask: True where a token sees a key, for all heads.
             past: keys and values that all tokens see, beside their own.
             sequence: where it is not 0, so many rows in turn are the blocks of one sequence, and
-                each sees what stands before it; `past` stands before the first, and is as long as
-                the reach, or None.
+                each sees what stands before it and nothing else.
 
         Returns:
             Tokens; their keys and values, or with a `sequence` those of each row's past.
@@ -111,7 +106,7 @@ class TransformerLayer(nn.Module):
         seen = (k, v)
         if sequence:
             tokens = self.distance.shape[2] * s
-            past = seen = earlier((k, v), past, blocks=sequence, tokens=tokens)
+            past = seen = earlier((k, v), blocks=sequence, tokens=tokens)
         if past is not None:
             if hasattr(self, "distance"):
                 past = self._at_distance(past, s)

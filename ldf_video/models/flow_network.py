@@ -137,32 +137,6 @@ class FlowNetwork(TopModel):
 
         return velocities
 
-    def follow(
-        self, newest: Tensor, x: Tensor, levels: Tensor, past: KeysValues
-    ) -> tuple[Tensor, KeysValues]:
-        """What a block leaves and the first velocity of the block behind it, in one pass.
-
-        Args:
-            newest: the block that is done, (N, block, size).
-            x: the noisy block behind it.
-            levels: of x's noise, (N, block), or (1, 1) where all frames have one.
-            past: what stands before both, `reach` frames.
-
-        Returns:
-            The velocity of x; what stands before x, `reach` frames.
-        """
-        both = torch.stack([newest, x], dim=1).flatten(0, 1)  # (2 N, block, size)
-        pair = torch.stack([levels.new_tensor(self.config.context_level).expand_as(levels), levels])
-        of_pair = pair.expand(-1, len(x), -1).transpose(0, 1).flatten(0, 1)  # (2 N, block or 1)
-        level = self.level_features(of_pair).expand(-1, x.shape[1], -1)
-        tokens, cells, before = self.features(
-            both, level, past=past, first=self.config.block, sequence=2
-        )
-        if cells is not None:
-            cells = cells.unflatten(0, (len(x), 2, -1))[:, 1].flatten(0, 1)
-        velocity = self._head(tokens[1::2], cells, level[1::2])
-        return velocity, [(keys[1::2], values[1::2]) for keys, values in before]
-
     # -- what blocks leave for later ones --------------------------------------------------------
 
     def remember_block(self, block: Tensor, past: KeysValues | None) -> KeysValues:
