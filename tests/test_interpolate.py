@@ -122,7 +122,18 @@ def test_an_mlp_leads_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         make("c.png", "c.png")
 
 
-def test_clips_of_one_shape_and_other_sizes(root: Path) -> None:
-    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(root / "small.png")
-    make("small.png", "a.mkv", num_frames=2)
-    assert probe(root / "out.mp4").width == 32
+@pytest.mark.parametrize("order", [1, -1])
+def test_clips_of_one_shape_and_other_sizes(root: Path, order: int) -> None:
+    """64 x 48 pixels are 8 x 6, and a row less by rounding."""
+    for rows in (5, 6):
+        Image.fromarray(np.zeros((rows, 8, 3), np.uint8)).save(root / "small.png")
+        make(*["small.png", "a.mkv"][::order], num_frames=2)
+        assert probe(root / "out.mp4").width == 32
+
+
+def test_the_shipped_pair_is_named_where_there_is_no_own_one(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (root / "checkpoints").rename(root / "mine")
+    make(num_frames=1, quiet=False)
+    assert "interpolate: no checkpoints/top, using the shipped pacman-32" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Clips that a video goes on from or leads to, and what a top model makes of such a wish."""
+"""What `generate` and `interpolate` share: clips at a video's ends, what is said of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageEr
 from ldf_video.models.build import KINDS
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import ClipReader
-from ldf_video.runs.zoo import Loaded
+from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded
+from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.sources import Source, find_sources, folder_series
@@ -102,6 +103,16 @@ def speed_note(top: Loaded[TopModel], fps: str | float | None) -> str | None:
         f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes the "
         f"file's alone, which plays {float(Fraction(fps) / learned):.3g} times as fast"
     )
+
+
+def shipped_line(command: str, name: str, decoded_by: Path) -> str:
+    """Which shipped pair is used, and whether it leaves an own frame model aside."""
+    line = f"{command}: no {OWN_TOP}, using the shipped {name}"
+    if decoded_by == OWN_FRAME:
+        return f"{line}, decoded by {OWN_FRAME}"
+    if not (OWN_FRAME / checkpoints.CONFIG).is_file():
+        return line
+    return f"{line} with its own frame model, not {OWN_FRAME}: train-top learns your clips"
 
 
 def others_than(top: Loaded[TopModel]) -> str:

@@ -27,6 +27,7 @@ from ldf_video.recipes.ends import (
     named_clip,
     others_than,
     refuse_fixed,
+    shipped_line,
     shown_rate,
     speed_note,
 )
@@ -38,15 +39,12 @@ from ldf_video.runs.command import (
     own_state,
 )
 from ldf_video.runs.zoo import (
-    OWN_FRAME,
-    OWN_TOP,
     Loaded,
     clip_geometry,
     find_model,
     frame_model_of,
     load_top_model,
 )
-from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
 from ldf_video.video.sources import Source
@@ -102,7 +100,7 @@ def generate(options: Generate) -> Generated:
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
-            progress.say(_shipped_line(directory.parent.name, frame.directory))
+            progress.say(shipped_line("generate", directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
         done, notes, looped = 0, {speed_note(top, options.fps)}, list[Steps]()
         size = VIDEOS_AT_ONCE if is_directory else num_videos
@@ -134,16 +132,6 @@ def generate(options: Generate) -> Generated:
         for note in [*sorted(filter(None, notes)), *([closed] if closed else [])]:
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames, closed)
-
-
-def _shipped_line(name: str, decoded_by: Path) -> str:
-    """Which shipped pair is used, and whether it leaves an own frame model aside."""
-    line = f"generate: no {OWN_TOP}, using the shipped {name}"
-    if decoded_by == OWN_FRAME:
-        return f"{line}, decoded by {OWN_FRAME}"
-    if not (OWN_FRAME / checkpoints.CONFIG).is_file():
-        return line
-    return f"{line} with its own frame model, not {OWN_FRAME}: train-top learns your clips"
 
 
 def _is_directory(out: str | Path) -> bool:

@@ -22,6 +22,7 @@ from ldf_video.recipes.ends import (
     last_frames,
     named_clip,
     refuse_fixed,
+    shipped_line,
     shown_rate,
     speed_note,
 )
@@ -69,7 +70,7 @@ def interpolate(options: Interpolate) -> Interpolated:
     check_files([("--out", out)], inputs=[a, b])
     _check_shapes(a, b)
     device = choose_device(options.device)
-    directory, _ = find_model(options.top_model, "top")
+    directory, shipped = find_model(options.top_model, "top")
     top = load_top_model(directory, device=device)
     if not isinstance(top.model, FlowTop):
         refuse_fixed(top, "interpolate", "lead to a frame")
@@ -85,6 +86,8 @@ def interpolate(options: Interpolate) -> Interpolated:
         torch.inference_mode(),
         VideoWriter(out, fps=rate, upscale=options.upscale) as writer,
     ):
+        if options.top_model is None and shipped:
+            progress.say(shipped_line("interpolate", directory.parent.name, frame.directory))
         progress.say(f"interpolate: {count:,} frames between {a.path} and {b.path}, seed {seed}")
         past, goal = (
             frame.model.encoder(to_model(frames, device=device))[None] for frames in (before, after)
@@ -126,7 +129,8 @@ def _check_shapes(a: Source, b: Source) -> None:
         ReadError: one cannot be read.
     """
     (height, width), (other_height, other_width) = _size(a), _size(b)
-    if abs(width * other_height - height * other_width) > max(width, height):  # a pixel is no shape
+    a_pixel = max(height, width, other_height, other_width)  # of the smaller clip is no shape
+    if abs(width * other_height - height * other_width) > a_pixel:
         raise UsageError(
             f"interpolate: {a.path} is {width} x {height} pixels and {b.path} {other_width} x "
             f"{other_height}: expected one shape; cut one of them"
