@@ -45,7 +45,7 @@ def ship(kind: str, run: Path, destination: Path) -> None:
             "others: ship that one first, and train with --init from what is shipped"
         )
     if kind == "top":  # where its frame model stands beside it once both are shipped
-        config["frame_model"]["path"] = str(destination.parent / "frame")
+        config["frame_model"] |= {"path": str(destination.parent / "frame"), "relative": "../frame"}
         for name in ("latent_mean", "latent_std"):
             weights[name] = weights[name].float()
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
