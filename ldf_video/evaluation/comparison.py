@@ -252,7 +252,7 @@ class Comparison:
                     done = numbers.start * plan.length
                     progress.update(done + len(numbers) * (plan.bounds(segment)[1] + 1))
                     if numbers.start == 0 and segment in in_sheet:
-                        sheet.append(clips.reshape(-1, *clips.shape[2:])[:2])
+                        sheet.append(clips[:2, 0] if len(clips) > 1 else clips[0, :2])
                 if segment + 1 < plan.segments:
                     raise LdfError(
                         f"{origin}: video {numbers.start} ends before frame {plan.length:,}; give "
