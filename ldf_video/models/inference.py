@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ldf_video.models.grid import GridEncoder
 from ldf_video.models.layers import Down, NormedBlock, pad_to_multiple
 
-_MOST_AT_ONCE = 32
-"""Frames that pass through E together. Fewer read the weights more often than they are used; with
-more, what lies between layers leaves the cache, and memory goes back to the system in between."""
+_MOST_PIXELS = 2**17
+"""Of frames that pass through E together: 128 of 32 x 32, 32 of 64 x 64. Fewer use the weights less
+often than they are read; with more, what lies between layers is out of reach of the caches."""
 _NARROW = 8
 """Channels of a group; with fewer torch's GroupNorm takes several times as long as it should."""
 
@@ -37,9 +37,9 @@ class GridInference(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        count = len(x)
-        num_parts = -(-count // _MOST_AT_ONCE)
-        size = -(-count // max(num_parts, 1))
+        count, _, height, width = x.shape
+        num_parts = max(-(-count * height * width // _MOST_PIXELS), 1)
+        size = -(-count // num_parts)
         if missing := num_parts * size - count:
             x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
         x = x.contiguous(memory_format=torch.channels_last)

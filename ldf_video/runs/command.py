@@ -97,6 +97,7 @@ def own_state() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(stops_raised())
         stack.enter_context(accelerate_kept())
+        _keep_freed_memory()
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         stack.enter_context(torch.random.fork_rng(gpus))
         stack.callback(_restore_threads, torch.get_num_threads())
@@ -117,6 +118,15 @@ def own_state() -> Iterator[None]:
                 torch.set_autocast_cache_enabled(False)
                 torch.set_autocast_enabled(device, False)
         yield
+
+
+def _keep_freed_memory() -> None:
+    """Let an update or a batch use what the one before freed, where glibc would give it back.
+
+    It gives back at once what is larger than the largest block freed so far, up to 32 MiB, and then
+    fetches it anew (M_MMAP_THRESHOLD in mallopt(3)). This block is never touched, so it takes none.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
 def _restore_threads(count: int) -> None:

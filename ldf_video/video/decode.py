@@ -151,6 +151,7 @@ class FilmMedia(Media):
         self.codec_name = context.name
         self.sample_aspect_ratio = sample_aspect_ratio(stream)
         self.fps, self.packets = frame_rate(stream, self._whole_packets())
+        self._step = float(1 / (self.fps * self.time_base))
 
     @property
     def is_sound(self) -> bool:
@@ -192,9 +193,8 @@ class FilmMedia(Media):
             raise TruncatedError(f"damaged after {self._damage.num_frames} frames: {reason}")
 
     def _counted(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        step = float(1 / (self.fps * self.time_base))
         for frame in frames:
-            self._damage.add_frame(frame, step=step)
+            self._damage.add_frame(frame, step=self._step)
             yield frame
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
@@ -240,14 +240,14 @@ class FilmMedia(Media):
             frames = self._decoder.decode(packet)
         except (FFmpegError, OSError) as error:
             return [], reason_of(error)
+        for frame in frames if packet is None else ():  # PyAV takes it from the packet
+            if frame.time_base is None:
+                frame.time_base = self.time_base
         return [self._completed(frame) for frame in frames], ""
 
     def _completed(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Gives a frame what the container says of it, and takes its margins off."""
         check_size(frame.width, frame.height)
-        # PyAV takes it from the packet, and the last call has none.
-        if frame.time_base is None:
-            frame.time_base = self.time_base
         if frame.colorspace == UNSPECIFIED:
             frame.colorspace = self._matrix
         if frame.color_trc == UNSPECIFIED:

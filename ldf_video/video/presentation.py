@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.geometry import Geometry
+    from ldf_video.video.geometry import Box, Geometry
     from ldf_video.video.headers import Margins
 
 # Area averages; the other flags stop libswscale from sharing chroma between neighbours when
@@ -155,6 +155,7 @@ class Resizer:
         self._geometry, self._source_size = geometry, source_size
         self._sample_aspect_ratio = sample_aspect_ratio
         self._whole, self._part, self._alpha = (VideoReformatter() for _ in range(3))
+        self._planned: tuple[tuple[int, int, bool], Box, tuple[int, int] | None] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Returns the frame as uint8 (height, width, 3) RGB, C-contiguous.
@@ -165,12 +166,7 @@ class Resizer:
         orientation = frame_orientation(frame)
         if has_alpha(frame.format.name):
             frame = self._over_white(frame)
-        sideways = orientation.transposed
-        height, width = (frame.width, frame.height) if sideways else (frame.height, frame.width)
-        height, width = self._source_size or (height, width)
-        aspect = 1 / self._sample_aspect_ratio if sideways else self._sample_aspect_ratio
-        box = self._geometry.box(height, width, sample_aspect_ratio=aspect)
-        whole = self._geometry.whole_size(height, width, box=box)
+        box, whole = self._plan(frame.height, frame.width, orientation.transposed)
         if whole is None:
             # Enlarging: cut first, so that a thin part of a wide frame does not enlarge all of it.
             image = upright(_rgb(self._whole, frame, frame.height, frame.width), orientation)
@@ -179,11 +175,21 @@ class Resizer:
             return _rgb(self._part, part, self._geometry.height, self._geometry.width)
         # Reducing: scale the whole to where the box has the target's size, then cut. One pass, few
         # pixels.
-        stored = whole[::-1] if sideways else whole
+        stored = whole[::-1] if orientation.transposed else whole
         small = upright(_rgb(self._whole, frame, *stored), orientation)
         target_height, target_width = self._geometry.height, self._geometry.width
         top, left = (whole[0] - target_height) // 2, (whole[1] - target_width) // 2
         return _slice(small, top, left, target_height, target_width)
+
+    def _plan(self, height: int, width: int, sideways: bool) -> tuple[Box, tuple[int, int] | None]:
+        """Returns the box and the whole size for stored frames of a shape; the last is kept."""
+        shape = height, width, sideways
+        if self._planned is None or self._planned[0] != shape:
+            height, width = self._source_size or ((width, height) if sideways else (height, width))
+            aspect = 1 / self._sample_aspect_ratio if sideways else self._sample_aspect_ratio
+            box = self._geometry.box(height, width, sample_aspect_ratio=aspect)
+            self._planned = shape, box, self._geometry.whole_size(height, width, box=box)
+        return self._planned[1:]
 
     def _over_white(self, frame: av.VideoFrame) -> av.VideoFrame:
         is_hdr = frame.color_trc in HDR_TRANSFERS

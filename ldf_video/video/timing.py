@@ -21,6 +21,7 @@ _MAX_GAP_SECONDS = Fraction(600)
 # Frames that are decoded ahead, but only where a time is not what it should be.
 _AHEAD = 8
 _LONG_STEP = Fraction(3, 2)
+_MOST_STEPS = 64  # that are remembered
 
 
 def timed(
@@ -63,14 +64,15 @@ def resample(
     TruncatedError of `frames` comes after what was held has been given.
     """
     held: av.VideoFrame | None = None
-    num_inputs = num_outputs = 0
+    num_inputs = 0
     damage: TruncatedError | None = None
     start = Fraction(0)
+    latest, step = _TOLERANCE_SECONDS, 1 / fps  # when a frame may start to show in the next output
     try:
         for frame, start in timed(frames, native_fps=native_fps):
-            while held is not None and num_outputs / fps < start - _TOLERANCE_SECONDS:
+            while held is not None and latest < start:
                 yield held
-                num_outputs += 1
+                latest += step
             held = frame
             num_inputs += 1
     except TruncatedError as error:
@@ -79,9 +81,9 @@ def resample(
         yield held
     elif held is not None:
         end = start + shown_seconds(held, native_fps=native_fps)
-        while num_outputs / fps < end - _TOLERANCE_SECONDS:
+        while latest < end:
             yield held
-            num_outputs += 1
+            latest += step
     if damage is not None:
         raise damage
 
@@ -122,9 +124,48 @@ class _Clock:
         self._last: Fraction | None = None  # when the last frame starts
         self._last_frame: av.VideoFrame | None = None
         self._by_dts = False  # whether frames are timed by when they come out of the decoder
+        # What the usual frame needs: it comes some ticks after the last, whose time is its ticks'.
+        self._ticks: int | None = None
+        self._base: Fraction | None = None  # of those ticks
+        self._steps: dict[int, Fraction] = {}  # seconds of so many of them
 
     def start(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
         """Returns when `frame` starts."""
+        step, last = self._usual_step(frame), self._last
+        if step is not None and last is not None:
+            self._ticks = self._ticks_of(frame)
+            self._last = start = last + step
+        else:
+            self._last = start = self._looked_at(frame, upcoming)
+            self._ticks = self._ticks_of(frame) if self._time(frame) == start else None
+            if frame.time_base != self._base:
+                self._base, self._steps = frame.time_base, {}
+        self._last_frame = frame
+        return start
+
+    def _usual_step(self, frame: av.VideoFrame) -> Fraction | None:
+        """Returns by how much a frame starts after the last one, where nothing is wrong.
+
+        To look them up spares most of the arithmetic of fractions, which is exact and slow.
+        """
+        ticks, before = self._ticks_of(frame), self._ticks
+        if ticks is None or before is None or self._base is None or frame.time_base != self._base:
+            return None
+        step = self._steps.get(ticks - before)
+        if step is None:
+            step = (ticks - before) * self._base
+            if not 0 < step <= self._long_step:
+                return None
+            if len(self._steps) == _MOST_STEPS:
+                self._steps.clear()
+            self._steps[ticks - before] = step
+        return step
+
+    def _ticks_of(self, frame: av.VideoFrame) -> int | None:
+        return frame.dts if self._by_dts else frame.pts
+
+    def _looked_at(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
+        """Returns when `frame` starts, whatever is wrong with its time."""
         time, last = self._time(frame), self._last
         if last is None:
             start = Fraction(0)
@@ -139,11 +180,10 @@ class _Clock:
             start, self._offset = unmoved, self._first_offset
         else:
             start = self._repaired(last, time, frame, upcoming)
-        self._last, self._last_frame = start, frame
         return start
 
     def _time(self, frame: av.VideoFrame) -> Fraction | None:
-        seconds = _seconds(frame, frame.dts if self._by_dts else frame.pts)
+        seconds = _seconds(frame, self._ticks_of(frame))
         return None if seconds is None else seconds + self._offset
 
     def _repaired(
@@ -211,7 +251,8 @@ class _Clock:
 
 
 def _seconds(frame: av.VideoFrame, ticks: int | None) -> Fraction | None:
-    return None if ticks is None or frame.time_base is None else ticks * frame.time_base
+    base = frame.time_base  # made anew each time
+    return None if ticks is None or base is None else ticks * base
 
 
 def _rise(times: Sequence[Fraction]) -> bool:
