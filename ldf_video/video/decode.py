@@ -253,7 +253,8 @@ class FilmMedia(Media):
         if frame.color_trc == UNSPECIFIED:
             frame.color_trc = self._transfer
         if self.container_name in ANIMATIONS:  # one after the other, as long as browsers show each
-            frame.duration = round(shown_delay(frame.duration * frame.time_base) / frame.time_base)
+            base = cast("Fraction", frame.time_base)
+            frame.duration = round(shown_delay(frame.duration * base) / base)
             frame.pts, self._shown_ticks = self._shown_ticks, self._shown_ticks + frame.duration
         return frame if self._crop is None else self._crop(frame)
 
