@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny_models import FEW, FLOW, few_game, flow
 
-from ldf_video.models.few import FewConfig, FewGame, _moves, student_config
+from ldf_video.models.few import TURNS, FewConfig, FewGame, _moves, student_config
 from ldf_video.models.few_critic import Critic
 from ldf_video.models.few_rolling import Rolling, next_block, roll
 from ldf_video.models.few_teacher import distances, paths
@@ -192,10 +193,15 @@ def test_how_much_moves_is_followed_from_the_first_update_on() -> None:
 def test_the_kinds_of_updates() -> None:
     made = few_game(FewConfig(game_start=0.3))
     assert not made.kind(0, 0.29).plays
-    kinds = [made.kind(step, 0.3) for step in range(15)]
+    kinds = [made.kind(step, 0.3) for step in range(4 * 5 * TURNS)]
     assert all(kind.plays and kind.moves for kind in kinds)
-    assert {kind.first_pass for kind in kinds if kind.from_nothing} == {0, 1, 2, 3}
-    assert all(kind.first_pass is None for kind in kinds if not kind.from_nothing)
-    assert {(kind.from_nothing, kind.depth) for kind in kinds} == {
-        (nothing, depth) for nothing in (True, False) for depth in (0, 3, 9)
-    }
+    first = [kind for kind in kinds if kind.from_nothing]
+    later = [kind for kind in kinds if not kind.from_nothing]
+    assert len(first) / len(kinds) == pytest.approx(4 / 7)
+    assert Counter(kind.depth for kind in first) == {0: 64, 3: 16}
+    assert Counter(kind.depth for kind in later) == {0: 36, 3: 12, 9: 12}
+    assert Counter(kind.first_pass for kind in first) == dict.fromkeys(range(4), 20)
+    assert all(kind.first_pass is None for kind in later)
+    # the penalty comes every so many updates and falls on both kinds
+    interval = made.config.roth.interval
+    assert {kind.from_nothing for kind in kinds[::interval]} == {True, False}

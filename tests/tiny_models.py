@@ -40,7 +40,7 @@ FLOW = FlowConfig(
     sampling_steps=3,
     first_steps=4,
 )
-FEW = FewConfig(game_start=0.0, depths=(0,), first_steps=2, teacher_steps=3)
+FEW = FewConfig(game_start=0.0, depths=(0,), first_depths=(0,), first_steps=2, teacher_steps=3)
 ALI = AliConfig(latent_channels=8, base_width=4)
 MLP = MlpConfig(latent_shape=(4, 4, 4), noise_size=16, width=32)
 

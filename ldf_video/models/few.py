@@ -27,6 +27,9 @@ from ldf_video.models.gan import Restrained, Restraint, RothConfig
 
 FOLLOWED = 0.03
 """Share of an update in the mean of how much moves."""
+TURNS = 7
+"""Updates, of which every other one begins from nothing. Odd, and no multiple of the penalty's
+interval: else the penalty would fall on one kind alone."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class FewConfig(Restrained):
         game_start: share of the training after which the game begins.
         balance: weight of what moves too much or too little, in the mean over updates: alone, the
             game swings slowly between the two.
-        depths: blocks that are rolled before those that are judged, one number an update, in turn.
+        depths: blocks that are rolled before those that are judged, one number an update, in turn,
+            where videos go on from a block of real frames.
+        first_depths: the same where they begin from nothing. Most are 0: a first block has most to
+            decide, and loses sprites where it is judged seldom (docs/log.md).
         critic_rate: the critic's learning rate, as a share of the student's.
         critic_noise: highest noise level at which the critic sees windows (Wang et al. 2022,
             arXiv:2206.02262): what is off by less than the noise does not give them away.
@@ -61,6 +67,7 @@ class FewConfig(Restrained):
     game_start: float = 0.1
     balance: float = 32.0
     depths: tuple[int, ...] = (0, 0, 3, 0, 9)
+    first_depths: tuple[int, ...] = (0, 0, 3, 0, 0)
     critic_rate: float = 4.0
     critic_noise: float = 0.7
     probe: float = 0.1
@@ -69,7 +76,8 @@ class FewConfig(Restrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "depths", tuple(self.depths))
+        for name in ("depths", "first_depths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
@@ -127,10 +135,12 @@ class FewGame(Game):
     def kind(self, step: int, progress: float) -> Rolling:
         """What the critic does, and what is rolled forward."""
         turn = self.restraint.turn(plays=progress >= self.config.game_start)
-        depth = self.config.depths[step % len(self.config.depths)]
-        round_, third = divmod(step, 3)
-        first_pass = round_ % self.config.first_steps if third == 0 else None
-        return Rolling(turn.plays, turn.moves, turn.penalised, third == 0, depth, first_pass)
+        round_, number = divmod(step, TURNS)
+        from_nothing = number % 2 == 0
+        depths = self.config.first_depths if from_nothing else self.config.depths
+        depth = depths[step % len(depths)]
+        first_pass = round_ % self.config.first_steps if from_nothing else None
+        return Rolling(turn.plays, turn.moves, turn.penalised, from_nothing, depth, first_pass)
 
     def after_update(self, logs: Logs) -> None:
         """Restrain the critic by how it fared, and follow how much moves."""
