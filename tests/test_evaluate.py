@@ -26,6 +26,7 @@ from ldf_video.recipes import evaluate as recipe
 from ldf_video.video.write import tile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ONE_SOURCE = (
@@ -377,10 +378,60 @@ def test_drift_of_long_videos(root: Path) -> None:
         ({"num_clips": 20}, r"--segments 4: 18 clips a segment of 6 videos, expected 20 or more"),
         ({"train": "long.npy"}, "--train: clips of --segments are not looked up"),
         ({"segments": None}, "--length: of long videos; give --segments, too"),
+        (
+            {"generated": None, "frame_model": "checkpoints"},
+            "--segments: of long videos; give --top-model or --generated, too",
+        ),
         ({"curve": "c.mp4"}, r"--curve c.mp4: expected curves, .png"),
     ):
         with pytest.raises((LdfError, UsageError), match=message):
             run(**{**options, **wrong})
+
+
+def test_of_long_videos_two_are_shown(root: Path) -> None:
+    np.save(root / "long.npy", moving_clips(20, seed=3, num_frames=15))
+    shown: list[np.ndarray] = []
+    options = {"generated": "long.npy", "segments": 3, "length": 15, "num_videos": 20}
+    with pytest.MonkeyPatch.context() as patch:
+        rows = comparison.sheet_rows
+        patch.setattr(
+            comparison, "sheet_rows", lambda real, sets: shown.extend(sets) or rows(real, sets)
+        )
+        found = run(**options, output="s.png")  # one clip of a video, of an odd number of segments
+    videos = np.load(root / "long.npy")
+    first = [videos[video, 5 * n : 5 * n + 5] for n in range(3) for video in (0, 1)]
+    assert np.array_equal(shown[0], np.stack(first))
+    assert [row.num_clips for row in found.rows.values()] == [20] * 4
+
+
+def test_a_segment_has_no_more_clips_than_real_ones(root: Path) -> None:
+    np.save(root / "real" / "clips.npy", moving_clips(46, seed=1))
+    np.save(root / "long.npy", moving_clips(16, seed=3, num_frames=40))
+    options = {"generated": "long.npy", "segments": 2, "length": 40, "num_clips": 32}
+    found = run(**options, num_videos=10)
+    assert [found.rows[name].num_clips for name in found.rows] == [23, 20, 20]
+    with pytest.raises(LdfError, match=r"real: 23 real clips a side, so 16 a segment of 16 videos"):
+        run(**options, num_videos=16)
+
+
+def test_skipped_frames_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def rolled() -> Iterator[np.ndarray]:
+        made: list[weakref.ref[np.ndarray]] = []
+        for number in range(4):
+            held.append(sum(block() is not None for block in made))
+            block = np.full((1, 4, 8, 8, 3), number, np.uint8)
+            made.append(weakref.ref(block))
+            yield block
+            del block
+
+    monkeypatch.setattr(judged, "rollouts", lambda *_, **__: iter([(range(1), rolled())]))
+    options: dict[str, Any] = {"count": 1, "seed": 0, "device": "cpu"}
+    models: Any = (None, None)
+    found = judged.generated(*models, **options, num_frames=5, skip=9, on_frames=lambda count: None)
+    assert found[0, :, 0, 0, 0].tolist() == [2, 2, 2, 3, 3]
+    assert held == [0, 1, 1, 1]  # the one before, until the next is there
 
 
 def test_drift_of_what_a_model_makes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

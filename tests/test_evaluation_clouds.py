@@ -151,6 +151,8 @@ def test_directions_are_those_of_largest_spread() -> None:
     np.testing.assert_allclose(projected.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(projected.std(0), [9, 3, 1], rtol=0.05)
     assert Directions.fit(cloud, count=64).axes.shape == (5, 5)
+    assert Directions.fit(cloud[:4], count=64).axes.shape == (5, 3)  # of a fourth nothing is known
+    assert Directions.fit(cloud[:4], count=2).axes.shape == (5, 2)
 
 
 # -- who lies near whom ----------------------------------------------------------------------------

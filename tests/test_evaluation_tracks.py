@@ -56,6 +56,11 @@ def test_what_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (Moves.of(things(0, 1)).counts == real.counts).all()
 
 
+def test_frames_that_are_far_higher_than_wide() -> None:
+    moves = Moves.of(np.zeros((2, 3, 1024, 16, 3), np.uint8))
+    assert (moves.scale, moves.counts.sum()) == (16, 0)
+
+
 def test_wasserstein_by_hand() -> None:
     values = np.array([0.0, 4.0, 1.0])
     p, q = np.array([1.0, 0, 0]), np.array([0, 0.5, 0.5])

@@ -33,14 +33,17 @@ class Directions:
 
     @classmethod
     def fit(cls, points: Array, *, count: int) -> Self:
-        """The `count` directions of largest spread of points (N, d), or all min(N, d) there are.
+        """The `count` directions of largest spread of points (N, d), or the fewer there are.
 
-        Pearson (1901): the eigenvectors of the covariance.
+        Pearson (1901): the eigenvectors of the covariance. N points spread along N - 1 directions
+        at most; any further one would be arbitrary.
         """
         origin = points.mean(0, dtype=np.float64)
         centred = points - origin.astype(np.float32)
         if len(points) < points.shape[1]:
-            vectors = np.linalg.svd(centred, full_matrices=False)[2].T[:, :count]
+            vectors = np.linalg.svd(centred, full_matrices=False)[2][
+                : min(count, len(points) - 1)
+            ].T
         else:
             spread = (centred.T @ centred).astype(np.float64)
             vectors = np.linalg.eigh(spread)[1][:, ::-1][:, :count]

@@ -242,8 +242,9 @@ class Comparison:
     def _keep_long(
         self, name: str, origin: str, videos: Iterable[tuple[range, Iterable[Clips]]], plan: Plan
     ) -> None:
-        found, sheet = Rollouts(plan, self.reference, self.judge), []
-        in_sheet = evenly(plan.segments, min(SHEET_SEGMENTS, plan.segments))
+        found = Rollouts(plan, self.reference, self.judge)
+        in_sheet = evenly(plan.segments, min(SHEET_SEGMENTS, plan.segments)).tolist()
+        sheet: dict[int, list[Clips]] = {segment: [] for segment in in_sheet}
         with self._bar(f"judge {name}", plan.num_videos * plan.length) as progress:
             for numbers, blocks in videos:
                 segment = -1
@@ -251,8 +252,9 @@ class Comparison:
                     found.add(segment, numbers, clips)
                     done = numbers.start * plan.length
                     progress.update(done + len(numbers) * (plan.bounds(segment)[1] + 1))
-                    if numbers.start == 0 and segment in in_sheet:
-                        sheet.append(clips[:2, 0] if len(clips) > 1 else clips[0, :2])
+                    if numbers.start < 2 and segment in sheet:  # two, of two videos if there are
+                        two = clips[: 2 - numbers.start, 0] if plan.num_videos > 1 else clips[0, :2]
+                        sheet[segment].append(two.copy())  # a view would hold all of them
                 if segment + 1 < plan.segments:
                     raise LdfError(
                         f"{origin}: video {numbers.start} ends before frame {plan.length:,}; give "
@@ -262,7 +264,7 @@ class Comparison:
         self.rows |= dict(zip(names, found.all_figures(), strict=True))
         self.origins[name] = origin
         self.drifts[name] = found.drift([self.rows[row] for row in names])
-        self._shown.append(np.concatenate(sheet))
+        self._shown.append(np.concatenate([part for parts in sheet.values() for part in parts]))
 
     def look_up(self, trained_on: list[Source]) -> None:
         """Find the nearest training clip of clips of every set."""

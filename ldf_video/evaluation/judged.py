@@ -157,7 +157,9 @@ def generated(
     ):
         number, kept = 0, []
         for block in blocks:  # the frames skip to last - 1 are kept, the others are let go
-            kept.append(block[:, max(0, skip - number) : max(0, last - number)])
+            part = block[:, max(0, skip - number) : max(0, last - number)]
+            if part.shape[1]:
+                kept.append(part.copy())  # a view would hold the whole block
             number += block.shape[1]
         clips.append(np.concatenate(kept, axis=1))
         on_frames(videos.stop * num_frames)

@@ -110,7 +110,8 @@ class Plan:
             stop = number + block.shape[1]
             while True:
                 inside = wanted[(wanted >= number) & (wanted < stop)] - number
-                kept.append(block[:, inside])
+                if len(inside):
+                    kept.append(block[:, inside])
                 if stop <= wanted[-1]:
                     break
                 frames = np.concatenate(kept, axis=1)
@@ -240,22 +241,36 @@ class Rollouts:
 def read_long(sources: list[Source], geometry: Geometry, plan: Plan) -> Iterator[Iterator[Clips]]:
     """The first videos there are, each as its frames, uint8 (1, 1, H, W, 3) at a time.
 
+    Behind the last of them nothing is read.
+
     Raises:
-        LdfError: there are fewer.
+        LdfError: there are fewer, or one cannot be read; this comes out of its frames, too.
     """
     count = 0
     with ClipReader(geometry) as reader:
         for source in sources:
             try:
                 for stream in reader.open_clips(source):
+                    yield _frames_of(source, stream.frames)
+                    count += 1
                     if count == plan.num_videos:
                         return
-                    yield (frame[None, None] for frame in stream.frames)
-                    count += 1
             except ReadError as error:
-                raise ReadError(f"{source.root}: {source.name}: {error}") from error
+                raise _named(source, error) from error
     if count < plan.num_videos:
         raise LdfError(
             f"{sources[0].root}: {counted(count, 'video')}, expected {plan.num_videos}; give "
             f"--num-videos {count}"
         )
+
+
+def _frames_of(source: Source, frames: Iterator[npt.NDArray[np.uint8]]) -> Iterator[Clips]:
+    try:
+        for frame in frames:
+            yield frame[None, None]
+    except ReadError as error:
+        raise _named(source, error) from error
+
+
+def _named(source: Source, error: ReadError) -> ReadError:
+    return ReadError(f"{source.root}: {source.name}: {error}")

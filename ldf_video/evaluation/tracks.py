@@ -63,7 +63,7 @@ class Moves:
     @classmethod
     def of(cls, clips: Clips) -> Self:
         """Follow what moves in clips uint8 (N, T, H, W, 3), T at least 2."""
-        scale = max(1, clips.shape[2] // ROWS)
+        scale = max(1, min(clips.shape[2] // ROWS, clips.shape[3]))
         counts = []
         for start in range(0, len(clips), CLIPS_AT_ONCE):
             part = _smaller(clips[start : start + CLIPS_AT_ONCE], scale)
@@ -188,6 +188,6 @@ def _best(
 def _smaller(clips: Clips, scale: int) -> Levels:
     """Clips (N, T, H, W, 3) with the mean of each scale x scale pixels as one."""
     n, t, h, w, _ = clips.shape
-    h, w = h // scale, max(1, w // scale)
+    h, w = h // scale, w // scale
     levels = clips[:, :, : h * scale, : w * scale].astype(np.float32)
     return levels.reshape(n, t, h, scale, w, scale, 3).mean((3, 5))

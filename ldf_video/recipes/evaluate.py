@@ -17,6 +17,7 @@ from ldf_video.output import json_text, write_atomically
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels
 from ldf_video.training.ranks import check_alone
+from ldf_video.video.files import Location
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import check_output, write_sheet
 
@@ -85,7 +86,7 @@ def evaluate(options: Evaluate) -> Evaluated:
     if earlier is not None:
         earlier.check(work.reference.sha256)
     if plan is not None:
-        work.judge_long(others, models, plan)
+        work.judge_long(others, models, _as_few(plan, len(work.held_out), sources[0].root))
         others, models = None, replace(models, top=None)
     for clip_set in work.sets(others, models):
         work.judge_set(clip_set)
@@ -121,8 +122,11 @@ def _check_options(options: Evaluate, output: Path | None, curve: Path | None) -
         for name in ("length", "num_videos", "curve"):
             if getattr(options, name) is not None:
                 raise UsageError(f"{flag(name)}: of long videos; give --segments, too")
-    elif options.train is not None:
+        return
+    if options.train is not None:
         raise UsageError("--train: clips of --segments are not looked up; leave one of the two out")
+    if options.frame_model is not None and options.top_model is None and options.generated is None:
+        raise UsageError("--segments: of long videos; give --top-model or --generated, too")
 
 
 def _plan(options: Evaluate, segments: int) -> Plan:
@@ -142,3 +146,15 @@ def _plan(options: Evaluate, segments: int) -> Plan:
             "--length, --num-videos or --num-clips"
         )
     return plan
+
+
+def _as_few(plan: Plan, num_real: int, root: Location) -> Plan:
+    """The same with no more clips a segment than there are real ones."""
+    fewer = replace(plan, clips=min(plan.clips, num_real // plan.num_videos))
+    if fewer.num_clips < FEWEST_CLIPS:
+        raise LdfError(
+            f"{root}: {counted(num_real, 'real clip')} a side, so {fewer.num_clips} a segment of "
+            f"{counted(plan.num_videos, 'video')}, expected {FEWEST_CLIPS} or more; give fewer "
+            "--num-videos, or bring more video"
+        )
+    return fewer
