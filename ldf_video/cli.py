@@ -80,25 +80,27 @@ def add_command(name: str) -> None:
 
 def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
     """The lines that a command gives, and the last one: where to look and what to type next."""
+    found: Sequence[Any] = [result]
     match name:
         case "train-frame":
-            return [result], hints.after_train_frame(typed.clips, typed.out, typed.top_model)
+            last = hints.after_train_frame(typed.clips, typed.out, typed.top_model)
         case "encode":
-            return [result.store], hints.after_encode(typed.out)
+            found, last = [result.store], hints.after_encode(typed.out)
         case "train-top":
-            return [result], hints.after_train_top(typed.out)
-        case "generate" | "interpolate":
+            last = hints.after_train_top(typed.out)
+        case "generate":
+            found = result.paths
             last = hints.after_generate(result.paths, result.seed, typed.top_model)
-            if name == "interpolate":  # what is between two clips is no clip to be judged by
-                last = hints.after_interpolate(result.paths[0], result.seed)
-            return result.paths, last
+        case "interpolate":  # what is between two clips is no clip to be judged by
+            found, last = result.paths, hints.after_interpolate(result.paths[0], result.seed)
         case "reconstruct":
             psnr, path = result.psnr_db, result.path
-            found = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"
+            said = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"
+            found = [said] if path is None else [said, path]
             last = hints.after_reconstruct(psnr, typed.clips, path, typed.frame_model)
-            return [found] if path is None else [found, path], last
         case _:
-            return [result.table()], hints.after_evaluate(typed.out, typed.real)
+            found, last = [result.table()], hints.after_evaluate(typed.out, typed.real)
+    return found, last
 
 
 def _asked(typed: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:

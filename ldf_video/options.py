@@ -284,10 +284,16 @@ class TrainFrame(Training):
     preset: Annotated[Preset | None, Option(usual="default")] = None
     width: Annotated[int | None, Option("N", integer(8, WIDEST, multiple_of=8), "32")] = None
     latent_noise: Annotated[
-        float | None, Option("S", number("0 to 10", lambda value: 0 <= value <= 10), "0.6")
+        float | None,
+        Option(
+            "S",
+            number("0 to 10", lambda value: 0 <= value <= 10),
+            "0.6, with `--top-model`: 0.3",
+        ),
     ] = None
     learning_rate: Annotated[
-        float | None, Option("R", POSITIVE, f"{RATE}, paper and with `--top-model`: {PAPER_RATE}")
+        float | None,
+        Option("R", POSITIVE, f"{RATE}, paper: {PAPER_RATE}, with `--top-model`: {ROLLED_RATE}"),
     ] = None
     optimizer: Annotated[
         OptimizerName | None, Option(usual="muon; paper and with `--top-model`: adam")

@@ -54,10 +54,17 @@ def test_the_last_block_leads_to_the_goal_and_no_earlier_one_knows_it(
 @pytest.mark.parametrize("count", [1, 5, 16])
 def test_a_picture_is_a_past_that_stood_still(count: int) -> None:
     picture, goal = latents(1), latents(1, seed=1)
-    still = picture.expand(-1, FLOW.window, -1, -1, -1)
-    short, long = (between(KEPT, past, goal, count) for past in (picture, still[:, :8]))
-    assert short.shape == long.shape
-    assert between(KEPT, latents(2), goal, count).shape[1] == count
+    known = -(count + 1) % FLOW.block  # frames that fill the first block
+    still = picture.expand(-1, known + 1, -1, -1, -1)
+    short, long = (between(KEPT, past, goal, count) for past in (picture, still))
+    assert short.shape[1] == count
+    torch.testing.assert_close(short, long)
+    two = latents(2)
+    older = two[:, :1].expand(-1, max(known - 1, 0), -1, -1, -1)
+    short, long = (
+        between(KEPT, past, goal, count) for past in (two, torch.cat([older, two], dim=1))
+    )
+    torch.testing.assert_close(short, long)
 
 
 class Asked(FlowTop):

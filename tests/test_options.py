@@ -20,6 +20,7 @@ from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models.grid import GridConfig, GridGameConfig
+from ldf_video.models.rolled import RolledConfig
 from ldf_video.options import (
     COMMANDS,
     POSITIVE,
@@ -246,7 +247,9 @@ def test_a_budget_is_of_steps_or_of_minutes() -> None:
 def test_usual_values_are_those_of_the_networks() -> None:
     known = options_of(TrainFrame)
     assert known["width"].usual == str(GridConfig.base_width)
-    assert known["latent_noise"].usual == str(GridGameConfig.latent_noise)
+    assert known["latent_noise"].usual == (
+        f"{GridGameConfig.latent_noise}, with `--top-model`: {RolledConfig.latent_noise}"
+    )
 
 
 def test_an_option_is_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

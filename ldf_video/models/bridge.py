@@ -25,7 +25,7 @@ def bridge(
     not fill blocks, the newest frames of the past are given as the first ones of the first block.
 
     Args:
-        top: the flow.
+        top: the flow, of blocks of 2 frames or more.
         past: latents (N, n, C, H, W), the newest last, n at least 1.
         goal: latents (N, 1, C, H, W).
         num_frames: to make, at least 1.
@@ -51,7 +51,7 @@ def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -
     It begins after a first block, which is not shown: that has no past, as no frame of a circle.
 
     Args:
-        top: the flow.
+        top: the flow, of blocks of 2 frames or more.
         num_frames: at least a block.
         generators: one a video, N of them: the only source of chance.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
 from ldf_video.models.build import KINDS
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.top import TopModel
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded
@@ -25,6 +26,8 @@ Frames = npt.NDArray[np.uint8]
 
 MAX_FPS = 120
 """Of a video that is watched: some stores hold a time base of 1/1000 s for a rate."""
+NO_OTHER_RATE = Fraction(1, 500)
+"""A change of speed that nobody sees: 30 for 30000/1001."""
 
 
 def named_clip(path: str | Path, said: str) -> Source:
@@ -42,7 +45,7 @@ def named_clip(path: str | Path, said: str) -> Source:
     if path.is_file():
         return find_sources(path)[0]
     if not path.is_dir():
-        raise UsageError(f"{said} {path}: expected a video file")
+        raise UsageError(f"{said} {path}: expected a video or a picture")
     try:
         return folder_series(path)
     except ReadError as error:
@@ -89,19 +92,20 @@ def shown_rate(top: Loaded[TopModel], fps: str | float | None) -> Fraction:
     return learned if learned <= MAX_FPS else DEFAULT_FPS
 
 
-def speed_note(top: Loaded[TopModel], fps: str | float | None) -> str | None:
+def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> str | None:
     """What to say where a file shall play at another rate than that which the top model learned."""
-    if fps is None:
+    if fps is None or path.suffix.lower() == ".png":  # a sheet has no rate
         return None
     try:
         learned = top.fps()
     except CheckpointError:  # nobody knows
         return None
-    if Fraction(fps) == learned:
+    ratio = Fraction(fps) / learned
+    if learned > MAX_FPS or abs(ratio - 1) <= NO_OTHER_RATE:
         return None
     return (
         f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes the "
-        f"file's alone, which plays {float(Fraction(fps) / learned):.3g} times as fast"
+        f"file's alone, which plays {float(ratio):.3g} times as fast"
     )
 
 
@@ -119,6 +123,22 @@ def others_than(top: Loaded[TopModel]) -> str:
     """What to type for a top model of another kind."""
     kinds = (other for other in KINDS if other != top.config["model"]["kind"])
     return "train-top " + " or ".join(f"--kind {other}" for other in kinds)
+
+
+def flow_to_a_frame(top: Loaded[TopModel], said: str, wish: str) -> FlowTop:
+    """The flow of a top model, which can lead to a frame that is known.
+
+    Raises:
+        UsageError: it is none, or its blocks hold no other frame that could be made to fit.
+    """
+    if not isinstance(top.model, FlowTop):
+        refuse_fixed(top, said, wish)
+    if top.model.config.block == 1:
+        raise UsageError(
+            f"{said}: {top.directory} makes one frame at a time and cannot lead to a known one; "
+            "train-top --window 8 or more can, on clips of as many frames"
+        )
+    return top.model
 
 
 def refuse_fixed(top: Loaded[TopModel], said: str, wish: str) -> NoReturn:

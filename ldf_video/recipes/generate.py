@@ -23,6 +23,7 @@ from ldf_video.models.top import TopModel
 from ldf_video.options import Generate
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import (
+    flow_to_a_frame,
     last_frames,
     named_clip,
     others_than,
@@ -48,7 +49,7 @@ from ldf_video.runs.zoo import (
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
 from ldf_video.video.sources import Source
-from ldf_video.video.steps import Seams, Steps, seams
+from ldf_video.video.steps import Seams, Steps
 from ldf_video.video.write import ENCODERS, VideoWriter, check_output, tile
 
 Frames = npt.NDArray[np.uint8]
@@ -56,6 +57,7 @@ Frames = npt.NDArray[np.uint8]
 DEFAULT_FRAMES = 16
 VIDEOS_AT_ONCE = 16
 """In a directory: each takes an open file, some 3 MB of encoder and its share of a batch."""
+LOOP = "close a loop"
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,15 @@ def generate(options: Generate) -> Generated:
         if top_model is None and shipped:
             progress.say(shipped_line("generate", directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes, looped = 0, {speed_note(top, options.fps)}, list[Steps]()
+        done, notes = 0, {speed_note(top, options.fps, paths[0])}
+        looped = Steps() if options.loop else None
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
             generators = [video_generator(seed, video) for video in group]
-            if options.loop:
+            if looped is not None:
                 assert isinstance(top.model, FlowTop)
                 blocks = loop(top.model, num_frames, generators)
-                looped.append(Steps())
             else:
                 known = None if past is None else past.expand(len(group), *past.shape)
                 blocks = top.model.sample(Rollout(num_frames, past=known), generators)
@@ -120,15 +122,17 @@ def generate(options: Generate) -> Generated:
                 for writer in writers:
                     stack.enter_context(writer)
                 for frames in stack.enter_context(rolled_frames(frame.model, blocks)):
-                    if looped:
-                        looped[-1].add(frames)
+                    if looped is not None:
+                        looped.add(frames)
                     parts = frames if is_directory else [tile(frames)]
                     for writer, part in zip(writers, parts, strict=True):
                         writer.write(part)
                     done += frames.shape[0] * frames.shape[1]
                     progress.update(done)
             notes |= {writer.note for writer in writers}
-        closed = seams(looped) if looped else None
+            if looped is not None:
+                looped.close()
+        closed = None if looped is None else looped.seams()
         for note in [*sorted(filter(None, notes)), *([closed] if closed else [])]:
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames, closed)
@@ -180,11 +184,13 @@ def _frames_of(top: Loaded[TopModel], options: Generate) -> int:
     asked, fixed = options.num_frames, top.model.fixed_frames
     if isinstance(top.model, FlowTop):
         block, count = top.model.config.block, DEFAULT_FRAMES if asked is None else asked
-        if options.loop and count < block:
-            raise UsageError(
-                f"--loop --frames {count}: {top.directory} closes a loop in a block of "
-                f"{block} frames; give --frames {block} or more"
-            )
+        if options.loop:
+            flow_to_a_frame(top, "--loop", LOOP)
+            if count < block:
+                raise UsageError(
+                    f"--loop --frames {count}: {top.directory} closes a loop in a block of "
+                    f"{block} frames; give --frames {block} or more"
+                )
         return count
     if asked not in (None, fixed):
         raise UsageError(
@@ -194,7 +200,7 @@ def _frames_of(top: Loaded[TopModel], options: Generate) -> int:
     if options.start_from is not None:
         refuse_fixed(top, "--from", "go on from a clip")
     if options.loop:
-        refuse_fixed(top, "--loop", "close a loop")
+        flow_to_a_frame(top, "--loop", LOOP)
     assert fixed is not None
     return fixed
 

@@ -13,15 +13,14 @@ import torch
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.bridge import bridge
-from ldf_video.models.flow import FlowTop
 from ldf_video.options import Interpolate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import frame_size
 from ldf_video.recipes.ends import (
     first_frames,
+    flow_to_a_frame,
     last_frames,
     named_clip,
-    refuse_fixed,
     shipped_line,
     shown_rate,
     speed_note,
@@ -72,11 +71,10 @@ def interpolate(options: Interpolate) -> Interpolated:
     device = choose_device(options.device)
     directory, shipped = find_model(options.top_model, "top")
     top = load_top_model(directory, device=device)
-    if not isinstance(top.model, FlowTop):
-        refuse_fixed(top, "interpolate", "lead to a frame")
+    flow = flow_to_a_frame(top, "interpolate", "lead to a frame")
     rate = shown_rate(top, options.fps)
     frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
-    geometry, window = clip_geometry(top, frame), top.model.config.window
+    geometry, window = clip_geometry(top, frame), flow.config.window
     before = last_frames(a, geometry, window, said="interpolate")
     after = first_frames(b, geometry, 1, said="interpolate")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
@@ -104,15 +102,15 @@ def interpolate(options: Interpolate) -> Interpolated:
 
         write(ends[:1])
         generators = [video_generator(seed, 0)]
-        for frames in decode(frame.model, bridge(top.model, past, goal, count, generators)):
+        for frames in decode(frame.model, bridge(flow, past, goal, count, generators)):
             write(frames[0])
         write(ends[1:])
         ends_db = tuple(
             psnr_db(float(np.square(made.astype(np.float64) - real).mean()))
             for made, real in zip(ends, (before[-1], after[0]), strict=True)
         )
-        largest, usual = float(steps.within().max()), float(np.median(steps.within()))
-        if note := speed_note(top, options.fps):
+        largest, usual = steps.percentile(100), steps.percentile(50)
+        for note in sorted(filter(None, {writer.note, speed_note(top, options.fps, out)})):
             progress.say(f"interpolate: {note}")
         progress.say(
             f"interpolate: ends {ends_db[0]:.1f} and {ends_db[1]:.1f} dB from the clips, largest "

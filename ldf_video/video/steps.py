@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+PARTS = 1000
+"""Of a level of 255: to so many a distance is rounded, so that counts of each stand for all."""
+
 
 @dataclass(frozen=True)
 class Seams:
@@ -36,41 +39,47 @@ class Seams:
 
 
 class Steps:
-    """Distances between the frames of videos that are made a part at a time."""
+    """Distances between the frames of videos that are made a part at a time.
+
+    It takes no more memory for longer videos, and a number for each one that is closed.
+    """
 
     def __init__(self) -> None:
-        self._within: list[npt.NDArray[np.float32]] = []
+        self._counts = np.zeros(255 * PARTS + 1, np.int64)
         self._first: npt.NDArray[np.uint8] | None = None
         self._last: npt.NDArray[np.uint8] | None = None
+        self._closed: list[float] = []
 
     def add(self, frames: npt.NDArray[np.uint8]) -> None:
         """Look at the next frames (N, n, H, W, 3), n at least 1."""
-        if self._last is not None:
-            frames = np.concatenate([self._last, frames], axis=1)
+        if self._first is None or self._last is None:
+            self._first = frames[:, :1].copy()  # a view would keep them all
         else:
-            self._first = frames[:, :1]
-        self._within.append(_distances(frames))
-        self._last = frames[:, -1:]
+            frames = np.concatenate([self._last, frames], axis=1)
+        np.add.at(self._counts, _distances(frames).ravel(), 1)
+        self._last = frames[:, -1:].copy()
 
-    def within(self) -> npt.NDArray[np.float32]:
-        """Distances (N, frames - 1) of each frame from the one before it."""
-        return np.concatenate(self._within, axis=1)
-
-    def seams(self) -> npt.NDArray[np.float32]:
-        """Distances (N,) of the last frames from the first ones."""
+    def close(self) -> None:
+        """The videos are loops and end here: what comes next are others."""
         assert self._first is not None
         assert self._last is not None
-        return _distances(np.concatenate([self._last, self._first], axis=1))[:, 0]
+        seams = _distances(np.concatenate([self._last, self._first], axis=1))
+        self._closed += (seams[:, 0] / PARTS).tolist()
+        self._first = self._last = None
+
+    def percentile(self, share: float) -> float:
+        """Of the distances between neighbouring frames, as `numpy.percentile`."""
+        up_to = np.cumsum(self._counts)
+        place = share / 100 * (up_to[-1] - 1)
+        below, above = np.searchsorted(up_to, [np.floor(place), np.ceil(place)], side="right")
+        return float(below + (above - below) * (place % 1)) / PARTS
+
+    def seams(self) -> Seams:
+        """What to say of the loops that were closed."""
+        return Seams(tuple(self._closed), self.percentile(5), self.percentile(95))
 
 
-def seams(steps: list[Steps]) -> Seams:
-    """What to say of loops that were made in several batches."""
-    near = np.concatenate([part.within().ravel() for part in steps])
-    low, high = np.percentile(near, [5, 95]).tolist()
-    return Seams(tuple(np.concatenate([part.seams() for part in steps]).tolist()), low, high)
-
-
-def _distances(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(N, n, H, W, 3) -> (N, n - 1)."""
+def _distances(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(N, n, H, W, 3) -> (N, n - 1), in parts of a level."""
     moved = np.abs(np.diff(frames.astype(np.int16), axis=1))
-    return moved.mean((2, 3, 4), dtype=np.float32)
+    return np.rint(moved.mean((2, 3, 4), dtype=np.float64) * PARTS).astype(np.int64)
