@@ -101,6 +101,14 @@ def test_a_loop_of_less_than_a_block_is_refused() -> None:
         list(loop(flow(), 3, generators()))
 
 
+def test_a_flow_that_makes_a_frame_at_a_time_leads_to_none() -> None:
+    config = replace(FLOW, block=1)
+    with pytest.raises(ValueError, match="blocks of 1 frame hold none"):
+        between(config, latents(2), latents(1), 4)
+    with pytest.raises(ValueError, match="blocks of 1 frame hold none"):
+        list(loop(flow(config=config), 4, generators()))
+
+
 @pytest.mark.parametrize(("first", "count"), [(0, 7), (3, 4), (2, 1), (4, 3), (1, 6), (6, 1)])
 def test_a_stretch_of_a_video(first: int, count: int) -> None:
     video = torch.arange(7)[None]

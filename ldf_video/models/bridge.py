@@ -33,7 +33,11 @@ def bridge(
 
     Yields:
         Latents (N, up to a block, C, H, W), `num_frames` of them in all.
+
+    Raises:
+        ValueError: the flow makes a frame at a time.
     """
+    _check_block(top)
     known = -(num_frames + 1) % top.config.block
     if past.shape[1] <= known:  # what is too short stood still before
         still = past[:, :1].expand(-1, known + 1 - past.shape[1], -1, -1, -1)
@@ -59,8 +63,9 @@ def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -
         Latents (N, up to a block, C, H, W), `num_frames` of them in all.
 
     Raises:
-        ValueError: too few frames.
+        ValueError: too few frames, or the flow makes a frame at a time.
     """
+    _check_block(top)
     block = top.config.block
     if num_frames < block:
         raise ValueError(f"a loop of {num_frames} frames: expected a block, {block}, or more")
@@ -84,6 +89,11 @@ def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -
     assert known is not None
     assert first is not None
     yield from bridge(top, known, first, closing, generators)
+
+
+def _check_block(top: FlowTop) -> None:
+    if top.config.block == 1:
+        raise ValueError("blocks of 1 frame hold none that could be made to fit a known one")
 
 
 def stretch(blocks: Iterator[Tensor], first: int, count: int) -> Iterator[Tensor]:
