@@ -378,6 +378,7 @@ def test_drift_of_long_videos(root: Path) -> None:
         ({"num_clips": 20}, r"--segments 4: 18 clips a segment of 6 videos, expected 20 or more"),
         ({"train": "long.npy"}, "--train: clips of --segments are not looked up"),
         ({"segments": None}, "--length: of long videos; give --segments, too"),
+        ({"num_videos": 401}, "--num-videos 401: more than a segment has clips; give fewer, or"),
         (
             {"generated": None, "frame_model": "checkpoints"},
             "--segments: of long videos; give --top-model or --generated, too",
@@ -412,6 +413,28 @@ def test_a_segment_has_no_more_clips_than_real_ones(root: Path) -> None:
     assert [found.rows[name].num_clips for name in found.rows] == [23, 20, 20]
     with pytest.raises(LdfError, match=r"real: 23 real clips a side, so 16 a segment of 16 videos"):
         run(**options, num_videos=16)
+
+
+def test_long_videos_of_two_models_in_one_call(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(root / "long.npy", moving_clips(10, seed=3, num_frames=20))
+    held: list[int] = []
+    add = Rollouts.add
+
+    def watched(self: Rollouts, *found: Any) -> None:
+        add(self, *found)
+        held.append(sum(map(len, self._views)))
+
+    monkeypatch.setattr(Rollouts, "add", watched)
+    options = {"segments": 2, "length": 20, "num_videos": 10}
+    found = run(**options, generated="long.npy", top_model="checkpoints")
+    assert held == [*range(1, 19), 9, 0, 0, 0]  # points of videos, then of all in one go
+    name = "top model, 10 to 19, less generated, 10 to 19"
+    assert list(found.differences) == [name.replace("10 to 19", "0 to 9"), name]
+    rows = [found.rows[f"{made}, 10 to 19"].frame for made in ("top model", "generated")]
+    assert found.differences[name]["frame"] == difference(*rows)
+    save_pair(root / "paper", kind="mlp")
+    with pytest.raises(UsageError, match="of 5 frames, expected 20; give --length 5 or less, and"):
+        run(**options, top_model="paper")
 
 
 def test_skipped_frames_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

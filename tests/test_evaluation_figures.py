@@ -210,12 +210,12 @@ def grey(count: int) -> np.ndarray:
     return np.full((count, 3, 10, 10, 3), 100, np.uint8)
 
 
-@pytest.mark.parametrize("clips_at_once", [256, 1])
-def test_change_by_hand(monkeypatch: pytest.MonkeyPatch, clips_at_once: int) -> None:
+@pytest.mark.parametrize("frames_at_once", [1280, 1])
+def test_change_by_hand(monkeypatch: pytest.MonkeyPatch, frames_at_once: int) -> None:
     def change(clips: np.ndarray) -> Change:
         return changes.change(changes.count_changes(clips))
 
-    monkeypatch.setattr(changes, "CLIPS_AT_ONCE", clips_at_once)
+    monkeypatch.setattr(changes, "FRAMES_AT_ONCE", frames_at_once)
     clips = grey(2)
     clips[0, 1, 0, :5] += 41  # five pixels move, and move back
     clips[0, 2, 9, 0, 1] -= 40  # one flickers, in one colour

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldf_video.evaluation import tracks
+from ldf_video.evaluation import change, tracks
 from ldf_video.evaluation.tracks import Moves, circular_wasserstein, compare, wasserstein
 
 
@@ -51,7 +51,7 @@ def test_what_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert moving.vanish_percent.high < 60
     still = compare(real, Moves.of(things(0, 0)))
     assert np.isnan([still.step_pixels.value, still.vanish_percent.value]).all()
-    monkeypatch.setattr(tracks, "CLIPS_AT_ONCE", 3)
+    monkeypatch.setattr(change, "FRAMES_AT_ONCE", 12)
     monkeypatch.setattr(tracks, "PATCHES_AT_ONCE", 7)
     assert (Moves.of(things(0, 1)).counts == real.counts).all()
 

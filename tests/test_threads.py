@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _threads_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -73,6 +74,7 @@ def test_of_eight_it_leaves_one_to_a_neighbour() -> None:
     [
         ({"steps": None, "minutes": 1.0}, {}, {1, 2}),
         ({"steps": None, "minutes": 1.0}, {"OMP_NUM_THREADS": "2"}, {2}),
+        ({"steps": None, "minutes": 1.0}, {"MKL_NUM_THREADS": "2"}, {2}),
         ({"steps": 1000}, {}, {2}),  # it is to repeat, whatever else runs meanwhile
     ],
 )

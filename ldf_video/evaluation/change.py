@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ the others differ together, and whether it stands still."""
 CHANGED_LEVELS = 40
 """A pixel that differs by more than this in any colour has changed, of 255."""
 STILL_SHARE = 0.001
-CLIPS_AT_ONCE = 256
+FRAMES_AT_ONCE = 1280
+"""As whole clips: memory does not grow with these."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,24 @@ class Change:
     """Each without each tenth of the clips; empty of fewer than 20."""
 
 
+def some_clips(clips: Clips) -> Iterator[slice]:
+    """All of clips (N, T, ...), in runs of FRAMES_AT_ONCE frames or of one clip."""
+    size = max(1, FRAMES_AT_ONCE // clips.shape[1])
+    return (slice(start, start + size) for start in range(0, len(clips), size))
+
+
 def count_changes(clips: Clips) -> Changes:
     """How clips (N, T, H, W, 3) change, T at least 2: what `change` sums up."""
     counts = np.empty((len(clips), 4), np.int64)
-    for start in range(0, len(clips), CLIPS_AT_ONCE):
-        part = clips[start : start + CLIPS_AT_ONCE]
+    for some in some_clips(clips):
+        part = clips[some]
         steps = np.abs(part[:, 1:].astype(np.int16) - part[:, :-1]).max(-1)  # (n, T - 1, H, W)
         changed = steps > CHANGED_LEVELS
         axes = (1, 2, 3)
         levels = np.where(changed, 0, steps).sum(axes, dtype=np.int64)
         still = changed.mean(axes) < STILL_SHARE
         sums = [changed[0].size, changed.sum(axes), levels, still]
-        counts[start : start + len(part)] = np.stack(np.broadcast_arrays(*sums), axis=1)
+        counts[some] = np.stack(np.broadcast_arrays(*sums), axis=1)
     return counts
 
 

@@ -285,9 +285,11 @@ class Comparison:
     def result(self, earlier: Earlier | None, output: Path | None) -> Evaluated:
         """All that was found: two models of this call, or one and an earlier one, compared too."""
         differences: dict[str, dict[str, Estimate]] = {}
-        if "generated" in self.rows and "top model" in self.rows:
-            found = subtract(self.rows["top model"], self.rows["generated"])
-            differences["top model, less generated"] = found
+        for name, figures in self.rows.items():
+            other = name.replace("top model", "generated", 1)  # or one of their segments
+            there = self.rows.get(other)
+            if other != name and there is not None and there.num_clips == figures.num_clips:
+                differences[f"{name}, less {other}"] = subtract(figures, there)
         if earlier is not None:
             differences |= earlier.differences(self.rows)
             if not differences:

@@ -72,6 +72,7 @@ def load_models(
     default: bool,
     num_frames: int = CLIP_FRAMES,
     skip: int,
+    segments: bool = False,
     device: str,
 ) -> Models:
     """The models that were asked for; by `default`, without any, the top model of `generate`.
@@ -82,17 +83,22 @@ def load_models(
     pair = frame = None
     if top_model is not None or (default and frame_model is None):
         top = load_top_model(find_model(top_model, "top")[0], device=device)
-        _check_length(top, num_frames, skip)
+        _check_length(top, num_frames, skip, segments=segments)
         pair = top, frame_model_of(top.config, beside=top.directory, device=device)
     if frame_model is not None:
         frame = load_frame_model(find_model(frame_model, "frame")[0], device=device)
     return Models(pair, frame)
 
 
-def _check_length(top: Loaded[TopModel], num_frames: int, skip: int) -> None:
+def _check_length(top: Loaded[TopModel], num_frames: int, skip: int, *, segments: bool) -> None:
     fixed = top.model.fixed_frames
     if fixed is None or fixed >= skip + num_frames:
         return
+    if segments:
+        raise UsageError(
+            f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
+            f"{skip + num_frames:,}; give --length {fixed} or less, and fewer --segments"
+        )
     if skip and fixed >= num_frames:
         raise UsageError(
             f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "

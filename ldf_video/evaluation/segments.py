@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import LdfError, ReadError, UsageError, counted
-from ldf_video.evaluation.change import Changes, count_changes, still
+from ldf_video.evaluation.change import Changes, count_changes, some_clips, still
 from ldf_video.evaluation.draw import Clips, evenly
 from ldf_video.evaluation.figures import Figures, compared, figure
 from ldf_video.evaluation.judge import Judge
@@ -171,28 +171,35 @@ class Drift:
 
 
 class Rollouts:
-    """What is known of the segments of long videos; points of clips are held, not their frames."""
+    """What is known of the segments of long videos; of clips points are held, not frames.
+
+    Those of a segment are let go once it has its figures, with the last video.
+    """
 
     def __init__(self, plan: Plan, reference: Reference, judge: Judge) -> None:
         """Takes where to cut, and what to compare with."""
         self.plan, self.reference, self.judge = plan, reference, judge
         self._views: list[list[Views]] = [[] for _ in range(plan.segments)]
         self._counts: list[list[tuple[Moves, Changes]]] = [[] for _ in range(plan.segments)]
+        self._found: list[Figures] = []
         shape = (plan.num_videos, plan.segments)
         self._still, self._plain = np.zeros(shape, bool), np.zeros(shape, bool)
 
     def add(self, segment: int, videos: range, clips: Clips) -> None:
-        """Judge clips (V, clips, T, H, W, 3) of some videos in a segment; videos come in order."""
+        """Judge clips (V, clips, T, H, W, 3) of some videos in a segment; both come in order."""
         flat = clips.reshape(-1, *clips.shape[2:])
         changes = count_changes(flat)
         self._views[segment].append(self.reference.views_of(flat, self.judge))
         self._counts[segment].append((Moves.of(flat), changes))
         chosen = slice(videos.start, videos.stop)
         self._still[chosen, segment] = still(changes).reshape(clips.shape[:2]).all(1)
-        levels = clips.reshape(*clips.shape[:3], -1, 3)
-        self._plain[chosen, segment] = (levels.std(-2).max(-1) < PLAIN_LEVELS).all((1, 2))
+        plain = np.concatenate([_plain(flat[some]) for some in some_clips(flat)])
+        self._plain[chosen, segment] = plain.reshape(clips.shape[:2]).all(1)
+        if videos.stop == self.plan.num_videos:
+            self._found.append(self._figures(segment))
+            self._views[segment], self._counts[segment] = [], []
 
-    def figures(self, segment: int) -> Figures:
+    def _figures(self, segment: int) -> Figures:
         """Of all videos in one segment."""
         parts, counts = self._views[segment], self._counts[segment]
         views = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -200,8 +207,8 @@ class Rollouts:
         return compared(self.reference, views, moves, np.concatenate([c for _, c in counts]))
 
     def all_figures(self) -> list[Figures]:
-        """Of each segment."""
-        return [self.figures(segment) for segment in range(self.plan.segments)]
+        """Of each segment, once all videos are added."""
+        return self._found
 
     def drift(self, rows: list[Figures]) -> Drift:
         """Sum up the figures of all segments."""
@@ -236,6 +243,13 @@ class Rollouts:
             for start, stop in zip(edges[::2], edges[1::2], strict=True):
                 first, last = self.plan.bounds(int(start))[0], self.plan.bounds(int(stop) - 1)[1]
                 yield Stopped(video, what, first, last)
+
+
+def _plain(clips: Clips) -> npt.NDArray[np.bool_]:
+    """Which of clips (N, T, H, W, 3) are of one colour in every frame, (N,)."""
+    levels = clips.reshape(*clips.shape[:2], -1, 3)
+    plain: npt.NDArray[np.bool_] = (levels.std(-2).max(-1) < PLAIN_LEVELS).all(1)
+    return plain
 
 
 def read_long(sources: list[Source], geometry: Geometry, plan: Plan) -> Iterator[Iterator[Clips]]:

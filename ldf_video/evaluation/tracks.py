@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ldf_video.evaluation.change import CHANGED_LEVELS
+from ldf_video.evaluation.change import CHANGED_LEVELS, some_clips
 from ldf_video.evaluation.clouds import Estimate, jackknife, not_below_0, tenths_of
 
 Clips = npt.NDArray[np.uint8]
@@ -34,7 +34,7 @@ FLAT_LEVELS = 8
 """Spread of a patch's levels under which it shows nothing that could be found."""
 SECTORS = 16
 """Of the circle of directions."""
-CLIPS_AT_ONCE, PATCHES_AT_ONCE = 256, 512
+PATCHES_AT_ONCE = 512
 
 SIDE = 2 * REACH + 1
 _DOWN, _RIGHT = (steps.ravel() - REACH for steps in np.indices((SIDE, SIDE)))
@@ -65,8 +65,8 @@ class Moves:
         """Follow what moves in clips uint8 (N, T, H, W, 3), T at least 2."""
         scale = max(1, min(clips.shape[2] // ROWS, clips.shape[3]))
         counts = []
-        for start in range(0, len(clips), CLIPS_AT_ONCE):
-            part = _smaller(clips[start : start + CLIPS_AT_ONCE], scale)
+        for some in some_clips(clips):
+            part = _smaller(clips[some], scale)
             before, after = part[:, :-1], part[:, 1:]
             ahead, back = _follow(before, after), _follow(after, before)
             old = back[:, :-1].sum(1, keepdims=True)

@@ -58,6 +58,7 @@ def evaluate(options: Evaluate) -> Evaluated:
         default=generated is None,
         num_frames=num_frames if plan is None else plan.length - skip,
         skip=skip,
+        segments=plan is not None,
         device=device,
     )
     kept = reference is not None and reference.is_file()
@@ -139,6 +140,11 @@ def _plan(options: Evaluate, segments: int) -> Plan:
         num_frames=options.num_frames,
         num_clips=options.num_clips,
     )
+    if not plan.clips:
+        raise UsageError(
+            f"--num-videos {plan.num_videos}: more than a segment has clips; give fewer, or a "
+            "higher --num-clips"
+        )
     if plan.num_clips < FEWEST_CLIPS:
         raise UsageError(
             f"--segments {segments}: {counted(plan.num_clips, 'clip')} a segment of "

@@ -83,4 +83,5 @@ class Threads:
 
 def may_choose() -> bool:
     """Whether there are several threads, and nobody said how many."""
-    return torch.get_num_threads() > 1 and "OMP_NUM_THREADS" not in os.environ
+    said = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    return torch.get_num_threads() > 1 and not said
