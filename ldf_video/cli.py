@@ -89,8 +89,8 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
         case "train-top":
             last = hints.after_train_top(typed.out)
         case "generate":
-            found = result.paths
-            last = hints.after_generate(result.paths, result.seed, typed.top_model)
+            asked = typed.top_model, typed.frame_model
+            found, last = result.paths, hints.after_generate(result.paths, result.seed, *asked)
         case "interpolate":  # what is between two clips is no clip to be judged by
             found, last = result.paths, hints.after_interpolate(result.paths[0], result.seed)
         case "reconstruct":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ldf_video.options import FRAME_MODEL, LATENTS, TOP_MODEL
+from ldf_video.options import DEFAULT_SHIPPED, FRAME_MODEL, LATENTS, TOP_MODEL
 
 EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""
@@ -16,8 +18,14 @@ EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 def after_train_frame(
     clips: str | Path, out: str | Path, top_model: str | Path | None = None
 ) -> str:
-    """What follows on a frame model, or on one that learned to decode what a top model makes."""
+    """What follows on a frame model, or on one that learned to decode what a top model makes.
+
+    A run that goes on remembers its `top_model`.
+    """
     follows = encode_line(clips, out)
+    with suppress(OSError, ValueError, AttributeError):  # no run, or one that is damaged
+        config = json.loads((Path(out) / "config.json").read_text())
+        top_model = top_model or config.get("options", {}).get("top_model")
     if top_model is not None:
         named = _option("--frame-model", out, FRAME_MODEL)
         follows = _line("generate", "--top-model", top_model, *named)
@@ -34,10 +42,16 @@ def after_train_top(out: str | Path) -> str:
     return f"{_pictures(Path(out))}next: {generate_line(out)}"
 
 
-def after_generate(paths: Sequence[Path], seed: int, top_model: str | None) -> str:
+def after_generate(
+    paths: Sequence[Path], seed: int, top_model: str | None, frame_model: str | None = None
+) -> str:
     """What follows on generated videos."""
     files = " to ".join(dict.fromkeys(map(str, (paths[0], paths[-1]))))
     chosen = _option("--top-model", top_model, TOP_MODEL)
+    if frame_model is not None:  # alone, it would be judged alone
+        own = (Path(TOP_MODEL) / "config.json").is_file()
+        named = top_model or (TOP_MODEL if own else DEFAULT_SHIPPED)
+        chosen = ["--top-model", named, "--frame-model", frame_model]
     needed = "" if find_spec("efficientnet_lite_pytorch") else f"{EVALUATE_EXTRA}, then "
     return (
         f"look at {files}, --seed {seed} makes the same again; "

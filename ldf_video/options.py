@@ -40,6 +40,7 @@ Engine = Literal["local", "ray"]
 Place = str | Path
 
 FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
+DEFAULT_SHIPPED = "pacman-32"
 """Where commands read and write where nothing is named."""
 CPU_MINUTES, GPU_MINUTES = 10.0, 5.0
 """How long a training takes where neither steps nor minutes are given."""

@@ -100,3 +100,35 @@ def test_a_thread_has_its_own_number_of_torch_threads_and_the_caller_keeps_its()
         assert later == [3]
     finally:
         torch.set_num_threads(before)
+
+
+def test_who_waits_for_an_item_when_the_block_ends_finds_no_more() -> None:
+    go_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        go_on.wait(10)
+
+    found: list[int] = []
+    with ahead(items(), count=1, threads=1) as made:
+        takers = [threading.Thread(target=lambda: found.extend(made), daemon=True)]
+        takers[0].start()
+        while not found:
+            time.sleep(0.001)
+        threading.Timer(0.1, go_on.set).start()
+    takers[0].join(10)
+    assert not takers[0].is_alive()
+    assert found == [1]
+
+
+def test_a_thread_that_cannot_start_leaves_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start"), ahead(iter([1]), count=1, threads=1):
+        pass
+    assert torch.get_num_threads() == before

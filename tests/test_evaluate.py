@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -600,7 +601,7 @@ def test_too_little_video(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_that_do_not_fit(root: Path) -> None:
-    save_frame(root / "other")
+    save_frame(root / "other", seed=9)
     config = json.loads((root / "other" / "config.json").read_text())
     config["frames"]["height"] = 64
     (root / "other" / "config.json").write_text(json.dumps(config))
@@ -637,3 +638,19 @@ def test_the_command_prints_the_table_and_fails_in_one_line(root: Path) -> None:
         assert failed.stderr.startswith(said)
         assert len(failed.stderr.splitlines()) == 1
     assert command().exit_code == 2  # without --real
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_nothing_is_made_ahead_after_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    del root
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Rollouts, "add", fails)
+    with pytest.raises((error, LdfError)) as caught:
+        run(segments=3, length=32, num_videos=10)
+    assert caught.tb is not None  # as long as it lives, so does what was suspended
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]

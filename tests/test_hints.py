@@ -83,6 +83,17 @@ def test_generate(root: Path) -> None:
     (root / "checkpoints").rename("mine")
     said = last("generate --frames 2 --seed 7 -o a.gif --top-model mine/top")
     assert said.endswith("next: ldf-video evaluate --real CLIPS --top-model mine/top")
+    said = last("generate --frames 2 --seed 7 -o a.gif --top-model mine/top --frame-model mine")
+    assert said.endswith(" --real CLIPS --top-model mine/top --frame-model mine")
+
+
+def test_generate_names_both_models_that_are_to_be_judged_together(root: Path) -> None:
+    paths = [root / "a.gif"]
+    said = hints.after_generate(paths, 7, None, "other")
+    assert said.endswith(" --real CLIPS --top-model checkpoints/top --frame-model other")
+    (root / "checkpoints").rename("mine")
+    said = hints.after_generate(paths, 7, None, "other")
+    assert said.endswith(" --real CLIPS --top-model pacman-32 --frame-model other")
 
 
 def test_interpolate(root: Path) -> None:

@@ -21,14 +21,16 @@ from tiny_models import (
     write_array,
 )
 
+from ldf_video import hints
 from ldf_video.api import encode, generate, train_frame, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
+from ldf_video.evaluation.judged import load_models
 from ldf_video.levels import frame_level, rolled_level
 from ldf_video.levels.latents import decode
 from ldf_video.levels.rolled_level import pairs
 from ldf_video.models.rolled import RolledConfig, RolledGame, restless
 from ldf_video.recipes import train_frame as recipe
-from ldf_video.runs.zoo import load_frame_model
+from ldf_video.runs.zoo import find_reference, load_frame_model, load_top_model
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Trainer
@@ -125,6 +127,47 @@ def test_another_e_makes_other_latents(root: Path) -> None:
     encode(root / "clips", out=root / "latents", frame_model=root / "frame", quiet=True)
     with pytest.raises(StoreError, match="was made by other settings"):
         encode(root / "clips", out=root / "latents", frame_model=root / "new", quiet=True)
+
+
+def test_the_model_that_made_the_latents_is_preferred_and_evaluate_takes_the_named_one(
+    root: Path,
+) -> None:
+    train(root, out="checkpoints/frame", steps=1)
+    new = root / "checkpoints" / "frame"
+    top = load_top_model(root / "top", device="cpu")
+    wanted = {**top.config["frame_model"], "path": "gone", "relative": "gone"}
+    beside = root / "top" / "best"
+    of_latents = checkpoints.latents_fingerprint_of
+    found, _ = find_reference(wanted, "frame", beside=beside, known_by=of_latents)
+    assert found is not None
+    assert found.resolve() == root / "frame"
+
+    def pair(frame: Path | None) -> tuple[Path, Path]:
+        made = load_models(root / "top", frame, default=False, num_frames=4, skip=0, device="cpu")
+        assert made.top is not None
+        return made.top[0].directory, made.top[1].directory.resolve()
+
+    assert pair(new) == (root / "top", new)
+    assert pair(None) == (root / "top", root / "frame")
+    assert pair(save_frame(root / "far" / "away" / "other", seed=9))[1] == root / "frame"
+    (root / "frame").rename(root / "far" / "away" / "frame")
+    found, _ = find_reference(wanted, "frame", beside=beside, known_by=of_latents)
+    assert found is not None
+    assert found.resolve() == new
+
+
+def test_a_run_that_goes_on_says_what_the_first_call_said(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = train(root, steps=1)
+    said = hints.after_train_frame("clips", run, root / "top")
+    assert said.endswith(f"generate --top-model {root / 'top'} --frame-model {run}")
+    assert hints.after_train_frame("clips", run, None) == said
+    capfd.readouterr()
+    train(root, init=None, top_model=None, steps=2, quiet=False)
+    said = capfd.readouterr().err
+    assert "train-frame: the decoder as it was is kept in" in said
+    assert "go on with" not in said
 
 
 def test_ordinary_training_goes_on_by_way_of_frames(root: Path) -> None:

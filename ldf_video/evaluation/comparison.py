@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -237,7 +238,8 @@ class Comparison:
                 num_frames=plan.length,
                 device=self.judge.device,
             )
-            self._keep_long("top model", str(top), blocks, plan)
+            with closing(blocks):  # what it does ahead ends with an error, too
+                self._keep_long("top model", str(top), blocks, plan)
 
     def _keep_long(
         self, name: str, origin: str, videos: Iterable[tuple[range, Iterable[Clips]]], plan: Plan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,16 +78,22 @@ def load_models(
 ) -> Models:
     """The models that were asked for; by `default`, without any, the top model of `generate`.
 
+    A frame model of the latents that the top model learned decodes what it makes; so, too, where a
+    third stage took over their E. With another one, or none, the top model's own is searched.
+
     Raises:
         UsageError: the top model only makes clips too short to be judged after `skip` frames.
     """
     pair = frame = None
+    if frame_model is not None:
+        frame = load_frame_model(find_model(frame_model, "frame")[0], device=device)
     if top_model is not None or (default and frame_model is None):
         top = load_top_model(find_model(top_model, "top")[0], device=device)
         _check_length(top, num_frames, skip, segments=segments)
-        pair = top, frame_model_of(top.config, beside=top.directory, device=device)
-    if frame_model is not None:
-        frame = load_frame_model(find_model(frame_model, "frame")[0], device=device)
+        decoder = frame
+        if decoder is None or decoder.latents != top.config["frame_model"]["fingerprint"]:
+            decoder = frame_model_of(top.config, beside=top.directory, device=device)
+        pair = top, decoder
     return Models(pair, frame)
 
 
@@ -158,24 +165,27 @@ def generated(
     """Frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
     last = skip + num_frames
     clips = []
-    for videos, blocks in rollouts(
-        top, frame, count=count, seed=seed, num_frames=last, device=device
-    ):
-        number, kept = 0, []
-        for block in blocks:  # the frames skip to last - 1 are kept, the others are let go
-            part = block[:, max(0, skip - number) : max(0, last - number)]
-            if part.shape[1]:
-                kept.append(part.copy())  # a view would hold the whole block
-            number += block.shape[1]
-        clips.append(np.concatenate(kept, axis=1))
-        on_frames(videos.stop * num_frames)
+    made = rollouts(top, frame, count=count, seed=seed, num_frames=last, device=device)
+    with closing(made):
+        for videos, blocks in made:
+            number, kept = 0, []
+            for block in blocks:  # the frames skip to last - 1 are kept, the others are let go
+                part = block[:, max(0, skip - number) : max(0, last - number)]
+                if part.shape[1]:
+                    kept.append(part.copy())  # a view would hold the whole block
+                number += block.shape[1]
+            clips.append(np.concatenate(kept, axis=1))
+            on_frames(videos.stop * num_frames)
     return np.concatenate(clips)
 
 
 def rollouts(
     top: TopModel, frame: FrameModel, *, count: int, seed: int, num_frames: int, device: str
-) -> Iterator[tuple[range, Iterator[Clips]]]:
-    """Numbers of some videos, and these in blocks (N, any number, H, W, 3), to be read at once."""
+) -> Generator[tuple[range, Iterator[Clips]], None, None]:
+    """Numbers of some videos, and these in blocks (N, any number, H, W, 3), to be read at once.
+
+    Whoever takes them closes it: until then, threads make more.
+    """
     size = VIDEOS_AT_ONCE.get(device, VIDEOS_ON_GPU)
     for start in range(0, count, size):
         videos = range(start, min(start + size, count))

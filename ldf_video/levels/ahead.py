@@ -25,11 +25,11 @@ class _End:
 
 @contextmanager
 def ahead(items: Iterable[Item], *, count: int, threads: int) -> Iterator[Iterator[Item]]:
-    """Let a thread of its own make items, up to `count` more than were taken.
+    """Let a thread of its own make items, up to `count` + 1 more than were taken.
 
     What comes out is what goes in, in that order, whatever the timing. An error of the thread is
     raised where the next item would be taken. When the block ends, by an error or by Ctrl-C too,
-    the thread ends with the item that it is making.
+    the thread ends with the item that it is making, and whoever still takes finds no more.
 
     Args:
         items: made one after the other, in the thread.
@@ -40,6 +40,8 @@ def ahead(items: Iterable[Item], *, count: int, threads: int) -> Iterator[Iterat
     is_over = threading.Event()
 
     def make() -> None:
+        if is_over.is_set():
+            return
         end = _End()
         try:
             torch.set_num_threads(threads)  # of this thread, and of threads that begin later
@@ -59,12 +61,16 @@ def ahead(items: Iterable[Item], *, count: int, threads: int) -> Iterator[Iterat
 
     before = torch.get_num_threads()
     maker = threading.Thread(target=make, name="ahead", daemon=True)
-    maker.start()
     try:
+        maker.start()
         yield take()
     finally:
         is_over.set()
-        while maker.is_alive():
+        while maker.ident is not None and maker.is_alive():
             with suppress(Empty):  # room for what it still puts
                 ready.get(timeout=_LOOK_SECONDS)
+        with suppress(Empty):
+            while True:
+                ready.get_nowait()
+        ready.put(_End())
         torch.set_num_threads(before)

@@ -24,8 +24,8 @@ _NARROW = 8
 class GridInference(nn.Module):
     """E of a grid model, for inference on a CPU: frames (B, 3, H, W) -> latents (B, C, h, w).
 
-    It holds weights of its own, so what E learns later does not show. All parts of a batch have the
-    same size, so that a latent does not depend on its place.
+    The weights of its cells are copies, all others are E's own: it is for an E that learns no more.
+    All parts of a batch have the same size, so that a latent does not depend on its place.
     """
 
     def __init__(self, encoder: GridEncoder) -> None:

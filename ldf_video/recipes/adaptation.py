@@ -19,7 +19,7 @@ from ldf_video.errors import CheckpointError, ReadError, StoreError, counted
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
-from ldf_video.options import Encode, TrainFrame
+from ldf_video.options import DEFAULT_SHIPPED, Encode, TrainFrame
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
@@ -160,7 +160,7 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
         model.load_state_dict(origin.model.state_dict(), strict=False)  # a linear map may be new
         fit = _psnr_db(model.eval().to(asked.device), samples[geometry], asked.device)
         config = {"kind": "frame", **config, "options": kept_options(options)}
-        trials[name] = _Trial(model, config, is_small and name == zoo.DEFAULT_SHIPPED, fit)
+        trials[name] = _Trial(model, config, is_small and name == DEFAULT_SHIPPED, fit)
     return dict(sorted(trials.items(), key=lambda item: -item[1].psnr_db))
 
 

@@ -213,7 +213,11 @@ def _roll_what_lacks(run: Run, place: Path, device: str, progress: Progress) -> 
 
 def _keep_finished(run: Run, progress: Progress) -> None:
     kept = checkpoints.keep_finished(run.directory)
-    if kept is not None:
+    if kept is None:
+        return
+    if "top_model" in run.config:  # E stays as it is, and so do its latents
+        progress.say(f"train-frame: the decoder as it was is kept in {kept}")
+    else:
         progress.say(f"train-frame: latents and top models that it has made go on with {kept}")
 
 

@@ -100,7 +100,7 @@ def own_state() -> Iterator[None]:
         _keep_freed_memory()
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         stack.enter_context(torch.random.fork_rng(gpus))
-        stack.callback(_restore_threads, torch.get_num_threads())
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
@@ -127,11 +127,6 @@ def _keep_freed_memory() -> None:
     fetches it anew (M_MMAP_THRESHOLD in mallopt(3)). This block is never touched, so it takes none.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
-
-
-def _restore_threads(count: int) -> None:
-    if torch.get_num_threads() != count:
-        torch.set_num_threads(count)
 
 
 def check_files(outputs: Outputs, *, inputs: Iterable[Source | str | Path]) -> None:

@@ -17,13 +17,13 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
+from ldf_video.options import DEFAULT_SHIPPED
 from ldf_video.output import reason
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
-DEFAULT_SHIPPED = "pacman-32"
 OWN_FRAME, OWN_TOP = Path("checkpoints/frame"), Path("checkpoints/top")
 
 
@@ -176,7 +176,7 @@ def frame_model_of(
 ) -> Loaded[FrameModel]:
     """A frame model of those latents that the top model of a config, in `beside`, learned.
 
-    It is the one that made them, or one that took over its E.
+    It is the one that made them, or else one that took over its E.
 
     It is taken from the directory or shipped name that was `asked` for; else it is searched.
 
@@ -233,9 +233,11 @@ def find_reference(
         known_by: the fingerprint of the model in a directory: its own, or that of its latents.
 
     Returns:
-        Its directory or None; the models that were looked at, and why one cannot be read.
+        Its directory or None; the models that were looked at, and why one cannot be read. One that
+        is only `known_by` the fingerprint is taken where none has it as its own.
     """
     looked: dict[Path, str] = {}
+    spare: Path | None = None
     for place in _places(wanted, kind, beside.resolve()):
         model = place.resolve()
         if model in looked or not (model / checkpoints.WEIGHTS).is_file():
@@ -245,10 +247,12 @@ def find_reference(
             looked[model] = str(place)
         try:
             if model in looked and known_by(place) == wanted["fingerprint"]:
-                return place, list(looked.values())
+                if checkpoints.fingerprint_of(place) == wanted["fingerprint"]:
+                    return place, list(looked.values())
+                spare = spare or place
         except CheckpointError as error:  # it may have been the one
             looked[model] = f"{place} ({error})"
-    return None, list(looked.values())
+    return spare, list(looked.values())
 
 
 def _places(wanted: Mapping[str, str], kind: str, beside: Path) -> Iterator[Path]:
