@@ -450,7 +450,9 @@ def test_skipped_frames_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
             yield block
             del block
 
-    monkeypatch.setattr(judged, "rollouts", lambda *_, **__: iter([(range(1), rolled())]))
+    monkeypatch.setattr(
+        judged, "rollouts", lambda *_, **__: ((range(1), blocks) for blocks in [rolled()])
+    )
     options: dict[str, Any] = {"count": 1, "seed": 0, "device": "cpu"}
     models: Any = (None, None)
     found = judged.generated(*models, **options, num_frames=5, skip=9, on_frames=lambda count: None)
