@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ldf_video.errors import UsageError
-from ldf_video.options import (
+from ldf_video.options.commands import (
     OLD_NAMES,
-    Command,
     Encode,
     Evaluate,
     Generate,
     Info,
     Interpolate,
     Reconstruct,
-    TrainFrame,
-    TrainTop,
-    argument_lines,
-    options_of,
 )
+from ldf_video.options.option import Command, argument_lines, options_of
+from ldf_video.options.trainings import TrainFrame, TrainTop
 
 if TYPE_CHECKING:
     from ldf_video.evaluation.report import Evaluated

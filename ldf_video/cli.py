@@ -17,7 +17,8 @@ import typer
 from ldf_video import api, hints
 from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.interrupts import Stopped, launched, stops_raised
-from ldf_video.options import COMMANDS, Option, options_of, plain
+from ldf_video.options.commands import COMMANDS
+from ldf_video.options.option import Option, options_of, plain
 from ldf_video.output import reason, remedy
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from ldf_video.options import DEFAULT_SHIPPED, FRAME_MODEL, LATENTS, TOP_MODEL
+from ldf_video.options.option import DEFAULT_SHIPPED, FRAME_MODEL, LATENTS, TOP_MODEL
 
 EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""

@@ -18,9 +18,10 @@ import typer
 from tiny_models import save_frame, save_pair, write_array
 from typer.testing import CliRunner
 
-from ldf_video import api, options
+from ldf_video import api
 from ldf_video.cli import app
-from ldf_video.options import options_of
+from ldf_video.options import commands
+from ldf_video.options.option import options_of, plain
 from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 HELP = """
 import sys
 from ldf_video.cli import app
-from ldf_video.options import options_of
+from ldf_video.options.option import options_of
 for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:]), ["--version"]):
     try:
         app(arguments)
@@ -119,13 +120,13 @@ def test_every_command_is_in_the_help_and_in_the_api() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_function_of_the_api_has_the_options_as_typed_arguments_with_help(name: str) -> None:
     function = getattr(api, name.replace("-", "_"))
-    known = options_of(options.COMMANDS[name])
+    known = options_of(commands.COMMANDS[name])
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         option = known[parameter.name]
         assert parameter.annotation == option.type
         assert parameter.default == (inspect.Parameter.empty if option.required else option.default)
-        assert f"    {option.name}: {options.plain(option.help)[:60]}" in inspect.getdoc(function)
+        assert f"    {option.name}: {plain(option.help)[:60]}" in inspect.getdoc(function)
     assert signature.parameters.keys() == known.keys()
     assert signature.return_annotation in inspect.getsource(function)
 

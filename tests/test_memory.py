@@ -29,7 +29,7 @@ from ldf_video.levels.memory import (
     stay_inside,
     ways_to_train,
 )
-from ldf_video.options import TrainFrame
+from ldf_video.options.trainings import TrainFrame
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.run import kept_options
 from ldf_video.training import checkpoints

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ldf_video.errors import CheckpointError, UsageError
-from ldf_video.options import TrainFrame, Training
+from ldf_video.options.trainings import TrainFrame, Training
 from ldf_video.runs.run import Run, Settings, open_run
 from ldf_video.runs.training import default_minutes
 from ldf_video.training import checkpoints

@@ -17,7 +17,7 @@ from ldf_video.errors import UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Batch, Part
-from ldf_video.options import PAPER_RATE, RATE, ROLLED_RATE, TrainFrame
+from ldf_video.options.trainings import PAPER_RATE, RATE, ROLLED_RATE, TrainFrame
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_frame_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded

@@ -21,7 +21,7 @@ from ldf_video.models.game import Part
 from ldf_video.models.rolled import RolledBatch, RolledConfig, RolledGame, restless
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
-from ldf_video.options import TrainFrame
+from ldf_video.options.trainings import TrainFrame
 from ldf_video.progress import Progress
 from ldf_video.runs.run import Settings
 from ldf_video.runs.zoo import Loaded, reference_to

@@ -24,7 +24,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
-from ldf_video.options import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
+from ldf_video.options.trainings import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_top_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded

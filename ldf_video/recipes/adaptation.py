@@ -19,7 +19,9 @@ from ldf_video.errors import CheckpointError, ReadError, StoreError, counted
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
-from ldf_video.options import DEFAULT_SHIPPED, Encode, TrainFrame
+from ldf_video.options.commands import Encode
+from ldf_video.options.option import DEFAULT_SHIPPED
+from ldf_video.options.trainings import TrainFrame
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo

@@ -12,7 +12,8 @@ from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.judged import choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
 from ldf_video.evaluation.segments import Plan
-from ldf_video.options import Evaluate, flag
+from ldf_video.options.commands import Evaluate
+from ldf_video.options.option import flag
 from ldf_video.output import json_text, write_atomically
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels

@@ -11,7 +11,7 @@ from typing import Any
 
 from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError, counted
-from ldf_video.options import Info
+from ldf_video.options.commands import Info
 from ldf_video.readers.clips import probe
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET

@@ -17,7 +17,7 @@ from ldf_video.levels.memory import bytes_of, fit_memory, plan_line, stay_inside
 from ldf_video.levels.rolled_level import VIDEOS, RolledLevel, roll, rolled_settings
 from ldf_video.models import build
 from ldf_video.models.rolled import RolledGame
-from ldf_video.options import TrainFrame
+from ldf_video.options.trainings import TrainFrame
 from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split

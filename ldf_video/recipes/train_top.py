@@ -14,7 +14,7 @@ from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
 from ldf_video.models.frame import FrameModel
-from ldf_video.options import TrainTop
+from ldf_video.options.trainings import TrainTop
 from ldf_video.progress import Progress
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.held_out import Split, split

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.models import build
-from ldf_video.options import Training, flag
+from ldf_video.options.option import flag
+from ldf_video.options.trainings import Training
 from ldf_video.output import reason
 from ldf_video.runs.held_out import RULE
 from ldf_video.store.reader import StoreReader

@@ -17,7 +17,7 @@ from ldf_video.models.game import Game
 from ldf_video.models.keep_past import keep_past
 from ldf_video.models.rolled import RolledGame
 from ldf_video.models.top import TopModel
-from ldf_video.options import CPU_MINUTES, GPU_MINUTES, Training
+from ldf_video.options.trainings import CPU_MINUTES, GPU_MINUTES, Training
 from ldf_video.progress import Progress
 from ldf_video.runs.command import choose_precision
 from ldf_video.runs.curve import SHEET, write_curve

@@ -17,7 +17,7 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
-from ldf_video.options import DEFAULT_SHIPPED
+from ldf_video.options.option import DEFAULT_SHIPPED
 from ldf_video.output import reason
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of

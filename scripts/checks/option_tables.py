@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from ldf_video.options import option_table
+from ldf_video.options.commands import option_table
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 

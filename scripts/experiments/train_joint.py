@@ -28,7 +28,8 @@ from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake.ingest import store_frames
 from ldf_video.models.game import Noise, Part
 from ldf_video.models.gan import GanConfig
-from ldf_video.options import POSITIVE, Clips, Option, Out, Training
+from ldf_video.options.option import POSITIVE, Clips, Option, Out
+from ldf_video.options.trainings import Training
 from ldf_video.progress import Progress
 from ldf_video.runs.command import choose_device
 from ldf_video.runs.run import check_data, open_run

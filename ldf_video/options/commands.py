@@ -1,0 +1,293 @@
+"""The options of all commands that are no training, and which commands there are.
+
+To add an option to a command, add a field and its line of help to its dataclass, and use it in the
+recipe.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Literal
+
+from ldf_video.checks import MOST, frame_rate, frame_size, integer, number
+from ldf_video.errors import UsageError
+from ldf_video.options.option import (
+    BATCH_SIZE,
+    FRAME_MODEL,
+    LATENTS,
+    OUT,
+    TOP_MODEL,
+    Clips,
+    Command,
+    Computation,
+    Crop,
+    File,
+    Model,
+    Option,
+    OtherClips,
+    Out,
+    OutFile,
+    Place,
+    Precision,
+    Seed,
+    Switch,
+    Upscale,
+    options_of,
+)
+from ldf_video.options.trainings import MINUTES, TrainFrame, TrainTop
+
+Reader = Literal["auto", "pyav", "decord"]
+Engine = Literal["local", "ray"]
+OLD_NAMES = {"output": "out", "frames": "num_frames"}
+"""What parameters were called before, or are on the command line; still taken by name."""
+
+
+@dataclass(frozen=True)
+class Encode(Computation):
+    """Stream clips through the encoder into memory-mapped latents.
+
+    Attributes:
+        out: The store of latents.
+        frame_model: The encoder; a directory or a shipped name. Where none is named, a shipped one
+            is adapted to the clips if it shows them poorly.
+        adapt_minutes: Where none is named and no shipped one brings a sample back at 20 dB: how
+            long one is adapted to the clips in `checkpoints/frame`; a killed adaptation goes on
+            with the same command; 0 goes on without
+            ([adapting](docs/training.md#starting-from-a-model)).
+        fps: Frames per second to read, such as `15` or `30000/1001`.
+        crop: centre: the largest centred part of the shape of the frames; none: squeeze.
+        batch_size: Frames per batch.
+        mixed_precision: auto: bf16 on a GPU that has it, none elsewhere; fp16 needs CUDA.
+        reader: Of videos. auto and pyav: PyAV, which is the faster; decord: decord for what it
+            reads right, PyAV for the rest ([readers](docs/data.md#readers)).
+        workers: Processes that read: a decoder that crashes or hangs costs its clip alone; 0 reads
+            in this process, unguarded.
+        engine: ray: on a Ray cluster, an actor per GPU or node
+            ([several machines](docs/store.md#parts-several-processes-one-store)).
+        strict: Fail where a source was not read whole, now or by an earlier call.
+        retry: Read again what could not be read before.
+        overwrite: Move a store made by other settings aside.
+        verify: Read every row of the store and compare it with its checksum, say what the store
+            lacks of the clips, encode nothing. With `--retry` what is damaged is let go, so that
+            the next call makes it anew.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: Out = LATENTS
+    frame_model: Annotated[
+        Place | None,
+        Option("MODEL", usual=f"`{FRAME_MODEL}`, else the shipped one that shows the clips best"),
+    ] = None
+    adapt_minutes: Annotated[
+        float | None, Option("M", number("0 or more", lambda value: value >= 0), MINUTES)
+    ] = None
+    fps: Annotated[
+        str | float | None, Option("F", frame_rate, "as the frame model was trained")
+    ] = None
+    crop: Annotated[Crop | None, Option(usual="as the frame model was trained")] = None
+    batch_size: Annotated[int, Option("N", integer(1, MOST))] = BATCH_SIZE
+    mixed_precision: Annotated[Precision, Option()] = "auto"
+    reader: Annotated[Reader, Option()] = "auto"
+    workers: Annotated[int | None, Option("N", integer(0), "one per core, 16 at most")] = None
+    engine: Annotated[Engine, Option()] = "local"
+    strict: Switch = False
+    retry: Switch = False
+    overwrite: Switch = False
+    verify: Switch = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapt_minutes and self.frame_model is not None:
+            raise UsageError(
+                f"--adapt-minutes {self.adapt_minutes:g}: the model of --frame-model is taken as "
+                f"it is; drop one, or run ldf-video train-frame CLIPS --init {self.frame_model} "
+                "first"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Computation):
+    """What both commands take that sample a top model.
+
+    Attributes:
+        seed: The same gives the same files.
+        fps: Frames per second of the file. A model knows one rate: at another the same frames play
+            faster or slower.
+        upscale: Integer factor.
+        top_model: A directory or a shipped name; its own frame model is loaded with it.
+        frame_model: The top model's own, where it is not found beside it or where it stood; another
+            is refused.
+    """
+
+    seed: Seed = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
+    upscale: Upscale = None
+    top_model: Annotated[
+        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
+    ] = None
+    frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+
+
+@dataclass(frozen=True)
+class Generate(Sampling):
+    """Generate videos of any length.
+
+    Attributes:
+        out: .mp4, .gif or .png (a sheet: time goes to the right, 16 frames a row); several videos
+            in one file stand side by side. Without a suffix, or where it ends in `/`: a directory
+            with an mp4 for each video, which may hold nothing else.
+        num_frames: Frames per video.
+        num_videos: Videos; many at once take less time a frame.
+        start_from: A video to go on from.
+        loop: Make a video that plays in a circle: its last frames lead to its first one. How far
+            the last frame is from the first is said, beside how far neighbouring frames are.
+    """
+
+    out: Annotated[Place, Option("FILE", names=OUT)] = "out.mp4"
+    _: KW_ONLY
+    num_frames: Annotated[
+        int | None,
+        Option("N", integer(1), "16, or what an mlp makes", ("--frames", "--num-frames")),
+    ] = None
+    num_videos: Annotated[int, Option("N", integer(1, MOST))] = 1
+    start_from: Annotated[Place | None, Option("CLIP", names=("--from", "--start-from"))] = None
+    loop: Switch = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loop and self.start_from is not None:
+            raise UsageError(
+                "got --loop and --from: a loop has no beginning that a clip could stand before; "
+                "give one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Interpolate(Sampling):
+    """Make the frames between two clips or pictures.
+
+    Attributes:
+        start: A video or a picture, whose last frame comes first.
+        end: A video or a picture, whose first frame comes last.
+        out: .mp4, .gif or .png of the last frame of A, the frames between and the first one of B.
+        num_frames: Frames between.
+    """
+
+    start: Annotated[Place, Option(names=("A",))]
+    end: Annotated[Place, Option(names=("B",))]
+    _: KW_ONLY
+    out: Annotated[Place, Option("FILE", names=OUT)] = "out.mp4"
+    num_frames: Annotated[int, Option("N", integer(1), names=("--frames", "--num-frames"))] = 16
+
+
+@dataclass(frozen=True)
+class Reconstruct(Computation):
+    """Encode and decode frames, and say how close they come.
+
+    Attributes:
+        out: .mp4, .gif or .png of the decoded frames of one clip.
+        frame_model: A directory or a shipped name.
+        upscale: Integer factor.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: OutFile = None
+    frame_model: Annotated[
+        Place | None, Option("MODEL", usual=f"`{FRAME_MODEL}`, else `pacman-32`")
+    ] = None
+    upscale: Upscale = None
+
+
+@dataclass(frozen=True)
+class Evaluate(Computation):
+    """Say how far generated clips are from real ones, and in what.
+
+    Attributes:
+        real: Real clips, preferably not used in training. Half of those drawn are the reference,
+            the other half shows the best score to expect.
+        generated: Judge clips on disk.
+        top_model: Judge what it generates; a directory or a shipped name.
+        frame_model: Judge its reconstructions of real clips, the same from slightly wrong latents,
+            and frames from the prior.
+        train: The clips that were trained on, to find copies of them.
+        num_frames: Frames of a clip; both sides are cut into such clips.
+        num_clips: Clips on each side, or a segment; compare figures at equal numbers only.
+        size: Pixels at which clips are compared, `32` or `64x36`.
+        judge: A TorchScript file, such as your Inception or I3D; it is a program and is run.
+        reference: An .npz that keeps the judged real clips: written where it is not there, else
+            taken.
+        out: .png, real clips beside judged ones.
+        json_file: All of it as JSON; what is no finite number is `null`.
+        compare: What `--json` wrote of another model against the same real clips: how much farther
+            this one is, with an interval.
+        skip: Frames to leave out at the beginning of each generated video.
+        segments: Cut long videos in so many equal segments and judge each of them
+            ([drift](docs/evaluation.md#drift)).
+        length: Frames of each of these videos.
+        num_videos: How many of them are judged.
+        curve: A .png of the figures of all segments.
+        seed: Of the clips that are drawn and generated.
+    """
+
+    real: Annotated[Place, Option("CLIPS", usual="required")]
+    _: KW_ONLY
+    generated: OtherClips = None
+    top_model: Annotated[
+        Place | None, Option("MODEL", usual="without any of the three: as for generate")
+    ] = None
+    frame_model: Model = None
+    train: OtherClips = None
+    num_frames: Annotated[
+        int, Option("N", integer(2, MOST), names=("--frames", "--num-frames"))
+    ] = 5
+    num_clips: Annotated[
+        int | None, Option("N", integer(1, MOST), "5000, with `--segments` 400")
+    ] = None
+    size: Annotated[
+        str | int | None, Option("WxH", frame_size, "the model's, else the real clips' own")
+    ] = None
+    judge: Annotated[Place | None, Option("FILE", usual="EfficientNet-Lite0")] = None
+    reference: File = None
+    out: OutFile = None
+    json_file: Annotated[Place | None, Option("FILE", names=("--json",))] = None
+    compare: File = None
+    skip: Annotated[int, Option("N", integer(0))] = 0
+    segments: Annotated[int | None, Option("N", integer(2, MOST))] = None
+    length: Annotated[int | None, Option("N", integer(2), "1000 a segment, behind `--skip`")] = None
+    num_videos: Annotated[int | None, Option("N", integer(1, MOST), "8")] = None
+    curve: File = None
+    seed: Seed = None
+
+
+@dataclass(frozen=True)
+class Info(Command):
+    """Say what a video, a store or a checkpoint is.
+
+    Attributes:
+        path: A video, store, checkpoint or shipped name.
+    """
+
+    path: Annotated[Place, Option(names=("PATH",))]
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "train-frame": TrainFrame,
+    "encode": Encode,
+    "train-top": TrainTop,
+    "generate": Generate,
+    "interpolate": Interpolate,
+    "reconstruct": Reconstruct,
+    "evaluate": Evaluate,
+    "info": Info,
+}
+
+
+def option_table(command: str) -> str:
+    """A table of a command's options in Markdown; "all": of those that all commands share."""
+    known = options_of(COMMANDS["train-frame" if command == "all" else command])
+    rows = [
+        option.row()
+        for name, option in known.items()
+        if (name in ("device", "quiet")) == (command == "all") and option.flags[0].startswith("-")
+    ]
+    return "\n".join(["| option | default | |", "|---|---|---|", *rows])
