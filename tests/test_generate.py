@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -404,6 +405,43 @@ def test_a_flow_that_makes_a_frame_at_a_time_makes_no_loop(root: Path, num_frame
     assert str(error.value) == (
         "--loop: single makes one frame at a time and cannot lead to a known one; train-top "
         "--window 8 or more can, on clips of as many frames"
+    )
+
+
+# -- how many passes --------------------------------------------------------------------------------
+
+
+def test_a_block_takes_as_many_passes_as_asked_for(root: Path) -> None:
+    """A first block takes its share more, and as many as trained are what is made without."""
+    usual, first = FLOW.sampling_steps, FLOW.first_steps
+    assert first > usual
+    for name, steps in (("as-trained", None), ("same", usual), ("more", 2 * usual)):
+        make(f"{name}.png", num_frames=6, steps_per_block=steps)
+    shown = [
+        np.asarray(Image.open(root / f"{name}.png")) for name in ("as-trained", "same", "more")
+    ]
+    assert (shown[0] == shown[1]).all()
+    assert (shown[0] != shown[2]).any()
+    config = replace(FLOW, sampling_steps=2 * usual, first_steps=2 * first)
+    save_top(root / "longer" / "top", root / "checkpoints" / "frame", config=config)
+    make("trained-so.png", num_frames=6, top_model="longer/top")
+    assert (shown[2] == np.asarray(Image.open(root / "trained-so.png"))).all()
+
+
+def test_a_student_takes_no_other_number_of_passes(root: Path) -> None:
+    save_top(
+        root / "student",
+        root / "checkpoints" / "frame",
+        config=replace(FLOW, kept=True, renewed=True, sampling_steps=1),
+    )
+    settings = json.loads((root / "student" / checkpoints.CONFIG).read_text())
+    origin = {"from": "teacher/top", "fingerprint": "0" * 64, "path": "top"}
+    checkpoints.save_config(root / "student", settings | {"init": origin})
+    with pytest.raises(UsageError) as error:
+        make(top_model="student", steps_per_block=5)
+    assert str(error.value) == (
+        "--steps-per-block 5: student learned to make a block in 1, no other number; name the flow "
+        "that it learned from, teacher/top, as --top-model"
     )
 
 

@@ -113,6 +113,8 @@ class Sampling(Computation):
         fps: Frames per second of the file. A model knows one rate: at another the same frames play
             faster or slower.
         upscale: Integer factor.
+        steps_per_block: Passes of a flow for each block of frames, in proportion more for a
+            video's first one. More take more time. A student of few passes takes no others.
         top_model: A directory or a shipped name; its own frame model is loaded with it.
         frame_model: The top model's own, where it is not found beside it or where it stood; another
             is refused.
@@ -121,6 +123,9 @@ class Sampling(Computation):
     seed: Seed = None
     fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
     upscale: Upscale = None
+    steps_per_block: Annotated[
+        int | None, Option("N", integer(1, MOST), "as the top model was trained")
+    ] = None
     top_model: Annotated[
         Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
     ] = None

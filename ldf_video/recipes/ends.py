@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -107,6 +109,28 @@ def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> st
         f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes the "
         f"file's alone, which plays {float(ratio):.3g} times as fast"
     )
+
+
+def take_steps(top: Loaded[TopModel], steps: int | None) -> None:
+    """Let a flow take another number of passes for a block; None leaves it as it is.
+
+    Raises:
+        UsageError: it is no flow that integrates a velocity.
+    """
+    if steps is None:
+        return
+    said = f"--steps-per-block {steps}"
+    if not isinstance(top.model, FlowTop):
+        refuse_fixed(top, said, "take several passes")
+    config = top.model.config
+    if config.renewed:
+        raise UsageError(
+            f"{said}: {top.directory} learned to make a block in {config.sampling_steps}, no other "
+            f"number; name the flow that it learned from, {top.config['init']['from']}, as "
+            "--top-model"
+        )
+    first = math.ceil(steps * config.first_steps / config.sampling_steps)
+    top.model.config = replace(config, sampling_steps=steps, first_steps=first)
 
 
 def shipped_line(command: str, name: str, decoded_by: Path) -> str:

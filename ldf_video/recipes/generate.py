@@ -31,6 +31,7 @@ from ldf_video.recipes.ends import (
     shipped_line,
     shown_rate,
     speed_note,
+    take_steps,
 )
 from ldf_video.runs.command import (
     check_files,
@@ -94,6 +95,7 @@ def generate(options: Generate) -> Generated:
     device = choose_device(options.device)
     directory, shipped = find_model(top_model, "top")
     top = load_top_model(directory, device=device)
+    take_steps(top, options.steps_per_block)
     num_frames = _frames_of(top, options)
     rate = shown_rate(top, options.fps)
     frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)

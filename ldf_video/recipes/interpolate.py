@@ -24,6 +24,7 @@ from ldf_video.recipes.ends import (
     shipped_line,
     shown_rate,
     speed_note,
+    take_steps,
 )
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import clip_geometry, find_model, frame_model_of, load_top_model
@@ -71,6 +72,7 @@ def interpolate(options: Interpolate) -> Interpolated:
     device = choose_device(options.device)
     directory, shipped = find_model(options.top_model, "top")
     top = load_top_model(directory, device=device)
+    take_steps(top, options.steps_per_block)
     flow = flow_to_a_frame(top, "interpolate", "lead to a frame")
     rate = shown_rate(top, options.fps)
     frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
