@@ -408,7 +408,7 @@ def test_a_flow_that_makes_a_frame_at_a_time_makes_no_loop(root: Path, num_frame
     )
 
 
-# -- how many passes --------------------------------------------------------------------------------
+# -- how many passes -------------------------------------------------------------------------------
 
 
 def test_a_block_takes_as_many_passes_as_asked_for(root: Path) -> None:

@@ -17,8 +17,9 @@ from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageEr
 from ldf_video.models.build import KINDS
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.top import TopModel
+from ldf_video.options.commands import Sampling
 from ldf_video.readers.clips import ClipReader
-from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded
+from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.media import DEFAULT_FPS
@@ -111,14 +112,20 @@ def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> st
     )
 
 
-def take_steps(top: Loaded[TopModel], steps: int | None) -> None:
-    """Let a flow take another number of passes for a block; None leaves it as it is.
+def load_sampler(options: Sampling, *, device: str) -> tuple[Loaded[TopModel], bool]:
+    """The top model that a command samples, with the passes asked for, and whether it is shipped.
 
     Raises:
-        UsageError: it is no flow that integrates a velocity.
+        UsageError: it takes no other number of passes.
     """
-    if steps is None:
-        return
+    directory, shipped = find_model(options.top_model, "top")
+    top = load_top_model(directory, device=device)
+    if options.steps_per_block is not None:
+        _take_steps(top, options.steps_per_block)
+    return top, shipped
+
+
+def _take_steps(top: Loaded[TopModel], steps: int) -> None:
     said = f"--steps-per-block {steps}"
     if not isinstance(top.model, FlowTop):
         refuse_fixed(top, said, "take several passes")

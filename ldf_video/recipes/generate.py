@@ -25,13 +25,13 @@ from ldf_video.progress import Progress
 from ldf_video.recipes.ends import (
     flow_to_a_frame,
     last_frames,
+    load_sampler,
     named_clip,
     others_than,
     refuse_fixed,
     shipped_line,
     shown_rate,
     speed_note,
-    take_steps,
 )
 from ldf_video.runs.command import (
     check_files,
@@ -43,9 +43,7 @@ from ldf_video.runs.command import (
 from ldf_video.runs.zoo import (
     Loaded,
     clip_geometry,
-    find_model,
     frame_model_of,
-    load_top_model,
 )
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
@@ -93,18 +91,18 @@ def generate(options: Generate) -> Generated:
         _check_folder(Path(out), paths)
     check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
     device = choose_device(options.device)
-    directory, shipped = find_model(top_model, "top")
-    top = load_top_model(directory, device=device)
-    take_steps(top, options.steps_per_block)
+    top, shipped = load_sampler(options, device=device)
     num_frames = _frames_of(top, options)
     rate = shown_rate(top, options.fps)
-    frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
+    frame = frame_model_of(
+        top.config, beside=top.directory, device=device, asked=options.frame_model
+    )
     past = None if clip is None else _last_latents(clip, top, frame, device=device)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
-            progress.say(shipped_line("generate", directory.parent.name, frame.directory))
+            progress.say(shipped_line("generate", top.directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
         done, notes = 0, {speed_note(top, options.fps, paths[0])}
         looped = Steps() if options.loop else None

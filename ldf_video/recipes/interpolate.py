@@ -20,14 +20,14 @@ from ldf_video.recipes.ends import (
     first_frames,
     flow_to_a_frame,
     last_frames,
+    load_sampler,
     named_clip,
     shipped_line,
     shown_rate,
     speed_note,
-    take_steps,
 )
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
-from ldf_video.runs.zoo import clip_geometry, find_model, frame_model_of, load_top_model
+from ldf_video.runs.zoo import clip_geometry, frame_model_of
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
@@ -70,12 +70,12 @@ def interpolate(options: Interpolate) -> Interpolated:
     check_files([("--out", out)], inputs=[a, b])
     _check_shapes(a, b)
     device = choose_device(options.device)
-    directory, shipped = find_model(options.top_model, "top")
-    top = load_top_model(directory, device=device)
-    take_steps(top, options.steps_per_block)
+    top, shipped = load_sampler(options, device=device)
     flow = flow_to_a_frame(top, "interpolate", "lead to a frame")
     rate = shown_rate(top, options.fps)
-    frame = frame_model_of(top.config, beside=directory, device=device, asked=options.frame_model)
+    frame = frame_model_of(
+        top.config, beside=top.directory, device=device, asked=options.frame_model
+    )
     geometry, window = clip_geometry(top, frame), flow.config.window
     before = last_frames(a, geometry, window, said="interpolate")
     after = first_frames(b, geometry, 1, said="interpolate")
@@ -87,7 +87,7 @@ def interpolate(options: Interpolate) -> Interpolated:
         VideoWriter(out, fps=rate, upscale=options.upscale) as writer,
     ):
         if options.top_model is None and shipped:
-            progress.say(shipped_line("interpolate", directory.parent.name, frame.directory))
+            progress.say(shipped_line("interpolate", top.directory.parent.name, frame.directory))
         progress.say(f"interpolate: {count:,} frames between {a.path} and {b.path}, seed {seed}")
         past, goal = (
             frame.model.encoder(to_model(frames, device=device))[None] for frames in (before, after)
