@@ -115,6 +115,16 @@ def frame_size(option: str, value: Any) -> str:
     return f"{parts[1]}x{parts[2] or parts[1]}"
 
 
+def rising(option: str, value: Any) -> str:
+    """`1,2,4`, or whole numbers in a list -> the same as a text."""
+    given = value.split(",") if isinstance(value, str) else value
+    with contextlib.suppress(TypeError, ValueError):
+        numbers_of = [integer(1, FASTEST)(option, int(n)) for n in given]
+        if numbers_of[0] == 1 and numbers_of == sorted(set(numbers_of)):
+            return ",".join(map(str, numbers_of))
+    raise wrong(option, value, "1, then larger and larger whole numbers, such as 1,2,4")
+
+
 def frame_rate(option: str, value: Any) -> str:
     """`15`, 29.97 or `30000/1001` frames per second -> a fraction such as `15/1`."""
     text = str(value)

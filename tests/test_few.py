@@ -55,7 +55,7 @@ def test_a_student_that_is_its_teacher_is_nowhere_off_where_both_take_one_pass()
     teacher = flow(config=replace(FLOW, kept=True, sampling_steps=1, first_steps=1))
     made = FewGame(FlowTop(student_config(teacher.config, one)), one)
     made.teach(teacher)
-    x, mask = made._blocks(*batch())
+    x, mask, _ = made._blocks(*batch())
     first, later = distances(made.model, made.teacher, x, mask, noise=Noise(0))
     assert (first.item(), later.item()) == pytest.approx((0, 0), abs=1e-8)
 

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
     reader = write_latents(tmp_path, [3, 40])
     level = TopLevel(FlowGame(flow()), reader, batch_size=64, seed=1)
-    latents, mask = level.batch(0, Part(), CPU)
+    latents, mask, _ = level.batch(0, Part(), CPU)
     assert latents.shape == (64, FLOW.window, 4, 4, 4)
     assert latents.dtype == torch.float32
     long = torch.from_numpy(reader.read(1, 0, 40).astype("f4"))
@@ -43,7 +43,7 @@ def test_batches_are_windows_of_clips_with_their_masks(tmp_path: Path) -> None:
         else:
             assert real.tolist() == [True] * 3 + [False] * 13
             assert torch.equal(window[:3], short)
-    again, _ = level.batch(0, Part(), CPU)
+    again = level.batch(0, Part(), CPU).latents
     assert torch.equal(again, latents)
     assert not torch.equal(level.batch(1, Part(), CPU)[0], latents)
     parts = [level.batch(0, Part(i, 4), CPU) for i in range(4)]

@@ -127,7 +127,8 @@ def roll(
 ) -> None:
     """Bring the store at `path` to `count` videos, each a function of the run's seed alone.
 
-    A killed call leaves what is finished, and the next one goes on.
+    Strides that the top model knows take turns. A killed call leaves what is finished, and the next
+    one goes on.
     """
     num_frames = top.fixed_frames or FRAMES
     spec = rolled_spec(config, top.config.latent_shape, num_frames)
@@ -135,7 +136,8 @@ def roll(
     with StoreWriter(path, spec) as writer:
         for numbers in _unfinished(writer, count):
             generators = [video_generator(seed, number) for number in numbers]
-            blocks = list(top.sample(Rollout(num_frames), generators))
+            stride = top.strides[numbers[0] // AT_ONCE % len(top.strides)]
+            blocks = list(top.sample(Rollout(num_frames, stride=stride), generators))
             videos = torch.cat(blocks, dim=1).to(torch.float16).cpu().numpy()
             for number, rows in zip(numbers, videos, strict=True):
                 _write(writer, _name(number), rows, fps)

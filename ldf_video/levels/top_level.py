@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from ldf_video.errors import UsageError
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_shape, usual_fps
 from ldf_video.models import build
+from ldf_video.models.condition import Condition, Windows
 from ldf_video.models.few import FewGame
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.flow_loss import velocity_loss
@@ -30,7 +30,7 @@ from ldf_video.runs.training import check_top_origin, origin_settings, training_
 from ldf_video.runs.zoo import Loaded
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks
-from ldf_video.training.update import Integers, windows
+from ldf_video.training.update import Integers, span, strided_windows
 from ldf_video.video.pixels import from_model
 from ldf_video.video.write import VideoWriter, tile, write_sheet
 
@@ -49,8 +49,6 @@ DEFAULTS = {
     "mlp": {"optimizer": "adam", "learning_rate": PAPER_RATE, "beta1": 0.5, "beta2": 0.999},
 }
 """Settings of a training, by kind."""
-
-Batch = tuple[Tensor, Tensor]
 
 
 def top_run_config(
@@ -84,6 +82,10 @@ def top_run_config(
     model, game = build.top_settings(
         kind, latent_shape=shape, window=window, block=block, like=like
     )
+    if kind == "flow":
+        model["strides"] = _strides_of(options, like, window=window, longest=longest)
+    elif options.strides not in (None, "1"):
+        raise UsageError(f"--strides {options.strides}: a flow alone can know several; drop it")
     if options.few:
         model, game = _student_settings(options, like)
     elif like.get("renewed"):
@@ -116,6 +118,34 @@ def _student_settings(options: TrainTop, like: Mapping[str, Any]) -> tuple[Setti
         return build.few_settings(like)
     except ValueError as error:
         raise UsageError(f"--few --init {options.init}: {error}: {wanted}") from None
+
+
+def _strides_of(
+    options: TrainTop, like: Mapping[str, Any], *, window: int, longest: int
+) -> list[int]:
+    """Strides of a flow, as asked for, or those of the flow that it starts from.
+
+    Raises:
+        UsageError: that flow knows others, or no clip is long enough.
+    """
+    known = list(like.get("strides", (1,)))
+    asked = known if options.strides is None else list(map(int, options.strides.split(",")))
+    if asked != known and like and (len(known) > 1 or options.few):
+        raise UsageError(
+            f"--strides {options.strides}: --init {options.init} has --strides "
+            f"{','.join(map(str, known))}: drop the option, or name a flow without strides to "
+            "--init and drop --few"
+        )
+    for stride in asked[1:]:
+        if span(window, stride) > longest:
+            fits = (longest - 1) // stride + 1
+            other = f", or give --window {fits} or less" if fits > 1 and not like else ""
+            raise UsageError(
+                f"--strides {','.join(map(str, asked))}: a window of {window} frames with stride "
+                f"{stride} takes {span(window, stride)} frames of a clip, the longest has "
+                f"{longest}: bring longer clips, or leave {stride} out{other}"
+            )
+    return asked
 
 
 def window_of(window: int, *, like: Mapping[str, Any], longest: int) -> tuple[int, int]:
@@ -163,24 +193,44 @@ class TopLevel:
         self.score = "velocity" if isinstance(game.model, FlowTop) else "latent_frechet"
         if isinstance(game, FewGame):
             self.score = "distance"
-        self._window = game.model.config.window
+        self._window, self._strides = game.model.config.window, game.model.strides
         self._held_out = held_out
         self._frame_model, self._fps = frame_model, fps
 
-    def batch(self, step: int, part: Part, device: torch.device) -> Batch:
-        """Random windows (B, window, C, H, W) and which of their frames are real (B, window)."""
-        lengths, size = self.latents.lengths, self.batch_size
-        clips, starts = windows(
-            self.seed, step, lengths=lengths, window=self._window, batch_size=size
+    def batch(self, step: int, part: Part, device: torch.device) -> Windows:
+        """Random windows, with strides that the model knows, each equally likely."""
+        drawn = self._draw(self.latents, self.batch_size, seed=self.seed, step=step)
+        clips, starts, strides = map(part.rows, drawn)
+        return self._read(self.latents, clips, starts, strides, device)
+
+    def _draw(
+        self, store: StoreReader, count: int, *, seed: int, step: int
+    ) -> tuple[Integers, Integers, Integers]:
+        return strided_windows(
+            seed,
+            step,
+            lengths=store.lengths,
+            window=self._window,
+            batch_size=count,
+            strides=self._strides,
         )
-        return self._read(self.latents, part.rows(clips), part.rows(starts), device)
 
     def _read(
-        self, store: StoreReader, clips: Integers, starts: Integers, device: torch.device
-    ) -> Batch:
-        values, mask = store.windows(clips, starts, length=self._window)
-        latents = torch.from_numpy(values).to(device).float()
-        return latents, torch.from_numpy(mask).to(device)
+        self,
+        store: StoreReader,
+        clips: Integers,
+        starts: Integers,
+        strides: Integers,
+        device: torch.device,
+    ) -> Windows:
+        values = np.empty((len(clips), self._window, *store.spec.item_shape), store.spec.dtype)
+        mask = np.empty(values.shape[:2], np.bool_)
+        for stride in self._strides:
+            here = strides == stride
+            found = store.windows(clips[here], starts[here], length=span(self._window, stride))
+            values[here], mask[here] = (rows[:, ::stride] for rows in found)
+        latents, real, told = (torch.from_numpy(x).to(device) for x in (values, mask, strides))
+        return Windows(latents.float(), real, Condition(told))
 
     def calibration(self, device: torch.device) -> None:
         """No top model has batch statistics."""
@@ -190,18 +240,20 @@ class TopLevel:
         """The flow's loss on held-out windows; of an mlp, how far its sequences are from them."""
         if self._held_out is None:
             return {}
-        lengths = self._held_out.lengths
         count = min(MEASURED_WINDOWS, 8 * self._held_out.num_frames)
-        drawn = windows(0, 0, lengths=lengths, window=self._window, batch_size=count)
-        latents, mask = self._read(self._held_out, *drawn, model.latent_mean.device)
+        drawn = self._draw(self._held_out, count, seed=0, step=0)
+        latents, mask, told = self._read(self._held_out, *drawn, model.latent_mean.device)
+        assert told is not None
         if isinstance(self.game, FewGame):
             assert isinstance(model, FlowTop)
             some, real = latents[:FEW_MEASURED], mask[:FEW_MEASURED]
-            return self.game.measure(model, some, real, noise=Noise(0))
+            few = Condition(told.stride[:FEW_MEASURED])
+            return self.game.measure(model, some, real, few, noise=Noise(0))
         if isinstance(model, FlowTop):
             total = 0.0
-            for i, (x, m) in enumerate(zip(latents.split(64), mask.split(64), strict=True)):
-                loss = velocity_loss(model, x, m, noise=Noise(i))[1]["velocity"]
+            parts = zip(latents.split(64), mask.split(64), told.stride.split(64), strict=True)
+            for i, (x, m, stride) in enumerate(parts):
+                loss = velocity_loss(model, x, m, Condition(stride), noise=Noise(i))[1]["velocity"]
                 total += len(x) * loss.item()
             return {"velocity": total / count}
         whole = latents[mask.all(1)]

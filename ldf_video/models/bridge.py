@@ -17,6 +17,8 @@ def bridge(
     goal: Tensor,
     num_frames: int,
     generators: Sequence[torch.Generator],
+    *,
+    stride: int = 1,
 ) -> Iterator[Tensor]:
     """Frames between a past and a goal.
 
@@ -30,6 +32,7 @@ def bridge(
         goal: latents (N, 1, C, H, W).
         num_frames: to make, at least 1.
         generators: one a video, N of them: the only source of chance.
+        stride: as of `Rollout`, also of the past's frames.
 
     Yields:
         Latents (N, up to a block, C, H, W), `num_frames` of them in all.
@@ -45,11 +48,14 @@ def bridge(
     older, newest = past.split([past.shape[1] - known, known], dim=1)
     mask = torch.ones(known + num_frames + 1, dtype=torch.bool)
     mask[known:-1] = False
-    rollout = Rollout(len(mask), past=older, given=torch.cat([newest, goal], dim=1), mask=mask)
+    given = torch.cat([newest, goal], dim=1)
+    rollout = Rollout(len(mask), past=older, given=given, mask=mask, stride=stride)
     yield from stretch(top.sample(rollout, generators), known, num_frames)
 
 
-def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
+def loop(
+    top: FlowTop, num_frames: int, generators: Sequence[torch.Generator], *, stride: int = 1
+) -> Iterator[Tensor]:
     """A video that plays in a circle: its last block leads to its first frame.
 
     It begins after a first block, which is not shown: that has no past, as no frame of a circle.
@@ -58,6 +64,7 @@ def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -
         top: the flow, of blocks of 2 frames or more.
         num_frames: at least a block.
         generators: one a video, N of them: the only source of chance.
+        stride: as of `Rollout`.
 
     Yields:
         Latents (N, up to a block, C, H, W), `num_frames` of them in all.
@@ -81,14 +88,14 @@ def loop(top: FlowTop, num_frames: int, generators: Sequence[torch.Generator]) -
             known = known[:, -top.config.window :]
             yield latents
 
-    rolled = remembered(top.sample(Rollout(unseen + open_frames), generators))
+    rolled = remembered(top.sample(Rollout(unseen + open_frames, stride=stride), generators))
     first: Tensor | None = None
     for latents in stretch(rolled, unseen, open_frames):
         first = latents[:, :1] if first is None else first
         yield latents
     assert known is not None
     assert first is not None
-    yield from bridge(top, known, first, closing, generators)
+    yield from bridge(top, known, first, closing, generators, stride=stride)
 
 
 def _check_block(top: FlowTop) -> None:

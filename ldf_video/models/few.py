@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldf_video.models.condition import Condition, Windows
 from ldf_video.models.few_critic import Critic
 from ldf_video.models.few_rolling import Rolling, next_block, roll
 from ldf_video.models.few_teacher import distances
@@ -92,7 +93,7 @@ def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
 
 
 class FewGame(Game):
-    """A student and a critic, on batches of latents (B, window, C, H, W) with masks (B, window).
+    """A student and a critic, on batches of windows; with the teacher they are told the same.
 
     The student moves first; the critic judges the windows that it made.
     """
@@ -152,24 +153,24 @@ class FewGame(Game):
 
     # -- the student -----------------------------------------------------------------------------
 
-    def _student_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+    def _student_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """Near where the teacher leads, and scored above real windows by the critic."""
-        x, mask = self._blocks(*batch)
-        first, later = distances(self.model, self.teacher, x, mask, noise=tick.noise)
+        x, mask, told = self._blocks(*batch)
+        first, later = distances(self.model, self.teacher, x, mask, told, noise=tick.noise)
         loss = self.config.distance * (first + later)
         logs = {"distance_first": first.detach(), "distance": later.detach()}
         turn: Rolling = tick.kind
         if not turn.plays:
             return loss, logs
         whole = mask.all(1).float()
-        made = roll(self.model, x[:, :1], noise=tick.noise, turn=turn, blocks=x.shape[1])
+        made = roll(self.model, x[:, :1], told, noise=tick.noise, turn=turn, blocks=x.shape[1])
         level, e = self._critic_noise(x, tick.noise)
         contests = [(x, made)]
         if turn.first_pass is not None:
             passes = turn.first_pass + 1
-            guess = next_block(self.model, None, len(x), tick.noise, passes=passes)
+            guess = next_block(self.model, None, len(x), tick.noise, told, passes=passes)
             contests.append((x[:, :1], guess.unsqueeze(1)))
-        scores = self._scores(contests, level, e)
+        scores = self._scores(contests, level, e, told)
         games = [_contest(of_own, of_real, whole) for of_real, of_own in scores]
         game = torch.stack(games).mean()
         tick.passed_on.update(
@@ -182,10 +183,10 @@ class FewGame(Game):
 
     # -- the critic ------------------------------------------------------------------------------
 
-    def _critic_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+    def _critic_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """Real windows are scored above those that the student just made."""
         turn: Rolling = tick.kind
-        x, mask = self._blocks(*batch)
+        x, mask, told = self._blocks(*batch)
         if not turn.plays:
             return x.new_zeros(()), {}
         contests, level, e = (tick.passed_on[name] for name in ("contests", "level", "e"))
@@ -194,7 +195,7 @@ class FewGame(Game):
             torch.set_grad_enabled(turn.moves),
             torch.autocast(x.device.type, enabled=False),  # a slope needs every digit
         ):
-            scores = self._scores(contests, level, e)
+            scores = self._scores(contests, level, e, told)
             games = [_contest(of_real, of_own, whole) for of_real, of_own in scores]
             loss = torch.stack(games).mean()
             logs = {
@@ -205,7 +206,7 @@ class FewGame(Game):
             if turn.penalised:
                 step = self.config.probe * tick.noise.normal(*x.shape, device=x.device)
                 real, made = contests[0]
-                moved = self._scores([(real + step, made + step)], level, e)[0]
+                moved = self._scores([(real + step, made + step)], level, e, told)[0]
                 slopes = [
                     ((after - before).square().mean((1, 2)) * whole).mean()
                     for after, before in zip(moved, scores[0], strict=True)
@@ -216,11 +217,18 @@ class FewGame(Game):
         return loss, logs
 
     def _scores(
-        self, contests: Sequence[tuple[Tensor, Tensor]], level: Tensor, e: Tensor
+        self,
+        contests: Sequence[tuple[Tensor, Tensor]],
+        level: Tensor,
+        e: Tensor,
+        told: Condition | None,
     ) -> list[tuple[Tensor, Tensor]]:
         """The critic's logits of pairs of windows, at a level of noise (B,), the same in both."""
         return [
-            (self.critic(_noisy(real, level, e), level), self.critic(_noisy(own, level, e), level))
+            (
+                self.critic(_noisy(real, level, e), level, told),
+                self.critic(_noisy(own, level, e), level, told),
+            )
             for real, own in contests
         ]
 
@@ -232,7 +240,13 @@ class FewGame(Game):
 
     @torch.no_grad()
     def measure(
-        self, student: FlowTop, latents: Tensor, mask: Tensor, *, noise: Noise
+        self,
+        student: FlowTop,
+        latents: Tensor,
+        mask: Tensor,
+        condition: Condition | None = None,
+        *,
+        noise: Noise,
     ) -> dict[str, float]:
         """How near a student is to the teacher, and how much of what moves in real windows moves.
 
@@ -240,12 +254,13 @@ class FewGame(Game):
             student: of averaged weights.
             latents: real windows (B, window, C, H, W).
             mask: real frames.
+            condition: what the student is told of them.
             noise: source of chance.
         """
-        x, mask = self._blocks(latents, mask)
-        first, later = distances(student, self.teacher, x, mask, noise=noise)
+        x, mask, told = self._blocks(latents, mask, condition)
+        first, later = distances(student, self.teacher, x, mask, told, noise=noise)
         turn = Rolling(True, False, False, from_nothing=False, depth=0)
-        made = roll(student, x[:, :1], noise=noise, turn=turn, blocks=x.shape[1])
+        made = roll(student, x[:, :1], told, noise=noise, turn=turn, blocks=x.shape[1])
         whole = mask.all(1).float()
         moves = _moves(made, whole) / _moves(x, whole).clamp_min(1e-6)
         return {
@@ -254,10 +269,13 @@ class FewGame(Game):
             "moves": moves.item(),
         }
 
-    def _blocks(self, latents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _blocks(
+        self, latents: Tensor, mask: Tensor, condition: Condition | None = None
+    ) -> tuple[Tensor, Tensor, Condition | None]:
         """Standardised blocks (B, blocks, block, size); what stands under the mask is the mean."""
         known = torch.where(mask[:, :, None, None, None], latents, self.model.latent_mean)
-        return self.model.standardise(known).unflatten(1, (-1, self.model.config.block)), mask
+        x = self.model.standardise(known).unflatten(1, (-1, self.model.config.block))
+        return x, mask, condition
 
 
 def _noisy(x: Tensor, level: Tensor, e: Tensor) -> Tensor:

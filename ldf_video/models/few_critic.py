@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldf_video.models.condition import Condition
 from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.flow_network import FlowNetwork
 
@@ -28,19 +29,22 @@ class Critic(nn.Module):
         self.of_cell = nn.Conv2d(config.local_width, 1, 1)
         self.of_patch = nn.Linear(config.width, 1)
 
-    def forward(self, blocks: Tensor, level: Tensor) -> Tensor:
+    def forward(self, blocks: Tensor, level: Tensor, condition: Condition | None = None) -> Tensor:
         """Logits.
 
         Args:
             blocks: noisy windows, (B, blocks, block, size), standardised.
             level: their noise, (B,).
+            condition: what it is told of them.
 
         Returns:
             (B, blocks * block, cells + patches).
         """
         flow, (b, n, block, _) = self.flow, blocks.shape
         visible = flow.visible(torch.ones(b, n * block, dtype=torch.bool, device=blocks.device))
-        of_level = flow.level_features(level.repeat_interleave(n)[:, None]).expand(-1, block, -1)
+        told = None if condition is None else condition.repeated(n)
+        of_level = flow.level_features(level.repeat_interleave(n)[:, None], told)
+        of_level = of_level.expand(-1, block, -1)
         first = flow.first_of_blocks(b, n)
         tokens, cells, _ = flow.features(
             blocks.flatten(0, 1), of_level, first=first, mask=visible, sequence=n

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldf_video.models.condition import Condition
 from ldf_video.models.flow_layers import KeysValues
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.game import Noise
@@ -29,7 +30,15 @@ class Rolling(Turn):
     first_pass: int | None = None
 
 
-def roll(student: FlowNetwork, past: Tensor, *, noise: Noise, turn: Rolling, blocks: int) -> Tensor:
+def roll(
+    student: FlowNetwork,
+    past: Tensor,
+    condition: Condition | None = None,
+    *,
+    noise: Noise,
+    turn: Rolling,
+    blocks: int,
+) -> Tensor:
     """Windows (B, blocks, block, size) on a student's own past.
 
     A gradient leads to the weights that made a block and its past's keys and values, and to no
@@ -38,6 +47,7 @@ def roll(student: FlowNetwork, past: Tensor, *, noise: Noise, turn: Rolling, blo
     Args:
         student: of few passes.
         past: a block of real frames, (B, 1, block, size).
+        condition: what the student is told of them.
         noise: source of chance.
         turn: whether to begin without that, and how many blocks go unjudged.
         blocks: of a window. Where something stands before them the first of them is given.
@@ -50,10 +60,10 @@ def roll(student: FlowNetwork, past: Tensor, *, noise: Noise, turn: Rolling, blo
     for number in range(total):
         with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
             if number == len(made):
-                made.append(next_block(student, seen, b, noise))
+                made.append(next_block(student, seen, b, noise, condition))
         with torch.set_grad_enabled(torch.is_grad_enabled() and number + 1 >= given):
             if number + 1 < total:
-                seen = student.remember_block(made[number].detach(), seen)
+                seen = student.remember_block(made[number].detach(), seen, condition)
     return torch.stack(made[-blocks:], dim=1)
 
 
@@ -62,6 +72,7 @@ def next_block(
     seen: KeysValues | None,
     b: int,
     noise: Noise,
+    condition: Condition | None = None,
     *,
     passes: int | None = None,
 ) -> Tensor:
@@ -75,6 +86,7 @@ def next_block(
 
     def velocity(x: Tensor, level: float) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and level == levels[-2]):
-            return student.velocity(x, x.new_full((1, 1), level), past=seen)
+            noisy = x.new_full((1, 1), level)
+            return student.velocity(x, noisy, condition=condition, past=seen)
 
     return renew(lambda: student.noise_of_blocks(b, 1, noise)[:, 0], levels, velocity)

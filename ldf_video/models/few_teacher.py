@@ -5,13 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ldf_video.models.condition import Condition
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.game import Noise
 from ldf_video.models.solvers import integrate
 
 
 def distances(
-    student: FlowNetwork, teacher: FlowNetwork, x: Tensor, mask: Tensor, *, noise: Noise
+    student: FlowNetwork,
+    teacher: FlowNetwork,
+    x: Tensor,
+    mask: Tensor,
+    condition: Condition | None = None,
+    *,
+    noise: Noise,
 ) -> tuple[Tensor, Tensor]:
     """Squared distance of a student's guesses from the ends of the teacher's paths.
 
@@ -20,6 +27,7 @@ def distances(
         teacher: a flow that keeps its past.
         x: real blocks, (B, blocks, block, size).
         mask: real frames, (B, blocks * block).
+        condition: what both are told of them.
         noise: source of chance.
 
     Returns:
@@ -38,12 +46,20 @@ def distances(
     whole = e, past, level, real
     of_first = _distance(
         *(part[:, :1] for part in whole),
+        condition=condition,
         student=student,
         teacher=teacher,
         chance=chance[:, 0],
         passes=first,
     )
-    of_all = _distance(*whole, student=student, teacher=teacher, chance=chance[:, 1], passes=later)
+    of_all = _distance(
+        *whole,
+        condition=condition,
+        student=student,
+        teacher=teacher,
+        chance=chance[:, 1],
+        passes=later,
+    )
     return of_first.mean(), of_all[:, 1:].mean()
 
 
@@ -53,6 +69,7 @@ def _distance(
     past_levels: Tensor,
     real: Tensor,
     *,
+    condition: Condition | None,
     student: FlowNetwork,
     teacher: FlowNetwork,
     chance: Tensor,
@@ -62,17 +79,27 @@ def _distance(
     b, blocks, block, _ = e.shape
     mask = real.flatten(1)
     with torch.no_grad():
-        on_path, end = paths(teacher, e, past, past_levels, mask, passes=passes)
+        on_path, end = paths(
+            teacher, e, past, past_levels, mask, passes=passes, condition=condition
+        )
     levels = torch.tensor(student.sampling_levels(passes)[:-1], device=e.device)
     number = (chance * passes).long()
     u = levels[number][:, None, None].expand(b, blocks, block)
     start = on_path[number, torch.arange(b, device=e.device)]
-    velocity = student.after_blocks(past, past_levels, mask=mask)(start, u)
+    after = student.after_blocks(past, past_levels, mask=mask, condition=condition)
+    velocity = after(start, u)
     return (start + u.unsqueeze(-1) * velocity - end).square().mean(-1) * real
 
 
 def paths(
-    teacher: FlowNetwork, e: Tensor, past: Tensor, past_levels: Tensor, mask: Tensor, *, passes: int
+    teacher: FlowNetwork,
+    e: Tensor,
+    past: Tensor,
+    past_levels: Tensor,
+    mask: Tensor,
+    *,
+    passes: int,
+    condition: Condition | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Where the teacher's paths pass, and where they end.
 
@@ -83,11 +110,12 @@ def paths(
         past_levels: its noise, (B, blocks, block).
         mask: real frames, (B, blocks * block).
         passes: of the student.
+        condition: what the teacher is told of the windows.
 
     Returns:
         What stands on each path at the student's levels, (passes, *e.shape), noise first; the end.
     """
-    after = teacher.after_blocks(past, past_levels, mask=mask)
+    after = teacher.after_blocks(past, past_levels, mask=mask, condition=condition)
 
     def velocity(x: Tensor, level: float) -> Tensor:
         return after(x, x.new_full(x.shape[:-1], level))

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ldf_video.models.condition import Condition
 from ldf_video.models.flow_layers import KeysValues
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.rollout import Rollout
@@ -33,24 +34,25 @@ class FlowTop(FlowNetwork):
         Yields:
             Latents (N, up to `block`, C, H, W), float32, `num_frames` of them in all.
         """
-        c = self.config
+        self.check_stride(rollout)
+        c, condition = self.config, Condition.of(rollout.stride, self.latent_mean.device)
         past = self._known(rollout.past, len(generators))
-        steady = SteadyPass(self) if c.kept else None
+        steady = SteadyPass(self, condition) if c.kept else None
         seen: KeysValues | None = None
         new = past.split(c.block, dim=1) if past.shape[1] else ()
         before = c.warm_up * c.block if rollout.past is None else 0
         for done in range(-before, rollout.num_frames, c.block):
             given = self._given(rollout, done)
             if not c.kept:
-                seen = self.remember_window(past) if past.shape[1] else None
-                tokens, _ = self._next_block(seen, generators, given=given)
+                seen = self.remember_window(past, condition) if past.shape[1] else None
+                tokens, _ = self._next_block(seen, condition, generators, given=given)
                 past = torch.cat([past, tokens], dim=1)[:, -c.reach :]
             else:
                 for block in new[:-1]:
-                    seen = self.remember_block(block, seen)
+                    seen = self.remember_block(block, seen, condition)
                 newest = new[-1] if new else None
                 tokens, seen = self._next_block(
-                    seen, generators, newest=newest, given=given, steady=steady
+                    seen, condition, generators, newest=newest, given=given, steady=steady
                 )
                 new = (tokens,)
             if done >= 0:
@@ -79,6 +81,7 @@ class FlowTop(FlowNetwork):
     def _next_block(
         self,
         seen: KeysValues | None,
+        condition: Condition,
         generators: Sequence[torch.Generator],
         *,
         newest: Tensor | None = None,
@@ -89,6 +92,7 @@ class FlowTop(FlowNetwork):
 
         Args:
             seen: keys and values of the past.
+            condition: what the network is told of the video.
             generators: sources of chance, one a video.
             newest: the block before, where `seen` does not hold it yet.
             given: which of its frames are known, and those. A pass sees them as it sees the past.
@@ -100,7 +104,7 @@ class FlowTop(FlowNetwork):
         """
         is_steady = given is None and seen is not None and self.is_full(seen)
         if newest is not None and not is_steady:
-            seen, newest = self.remember_block(newest, seen), None
+            seen, newest = self.remember_block(newest, seen, condition), None
 
         def known(x: Tensor) -> Tensor:
             if given is None:
@@ -118,7 +122,7 @@ class FlowTop(FlowNetwork):
                 direction, seen = steady(newest, x, seen)
                 newest = None
                 return direction
-            return self.velocity(x, levels, past=seen)
+            return self.velocity(x, levels, condition=condition, past=seen)
 
         def noise() -> Tensor:
             shape = (1 + self.config.block, math.prod(self.config.latent_shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class FlowConfig:
             few passes. Otherwise the velocity is integrated.
         warm_up: blocks before a video's beginning that are made and not shown: a video that goes on
             from a past of its own is better than one that begins from nothing.
+        strides: how many frames of a clip a frame may be after the one before it, 1 first, rising:
+            at R frames a second, (1, 2, 4) knows the rates R, R / 2 and R / 4.
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
@@ -58,9 +61,11 @@ class FlowConfig:
     kept: bool = False
     renewed: bool = False
     warm_up: int = 0
+    strides: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "latent_shape", tuple(self.latent_shape))
+        for name in ("latent_shape", "strides"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.block < 1 or self.window % self.block or self.window < 2 * self.block:
             raise ValueError(
                 f"window {self.window}, block {self.block}: "
@@ -73,6 +78,8 @@ class FlowConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
         if not 0.01 <= self.level_shift <= 100:  # far outside of it steps have no length
             raise ValueError(f"level_shift {self.level_shift}: expected 0.01 to 100")
+        if self.strides[:1] != (1,) or any(a >= b for a, b in pairwise(self.strides)):
+            raise ValueError(f"strides {self.strides}: expected 1, then larger and larger numbers")
         if self.patch < 0:
             raise ValueError(f"patch {self.patch}: expected 1 cell or more, or 0 for a whole frame")
 

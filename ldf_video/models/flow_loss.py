@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ldf_video.models.condition import Condition, Windows
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.flow_network import FlowNetwork
@@ -36,7 +37,7 @@ class FlowGame(Game):
         """The flow alone."""
         return (Player("flow", [self.model], self._loss),)
 
-    def _loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+    def _loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         return velocity_loss(self.model, *batch, noise=tick.noise, draw_level=self.draw_level)
 
 
@@ -44,6 +45,7 @@ def velocity_loss(
     flow: FlowNetwork,
     latents: Tensor,
     mask: Tensor,
+    condition: Condition | None = None,
     *,
     noise: Noise,
     draw_level: DrawLevel = logit_normal,
@@ -57,6 +59,7 @@ def velocity_loss(
         flow: that is trained or measured.
         latents: (B, window, C, H, W); what stands under the mask changes nothing.
         mask: (B, window) bool, True where a frame is real; real frames come first.
+        condition: what the flow is told of them.
         noise: source of levels and noise.
         draw_level: gives the level that the frames of a window share; where the past is kept it is
             always the default.
@@ -68,12 +71,13 @@ def velocity_loss(
     b, t = mask.shape
     clean = flow.standardise(torch.where(mask[:, :, None, None, None], latents, flow.latent_mean))
     if flow.config.kept:
-        return _loss_of_blocks(flow, clean, mask, noise=noise)
+        return _loss_of_blocks(flow, clean, mask, condition, noise=noise)
     drawn = draw_levels(flow.config, b, t, noise, draw_level=draw_level)
     levels, counted = (part.to(clean.device) for part in drawn)
     e = flow.noise_of_blocks(b, t // flow.config.block, noise).flatten(1, 2)
     u = levels.unsqueeze(-1)
-    velocity = flow.window_velocity((1 - u) * clean + u * e, levels, mask=mask)
+    noisy = (1 - u) * clean + u * e
+    velocity = flow.window_velocity(noisy, levels, mask=mask, condition=condition)
     error = (velocity.float() - (clean - e)).square().mean(-1)  # (B, window)
     weight = (mask & counted).float()
     total = (error * weight).sum()
@@ -82,7 +86,7 @@ def velocity_loss(
 
 
 def _loss_of_blocks(
-    flow: FlowNetwork, clean: Tensor, mask: Tensor, *, noise: Noise
+    flow: FlowNetwork, clean: Tensor, mask: Tensor, condition: Condition | None, *, noise: Noise
 ) -> tuple[Tensor, Logs]:
     """The same where the past is kept: every block counts, after its own nearly clean past.
 
@@ -102,7 +106,7 @@ def _loss_of_blocks(
     other = noise.normal(b, blocks, block, clean.shape[-1], device=device)
     past = (1 - of_past.unsqueeze(-1)) * x + of_past.unsqueeze(-1) * other
     noisy = (1 - u.unsqueeze(-1)) * x + u.unsqueeze(-1) * e
-    velocity = flow.after_blocks(past, of_past, mask=mask)(noisy, u)
+    velocity = flow.after_blocks(past, of_past, mask=mask, condition=condition)(noisy, u)
     error = (velocity.float() - (x - e)).square().mean(-1).flatten(1)
     total = (error * mask).sum()
     velocity_error = total.detach() / mask.sum().clamp_min(1)

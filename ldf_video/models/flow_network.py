@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldf_video.models.condition import Condition, ConditionFeatures
 from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.flow_layers import KeysValues, LocalPath, TransformerLayer
 from ldf_video.models.game import Noise
@@ -62,6 +63,9 @@ class FlowNetwork(TopModel):
                 depth=config.local_depth,
             )
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
+        self.condition: ConditionFeatures | None = None
+        if config.strides != (1,):
+            self.condition = ConditionFeatures(config.strides, w)
         self.modulate = nn.Linear(w, 6 * w)
         self.layers = nn.ModuleList(
             [
@@ -75,6 +79,10 @@ class FlowNetwork(TopModel):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.config.strides
+
     # -- a pass ----------------------------------------------------------------------------------
 
     def velocity(
@@ -82,6 +90,7 @@ class FlowNetwork(TopModel):
         frames: Tensor,
         levels: Tensor,
         *,
+        condition: Condition | None = None,
         past: KeysValues | None = None,
         first: int | Tensor | None = None,
         mask: Tensor | None = None,
@@ -91,6 +100,7 @@ class FlowNetwork(TopModel):
         Args:
             frames: (B, T, size), standardised.
             levels: of their noise, (B, T), or (1, 1) where all frames have one.
+            condition: what it is told of them.
             past: what stands before the first of them and all of them see, if anything does.
             first: number of the first frame in its window, or of each row's, (B,). By default the
                 one that follows the past: 0 without one, and always `block` where it is `kept`.
@@ -100,19 +110,21 @@ class FlowNetwork(TopModel):
         Returns:
             Velocities like `frames`.
         """
-        level = self.level_features(levels)
+        level = self.level_features(levels, condition)
         found = self.features(frames, level, past=past, first=first, mask=mask)
         return self._head(found.tokens, found.cells, level)
 
-    def window_velocity(self, frames: Tensor, levels: Tensor, *, mask: Tensor) -> Tensor:
+    def window_velocity(
+        self, frames: Tensor, levels: Tensor, *, mask: Tensor, condition: Condition | None = None
+    ) -> Tensor:
         """The same of whole windows (B, T, size), T at most `window`, blocks seeing the past."""
         t = frames.shape[1]
         itself = torch.eye(t, dtype=torch.bool, device=frames.device)
         seen = (self._causal(t) & mask[:, None, :]) | itself  # (B, T, T); no row is empty
-        return self.velocity(frames, levels, mask=seen)
+        return self.velocity(frames, levels, mask=seen, condition=condition)
 
     def after_blocks(
-        self, past: Tensor, levels: Tensor, *, mask: Tensor
+        self, past: Tensor, levels: Tensor, *, mask: Tensor, condition: Condition | None = None
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The network on all blocks of windows, each after the blocks before it.
 
@@ -120,31 +132,35 @@ class FlowNetwork(TopModel):
             past: what later blocks see of each block, (B, blocks, block, size), standardised.
             levels: of its noise, (B, blocks, block).
             mask: real frames, (B, blocks * block).
+            condition: what it is told of the windows.
 
         Returns:
             From noisy blocks like `past`, and their levels like `levels`, to their velocities.
         """
         b, blocks, block, _ = past.shape
         visible, first = self.visible(mask), self.first_of_blocks(b, blocks)
-        level = self.level_features(levels.flatten(0, 1))
+        told = None if condition is None else condition.repeated(blocks)
+        level = self.level_features(levels.flatten(0, 1), told)
         flat = past.flatten(0, 1)
         seen = self.features(flat, level, first=block, mask=visible, sequence=blocks).past
 
         def velocities(noisy: Tensor, levels: Tensor) -> Tensor:
             x, u = noisy.flatten(0, 1), levels.flatten(0, 1)
-            found = self.velocity(x, u, past=seen, first=first, mask=visible)
+            found = self.velocity(x, u, condition=told, past=seen, first=first, mask=visible)
             return found.unflatten(0, (-1, blocks))
 
         return velocities
 
     # -- what blocks leave for later ones --------------------------------------------------------
 
-    def remember_block(self, block: Tensor, past: KeysValues | None) -> KeysValues:
+    def remember_block(
+        self, block: Tensor, past: KeysValues | None, condition: Condition | None = None
+    ) -> KeysValues:
         """The newest `reach` frames, once a block (N, block, size) stands behind a past.
 
         Each block's keys and values are computed here, at `context_level`, and never again.
         """
-        level = self.level_features(block.new_full((1, 1), self.config.context_level))
+        level = self.level_features(block.new_full((1, 1), self.config.context_level), condition)
         new = self.features(block, level, past=past, first=self.config.block).past
         if past is None:
             return new
@@ -154,9 +170,9 @@ class FlowNetwork(TopModel):
             for (k, v), (of_k, of_v) in zip(past, new, strict=True)
         ]
 
-    def remember_window(self, frames: Tensor) -> KeysValues:
+    def remember_window(self, frames: Tensor, condition: Condition | None = None) -> KeysValues:
         """A past (N, T, size) computed anew, at `context_level`; where it is not `kept`."""
-        level = self.level_features(frames.new_full((1, 1), self.config.context_level))
+        level = self.level_features(frames.new_full((1, 1), self.config.context_level), condition)
         return self.features(frames, level, mask=self._causal(frames.shape[1])).past
 
     def is_full(self, past: KeysValues) -> bool:
@@ -189,9 +205,17 @@ class FlowNetwork(TopModel):
 
     # -- the parts of a pass ---------------------------------------------------------------------
 
-    def level_features(self, levels: Tensor) -> Tensor:
-        """What the network knows of noise levels (...) -> (..., width)."""
-        return self.level(fourier_features(levels, 8))
+    def level_features(self, levels: Tensor, condition: Condition | None = None) -> Tensor:
+        """What the network knows of noise levels (B, ...), and is told of windows (B,).
+
+        Returns:
+            (B, ..., width). Where one of the two is the same for all, its B may be 1.
+        """
+        of_levels = self.level(fourier_features(levels, 8))
+        if self.condition is None:
+            return of_levels
+        told = self.condition(condition)
+        return of_levels + told.view(len(told), *(1,) * (levels.ndim - 1), -1)
 
     def features(
         self,
@@ -207,7 +231,7 @@ class FlowNetwork(TopModel):
 
         Args:
             frames: as of `velocity`, and so are `past`, `first` and `mask`.
-            level: features of the noise levels, (B, T, width) or (1, 1, width).
+            level: of `level_features`, (B, T, width), or 1 in place of B, T or both.
             past: see there.
             first: see there.
             mask: see there.

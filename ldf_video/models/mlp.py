@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ldf_video.models.condition import Windows
 from ldf_video.models.game import Logs, Player, Tick
 from ldf_video.models.gan import GanConfig, GanGame
 from ldf_video.models.rollout import Rollout
@@ -71,8 +72,9 @@ class MlpTop(TopModel):
         """Generate sequences, all frames at once; see `TopModel.sample`.
 
         Raises:
-            ValueError: another number of frames than `window`, a past, or given frames.
+            ValueError: another number of frames than `window`, a past, given frames, or a stride.
         """
+        self.check_stride(rollout)
         known = rollout.past is not None or rollout.given is not None
         if rollout.num_frames != self.config.window or known:
             raise ValueError(
@@ -101,7 +103,7 @@ class MlpDiscriminator(nn.Module):
 
 
 class MlpGame(GanGame):
-    """G against D, on batches of latents (B, window, C, H, W) with their masks (B, window)."""
+    """G against D, on batches of windows with their masks."""
 
     model: MlpTop
 
@@ -117,9 +119,9 @@ class MlpGame(GanGame):
             Player("generator", [self.model], self.generator_loss),
         )
 
-    def discriminator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+    def discriminator_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """D scores real sequences high and generated ones low, within Roth's bound."""
-        latents, real = batch
+        latents, real, *_ = batch
         # What stands under the mask may be anything, NaN too: times 0 is not enough.
         known = torch.where(real[:, :, None, None, None], latents, self.model.latent_mean)
         tokens, mask = self.model.standardise(known), real.float()
@@ -129,7 +131,7 @@ class MlpGame(GanGame):
             lambda tokens: self.discriminator(tokens, mask), real=(tokens,), fake=(fake,), tick=tick
         )
 
-    def generator_loss(self, batch: tuple[Tensor, Tensor], tick: Tick) -> tuple[Tensor, Logs]:
+    def generator_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """G makes D score its sequences high, cut to the lengths of the real ones."""
         mask = batch[1].float()
         score = self.discriminator(self._fake(len(mask), tick), mask)

@@ -21,12 +21,15 @@ class Rollout:
         given: latents (N, k, C, H, W) of those frames that are known already, in their order. They
             come out as they are, and the other frames of their block are made to fit them.
         mask: (num_frames,) bool, True at the k frames that `given` holds.
+        stride: how many frames of a clip each frame is after the one before it, known ones too: one
+            of the strides that the top model knows.
     """
 
     num_frames: int
     past: Tensor | None = None
     given: Tensor | None = None
     mask: Tensor | None = None
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldf_video.models.condition import Condition
 from ldf_video.models.flow_layers import KeysValues, ModulatedBlock, TransformerLayer
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.layers import patchify, unpatchify
@@ -23,15 +24,15 @@ NEWEST, NEW = 0, 1
 class SteadyPass:
     """`remember_block` of a block and `velocity` of the noise behind it, in one pass.
 
-    Of a flow that keeps its past, with the weights that it has now.
+    Of a flow that keeps its past, with the weights that it has now, of one condition for all rows.
     """
 
-    def __init__(self, flow: FlowNetwork) -> None:
+    def __init__(self, flow: FlowNetwork, condition: Condition | None = None) -> None:
         """Compute what does not change."""
         c = flow.config
         self._flow = flow
         levels = flow.latent_mean.new_tensor([[c.context_level], [1.0]])
-        level = flow.level_features(levels)  # (2, 1, width)
+        level = flow.level_features(levels, condition)  # (2, 1, width)
         places = flow.position[c.block :].unsqueeze(1)  # (block, 1, width)
         self._place = places + flow.place if c.patches > 1 else places
         self._place = self._place + flow.embed.bias

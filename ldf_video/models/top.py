@@ -45,6 +45,11 @@ class TopModel(nn.Module):
         """The one number of frames that it makes, or None where it makes any."""
         return None
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """How far apart in time its frames may be, in frames of the clips that it learned."""
+        return (1,)
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set what latents are standardised by; both of a latent's shape, std at least 0.
 
@@ -74,5 +79,14 @@ class TopModel(nn.Module):
 
         Yields:
             Latents (N, some, C, H, W), float32, `num_frames` of them in all.
+
+        Raises:
+            ValueError: it cannot make that; see `check_stride` for one reason.
         """
         raise NotImplementedError
+
+    def check_stride(self, rollout: Rollout) -> None:
+        """Refuse a stride that it does not know, by a ValueError."""
+        if rollout.stride not in self.strides:
+            known = " or ".join(map(str, self.strides))
+            raise ValueError(f"stride {rollout.stride}: expected {known}")

@@ -110,7 +110,8 @@ class Sampling(Computation):
 
     Attributes:
         seed: The same gives the same files.
-        fps: Frames per second of the file. A model knows one rate: at another the same frames play
+        fps: Frames per second of the file. Where the model knows several rates (`train-top
+            --strides`) the nearest of them is made. Where it knows one, the same frames play
             faster or slower.
         upscale: Integer factor.
         steps_per_block: Passes of a flow for each block of frames, in proportion more for a

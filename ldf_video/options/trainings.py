@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
-from ldf_video.checks import MOST, WIDEST, frame_rate, frame_size, integer, number, text
+from ldf_video.checks import MOST, WIDEST, frame_rate, frame_size, integer, number, rising, text
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,
@@ -152,6 +152,10 @@ class TrainTop(Training):
             Adam's memory for its state.
         init: Start from the weights of this top model, a directory or a shipped name. Its kind,
             window and widths are taken over; what latents are standardised by is not.
+        strides: Frame rates that a flow learns, as steps through its clips: `1,2,4` takes windows
+            of all frames, of every second and of every fourth one, equally often, and `generate
+            --fps` then knows the clips' rate, half and a quarter of it. A window of 16 frames and
+            stride 4 needs clips of 61 frames ([rates](docs/models.md#frame-rates)).
         few: From the flow of `--init`, learn to make a block in one pass and a first block in four
             ([few passes](docs/models.md#few-passes)).
     """
@@ -175,4 +179,7 @@ class TrainTop(Training):
         ),
     ] = None
     optimizer: Annotated[OptimizerName | None, Option(usual="muon, mlp and few: adam")] = None
+    strides: Annotated[
+        str | None, Option("N,N,...", rising, "1, or those of the model of `--init`")
+    ] = None
     few: Switch = False

@@ -21,6 +21,7 @@ from ldf_video.options.commands import Sampling
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
 from ldf_video.training import checkpoints
+from ldf_video.training.update import span
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.sources import Source, find_sources, folder_series
@@ -55,13 +56,18 @@ def named_clip(path: str | Path, said: str) -> Source:
         raise ReadError(f"{said} {path}: {error}") from None
 
 
-def last_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
+def last_frames(
+    clip: Source, geometry: Geometry, count: int, *, said: str, stride: int = 1
+) -> Frames:
     """The last frames (up to `count`, H, W, 3) of the first clip of a source.
+
+    With a `stride` every so-manyth frame, the clip's last one among them.
 
     Raises:
         ReadError: it has none that can be read.
     """
-    return _some_frames(clip, geometry, count, newest=True, said=said)
+    frames = _some_frames(clip, geometry, span(count, stride), newest=True, said=said)
+    return frames[(len(frames) - 1) % stride :: stride]
 
 
 def first_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
@@ -95,20 +101,38 @@ def shown_rate(top: Loaded[TopModel], fps: str | float | None) -> Fraction:
     return learned if learned <= MAX_FPS else DEFAULT_FPS
 
 
+def stride_of(top: Loaded[TopModel], fps: str | float | None) -> int:
+    """That of the strides which a top model knows whose rate is nearest to what was asked for."""
+    if fps is None or len(top.model.strides) == 1:
+        return 1
+    learned = top.fps()
+    if learned > MAX_FPS:  # nobody knows
+        return 1
+    return min(top.model.strides, key=lambda n: abs(math.log(Fraction(fps) * n / learned)))
+
+
 def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> str | None:
-    """What to say where a file shall play at another rate than that which the top model learned."""
+    """What to say where a file shall play at another rate than any that the top model learned."""
     if fps is None or path.suffix.lower() == ".png":  # a sheet has no rate
         return None
     try:
         learned = top.fps()
     except CheckpointError:  # nobody knows
         return None
-    ratio = Fraction(fps) / learned
+    made = learned / stride_of(top, fps)
+    ratio = Fraction(fps) / made
     if learned > MAX_FPS or abs(ratio - 1) <= NO_OTHER_RATE:
         return None
+    plays = f"plays {float(ratio):.3g} times as fast"
+    if len(top.model.strides) == 1:
+        return (
+            f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes "
+            f"the file's alone, which {plays}"
+        )
+    rates = ", ".join(f"{float(learned / stride):g}" for stride in top.model.strides)
     return (
-        f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes the "
-        f"file's alone, which plays {float(ratio):.3g} times as fast"
+        f"{top.directory} knows the rates {rates} frames a second: the nearest to --fps is "
+        f"{float(made):g}, so the file {plays}"
     )
 
 

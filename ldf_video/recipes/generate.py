@@ -32,6 +32,7 @@ from ldf_video.recipes.ends import (
     shipped_line,
     shown_rate,
     speed_note,
+    stride_of,
 )
 from ldf_video.runs.command import (
     check_files,
@@ -93,11 +94,11 @@ def generate(options: Generate) -> Generated:
     device = choose_device(options.device)
     top, shipped = load_sampler(options, device=device)
     num_frames = _frames_of(top, options)
-    rate = shown_rate(top, options.fps)
+    rate, stride = shown_rate(top, options.fps), stride_of(top, options.fps)
     frame = frame_model_of(
         top.config, beside=top.directory, device=device, asked=options.frame_model
     )
-    past = None if clip is None else _last_latents(clip, top, frame, device=device)
+    past = None if clip is None else _last_latents(clip, top, frame, stride=stride, device=device)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
@@ -112,10 +113,12 @@ def generate(options: Generate) -> Generated:
             generators = [video_generator(seed, video) for video in group]
             if looped is not None:
                 assert isinstance(top.model, FlowTop)
-                blocks = loop(top.model, num_frames, generators)
+                blocks = loop(top.model, num_frames, generators, stride=stride)
             else:
                 known = None if past is None else past.expand(len(group), *past.shape)
-                blocks = top.model.sample(Rollout(num_frames, past=known), generators)
+                blocks = top.model.sample(
+                    Rollout(num_frames, past=known, stride=stride), generators
+                )
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
                 writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]
@@ -207,9 +210,9 @@ def _frames_of(top: Loaded[TopModel], options: Generate) -> int:
 
 @torch.inference_mode()
 def _last_latents(
-    clip: Source, top: Loaded[TopModel], frame: Loaded[FrameModel], *, device: str
+    clip: Source, top: Loaded[TopModel], frame: Loaded[FrameModel], *, stride: int, device: str
 ) -> Tensor:
     """Latents (n, C, H, W) of as many of the last frames of a clip as the top model can see."""
     count = top.model.config.window
-    frames = last_frames(clip, clip_geometry(top, frame), count, said="--from")
+    frames = last_frames(clip, clip_geometry(top, frame), count, said="--from", stride=stride)
     return frame.model.encoder(to_model(frames, device=device))

@@ -25,6 +25,7 @@ from ldf_video.recipes.ends import (
     shipped_line,
     shown_rate,
     speed_note,
+    stride_of,
 )
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import clip_geometry, frame_model_of
@@ -72,12 +73,12 @@ def interpolate(options: Interpolate) -> Interpolated:
     device = choose_device(options.device)
     top, shipped = load_sampler(options, device=device)
     flow = flow_to_a_frame(top, "interpolate", "lead to a frame")
-    rate = shown_rate(top, options.fps)
+    rate, stride = shown_rate(top, options.fps), stride_of(top, options.fps)
     frame = frame_model_of(
         top.config, beside=top.directory, device=device, asked=options.frame_model
     )
     geometry, window = clip_geometry(top, frame), flow.config.window
-    before = last_frames(a, geometry, window, said="interpolate")
+    before = last_frames(a, geometry, window, said="interpolate", stride=stride)
     after = first_frames(b, geometry, 1, said="interpolate")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     count = options.num_frames
@@ -104,7 +105,8 @@ def interpolate(options: Interpolate) -> Interpolated:
 
         write(ends[:1])
         generators = [video_generator(seed, 0)]
-        for frames in decode(frame.model, bridge(flow, past, goal, count, generators)):
+        between = bridge(flow, past, goal, count, generators, stride=stride)
+        for frames in decode(frame.model, between):
             write(frames[0])
         write(ends[1:])
         ends_db = tuple(

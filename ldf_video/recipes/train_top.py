@@ -62,6 +62,8 @@ def train_top(options: TrainTop) -> Path:
         if name == "window":
             longest = int(latents.lengths.max())
             return window_of(value, like=config["model"], longest=longest)[0]
+        if name == "strides":
+            return list(map(int, value.split(",")))
         return value
 
     with (
@@ -127,6 +129,8 @@ def _fresh_config(
 def _data_line(run: Run, data: Split) -> str:
     latents, model = data.known, run.config["model"]
     block = f" in blocks of {model['block']}" if "block" in model else ""
+    strides = model.get("strides", [1])
+    block += f", strides {', '.join(map(str, strides))}" if len(strides) > 1 else ""
     return (
         f"{counted(latents.num_frames, 'latent')} of {counted(latents.num_clips, 'clip')}, "
         f"{model['kind']}, "

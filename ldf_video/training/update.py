@@ -26,6 +26,7 @@ from ldf_video.training.optim import make_optimizer
 from ldf_video.training.ranks import Ranks
 
 Integers = npt.NDArray[np.int64]
+Strides = Sequence[int]
 
 
 def frame_indices(seed: int, step: int, *, num_frames: int, batch_size: int) -> Integers:
@@ -46,6 +47,30 @@ def windows(
     clips = np.searchsorted(starts, drawn, side="right")
     before = np.where(clips > 0, starts[clips - 1], 0)
     return clips.astype(np.int64), (drawn - before).astype(np.int64)
+
+
+def strided_windows(
+    seed: int, step: int, *, lengths: Integers, window: int, batch_size: int, strides: Strides
+) -> tuple[Integers, Integers, Integers]:
+    """The same of windows that hold every so-manyth frame, and as third how far apart these are.
+
+    Each stride is equally likely, and which one a row has depends on seed, step and row alone. A
+    window of stride 1 is what it would be without others.
+    """
+    drawn = np.random.default_rng([seed, step, 2]).integers(len(strides), size=batch_size)
+    clips, starts = np.zeros((2, batch_size), np.int64)
+    for number, stride in enumerate(strides):
+        found = windows(
+            seed, step, lengths=lengths, window=span(window, stride), batch_size=batch_size
+        )
+        here = drawn == number
+        clips[here], starts[here] = (values[here] for values in found)
+    return clips, starts, np.array(strides)[drawn]
+
+
+def span(window: int, stride: int) -> int:
+    """Frames of a clip from the first to the last of a window."""
+    return stride * (window - 1) + 1
 
 
 def noise_seed(seed: int, step: int, turn: int) -> int:
