@@ -110,7 +110,7 @@ class FlowNetwork(TopModel):
         Returns:
             Velocities like `frames`.
         """
-        level = self.level_features(levels, condition)
+        level = self._levels(frames, levels, condition)
         found = self.features(frames, level, past=past, first=first, mask=mask)
         return self._head(found.tokens, found.cells, level)
 
@@ -160,7 +160,7 @@ class FlowNetwork(TopModel):
 
         Each block's keys and values are computed here, at `context_level`, and never again.
         """
-        level = self.level_features(block.new_full((1, 1), self.config.context_level), condition)
+        level = self._levels(block, block.new_full((1, 1), self.config.context_level), condition)
         new = self.features(block, level, past=past, first=self.config.block).past
         if past is None:
             return new
@@ -172,7 +172,7 @@ class FlowNetwork(TopModel):
 
     def remember_window(self, frames: Tensor, condition: Condition | None = None) -> KeysValues:
         """A past (N, T, size) computed anew, at `context_level`; where it is not `kept`."""
-        level = self.level_features(frames.new_full((1, 1), self.config.context_level), condition)
+        level = self._levels(frames, frames.new_full((1, 1), self.config.context_level), condition)
         return self.features(frames, level, mask=self._causal(frames.shape[1])).past
 
     def is_full(self, past: KeysValues) -> bool:
@@ -217,6 +217,11 @@ class FlowNetwork(TopModel):
         told = self.condition(condition)
         return of_levels + told.view(len(told), *(1,) * (levels.ndim - 1), -1)
 
+    def _levels(self, frames: Tensor, levels: Tensor, condition: Condition | None) -> Tensor:
+        """The same of frames (B, T, size), as `features` takes it."""
+        found = self.level_features(levels, condition)
+        return found if len(found) == 1 else found.expand(-1, frames.shape[1], -1)
+
     def features(
         self,
         frames: Tensor,
@@ -231,7 +236,7 @@ class FlowNetwork(TopModel):
 
         Args:
             frames: as of `velocity`, and so are `past`, `first` and `mask`.
-            level: of `level_features`, (B, T, width), or 1 in place of B, T or both.
+            level: of `level_features`, (B, T, width) or (1, 1, width).
             past: see there.
             first: see there.
             mask: see there.
