@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from clip_files import LOSSLESS, write_clip
 from latent_data import write_latents
 from tiny_cli import shrink
+from tiny_judge import moving_clips, write_judge
 from tiny_models import FEW, FLOW, flow, mlp, save_frame, save_top, write_array
 
-from ldf_video.api import generate, interpolate, train_top
+from ldf_video.api import evaluate, generate, interpolate, train_top
 from ldf_video.errors import UsageError
+from ldf_video.evaluation import judged
 from ldf_video.levels.top_level import TopLevel
 from ldf_video.models.bridge import loop
 from ldf_video.models.condition import Condition
@@ -388,3 +391,31 @@ def test_clips_at_the_ends_are_taken_at_the_rate_too(root: Path) -> None:
     assert made["a.npy", 3] == made["b.npy", 3]
     assert all(a != b for a, b in zip(made["a.npy", 12], made["b.npy", 12], strict=True))
     assert all(a != b for a, b in zip(made["a.npy", 12], made["a.npy", 3], strict=True))
+
+
+def test_clips_are_compared_at_one_rate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real clips of 12 frames a second are read at 6, and the flow makes 6."""
+    write_judge(root / "judge.pt")
+    (root / "real").mkdir()
+    for number, frames in enumerate(moving_clips(20, num_frames=48, seed=1)):
+        write_clip(root / "real" / f"{number}.mkv", list(frames), fps=12, **LOSSLESS)
+    asked: list[int] = []
+    make = judged.rollouts
+    monkeypatch.setattr(
+        judged, "rollouts", lambda *a, **o: asked.append(o["stride"]) or make(*a, **o)
+    )
+
+    def run(top: str, **options: Any) -> Any:
+        settings = {"judge": "judge.pt", "num_clips": 20, "seed": 1, "quiet": True}
+        return evaluate("real", top_model=top, **settings | options)
+
+    whole, half = run("rates"), run("rates", fps=6)
+    assert asked == [1, 2]
+    moves = [found.rows["real"].change.moving_percent for found in (whole, half)]
+    assert moves[1] > 1.2 * moves[0]
+    for top, fps, knows in (
+        ("rates", 5, "knows the rates 12, 6, 3 frames a second"),
+        ("one", 6, "knows one rate, 12 frames a second"),
+    ):
+        with pytest.raises(UsageError, match=f"--fps {fps}: .*{top} {knows}; give one of these"):
+            run(top, fps=fps)

@@ -181,6 +181,7 @@ class Comparison:
                     seed=self.seed,
                     num_frames=self.num_frames,
                     skip=self.skip,
+                    stride=models.stride,
                     device=device,
                     on_frames=progress.update,
                 )
@@ -236,6 +237,7 @@ class Comparison:
                 count=plan.num_videos,
                 seed=self.seed,
                 num_frames=plan.length,
+                stride=models.stride,
                 device=self.judge.device,
             )
             with closing(blocks):  # what it does ahead ends with an error, too

@@ -54,10 +54,14 @@ class ClipSet:
 
 @dataclass(frozen=True)
 class Models:
-    """The models that are judged: a top model with its frame model, a frame model."""
+    """The models that are judged: a top model with its frame model, a frame model.
+
+    `stride` is what the top model is asked for, as of `Rollout`.
+    """
 
     top: tuple[Loaded[TopModel], Loaded[FrameModel]] | None
     frame: Loaded[FrameModel] | None
+    stride: int = 1
 
     def files(self) -> list[Path]:
         """What they were read from."""
@@ -159,13 +163,16 @@ def generated(
     seed: int,
     num_frames: int = CLIP_FRAMES,
     skip: int = 0,
+    stride: int = 1,
     device: str,
     on_frames: Callable[[int], None],
 ) -> Clips:
     """Frames of `count` generated videos, after the first `skip`, as `generate` makes them."""
     last = skip + num_frames
     clips = []
-    made = rollouts(top, frame, count=count, seed=seed, num_frames=last, device=device)
+    made = rollouts(
+        top, frame, count=count, seed=seed, num_frames=last, stride=stride, device=device
+    )
     with closing(made):
         for videos, blocks in made:
             number, kept = 0, []
@@ -180,7 +187,14 @@ def generated(
 
 
 def rollouts(
-    top: TopModel, frame: FrameModel, *, count: int, seed: int, num_frames: int, device: str
+    top: TopModel,
+    frame: FrameModel,
+    *,
+    count: int,
+    seed: int,
+    num_frames: int,
+    stride: int = 1,
+    device: str,
 ) -> Generator[tuple[range, Iterator[Clips]], None, None]:
     """Numbers of some videos, and these in blocks (N, any number, H, W, 3), to be read at once.
 
@@ -190,7 +204,7 @@ def rollouts(
     for start in range(0, count, size):
         videos = range(start, min(start + size, count))
         generators = [video_generator(seed, video) for video in videos]
-        rollout = Rollout(top.fixed_frames or num_frames)
+        rollout = Rollout(top.fixed_frames or num_frames, stride=stride)
         with rolled_frames(frame, top.sample(rollout, generators)) as blocks:
             yield videos, blocks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -43,19 +44,23 @@ class Windows(NamedTuple):
 
 
 class ConditionFeatures(nn.Module):
-    """A learned vector for each stride, zero before any training."""
+    """A learned vector for each stride, zero before any training.
+
+    It is stored smaller by the square root of its width, as tokens' are in Vaswani et al. (2017),
+    arXiv:1706.03762, section 3.4: steps of Adam of the size that weights need are too short for it.
+    """
 
     known: Tensor
 
     def __init__(self, strides: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.stride = nn.Embedding(len(strides), width)
+        self.stride, self._scale = nn.Embedding(len(strides), width), math.sqrt(width)
         nn.init.zeros_(self.stride.weight)
         self.register_buffer("known", torch.tensor(strides), persistent=False)
 
     def forward(self, condition: Condition | None) -> Tensor:
         """(B, width), or (1, width) where windows are alike."""
         if condition is None:
-            return self.stride.weight[:1]
+            return self._scale * self.stride.weight[:1]
         number = (condition.stride[:, None] == self.known).long().argmax(1)
-        return self.stride(number)
+        return self._scale * self.stride(number)

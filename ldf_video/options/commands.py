@@ -219,6 +219,8 @@ class Evaluate(Computation):
         num_frames: Frames of a clip; both sides are cut into such clips.
         num_clips: Clips on each side, or a segment; compare figures at equal numbers only.
         size: Pixels at which clips are compared, `32` or `64x36`.
+        fps: Frames per second at which clips are read and compared, and which the top model makes:
+            one of the rates that it knows.
         judge: A TorchScript file, such as your Inception or I3D; it is a program and is run.
         reference: An .npz that keeps the judged real clips: written where it is not there, else
             taken.
@@ -251,6 +253,9 @@ class Evaluate(Computation):
     ] = None
     size: Annotated[
         str | int | None, Option("WxH", frame_size, "the model's, else the real clips' own")
+    ] = None
+    fps: Annotated[
+        str | float | None, Option("F", frame_rate, "the model's, else the clips' own")
     ] = None
     judge: Annotated[Place | None, Option("FILE", usual="EfficientNet-Lite0")] = None
     reference: File = None

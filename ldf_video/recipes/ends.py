@@ -111,6 +111,29 @@ def stride_of(top: Loaded[TopModel], fps: str | float | None) -> int:
     return min(top.model.strides, key=lambda n: abs(math.log(Fraction(fps) * n / learned)))
 
 
+def rates_of(top: Loaded[TopModel]) -> str:
+    """The frame rates that a top model knows, in words."""
+    learned = top.fps()
+    if len(top.model.strides) == 1:
+        return f"knows one rate, {float(learned):g} frames a second"
+    rates = ", ".join(f"{float(learned / stride):g}" for stride in top.model.strides)
+    return f"knows the rates {rates} frames a second"
+
+
+def known_stride(top: Loaded[TopModel], fps: str | float | None, said: str) -> int:
+    """The stride of a rate that a top model knows.
+
+    Raises:
+        UsageError: it does not know that rate.
+    """
+    stride = stride_of(top, fps)
+    if fps is not None and abs(Fraction(fps) * stride / top.fps() - 1) > NO_OTHER_RATE:
+        raise UsageError(
+            f"{said} {float(Fraction(fps)):g}: {top.directory} {rates_of(top)}; give one of these"
+        )
+    return stride
+
+
 def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> str | None:
     """What to say where a file shall play at another rate than any that the top model learned."""
     if fps is None or path.suffix.lower() == ".png":  # a sheet has no rate
@@ -124,16 +147,10 @@ def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> st
     if learned > MAX_FPS or abs(ratio - 1) <= NO_OTHER_RATE:
         return None
     plays = f"plays {float(ratio):.3g} times as fast"
+    knows = f"{top.directory} {rates_of(top)}"
     if len(top.model.strides) == 1:
-        return (
-            f"{top.directory} knows one rate, {float(learned):g} frames a second: --fps changes "
-            f"the file's alone, which {plays}"
-        )
-    rates = ", ".join(f"{float(learned / stride):g}" for stride in top.model.strides)
-    return (
-        f"{top.directory} knows the rates {rates} frames a second: the nearest to --fps is "
-        f"{float(made):g}, so the file {plays}"
-    )
+        return f"{knows}: --fps changes the file's alone, which {plays}"
+    return f"{knows}: the nearest to --fps is {float(made):g}, so the file {plays}"
 
 
 def load_sampler(options: Sampling, *, device: str) -> tuple[Loaded[TopModel], bool]:

@@ -15,10 +15,12 @@ from ldf_video.evaluation.segments import Plan
 from ldf_video.options.commands import Evaluate
 from ldf_video.options.option import flag
 from ldf_video.output import json_text, write_atomically
+from ldf_video.recipes.ends import known_stride
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import Location
+from ldf_video.video.geometry import with_options
 from ldf_video.video.sources import find_sources
 from ldf_video.video.write import check_output, write_sheet
 
@@ -75,7 +77,11 @@ def evaluate(options: Evaluate) -> Evaluated:
             *(path for path in (judge, compare, reference if kept else None) if path is not None),
         ],
     )
+    if models.top is not None:
+        stride = known_stride(models.top[0], options.fps, "--fps")
+        models = replace(models, stride=stride)
     geometry = choose_geometry(models, options.size, sources)
+    geometry = with_options(geometry, fps=options.fps, crop=None)
     if seed is None:
         seed = secrets.randbelow(2**31) if earlier is None else earlier.seed
     judging = load_judge(judge, device=device, num_frames=num_frames)
