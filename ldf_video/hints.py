@@ -22,14 +22,10 @@ def after_train_frame(
 
     A run that goes on remembers its `top_model`.
     """
-    follows = encode_line(clips, out)
     with suppress(OSError, ValueError, AttributeError):  # no run, or one that is damaged
         config = json.loads((Path(out) / "config.json").read_text())
         top_model = top_model or config.get("options", {}).get("top_model")
-    if top_model is not None:
-        named = _option("--frame-model", out, FRAME_MODEL)
-        follows = _line("generate", "--top-model", top_model, *named)
-    return f"{_pictures(Path(out))}next: {follows}"
+    return f"{_pictures(Path(out))}next: {frame_model_line(clips, out, top_model)}"
 
 
 def after_encode(out: str | Path) -> str:
@@ -84,6 +80,16 @@ def after_evaluate(output: str | Path | None, real: str | Path) -> str:
 def encode_line(clips: str | Path, frame_model: str | Path | None) -> str:
     """How to encode clips by a frame model."""
     return _line("encode", clips, *_option("--frame-model", frame_model, FRAME_MODEL))
+
+
+def frame_model_line(
+    clips: str | Path, frame_model: str | Path, top_model: str | Path | None
+) -> str:
+    """How to encode clips, or how to generate by the top model that a frame model learned from."""
+    if top_model is None:
+        return encode_line(clips, frame_model)
+    named = _option("--frame-model", frame_model, FRAME_MODEL)
+    return _line("generate", "--top-model", top_model, *named)
 
 
 def train_top_line(latents: str | Path) -> str:

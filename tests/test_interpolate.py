@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clip_files import LOSSLESS, barcode, write_clip
 from PIL import Image
-from tiny_models import FLOW, save_pair, save_top
+from tiny_models import FLOW, FRAME, save_frame, save_pair, save_top
 
 from ldf_video.api import interpolate, reconstruct
 from ldf_video.errors import LdfError, ReadError, UsageError
@@ -59,6 +59,24 @@ def test_the_ends_are_reconstructions_and_the_frames_between_are_made(
     steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     assert made.largest_step == pytest.approx(steps.max(), abs=0.001)
     assert made.usual_step == pytest.approx(np.median(steps), abs=0.001)
+
+
+def test_what_hardly_changes_is_held_from_the_first_end_on_and_the_last_is_as_it_is(
+    root: Path,
+) -> None:
+    make(out="plain.png", num_frames=5)
+    config = replace(FRAME, hold=40)  # such as shows
+    save_top(root / "top", save_frame(root / "frame", config=config))
+    made = make(out="held.png", num_frames=5, top_model="top")
+    plain, held = cells(root / "plain.png"), cells(root / "held.png")
+    assert np.isfinite(made.ends_db).all()
+    assert (held[[0, -1]] == plain[[0, -1]]).all()
+    shown = held[0]
+    for frame, expected in zip(plain[1:-1], held[1:-1], strict=True):
+        stays = np.abs(frame - shown).max(-1, keepdims=True) <= 40
+        shown = np.where(stays, shown, frame)
+        assert (shown == expected).all()
+    assert (held[1:-1] != plain[1:-1]).any()
 
 
 def test_a_seed_gives_the_same_bytes_and_another_another_way(root: Path) -> None:

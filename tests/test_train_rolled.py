@@ -22,7 +22,7 @@ from tiny_models import (
 )
 
 from ldf_video import hints
-from ldf_video.api import encode, generate, train_frame, train_top
+from ldf_video.api import encode, generate, info, train_frame, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
 from ldf_video.evaluation.judged import load_models
 from ldf_video.levels import frame_level, rolled_level
@@ -252,6 +252,12 @@ def test_what_does_not_go_together_leaves_no_trace(
     assert not (root / "new").exists()
 
 
+def test_info_says_what_follows(root: Path) -> None:
+    run = train(root, steps=1)
+    follows = f"generate --top-model {root / 'top'} --frame-model {run}"
+    assert info(run)["summary"][-1] == f"next: ldf-video {follows}"
+
+
 def test_an_mlp_can_be_learned_from(root: Path) -> None:
     save_top(root / "mlp", root / "frame", kind="mlp")
     run = train(root, top_model=root / "mlp", steps=1)
@@ -327,6 +333,9 @@ def test_a_pixel_that_hardly_changes_is_shown_as_before_from_block_to_block() ->
     plain = frame_model()
     plain.decode = model.decode
     assert np.concatenate([*decode(plain, iter(blocks))], axis=1)[0, 1, 0, 0, 0] == 101
+    first = np.full((1, 8, 8, 3), 99, np.uint8)  # shown before all of them
+    after = np.concatenate([*decode(model, iter(blocks), before=first)], axis=1)
+    assert after[0, :, 0, 0, 0].tolist() == [99, 99, 99, 103, 103, 103, 50, 50]
 
 
 def test_half_of_the_pairs_are_from_the_first_frames() -> None:

@@ -118,9 +118,13 @@ def rolled_frames(frame: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Itera
 
 
 @torch.inference_mode()
-def decode(model: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Frames]:
-    """Latents (N, n, C, H, W) a block -> frames (N, m, H, W, 3) uint8, of some blocks together."""
-    before: Frames | None = None
+def decode(
+    model: FrameModel, blocks: Iterator[Tensor], *, before: Frames | None = None
+) -> Iterator[Frames]:
+    """Latents (N, n, C, H, W) a block -> frames (N, m, H, W, 3) uint8, of some blocks together.
+
+    `before` are the frames (N, H, W, 3) that are shown before the first of them, if any are.
+    """
     for latents in _together(blocks):
         videos, count = latents.shape[:2]
         frames = from_model(model.decode(latents.flatten(0, 1)))

@@ -210,8 +210,8 @@ class GridModel(FrameModel):
 
 
 @dataclass(frozen=True)
-class GridGameConfig(Restrained):
-    """Weights of the game.
+class GridWeights(Restrained):
+    """Weights of any game of these networks; defaults are those of `GridGame`.
 
     Attributes:
         reconstruction: weight of |x - G(E(x))| + squared (x - G(E(x)))^2, means over pixels in
@@ -219,8 +219,6 @@ class GridGameConfig(Restrained):
         squared: weight of the squared difference in it. Near 29 dB both differences weigh about the
             same, further on the absolute one weighs more (docs/log.md).
         features: weight of the mean absolute difference of D's features of x and of G(E(x)).
-        moments: weight of the distance of the mean and covariance of a cell's numbers from those of
-            the prior.
         latent_noise: largest standard deviation of the noise on E(x) in the pair and in the
             reconstruction; each frame has its own, uniform in [0, latent_noise]. A top model's
             latents are off by some tenths, and G is to make sharp frames of them (docs/log.md).
@@ -236,7 +234,6 @@ class GridGameConfig(Restrained):
     reconstruction: float = 50.0
     squared: float = 10.0
     features: float = 10.0
-    moments: float = 0.5
     latent_noise: float = 0.6
     game: float = 0.1
     game_start: float = 0.5
@@ -244,6 +241,18 @@ class GridGameConfig(Restrained):
     rest: float = 0.3
     critic_rate: float = 0.3
     roth: RothConfig = field(default_factory=lambda: RothConfig(penalty="pair"))
+
+
+@dataclass(frozen=True)
+class GridGameConfig(GridWeights):
+    """Weights of E and G against D.
+
+    Attributes:
+        moments: weight of the distance of the mean and covariance of a cell's numbers from those of
+            the prior.
+    """
+
+    moments: float = 0.5
 
 
 class GridGame(FrameGame):

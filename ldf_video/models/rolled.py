@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ldf_video.models.frame import FrameGame, every
 from ldf_video.models.game import Logs, Noise, Player, Tick
-from ldf_video.models.gan import Discriminator, Restrained, RothConfig, Turn
-from ldf_video.models.grid import GridDiscriminator, GridModel
+from ldf_video.models.gan import Discriminator, RothConfig, Turn
+from ldf_video.models.grid import GridDiscriminator, GridModel, GridWeights
 from ldf_video.models.losses import pixel_loss, relativistic_loss
 
 STILL = 8 / 127.5
@@ -33,40 +33,24 @@ RolledBatch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class RolledConfig(Restrained):
-    """Weights of the game.
+class RolledConfig(GridWeights):
+    """Weights of the game, of which some that any such game has differ; E does not move.
 
     Attributes:
-        reconstruction: weight of |x - G(E(x))| + squared (x - G(E(x)))^2, means over pixels in
-            [-1, 1].
-        squared: weight of the squared difference, here and against the teacher.
-        teacher: weight of the same distance between G(z) and the teacher's frame of z.
+        teacher: weight of the distance between G(z) and the teacher's frame of z, the same as that
+            of a reconstruction.
         still: weight of the mean change of G(z) from one frame to the next where the teacher's
             frames stand still.
-        features: weight of the mean absolute difference of D's features, of x and G(E(x)).
-        latent_noise: largest standard deviation of the noise on E(x) in the reconstruction; each
-            frame has its own, uniform in [0, latent_noise].
         pair_noise: standard deviation of the noise on all latents that D sees. What a top model
-            makes is off by less, and would give itself away whatever G does.
-        game: weight of the game itself.
-        game_start: share of the training's budget after which D joins.
-        game_share: share of the batch that D sees.
-        rest: D's loss in nats under which it sits the next update out.
-        critic_rate: learning rate of D, as a share of that of G.
-        roth: the penalty on D.
+            makes is off by less, and would give itself away whatever G does. `latent_noise` is that
+            of the reconstruction alone.
     """
 
     reconstruction: float = 100.0
-    squared: float = 10.0
     teacher: float = 50.0
     still: float = 200.0
-    features: float = 10.0
     latent_noise: float = 0.3
     pair_noise: float = 0.6
-    game: float = 0.1
-    game_start: float = 0.5
-    game_share: float = 0.25
-    rest: float = 0.3
     critic_rate: float = 1.0
     roth: RothConfig = field(default_factory=lambda: RothConfig(penalty="r1r2"))
 

@@ -183,7 +183,8 @@ def _model_lines(found: Mapping[str, Any], *, asked: str, on_card: bool = False)
         follows = hints.generate_line(asked)
     else:
         what += f", {model.get('width')}x{model.get('height')} pixels"
-        follows = hints.encode_line("CLIPS", asked)
+        learned_from = found.get("options", {}).get("top_model") if "finished" in found else None
+        follows = hints.frame_model_line("CLIPS", asked, learned_from)
     if found.get("finished") is False:
         clips = ["CLIPS"] if kind == "frame" else []
         follows = shlex.join(["ldf-video", f"train-{kind}", *clips, "--out", asked])

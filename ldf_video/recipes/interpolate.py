@@ -106,9 +106,9 @@ def interpolate(options: Interpolate) -> Interpolated:
         write(ends[:1])
         generators = [video_generator(seed, 0)]
         between = bridge(flow, past, goal, count, generators, stride=stride)
-        for frames in decode(frame.model, between):
+        for frames in decode(frame.model, between, before=ends[:1]):
             write(frames[0])
-        write(ends[1:])
+        write(ends[1:])  # as it is: a reconstruction, and no frame comes after it
         ends_db = tuple(
             psnr_db(float(np.square(made.astype(np.float64) - real).mean()))
             for made, real in zip(ends, (before[-1], after[0]), strict=True)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains a shipped model anew, from nothing, in one sitting, and measures it: data, frame model, latents,
-# top model, its student of few passes, a G that decodes what that makes, float16 weights, figures and
-# pictures.
+# Trains a shipped model anew, from nothing, in one sitting, and measures it: data, frame model, latents, a
+# flow, its student of few passes, float16 weights, figures and pictures.
 #
 #   bash scripts/experiments/train_shipped.sh pacman-32 OUT
 #   bash scripts/experiments/train_shipped.sh film-64 OUT FILM...
 #
-# FRAME_MINUTES, TOP_MINUTES, FEW_MINUTES, ROLLED_MINUTES   of training, 60 each by default
+# FRAME_MINUTES, TOP_MINUTES, FEW_MINUTES   of training: 60, 60 and 240
+# ROLLED_MINUTES               of a third stage, after which G has met what the student makes: 0, none
 # EPISODES, CLIPS              games (160) and clips (50000) that are recorded
 # NUM_CLIPS                    clips that the judge sees on each side (5000)
 # LDF_PYTHON                   a Python that has ldf-video with its extras pacman and evaluate; python by default
@@ -26,7 +26,7 @@ shift 2
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${LDF_PYTHON:-python}
 frame_minutes=${FRAME_MINUTES:-60} top_minutes=${TOP_MINUTES:-60}
-few_minutes=${FEW_MINUTES:-60} rolled_minutes=${ROLLED_MINUTES:-60}
+few_minutes=${FEW_MINUTES:-240} rolled_minutes=${ROLLED_MINUTES:-0}
 episodes=${EPISODES:-160} clips=${CLIPS:-50000} num_clips=${NUM_CLIPS:-5000}
 films=()
 for film in "$@"; do
@@ -59,11 +59,14 @@ case $name in
     ship frame frame half # whose E stays from here on
     ldf encode clips/moves --out latents --fps 15 --frame-model half
     ldf train-top --latents latents --out top --minutes "$top_minutes" --batch-size 32 --seed 1
-    ldf train-top --few --init top --latents latents --out few --minutes "$few_minutes" --batch-size 16 \
-      --seed 1
-    ldf train-frame clips/moves --init half --top-model few --out decoder --fps 15 \
-      --minutes "$rolled_minutes" --batch-size 16 --seed 1
-    ship frame decoder "checkpoints/$name/frame"
+    ldf train-top --few --init top --latents latents --out few --minutes "$few_minutes" --batch-size 8 --seed 1
+    decoder=frame
+    if [[ $rolled_minutes != 0 ]]; then
+      ldf train-frame clips/moves --init half --top-model few --out decoder --fps 15 \
+        --minutes "$rolled_minutes" --batch-size 16 --seed 1
+      decoder=decoder
+    fi
+    ship frame "$decoder" "checkpoints/$name/frame"
     ship top few "checkpoints/$name/top"
     ldf reconstruct clips/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/experiments/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256
