@@ -115,3 +115,11 @@ def test_clips_that_are_shorter_than_the_window_are_refused(root: Path) -> None:
             steps=1,
             quiet=True,
         )
+
+
+def test_a_teacher_of_other_latents_is_refused(root: Path) -> None:
+    other = save_frame(root / "other", seed=5)
+    save_top(root / "stranger", other)
+    with pytest.raises(UsageError, match=r"stranger: it learned latents of .*, the store"):
+        train(root, init=root / "stranger")
+    assert not (root / "top").exists()

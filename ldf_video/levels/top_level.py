@@ -88,6 +88,7 @@ def top_run_config(
         raise UsageError(f"--strides {options.strides}: a flow alone can know several; drop it")
     if options.few:
         model, game = _student_settings(options, like)
+        _check_teacher(options, latents, origin)
     elif like.get("renewed"):
         raise UsageError(
             f"--init {options.init}: it takes few passes and has no velocity to learn: name the "
@@ -118,6 +119,28 @@ def _student_settings(options: TrainTop, like: Mapping[str, Any]) -> tuple[Setti
         return build.few_settings(like)
     except ValueError as error:
         raise UsageError(f"--few --init {options.init}: {error}: {wanted}") from None
+
+
+def _check_teacher(
+    options: TrainTop, latents: StoreReader, teacher: Loaded[TopModel] | None
+) -> None:
+    """Refuse a teacher of other latents: it is held still, and would teach noise.
+
+    Raises:
+        UsageError: it learned those of another frame model than the store's.
+    """
+    if teacher is None:
+        return
+    made_by, learned = (
+        latents.spec.settings["weights"],
+        teacher.config["frame_model"]["fingerprint"],
+    )
+    if learned != made_by:
+        raise UsageError(
+            f"--few --init {options.init}: it learned latents of the frame model {learned[:12]}, "
+            f"the store holds those of {made_by[:12]}: name a flow of these, or encode with that "
+            "frame model"
+        )
 
 
 def _strides_of(
