@@ -18,10 +18,10 @@ from ldf_video.api import evaluate, generate, reconstruct
 from ldf_video.cli import app
 from ldf_video.errors import CheckpointError, LdfError, ReadError, UsageError
 from ldf_video.evaluation import comparison, figures, judged
-from ldf_video.evaluation.clouds import difference
+from ldf_video.evaluation.clouds import Estimate, difference
 from ldf_video.evaluation.figures import COMPARED, estimate
 from ldf_video.evaluation.reference import Reference
-from ldf_video.evaluation.report import Evaluated
+from ldf_video.evaluation.report import Evaluated, _aligned
 from ldf_video.evaluation.segments import Rollouts
 from ldf_video.recipes import evaluate as recipe
 from ldf_video.video.write import tile
@@ -311,7 +311,9 @@ def test_frames_further_on_are_judged(root: Path, monkeypatch: pytest.MonkeyPatc
         run(skip=-1)
     save_pair(root / "paper", kind="mlp")
     assert list(run(top_model="paper").rows) == ["real", "top model"]
-    with pytest.raises(UsageError, match=r"--skip 1: .* makes clips of 5 frames, expected 0 or"):
+    with pytest.raises(
+        UsageError, match=r"--skip 1: .* makes clips of 5 frames, .*; give --skip 0$"
+    ):
         run(top_model="paper", skip=1)
 
 
@@ -570,6 +572,7 @@ def test_the_table_is_printed_whatever_becomes_of_the_files(
     [
         ({"num_clips": 19}, "--num-clips 19: expected 20 or more"),
         ({"output": "sheet.mp4"}, r"--out sheet\.mp4: expected a sheet of pictures, \.png"),
+        ({"curve": "a.pdf", "segments": 2}, r"--curve a\.pdf: expected curves, \.png"),
         ({"size": "16"}, "--size 16x16: the model makes 32x32; leave it out"),
         ({"generated": "nothing"}, "nothing does not exist"),
         ({"train": "nothing"}, "nothing does not exist"),
@@ -582,6 +585,23 @@ def test_wrong_usage(root: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises((UsageError, CheckpointError), match=said):
         run(**options)
     assert [path.name for path in root.glob("*.png")] == []
+
+
+def test_a_file_is_called_as_it_was_named(root: Path) -> None:
+    np.save(root / "one.npy", moving_clips(1))
+    with pytest.raises(LdfError, match=r"^one\.npy: 1 clip of 5 frames, expected 20 or more"):
+        run(generated="one.npy")
+    with pytest.raises(LdfError, match=r"^one\.npy: 1 clip of 5 frames that share none, expected"):
+        evaluate("one.npy", judge="judge.pt", num_clips=30, quiet=True)
+    np.save(root / "one.npy", moving_clips(1, num_frames=200))
+    with pytest.raises(LdfError, match=r"^one\.npy: 1 video, expected 2; give --num-videos 1"):
+        run(generated="one.npy", segments=2, length=200, num_videos=2)
+
+
+def test_a_figure_whose_interval_is_no_number_says_so() -> None:
+    rows = {"made": {"steps": Estimate(2.0, float("nan"), float("nan"), ())}}
+    columns = {"steps px": ("steps", ".2f")}
+    assert _aligned(rows, columns).endswith("| made     | 2.00 (no interval) |")
 
 
 def test_too_little_video(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,7 +320,7 @@ def test_a_clip_without_pictures_is_named(root: Path) -> None:
     write_sound(root / "sound.mp4")
     with pytest.raises(ReadError, match=r"--from sound\.mp4: no video stream"):
         make(start_from="sound.mp4")
-    with pytest.raises(UsageError, match=r"--from none\.mp4: expected a video or a picture"):
+    with pytest.raises(UsageError, match=r"--from none\.mp4: there is no such file; expected a v"):
         make(start_from="none.mp4")
     assert not (root / "out.mp4").exists()
 

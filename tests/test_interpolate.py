@@ -113,7 +113,11 @@ def test_pictures(root: Path) -> None:
             UsageError,
             r"interpolate: a\.npy is 64 x 48 pixels and wide\.png 96 x 48: expected one shape; cut",
         ),
-        ({"a": "none.mp4"}, UsageError, r"interpolate none\.mp4: expected a video or a p"),
+        (
+            {"a": "none.mp4"},
+            UsageError,
+            r"interpolate none\.mp4: there is no such file; e",
+        ),
         ({"b": "bad.mp4"}, ReadError, r"interpolate bad\.mp4: empty file"),
         ({"out": "c.png", "a": "c.png"}, UsageError, r"got output c\.png, which is the input"),
         ({"num_frames": 0}, UsageError, "--frames 0: expected 1 or more"),

@@ -96,8 +96,8 @@ class Comparison:
         )
         if len(drawn.clips) < FEWEST_CLIPS:
             raise LdfError(
-                f"{sources[0].root}: {len(drawn.clips)} clips of {self.num_frames} frames, "
-                f"expected {FEWEST_CLIPS} or more"
+                f"{sources[0].asked}: {counted(len(drawn.clips), 'clip')} of {self.num_frames} "
+                f"frames, expected {FEWEST_CLIPS} or more"
                 f"{self._too_short(drawn, skip=self.skip)}; generate more"
             )
 
@@ -107,7 +107,7 @@ class Comparison:
         Raises:
             LdfError: there are too few clips, or the reference in `file` is of other clips.
         """
-        root, known = sources[0].root, None
+        root, known = sources[0].asked, None
         notes: dict[str, Any] = {"seed": self.seed, "num_clips": num_clips}
         if file is not None and file.exists():
             known, notes = Reference.load(file)
@@ -122,9 +122,9 @@ class Comparison:
         half, self.held_out = split_in_two(drawn, seed=seed)
         if len(half) < FEWEST_CLIPS:
             raise LdfError(
-                f"{root}: {drawn.num_there} clips of {self.num_frames} frames that share "
-                f"none, expected {2 * FEWEST_CLIPS} or more{self._too_short(drawn)}; bring more "
-                "video"
+                f"{root}: {counted(drawn.num_there, 'clip')} of {self.num_frames} frames that "
+                f"share none, expected {2 * FEWEST_CLIPS} or more{self._too_short(drawn)}; bring "
+                "more video"
             )
         if len(half) < num_clips:
             self.notes.append(
@@ -169,7 +169,7 @@ class Comparison:
                     f"generated: {len(drawn.clips):,} clips that share no frame, not {count:,}: "
                     "its distances are too large beside the floor"
                 )
-            yield ClipSet("generated", drawn.clips, str(sources[0].root))
+            yield ClipSet("generated", drawn.clips, str(sources[0].asked))
             del drawn
         if models.top is not None:
             top, frame = models.top
@@ -228,7 +228,7 @@ class Comparison:
         if sources is not None:
             numbered = enumerate(read_long(sources, self.geometry, plan))
             videos = ((range(n, n + 1), frames) for n, frames in numbered)
-            self._keep_long("generated", str(sources[0].root), videos, plan)
+            self._keep_long("generated", str(sources[0].asked), videos, plan)
         if models.top is not None:
             top, frame = models.top
             blocks = judged.rollouts(

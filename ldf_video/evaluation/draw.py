@@ -100,7 +100,7 @@ def draw_clips(
                 break
     if not kept:
         reason = unread[0] if unread else too_short(lengths, num_frames=num_frames, skip=skip)
-        raise ReadError(f"{sources[0].root}: no clip of {num_frames} frames: {reason}")
+        raise ReadError(f"{sources[0].asked}: no clip of {num_frames} frames: {reason}")
     kept.sort(key=lambda item: item[0])
     places = np.array([number for _, number, _ in kept])
     return Drawn(np.stack([clip for *_, clip in kept]), places, seen, lengths, tuple(unread))

@@ -111,9 +111,10 @@ def _check_length(top: Loaded[TopModel], num_frames: int, skip: int, *, segments
             f"{skip + num_frames:,}; give --length {fixed} or less, and fewer --segments"
         )
     if skip and fixed >= num_frames:
+        or_less = " or less" if fixed > num_frames else ""
         raise UsageError(
-            f"--skip {skip}: {top.directory} makes clips of {fixed} frames, expected "
-            f"{fixed - num_frames} or less"
+            f"--skip {skip}: {top.directory} makes clips of {fixed} frames, of which "
+            f"{num_frames} are judged; give --skip {fixed - num_frames}{or_less}"
         )
     raise UsageError(
         f"--top-model {top.directory}: it makes clips of {fixed} frames, expected "
@@ -152,7 +153,7 @@ def _size_of_first(sources: list[Source]) -> tuple[int, int]:
         except ReadError as error:
             reasons.append(f"{source.name}: {error}")
     of_all = f"none of {len(sources):,} sources: " if len(sources) > 1 else ""
-    raise ReadError(f"{sources[0].root}: {of_all}{reasons[0]}")
+    raise ReadError(f"{sources[0].asked}: {of_all}{reasons[0]}")
 
 
 def generated(

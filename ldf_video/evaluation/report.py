@@ -164,6 +164,8 @@ def _cell(row: Row, place: str, form: str) -> str:
     if isinstance(value, Estimate):
         if math.isnan(value.value):
             return "none"
+        if math.isnan(value.low + value.high):  # some tenth of the clips has all there is of it
+            return f"{value.value:{form}} (no interval)"
         return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
     return "" if value is None else format(value, form)
 

@@ -273,7 +273,7 @@ def read_long(sources: list[Source], geometry: Geometry, plan: Plan) -> Iterator
                 raise _named(source, error) from error
     if count < plan.num_videos:
         raise LdfError(
-            f"{sources[0].root}: {counted(count, 'video')}, expected {plan.num_videos}; give "
+            f"{sources[0].asked}: {counted(count, 'video')}, expected {plan.num_videos}; give "
             f"--num-videos {count}"
         )
 

@@ -49,7 +49,8 @@ def named_clip(path: str | Path, said: str) -> Source:
     if path.is_file():
         return find_sources(path)[0]
     if not path.is_dir():
-        raise UsageError(f"{said} {path}: expected a video or a picture")
+        there = "" if path.exists() else "there is no such file; "
+        raise UsageError(f"{said} {path}: {there}expected a video or a picture")
     try:
         return folder_series(path)
     except ReadError as error:

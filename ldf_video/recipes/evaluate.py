@@ -94,7 +94,7 @@ def evaluate(options: Evaluate) -> Evaluated:
     if earlier is not None:
         earlier.check(work.reference.sha256)
     if plan is not None:
-        work.judge_long(others, models, _as_few(plan, len(work.held_out), sources[0].root))
+        work.judge_long(others, models, _as_few(plan, len(work.held_out), sources[0].asked))
         others, models = None, replace(models, top=None)
     for clip_set in work.sets(others, models):
         work.judge_set(clip_set)
@@ -123,9 +123,9 @@ def _check_options(options: Evaluate, output: Path | None, curve: Path | None) -
         ("--curve", curve, "curves"),
     ):
         if path is not None:
-            check_output(path)
             if path.suffix.lower() != ".png":
                 raise UsageError(f"{name} {path}: expected {what}, .png")
+            check_output(path)
     if options.segments is None:
         for name in ("length", "num_videos", "curve"):
             if getattr(options, name) is not None:

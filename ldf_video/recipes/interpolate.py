@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.errors import ReadError, UsageError
+from ldf_video.errors import ReadError, UsageError, counted
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.bridge import bridge
 from ldf_video.options.commands import Interpolate
@@ -89,7 +89,9 @@ def interpolate(options: Interpolate) -> Interpolated:
     ):
         if options.top_model is None and shipped:
             progress.say(shipped_line("interpolate", top.directory.parent.name, frame.directory))
-        progress.say(f"interpolate: {count:,} frames between {a.path} and {b.path}, seed {seed}")
+        progress.say(
+            f"interpolate: {counted(count, 'frame')} between {a.path} and {b.path}, seed {seed}"
+        )
         past, goal = (
             frame.model.encoder(to_model(frames, device=device))[None] for frames in (before, after)
         )

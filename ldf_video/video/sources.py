@@ -73,6 +73,11 @@ class Source:
             name = name.removesuffix(self.series.pattern).rstrip("/")
         return self.root / name
 
+    @property
+    def asked(self) -> Location:
+        """CLIPS as it was named: a file, or the folder that was searched."""
+        return self.path if self.is_named else self.root
+
     def files(self) -> Iterator[Location]:
         """Yields the file, or those of a series in order."""
         path, names = self.path, [""] if self.series is None else self.series.names
