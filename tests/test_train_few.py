@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from latent_data import write_latents
+from ship_model import ship
 from tiny_cli import shrink
 from tiny_models import FLOW, save_frame, save_top
 
 from ldf_video.api import generate, train_top
 from ldf_video.errors import StoreError, UsageError
+from ldf_video.runs import zoo
 from ldf_video.runs.zoo import load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.training.loop import Trainer
@@ -94,13 +96,56 @@ def test_what_is_no_teacher_is_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="--few without --init: name a flow to learn from"):
         train(root, init=None)
     train(root, steps=1)
-    with pytest.raises(UsageError, match="expected a flow that takes many passes"):
+    for few in (True, False):
+        with pytest.raises(UsageError, match=r"takes few passes.*: name the one it .*/flow$"):
+            train(root, out="again", init=root / "top", few=few)
+    (root / "flow").rename(root / "gone")
+    save_top(root / "flow", root / "frame", seed=9)
+    with pytest.raises(
+        UsageError, match=r"takes few passes.*: name the one it came from, /.*/gone$"
+    ):
         train(root, out="again", init=root / "top")
-    with pytest.raises(UsageError, match="it takes few passes and has no velocity to learn"):
-        train(root, out="again", init=root / "top", few=False)
+    config = checkpoints.load_config(root / "top")
+    config["init"]["fingerprint"] = "0" * 64
+    checkpoints.save_config(root / "top", config)
+    with pytest.raises(UsageError, match=r"takes few passes.*: name the one it came from$"):
+        train(root, out="again", init=root / "top")
     save_top(root / "mlp", root / "frame", kind="mlp")
     with pytest.raises(UsageError, match=r"--few --init .*mlp: expected a flow"):
         train(root, out="again", init=root / "mlp")
+
+
+def test_a_flow_that_is_shipped_under_another_name_is_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = root / "shipped"
+    one, flow = shipped / "one", shipped / "one-flow"
+    save_top(one / "top", save_frame(one / "frame"), seed=5)
+    models = {"one": one}
+    monkeypatch.setattr(zoo, "shipped_models", lambda: models)
+    train(root, out="own", init="one", few=False, steps=1)
+    train(root, out="student", init="one", steps=1)
+    before = {out: checkpoints.load_weights(root / out) for out in ("own", "student")}
+    (flow).mkdir()
+    (one / "top").rename(flow / "top")
+    models["one-flow"] = flow
+    ship("top", root / "student", one / "top")
+    ship("top", root / "own", shipped / "two" / "top", frame_model="one")
+    for out, weights in before.items():  # without a state a run begins again
+        (root / out / checkpoints.STATE).unlink()
+        train(root, out=out, init="one", few=out == "student", steps=1)
+        again = checkpoints.load_weights(root / out)
+        assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
+    with pytest.raises(UsageError, match=r"--init one: .*: name the one it came from, one-flow$"):
+        train(root, out="again", init="one", few=False)
+    known = checkpoints.load_config(one / "top")
+    assert known["init"].keys() == {"from", "fingerprint"}
+    assert (known["init"]["from"], known["options"]["init"]) == ("one-flow", "one-flow")
+    places = [
+        checkpoints.load_config(at)["frame_model"]["relative"]
+        for at in (one / "top", shipped / "two" / "top")
+    ]
+    assert places == ["../frame", "../../one/frame"]
 
 
 def test_clips_that_are_shorter_than_the_window_are_refused(root: Path) -> None:

@@ -27,7 +27,7 @@ from ldf_video.models.top import TopModel
 from ldf_video.options.trainings import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_top_origin, origin_settings, training_config
-from ldf_video.runs.zoo import Loaded
+from ldf_video.runs.zoo import Loaded, find_beginning, named
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import Integers, span, strided_windows
@@ -82,6 +82,12 @@ def top_run_config(
     model, game = build.top_settings(
         kind, latent_shape=shape, window=window, block=block, like=like
     )
+    if origin is not None and like.get("renewed"):
+        flow = find_beginning(origin, "top")
+        raise UsageError(
+            f"--init {options.init}: it takes few passes, and training begins with a flow that "
+            f"takes many: name the one it came from{'' if flow is None else f', {named(flow)}'}"
+        )
     if kind == "flow":
         model["strides"] = _strides_of(options, like, window=window, longest=longest)
     elif options.strides not in (None, "1"):
@@ -89,11 +95,6 @@ def top_run_config(
     if options.few:
         model, game = _student_settings(options, like)
         _check_teacher(options, latents, origin)
-    elif like.get("renewed"):
-        raise UsageError(
-            f"--init {options.init}: it takes few passes and has no velocity to learn: name the "
-            "flow that it came from"
-        )
     begun = {} if origin is None else origin_settings(options, origin)
     return {
         "model": model,
@@ -112,7 +113,7 @@ def _student_settings(options: TrainTop, like: Mapping[str, Any]) -> tuple[Setti
     Raises:
         UsageError: there is no flow to learn from.
     """
-    wanted = "name a flow to learn from with --init, such as pacman-32"
+    wanted = "name a flow to learn from with --init, such as pacman-32-flow"
     if options.init is None:
         raise UsageError(f"--few without --init: {wanted}")
     try:

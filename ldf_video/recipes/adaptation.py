@@ -115,7 +115,7 @@ def _choose(asked: Asked) -> _Choice:
     usable = not mark.is_file() or (own / checkpoints.WEIGHTS).is_file()
     if not begun and (own / checkpoints.CONFIG).is_file() and usable:
         return _Choice(own)
-    shipped = {name: path / "frame" for name, path in zoo.shipped_models().items()}
+    shipped = zoo.shipped_of("frame")
     for name, directory in shipped.items():
         if made and not begun and checkpoints.latents_fingerprint_of(directory) == made:
             return _Choice(directory, f"no {own}, using the shipped {name} as before")

@@ -147,7 +147,7 @@ def start_from_origin(
     if known is None or (run.directory / checkpoints.STATE).is_file():
         return
     kind = run.config["kind"]
-    found, _ = find_reference({"path": known["from"], **known}, kind, beside=run.directory)
+    found, _ = find_reference(known, kind, beside=run.directory)
     origin = find_origin(str(found or known["from"]), kind)
     if found is None:
         raise CheckpointError(

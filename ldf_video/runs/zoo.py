@@ -87,8 +87,9 @@ def clip_geometry(top: Loaded[TopModel], frame: Loaded[FrameModel]) -> Geometry:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Shipped models by name: directories that hold `frame/`, and `top/` where there is a pair.
+    """Shipped models by name: directories that hold `frame/`, `top/` or both.
 
+    A top model alone shares the frame model of another one, and its config says where that stands.
     They stand inside an installed package, and beside the package in a source tree.
     """
     package = Path(ldf_video.__file__).parent
@@ -99,9 +100,23 @@ def shipped_models() -> dict[str, Path]:
     for folder in folders:
         root = folder / "checkpoints"
         if root.is_dir():
-            pairs = (path for path in root.iterdir() if _holds_model(path / "frame"))
-            found.update({pair.name: pair for pair in sorted(pairs)})
+            kinds = ("frame", "top")
+            some = (at for at in root.iterdir() if any(_holds_model(at / kind) for kind in kinds))
+            found.update({path.name: path for path in sorted(some)})
     return found
+
+
+def shipped_of(kind: str) -> dict[str, Path]:
+    """The shipped models of a kind, "frame" or "top", by name: where each stands."""
+    shipped = shipped_models().items()
+    return {name: at / kind for name, at in shipped if _holds_model(at / kind)}
+
+
+def named(directory: Path) -> str:
+    """What to type for a model: the name of the shipped one that stands there, or its directory."""
+    shipped = shipped_models().items()
+    names = (name for name, at in shipped if directory.resolve().is_relative_to(at.resolve()))
+    return next(names, os.path.normpath(directory))
 
 
 def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
@@ -118,20 +133,35 @@ def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
     if asked is None and _holds_model(own):
         return own, False
     asked = DEFAULT_SHIPPED if asked is None else asked
-    directory, shipped = Path(asked), shipped_models()
+    directory, name, of_kind = Path(asked), str(asked), shipped_of(kind)
     if directory.is_dir():
         return (directory / kind if _holds_model(directory / kind) else directory), False
-    if str(asked) not in shipped:
-        names = ", ".join(name for name, at in shipped.items() if _holds_model(at / kind))
+    if name in of_kind:
+        return of_kind[name], True
+    if name not in shipped_models():
         raise CheckpointError(
-            f"no {kind} model {asked}: expected a directory or a shipped model ({names or 'none'})"
+            f"no {kind} model {asked}: expected a directory or a shipped model "
+            f"({', '.join(of_kind) or 'none'})"
         )
-    if not _holds_model(shipped[str(asked)] / kind):
-        raise CheckpointError(
-            f"the shipped {asked} has no {kind} model: encode your clips with it and run "
-            "ldf-video train-top"
-        )
-    return shipped[str(asked)] / kind, True
+    if kind == "frame":
+        return _shared_frame_model(shipped_models()[name] / "top"), True
+    raise CheckpointError(
+        f"the shipped {asked} has no {kind} model: encode your clips with it and run "
+        "ldf-video train-top"
+    )
+
+
+def _shared_frame_model(top: Path) -> Path:
+    """The frame model of a shipped top model that has none beside it.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    wanted = checkpoints.load_config(top, kind="top")["frame_model"]
+    found, _ = find_reference(wanted, "frame", beside=top)
+    if found is None:
+        raise CheckpointError(f"{top}: its frame model is gone; install ldf-video again")
+    return found
 
 
 def _holds_model(directory: Path) -> bool:
@@ -214,6 +244,14 @@ def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
     return {"path": str(model), "relative": Path(relative).as_posix()}
 
 
+def find_beginning(model: Loaded[Any], kind: str) -> Path | None:
+    """Where the model stands now that another one began with (`--init`), if it is to be found."""
+    known = model.config.get("init")
+    if known is None:
+        return None
+    return find_reference(known, kind, beside=model.directory)[0]
+
+
 def find_reference(
     wanted: Mapping[str, str],
     kind: str,
@@ -227,7 +265,8 @@ def find_reference(
     moved aside), the best weights of each, and the shipped models.
 
     Args:
-        wanted: its "fingerprint", and where it once was: see `reference_to`.
+        wanted: its "fingerprint", and where it once was: see `reference_to`; without "path", "from"
+            is what was typed for it.
         kind: "frame" or "top".
         beside: the directory of what refers to it.
         known_by: the fingerprint of the model in a directory: its own, or that of its latents.
@@ -259,12 +298,16 @@ def _places(wanted: Mapping[str, str], kind: str, beside: Path) -> Iterator[Path
     """Directories that may hold a model, the likeliest first; most do not exist."""
     homes = [beside, beside.parent]  # best/ has the config of the run that it stands in
     near = [home / wanted["relative"] for home in homes if "relative" in wanted]
-    near += [Path(wanted["path"]), OWN_FRAME if kind == "frame" else OWN_TOP, beside.parent / kind]
+    near += [
+        Path(wanted.get("path") or wanted["from"]),
+        OWN_FRAME if kind == "frame" else OWN_TOP,
+        beside.parent / kind,
+    ]
     yield from near
     around = [place.parent for place in near] + [beside.parent.parent]
     for place in [*near, *(model for folder in around for model in _folders(folder))]:
         yield from (place, place / kind, place / checkpoints.BEST)
-    yield from (pair / kind for pair in shipped_models().values())
+    yield from shipped_of(kind).values()
 
 
 def _folders(folder: Path) -> list[Path]:
