@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,9 @@ import zipfile
 from pathlib import Path
 
 import check_dist as checker
+import pacman_physics
 import pytest
+import shipped_figures as shipped
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -109,6 +112,59 @@ def test_wrong_usage_of_train_shipped_is_said_in_one_line(tmp_path: Path, argume
     assert done.returncode == 2
     assert "expected pacman-32 OUT, or film-64 OUT FILM..." in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# -------------------- shipped_figures.py
+
+
+def write_figures(out: Path) -> None:
+    """What the commands of both models leave, with numbers of its own for each."""
+    for number, name in enumerate(shipped.MODELS):
+        value = {"value": 1.5 + number, "low": 1.0, "high": 3.0}
+        share = {"recall": 0.5, "coverage": None}
+        row = {"frame": value, "video": value, "motion": value, "diversity": share}
+        sets = ("real", "top model", "reconstruction")[: 3 - number]
+        judged = {"num_frames": 5, "rows": dict.fromkeys(sets, row)}
+        clips = dict.fromkeys(("clips", "reconstructed", f"{name}/")[2 * number :], None)
+        physics = {title: {f.name: value for f in pacman_physics.FIGURES} for title in clips}
+        stretches = ["real", *(f"from {first:,}" for first in range(0, 54_000, 1000))]
+        rows = {stretch: {"still %": 2.0} for stretch in stretches}
+        long = {"rows": rows, "videos": ["video 0: alive"]}
+        found = {"first": judged, "later": judged, "physics": {"figures": physics}}
+        for part, figures in (found | {"rollouts": long}).items():
+            (out / f"{name}-{part}.json").write_text(json.dumps(figures))
+        for kind in shipped.PICTURES:
+            (out / f"{name}-{kind}.png").write_bytes(b"")
+        (out / name).mkdir()
+        (out / name / "0199.mp4").touch()
+
+
+def test_figures_and_commands_are_written_between_the_marks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, out = tmp_path / "docs" / "page.md", tmp_path / "out"
+    (tmp_path / "docs" / "pictures").mkdir(parents=True)
+    out.mkdir()
+    parts = shipped.PAGE.read_text().split(shipped.MARK)
+    assert len(parts) == 3
+    page.write_text(f"above {shipped.MARK} old {shipped.MARK} below")
+    asked = ["clips/a", "clips/b", "--out", str(out), "--page", str(page)]
+    write_figures(out)
+    assert shipped.main(asked) == 0
+    text = page.read_text()
+    assert text.startswith("above ")
+    assert text.endswith(" below")
+    assert " old " not in text
+    assert "--top-model pacman-32-flow --num-clips 5000 --seed 0" in text
+    assert "| `pacman-32-flow` | 2.50 (1.00 to 3.00) |" in text
+    assert "| `pacman-32-flow`, frames 50 to 54 | 2.50 (1.00 to 3.00) |" in text
+    assert "| | real | reconstruction | `pacman-32` | `pacman-32-flow` |" in text
+    assert "| `pacman-32-flow`, from 53,000 | 2.00 |" in text
+    assert (tmp_path / "docs" / "pictures" / "pacman-32-clips.png").exists()
+    (out / "pacman-32-flow-later.json").unlink()
+    assert shipped.main([*asked, "--list"]) == 0
+    (command,) = capsys.readouterr().out.splitlines()
+    assert command.endswith(f"--skip 50 --json {out}/pacman-32-flow-later.json")
 
 
 # -------------------- check_dist.py

@@ -66,7 +66,9 @@ def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     del pair
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
         find_model("tetris", "frame")
-    with pytest.raises(CheckpointError, match=r"no top model tetris.*shipped model \(pacman-32\)"):
+    with pytest.raises(
+        CheckpointError, match=r"no top model tetris.* \(pacman-32, pacman-32-flow\)"
+    ):
         find_model("tetris", "top")
 
 
@@ -78,6 +80,28 @@ def test_a_shipped_frame_model_without_a_top_model_says_what_to_do(
     assert find_model("alone", "frame") == (alone / "frame", True)
     with pytest.raises(CheckpointError, match=r"alone has no top model: encode .* train-top"):
         find_model("alone", "top")
+
+
+def test_two_shipped_top_models_share_a_frame_model(pair: Path) -> None:
+    """By these fingerprints users' stores and top models know the first shipped pair."""
+    del pair
+    frame, few, flow = (
+        find_model(name, kind)[0]
+        for name, kind in (
+            ("pacman-32", "frame"),
+            ("pacman-32", "top"),
+            ("pacman-32-flow", "top"),
+        )
+    )
+    assert checkpoints.fingerprint_of(frame).startswith("68f520e54dbf39d1")
+    assert checkpoints.fingerprint_of(flow).startswith("cbf53faeb1467d08")
+    assert not (flow.parent / "frame").exists()
+    assert find_model("pacman-32-flow", "frame")[0].resolve() == frame
+    for top in (few, flow):
+        loaded = load_top_model(top, device="cpu")
+        assert frame_of(loaded).directory.resolve() == frame
+    config = checkpoints.load_config(few)
+    assert (config["init"]["from"], config["model"]["renewed"]) == ("pacman-32-flow", True)
 
 
 def trained(root: Path) -> Path:

@@ -45,7 +45,7 @@ ldf() {
 record() {
   run "$python" "$scripts/data/record_pacman.py" --windows-per-episode 0 --seed 0 "$@"
 }
-ship() { # KIND, RUN, DESTINATION: a finished run -> float16 weights
+ship() { # KIND, RUN, DESTINATION, more options: a finished run -> float16 weights
   [[ -e $3/config.json ]] || run "$python" "$scripts/experiments/ship_model.py" "$@"
 }
 
@@ -68,6 +68,7 @@ case $name in
     fi
     ship frame "$decoder" "checkpoints/$name/frame"
     ship top few "checkpoints/$name/top"
+    ship top top "checkpoints/$name-flow/top" --frame-model "$name"
     ldf reconstruct clips/test --frame-model "checkpoints/$name/frame"
     run "$python" "$scripts/experiments/pca_baseline.py" clips/test --train clips/places --size 32 --numbers 256
     ldf evaluate --real clips/test --top-model "checkpoints/$name" --frame-model "checkpoints/$name" \
