@@ -160,7 +160,9 @@ def test_figures_and_commands_are_written_between_the_marks(
     assert "| `pacman-32-flow`, frames 50 to 54 | 2.50 (1.00 to 3.00) |" in text
     assert "| | real | reconstruction | `pacman-32` | `pacman-32-flow` |" in text
     assert "| `pacman-32-flow`, from 53,000 | 2.00 |" in text
-    assert (tmp_path / "docs" / "pictures" / "pacman-32-clips.png").exists()
+    pictures = re.findall(r"\]\((pictures/.*)\)", text)
+    assert len(pictures) == 2
+    assert all((page.parent / picture).exists() for picture in pictures)
     (out / "pacman-32-flow-later.json").unlink()
     assert shipped.main([*asked, "--list"]) == 0
     (command,) = capsys.readouterr().out.splitlines()

@@ -150,7 +150,9 @@ def rollouts(out: Path) -> str:
             shown = [_cell(value, ".2f") for value in row.values()]
             lines.append(_line([f"`{name}`, {stretch}", *shown]))
     ends = [f"`{name}`, {line}" for name in MODELS for line in _ends(out, name)]
-    return "\n".join([*lines, "", *(f"- {end}." for end in ends)])
+    shown = "Frames 0, 100, 1,000, 10,000, 50,000 and the last of four videos"
+    pictures = [f"![{shown} of {name}](pictures/{name}-{PICTURES[1]}.png)" for name in MODELS]
+    return "\n\n".join(["\n".join(lines), "\n".join(f"- {end}." for end in ends), *pictures])
 
 
 def _ends(out: Path, name: str) -> list[str]:
