@@ -384,7 +384,7 @@ def test_memory_that_runs_out_is_one_line_on_any_device(error: Exception) -> Non
 @pytest.mark.parametrize(
     ("module", "name", "remedy"),
     [
-        ("generate", "find_model", "fewer --num-videos or --frames, or -o DIRECTORY"),
+        ("generate", "load_sampler", "fewer --num-videos or --frames, or -o DIRECTORY"),
         ("evaluate", "find_sources", "a smaller --num-clips or --size"),
         ("reconstruct", "find_sources", "--device cpu, a smaller --upscale"),
         ("info", "shipped_models", "a machine that has more"),
@@ -393,7 +393,7 @@ def test_memory_that_runs_out_is_one_line_on_any_device(error: Exception) -> Non
 def test_every_command_says_what_to_lower_where_memory_runs_out(
     module: str, name: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 5 TiB")
 
     monkeypatch.setattr(f"ldf_video.recipes.{module}.{name}", fail)
