@@ -419,3 +419,6 @@ def test_clips_are_compared_at_one_rate(root: Path, monkeypatch: pytest.MonkeyPa
     ):
         with pytest.raises(UsageError, match=f"--fps {fps}: .*{top} {knows}; give one of these"):
             run(top, fps=fps)
+    np.save(root / "real" / "untimed.npy", moving_clips(1, num_frames=48, seed=2)[0])
+    with pytest.raises(UsageError, match=r"--fps 6: .*untimed\.npy has no frame rate of its own"):
+        run("rates", fps=6)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.evaluation.comparison import FEWEST_CLIPS, Comparison
 from ldf_video.evaluation.judge import load_judge
-from ldf_video.evaluation.judged import choose_geometry, load_models
+from ldf_video.evaluation.judged import Models, choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
 from ldf_video.evaluation.segments import Plan
 from ldf_video.options.commands import Evaluate
@@ -21,7 +23,8 @@ from ldf_video.runs.curve import write_panels
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import Location
 from ldf_video.video.geometry import with_options
-from ldf_video.video.sources import find_sources
+from ldf_video.video.read import has_times
+from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import check_output, write_sheet
 
 NUM_CLIPS = 5000
@@ -77,9 +80,7 @@ def evaluate(options: Evaluate) -> Evaluated:
             *(path for path in (judge, compare, reference if kept else None) if path is not None),
         ],
     )
-    if models.top is not None:
-        stride = known_stride(models.top[0], options.fps, "--fps")
-        models = replace(models, stride=stride)
+    models = _at_rate(models, options.fps, [*sources, *(others or ()), *(trained_on or ())])
     geometry = choose_geometry(models, options.size, sources)
     geometry = with_options(geometry, fps=options.fps, crop=None)
     if seed is None:
@@ -113,6 +114,25 @@ def evaluate(options: Evaluate) -> Evaluated:
     except LdfError as error:
         raise OutputError(str(error), found) from error
     return found
+
+
+def _at_rate(models: Models, fps: str | float | None, sources: Sequence[Source]) -> Models:
+    """Models that generate at a rate.
+
+    Raises:
+        UsageError: the top model does not know it, or a source is an array or a series of pictures:
+            without times, all of its frames would be read at any rate.
+    """
+    if models.top is None:
+        return models
+    stride = known_stride(models.top[0], fps, "--fps")
+    untimed = (source for source in sources if not has_times(source))
+    if stride > 1 and (found := next(untimed, None)) is not None:
+        raise UsageError(
+            f"--fps {float(Fraction(fps or 0)):g}: {found.path} has no frame rate of its own and "
+            "would be read frame by frame; drop --fps, or give videos"
+        )
+    return replace(models, stride=stride)
 
 
 def _check_options(options: Evaluate, output: Path | None, curve: Path | None) -> None:

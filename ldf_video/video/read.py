@@ -279,6 +279,11 @@ def _as_source(place: Source | Location) -> Source:
     return folder_series(place) if place.is_dir() else Source(place, "", UNKNOWN, UNKNOWN)
 
 
+def has_times(source: Source) -> bool:
+    """Whether a source says when its frames are shown: arrays and series of pictures do not."""
+    return source.series is None and not _is_array(source)
+
+
 def _is_array(source: Source) -> bool:
     return source.series is None and source.path.suffix.lower() == ARRAY_SUFFIX
 
