@@ -206,3 +206,11 @@ def test_a_model_of_an_unknown_kind_is_refused_in_one_line(
     load = {"frame": load_frame_model, "top": load_top_model}[part]
     with pytest.raises(CheckpointError, match=rf"config\.json: {key} 'cubist': expected"):
         load(directory, device="cpu")
+
+
+def test_a_setting_of_a_later_version_is_told_from_damage(tmp_path: Path) -> None:
+    directory = save_pair(tmp_path) / "frame"
+    config = checkpoints.load_config(directory)
+    checkpoints.save_config(directory, config | {"model": config["model"] | {"colours": 7}})
+    with pytest.raises(CheckpointError, match=r"config\.json: colours is no .* a newer ldf-video"):
+        load_frame_model(directory, device="cpu")

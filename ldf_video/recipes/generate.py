@@ -78,7 +78,10 @@ class Generated:
 
 
 @own_state()
-@out_of_memory("fewer --num-videos or --frames, or -o DIRECTORY, where 16 are made at a time")
+@out_of_memory(
+    "fewer --num-videos or --frames, or -o DIRECTORY, where 16 are made at a time, or a smaller "
+    "--upscale"
+)
 def generate(options: Generate) -> Generated:
     """Generate videos; see `ldf_video.api.generate`."""
     check_alone("generate")

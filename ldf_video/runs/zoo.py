@@ -189,7 +189,8 @@ def _load(
     try:
         model = make(config["model"])
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {reason(error)}") from None
+        said = _unknown_setting(error) or reason(error)
+        raise CheckpointError(f"{directory / checkpoints.CONFIG}: {said}") from None
     weights = checkpoints.weights_into(model, directory)
     model.eval().requires_grad_(False).to(device)
     return Loaded(
@@ -199,6 +200,14 @@ def _load(
         fingerprint=checkpoints.fingerprint(config["model"], weights),
         latents=checkpoints.latents_fingerprint(config, weights),
     )
+
+
+def _unknown_setting(error: Exception) -> str | None:
+    """What to say of a model that has a setting of a version to come."""
+    if not isinstance(error, TypeError) or "unexpected keyword argument" not in str(error):
+        return None
+    name = str(error).split("'")[-2]
+    return f"{name} is no setting that this version knows; a newer ldf-video may have written it"
 
 
 def frame_model_of(
