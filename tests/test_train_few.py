@@ -51,6 +51,7 @@ def test_a_student_makes_videos_of_any_length_in_few_passes(
     flow, student = (load_top_model(root / name, device="cpu").model for name in ("flow", "top"))
     c = student.config
     assert (c.kept, c.renewed, c.first_steps, c.sampling_steps) == (True, True, 4, 1)
+    assert c.warm_up == 8
     assert torch.equal(student.latent_mean, flow.latent_mean)
     assert not torch.equal(student.head.weight, flow.head.weight)
     lines = checkpoints.read_metrics(root / "top")

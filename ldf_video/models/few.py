@@ -31,6 +31,9 @@ FOLLOWED = 0.03
 TURNS = 7
 """Updates, of which every other one begins from nothing. Odd, and no multiple of the penalty's
 interval: else the penalty would fall on one kind alone."""
+WARM_UP = 8
+"""Blocks that a student makes before those that are shown. Its first blocks are its weakest, and a
+pass each is soon made (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
         renewed=True,
         first_steps=config.first_steps,
         sampling_steps=config.sampling_steps,
+        warm_up=WARM_UP,
     )
 
 
