@@ -1,8 +1,9 @@
 """Clips as streams of frames, ready for a model: cropped, scaled and resampled in time.
 
-The way of a video: `decode.open_media` opens its file, `containers` chooses the stream and finds
-its rate, `decode.FilmMedia` decodes the packets and counts what is lost, `timing` says when frames
-show and changes their rate, `presentation` makes them RGB of the right part and size.
+`formats` says what a file is, and opens it. The way of a video: `decode.open_media` opens its file,
+`containers` chooses the stream and finds its rate, `decode.FilmMedia` decodes the packets and
+counts what is lost, `timing` says when frames show and changes their rate, `presentation` makes
+them RGB of the right part and size.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClip, ArrayClips, num_clips, open_array
-from ldf_video.video.decode import open_media
+from ldf_video.errors import TruncatedError, UsageError
+from ldf_video.video.arrays import ArrayClip, open_array
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
 from ldf_video.video.files import UNKNOWN
-from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
+from ldf_video.video.formats import format_of, open_source
 from ldf_video.video.presentation import Resizer, frame_orientation
 from ldf_video.video.sources import Source, folder_series
 from ldf_video.video.timing import resample, shown_seconds, timed
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
-    from ldf_video.video.series import Series
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
@@ -155,7 +154,7 @@ def open_clips(
         return
     with contextlib.ExitStack() as stack:
         clips, why_pyav = _by_decord(source, geometry) if reader == "decord" else ([], "")
-        clips = clips or stack.enter_context(_open_source(source, threads=threads))
+        clips = clips or stack.enter_context(open_source(source, threads=threads))
         firsts = [0] * len(clips) if first_frames is None else first_frames
         if len(firsts) != len(clips) or min(firsts) < SKIP:
             raise ValueError(
@@ -190,10 +189,13 @@ def count_clips(source: Source | Location) -> int | None:
     """Returns how many clips an array (N, T, H, W, 3) holds; None where a source is one clip.
 
     Raises:
-        ReadError: if it is a .npy file without such an array; other files are not looked at.
+        ReadError: if it is of a format that can hold several clips, and cannot be opened.
     """
     source = _as_source(source)
-    return num_clips(open_array(source.path)) if _is_array(source) else None
+    if not format_of(source).is_many:
+        return None
+    with open_source(source) as clips:
+        return None if clips[0].index is None else len(clips)
 
 
 def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
@@ -206,7 +208,7 @@ def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoI
     Raises:
         ReadError: if not one frame can be read.
     """
-    with _open_source(_as_source(path)) as clips:
+    with open_source(_as_source(path)) as clips:
         media = clips[0]
         names = media.container_name, media.codec_name
         if isinstance(media, ArrayClip):
@@ -245,27 +247,15 @@ def frame_size(source: Source) -> tuple[int, int]:
     Raises:
         ReadError: if it cannot be read.
     """
-    with _open_source(source) as clips:
+    with open_source(source) as clips:
         first = next(clips[0].frames())
         size = first.height, first.width
         return size[::-1] if frame_orientation(first).transposed else size
 
 
-@contextlib.contextmanager
-def _open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]]:
-    """Opens all clips of a source."""
-    if source.series is not None:
-        yield [SeriesMedia(source.path, source.series)]
-    elif _is_array(source):
-        yield ArrayClips(open_array(source.path))
-    else:
-        with open_media(source.path, threads=threads) as media:
-            yield [media]
-
-
 def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str]:
     """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
-    if source.series is not None or _is_array(source):
+    if not format_of(source).is_film:
         return [], ""
     try:
         return [DecordMedia(source.path, geometry)], ""
@@ -281,11 +271,7 @@ def _as_source(place: Source | Location) -> Source:
 
 def has_times(source: Source) -> bool:
     """Whether a source says when its frames are shown: arrays and series of pictures do not."""
-    return source.series is None and not _is_array(source)
-
-
-def _is_array(source: Source) -> bool:
-    return source.series is None and source.path.suffix.lower() == ARRAY_SUFFIX
+    return format_of(source).has_times
 
 
 def _begun(items: Iterator[_T]) -> Iterator[_T]:
@@ -311,27 +297,3 @@ def _resized(frames: Iterable[av.VideoFrame], resize: Resizer) -> Iterator[NDArr
         if last is None or last[0] is not frame:
             last = frame, resize(frame)
         yield last[1]
-
-
-class SeriesMedia(PictureMedia):
-    """Numbered pictures as one clip, all of them at any rate."""
-
-    has_times = False
-
-    def __init__(self, folder: Location, series: Series) -> None:
-        super().__init__(folder / series.names[0])
-        self._folder, self._names = folder, series.names
-        self._num_all = len(series.names)
-
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        for name in self._names[self._num_read :]:
-            path = self._folder / name
-            try:
-                if is_picture(path):
-                    frame = self._frame(read_picture(path))
-                else:
-                    with open_media(path) as media:
-                        frame = next(media.frames())
-            except ReadError as error:
-                raise ReadError(f"{name}: {error}") from error
-            yield frame

@@ -1,0 +1,41 @@
+"""Numbered pictures, of which each may be of another kind, as one clip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ldf_video.errors import ReadError
+from ldf_video.video.decode import open_media
+from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import av
+
+    from ldf_video.video.files import Location
+    from ldf_video.video.series import Series
+
+
+class SeriesMedia(PictureMedia):
+    """Numbered pictures as one clip, all of them at any rate."""
+
+    has_times = False
+
+    def __init__(self, folder: Location, series: Series) -> None:
+        super().__init__(folder / series.names[0])
+        self._folder, self._names = folder, series.names
+        self._num_all = len(series.names)
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        for name in self._names[self._num_read :]:
+            path = self._folder / name
+            try:
+                if is_picture(path):
+                    frame = self._frame(read_picture(path))
+                else:
+                    with open_media(path) as media:
+                        frame = next(media.frames())
+            except ReadError as error:
+                raise ReadError(f"{name}: {error}") from error
+            yield frame
