@@ -125,6 +125,28 @@ def rising(option: str, value: Any) -> str:
     raise wrong(option, value, "1, then larger and larger whole numbers, such as 1,2,4")
 
 
+def axis_letters(option: str, value: Any) -> str:
+    """Letters of N, T, Y, X and C, each once, rows and columns among them -> capitals."""
+    letters = value.upper() if isinstance(value, str) else ""
+    if set("YX") <= set(letters) <= set("NTYXC") and len(set(letters)) == len(letters):
+        return letters
+    raise wrong(
+        option,
+        value,
+        "letters, each once: N clips, T frames, Y rows, X columns, C channels, such as TNYX",
+    )
+
+
+def level_range(option: str, value: Any) -> str:
+    """`0:4095`, the numbers of black and white -> the same, as short as they can be written."""
+    parts = value.split(":") if isinstance(value, str) else []
+    with contextlib.suppress(TypeError, ValueError):
+        low, high = map(float, parts)
+        if math.isfinite(low) and math.isfinite(high) and low != high:
+            return f"{low:.9g}:{high:.9g}"
+    raise wrong(option, value, "LOW:HIGH, the numbers that are black and white, such as 0:4095")
+
+
 def frame_rate(option: str, value: Any) -> str:
     """`15`, 29.97 or `30000/1001` frames per second -> a fraction such as `15/1`."""
     text = str(value)

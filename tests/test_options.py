@@ -87,6 +87,9 @@ def taken(name: str, value: Any) -> Any:
         ("size", "32", "32x32"),
         ("size", np.int16(32), "32x32"),
         ("size", "064X36", "64x36"),
+        ("axes", "tnyx", "TNYX"),
+        ("levels", "0:4095.0", "0:4095"),
+        ("levels", "-1:1", "-1:1"),
         ("fps", 15, "15/1"),
         ("fps", "29.97", "2997/100"),
         ("fps", "30000/1001", "30000/1001"),
@@ -127,6 +130,8 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
             ("fps", text, f"--fps {text}: expected a positive number")
             for text in ("", "0", "-1", "fast", "1/0", "1.2.3", "nan", "inf", "1e9", "9" * 6000)
         ),
+        *(("axes", text, f"--axes {text}: expected letters") for text in ("TN", "TYXX", "TYXZ")),
+        *(("levels", text, f"--levels {text}: expected LOW:HIGH") for text in ("9", "1:1", "a:b")),
         ("fps", "9" * 30, "--fps 999"),
         ("width", 20, "--width 20: expected a multiple of 8"),
         ("size", 32.5, "--size 32.5: expected"),

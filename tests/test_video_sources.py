@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.files import RemotePath, split_inner
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.layout import Layout
 from ldf_video.video.not_clips import is_own_file
 from ldf_video.video.read import VideoInfo, open_clips, probe
 from ldf_video.video.series import find_series
@@ -33,7 +37,8 @@ from ldf_video.video.write import VideoWriter, write_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from ldf_video.video.files import Location
 
 NATIVE = Geometry(48, 64)
 
@@ -451,3 +456,34 @@ def test_one_picture_is_in_memory_at_a_time(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert num_frames == 40
     assert peak_bytes < 8 * 240 * 320 * 3
+
+
+@pytest.mark.parametrize(
+    ("named", "location", "inner"),
+    [
+        ("play.h5::data/*/obs/image", Path("play.h5"), "data/*/obs/image"),
+        (Path("clips.npz::obs"), Path("clips.npz"), "obs"),
+        ("play.h5", Path("play.h5"), ""),
+        ("s3://bucket/play.h5::data", RemotePath("s3://bucket/play.h5"), "data"),
+        ("zip://a::s3://bucket/all.zip", RemotePath("zip://a::s3://bucket/all.zip"), ""),
+    ],
+)
+def test_a_place_within_a_file(named: str | Path, location: Location, inner: str) -> None:
+    assert split_inner(named) == (location, inner)
+
+
+def test_a_source_remembers_what_is_read_in_it_and_how(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"a")
+    (tmp_path / "a::b.h5").write_bytes(b"b")
+    layout = Layout(axes="TNYX", levels="0:4095")
+    (source,) = find_sources(f"{tmp_path}/a.h5::data/*", layout=layout)
+    assert (source.name, source.path) == ("a.h5::data/*", tmp_path / "a.h5")
+    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+    whole, other = (find_sources(tmp_path / name)[0] for name in ("a.h5", "a::b.h5"))
+    assert other.path == tmp_path / "a::b.h5"
+    (part,) = find_sources(f"{tmp_path}/a.h5::part")
+    digests = [source_digest(one) for one in (whole, source, part)]
+    assert digests[0] == hashlib.sha256(b"a").hexdigest()
+    assert len(set(digests)) == 3
+    names = [one.name for one in find_sources(f"{tmp_path}::x")]
+    assert names == ["a.h5::x", "a::b.h5::x"]

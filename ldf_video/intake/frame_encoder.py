@@ -25,6 +25,7 @@ from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
 from ldf_video.video.geometry import Geometry, geometry_of, with_options
+from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
 
@@ -226,7 +227,8 @@ def plan_job(options: Encode, frame_model: Path, *, device: str) -> EncodeJob:
     """
     loaded = load_frame_model(frame_model, device="cpu")
     geometry = with_options(geometry_of(loaded.config), fps=options.fps, crop=options.crop)
-    settings = {"weights": loaded.latents, **geometry.settings()}
+    read = {**geometry.settings(), **layout_of(options).settings()}
+    settings = {"weights": loaded.latents, **read}
     return EncodeJob(
         options=options,
         out=Path(options.out),

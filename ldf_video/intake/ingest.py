@@ -36,6 +36,7 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.layout import UNSAID, Layout
 from ldf_video.video.read import SKIP, Reader
 from ldf_video.video.series import PICTURE_SUFFIXES
 from ldf_video.video.sources import Found, Source, is_own, search
@@ -113,7 +114,7 @@ def lines_on_opening(writer: StoreWriter) -> list[str]:
     return [line for line in (moved, writer.repaired) if line]
 
 
-def list_sources(clips: str | Path, ranks: Ranks) -> Found:
+def list_sources(clips: str | Path, ranks: Ranks, *, layout: Layout = UNSAID) -> Found:
     """The same search in all processes, though files may come and go between their looks.
 
     Raises:
@@ -122,7 +123,7 @@ def list_sources(clips: str | Path, ranks: Ranks) -> Found:
     found: list[Found] = []
 
     def look() -> None:
-        found.append(search(clips))
+        found.append(search(clips, layout=layout))
 
     ranks.of_first(look)  # so that a wrong path is reported once
     if ranks.count == 1:
@@ -323,10 +324,10 @@ class _Intake:
         return self._copies.pop(key)[1:]
 
 
-def frames_spec(geometry: Geometry) -> StoreSpec:
+def frames_spec(geometry: Geometry, layout: Layout = UNSAID) -> StoreSpec:
     """What a store of frames (uint8) of a geometry holds."""
     shape = (geometry.height, geometry.width, 3)
-    return StoreSpec("frames", shape, "uint8", geometry.settings())
+    return StoreSpec("frames", shape, "uint8", {**geometry.settings(), **layout.settings()})
 
 
 def check_frames_store(path: Path, spec: StoreSpec) -> None:
@@ -352,14 +353,15 @@ def store_frames(
     ranks: Ranks,
     *,
     workers: int | None = None,
+    layout: Layout = UNSAID,
 ) -> StoreReader:
     """Bring a store of uint8 frames up to date with the clips, all processes together.
 
     `workers` processes read, chosen by the cores if None.
     """
-    spec = frames_spec(geometry)
+    spec = frames_spec(geometry, layout)
     ranks.of_first(lambda: check_frames_store(path, spec))
-    found = list_sources(clips, ranks)
+    found = list_sources(clips, ranks, layout=layout)
     with open_store(path, spec, ranks=ranks, retry=True) as writer:  # a fault may have passed
         conversion = Conversion(geometry, workers=workers)
         report = ingest(found, writer, conversion, quiet=progress.quiet, ranks=ranks)

@@ -24,6 +24,7 @@ from ldf_video.runs.zoo import Loaded
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import frame_indices
 from ldf_video.video.geometry import make_geometry
+from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.write import write_sheet
 
@@ -90,7 +91,7 @@ def frame_run_config(
         "model": model,
         "game": game,
         "training": asdict(training),
-        "frames": geometry.settings(),
+        "frames": {**geometry.settings(), **layout_of(options).settings()},
         **begun,
     }
 

@@ -15,6 +15,7 @@ from ldf_video.options.option import (
     LATENTS,
     OUT,
     TOP_MODEL,
+    ClipLayout,
     Clips,
     Command,
     Computation,
@@ -41,7 +42,7 @@ OLD_NAMES = {"output": "out", "frames": "num_frames"}
 
 
 @dataclass(frozen=True)
-class Encode(Computation):
+class Encode(ClipLayout, Computation):
     """Stream clips through the encoder into memory-mapped latents.
 
     Attributes:
@@ -186,7 +187,7 @@ class Interpolate(Sampling):
 
 
 @dataclass(frozen=True)
-class Reconstruct(Computation):
+class Reconstruct(ClipLayout, Computation):
     """Encode and decode frames, and say how close they come.
 
     Attributes:
@@ -205,7 +206,7 @@ class Reconstruct(Computation):
 
 
 @dataclass(frozen=True)
-class Evaluate(Computation):
+class Evaluate(ClipLayout, Computation):
     """Say how far generated clips are from real ones, and in what.
 
     Attributes:
@@ -271,7 +272,7 @@ class Evaluate(Computation):
 
 
 @dataclass(frozen=True)
-class Info(Command):
+class Info(ClipLayout):
     """Say what a video, a store or a checkpoint is.
 
     Attributes:

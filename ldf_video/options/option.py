@@ -13,7 +13,18 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from ldf_video.checks import WIDEST, Check, boolean, integer, number, one_of, place
+from ldf_video.checks import (
+    WIDEST,
+    Check,
+    axis_letters,
+    boolean,
+    integer,
+    level_range,
+    number,
+    one_of,
+    place,
+    text,
+)
 
 Place = str | Path
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -166,3 +177,24 @@ class Computation(Command):
 
     device: Annotated[Device, Option()] = "auto"
     quiet: Switch = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipLayout(Command):
+    """A command that reads clips, of which files do not say all; see `video.layout`.
+
+    Attributes:
+        axes: Of arrays whose shape can be read in several ways, in the letters of microscopy: N
+            clips, T frames, Y rows, X columns, C channels ([arrays](docs/data.md#arrays)).
+        levels: Of arrays: the numbers that are black and white, such as `0:4095`.
+        camera: The camera to read, where there are several: of LeRobot, or of datasets that are
+            named by it.
+    """
+
+    axes: Annotated[
+        str | None, Option("AXES", axis_letters, "told from the shape where it has one reading")
+    ] = None
+    levels: Annotated[
+        str | None, Option("LOW:HIGH", level_range, "the range of the type; of floats, by values")
+    ] = None
+    camera: Annotated[str | None, Option("NAME", text, "all")] = None

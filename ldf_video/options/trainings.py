@@ -11,6 +11,7 @@ from ldf_video.options.option import (
     LATENTS,
     POSITIVE,
     TOP_MODEL,
+    ClipLayout,
     Clips,
     Computation,
     Crop,
@@ -71,7 +72,7 @@ class Training(Computation):
 
 
 @dataclass(frozen=True)
-class TrainFrame(Training):
+class TrainFrame(ClipLayout, Training):
     """Learn single frames: encoder, generator and discriminator.
 
     Attributes:

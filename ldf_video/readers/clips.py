@@ -95,13 +95,15 @@ def _stream(clip: Clip, events: Iterator[Event | None]) -> ClipStream:
     return ClipStream(clip.index, clip.fps, frames(), lambda: position, note=lambda: note)
 
 
-def probe(path: Location) -> VideoInfo:
+def probe(place: Source | Location) -> VideoInfo:
     """Returns what a file is; see `video.read.probe`.
 
     Raises:
         ReadError: if not one frame can be read, or the decoder crashes or hangs.
     """
-    source = Source(path.parent, path.name, UNKNOWN, UNKNOWN)
+    source = place
+    if not isinstance(source, Source):
+        source = Source(source.parent, source.name, UNKNOWN, UNKNOWN)
     info = _answer("probe", source)["info"]
     return VideoInfo(**{**info, "fps": Fraction(*info["fps"])})
 

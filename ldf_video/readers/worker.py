@@ -312,7 +312,7 @@ def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header
     if command["do"] == "measure":
         return {"is": "answer", "size": read.frame_size(source)}
     if command["do"] == "probe":
-        found = read.probe(source.path, alive=alive)
+        found = read.probe(source, alive=alive)
         return {"is": "answer", "info": asdict(found) | {"fps": found.fps.as_integer_ratio()}}
     stamp = source_stamp(source, alive=alive)
     digest = source_digest(source, alive=alive) if command["hashed"] else "0" * 64

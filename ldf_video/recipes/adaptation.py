@@ -31,6 +31,7 @@ from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry, geometry_of
+from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source, is_own
 
@@ -69,6 +70,7 @@ class Asked:
             init=name,
             fps=self.options.fps,
             crop=self.options.crop,
+            **layout_of(self.options).settings(),
             quiet=self.options.quiet,
             **options,
         )

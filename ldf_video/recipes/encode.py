@@ -26,6 +26,7 @@ from ldf_video.runs.zoo import find_model
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
+from ldf_video.video.layout import layout_of
 from ldf_video.video.read import check_reader
 from ldf_video.video.sources import Found, Source
 
@@ -57,12 +58,12 @@ def encode(options: Encode) -> Encoded:
         check_alone("encode --engine ray")
         check_ray()
     if options.verify:
-        return _verify(clips, out, retry=options.retry, quiet=options.quiet)
+        return _verify(options, out)
     device = choose_device(options.device)
     choose_precision(options.mixed_precision, device=device)  # before hours of adapting
     ranks = join_ranks(device)
     quiet = options.quiet or not ranks.is_first
-    found = list_sources(clips, ranks)
+    found = list_sources(clips, ranks, layout=layout_of(options))
     place = [("--out", out)]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
     ranks.of_first(lambda: check_directory(out))  # before hours of adapting
@@ -129,12 +130,13 @@ def _fit(fit_db: float, frame_model: Path) -> str:
     )
 
 
-def _verify(clips: str | Path, out: Path, *, retry: bool, quiet: bool) -> Encoded:
+def _verify(options: Encode, out: Path) -> Encoded:
     """Look at the store that is there, and encode nothing."""
     check_alone("encode --verify")
-    with Progress("verify", unit="clips", quiet=quiet) as progress:
-        found = list_sources(clips, ALONE)
-        return Encoded(out, verify_clips(out, found.sources, progress, drop=retry), None)
+    with Progress("verify", unit="clips", quiet=options.quiet) as progress:
+        found = list_sources(options.clips, ALONE, layout=layout_of(options))
+        report = verify_clips(out, found.sources, progress, drop=options.retry)
+        return Encoded(out, report, None)
 
 
 def _encode_here(

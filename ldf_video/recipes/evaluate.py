@@ -23,6 +23,7 @@ from ldf_video.runs.curve import write_panels
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import Location
 from ldf_video.video.geometry import with_options
+from ldf_video.video.layout import layout_of
 from ldf_video.video.read import has_times
 from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import check_output, write_sheet
@@ -54,9 +55,10 @@ def evaluate(options: Evaluate) -> Evaluated:
         plan = _plan(options, options.segments)
         num_clips = plan.num_clips
     device = choose_device(options.device)
-    sources = find_sources(options.real)
+    layout = layout_of(options)
+    sources = find_sources(options.real, layout=layout)
     others = None if generated is None else find_sources(generated, own=True)
-    trained_on = None if options.train is None else find_sources(options.train)
+    trained_on = None if options.train is None else find_sources(options.train, layout=layout)
     earlier = None if compare is None else Earlier.load(compare)
     models = load_models(
         options.top_model,

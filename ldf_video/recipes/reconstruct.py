@@ -21,6 +21,7 @@ from ldf_video.runs.command import check_files, choose_device, out_of_memory, ow
 from ldf_video.runs.zoo import find_model, load_frame_model
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.files import locate
+from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import VideoWriter, check_output
@@ -59,7 +60,7 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
     if output is not None:
         check_output(output)
     device = choose_device(options.device)
-    sources = find_sources(clips)
+    sources = find_sources(clips, layout=layout_of(options))
     check_files([("--out", output)], inputs=sources)
     is_series = len(sources) == 1 and sources[0].series is not None
     if output is not None and locate(clips).is_dir() and not is_series:

@@ -37,6 +37,7 @@ from ldf_video.training.graphs import find_recorder
 from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.video.geometry import geometry_of
+from ldf_video.video.layout import layout_of
 from ldf_video.video.sources import find_sources, search
 
 
@@ -125,7 +126,8 @@ def _fresh_config(options: TrainFrame, *, device: str, ranks: Ranks) -> Settings
         top = load_top_model(find_model(options.top_model, "top")[0], device="cpu")
         config |= rolled_settings(options, origin, top, frames=config["frames"])
     if options.frames_store is not None:  # before an old run is moved aside for it
-        check_frames_store(Path(options.frames_store), frames_spec(geometry_of(config)))
+        spec = frames_spec(geometry_of(config), layout_of(config["frames"]))
+        check_frames_store(Path(options.frames_store), spec)
     if options.max_memory is not None:
         return fit_memory(config, kept_options(options), device=device, ranks=ranks)
     return config
@@ -144,8 +146,10 @@ def _read_clips(
     if run.fresh and "memory" in run.config:
         progress.say(plan_line(run.config))
     workers = stay_inside(run.config, device)
-    geometry = geometry_of(run.config)
-    frames = store_frames(options.clips, place, geometry, progress, ranks, workers=workers)
+    geometry, layout = geometry_of(run.config), layout_of(run.config["frames"])
+    frames = store_frames(
+        options.clips, place, geometry, progress, ranks, workers=workers, layout=layout
+    )
     data = ranks.of_first(lambda: check_data(run, frames, source=str(options.clips)))
     return split(frames, rule=data.get("held_out"))
 

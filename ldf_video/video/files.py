@@ -129,6 +129,19 @@ def locate(place: str | Path | RemotePath) -> Location:
     return place
 
 
+def split_inner(place: str | Path | RemotePath) -> tuple[Location, str]:
+    """Splits what a user names into a location and a place within it: `play.h5::data/*/obs/image`.
+
+    Links of a URL, such as `zip://clips::s3://bucket/all.zip`, are none, nor is a file that is
+    really called so. The place is empty where none is named.
+    """
+    where, _, inner = str(place).rpartition("::")
+    is_link = "://" in inner or (isinstance(place, Path | str) and os.path.exists(place))
+    if where and inner and not is_link:
+        return locate(where if isinstance(place, str) else type(place)(where)), inner
+    return locate(place), ""
+
+
 def look_at(place: Location) -> Entry | None:
     """Returns what is there; None for nothing, and for what is neither a file nor a directory.
 

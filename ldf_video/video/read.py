@@ -198,21 +198,22 @@ def count_clips(source: Source | Location) -> int | None:
         return None if clips[0].index is None else len(clips)
 
 
-def probe(path: Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
-    """Decodes `path` once and says what it is; headers are not believed.
+def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
+    """Decodes a source once and says what it is; headers are not believed.
 
     Args:
-        path: of a file, or of a directory with one series of numbered pictures.
+        source: a file, or a directory with one series of numbered pictures.
         alive: called after every frame.
 
     Raises:
         ReadError: if not one frame can be read.
     """
-    with open_source(_as_source(path)) as clips:
+    source = _as_source(source)
+    with open_source(source) as clips:
         media = clips[0]
         names = media.container_name, media.codec_name
         if isinstance(media, ArrayClip):
-            *counts, height, width, _ = open_array(path).shape
+            *counts, height, width, _ = open_array(source.path).shape
             num_frames = math.prod(counts)
             return VideoInfo(
                 *names, width, height, media.fps, num_frames, float(num_frames / media.fps)
@@ -264,9 +265,10 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
 
 
 def _as_source(place: Source | Location) -> Source:
-    if isinstance(place, Source):
+    path = place.path if isinstance(place, Source) else place
+    if isinstance(place, Source) and (place.series is not None or not path.is_dir()):
         return place
-    return folder_series(place) if place.is_dir() else Source(place, "", UNKNOWN, UNKNOWN)
+    return folder_series(path) if path.is_dir() else Source(path, "", UNKNOWN, UNKNOWN)
 
 
 def has_times(source: Source) -> bool:

@@ -23,7 +23,9 @@ from ldf_video.video.files import (
     locate,
     look_at,
     reason_of,
+    split_inner,
 )
+from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.not_clips import (
     STORE_JSON,
     ZARR,
@@ -50,12 +52,15 @@ class Source:
     Attributes:
         root: CLIPS, or its folder where CLIPS is a file.
         name: POSIX path relative to `root`. A series is named by the path of its folder and its
-            pattern, such as `walk/frame_*.png`.
+            pattern, such as `walk/frame_*.png`; one with an `inner` ends in `::` and this.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
         mtime_ns: as of `Entry`; of a series a number that changes with any picture's name, size or
             time.
         series: the pictures, None for a file.
         is_named: whether it is the file that the user named.
+        inner: what is read in a file that holds several things: a path in it, or a pattern; "" for
+            all that can be read.
+        layout: what the user said of its clips.
     """
 
     root: Location
@@ -64,6 +69,8 @@ class Source:
     mtime_ns: int
     series: Series | None = None
     is_named: bool = False
+    inner: str = ""
+    layout: Layout = UNSAID
 
     @property
     def path(self) -> Location:
@@ -71,6 +78,8 @@ class Source:
         name = self.name
         if self.series is not None:
             name = name.removesuffix(self.series.pattern).rstrip("/")
+        elif self.inner:
+            name = name.removesuffix(f"::{self.inner}")
         return self.root / name
 
     @property
@@ -86,7 +95,7 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """Returns plain values of which `from_json` makes the same source, in any process."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"root": str(self.root)}
+        return fields | {"root": str(self.root), "layout": self.layout.settings()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
@@ -94,7 +103,8 @@ class Source:
         root, series = locate(fields["root"]), fields["series"]
         if series is not None:
             series = Series(tuple(series[0]), series[1])
-        return cls(**{**fields, "root": root, "series": series})
+        layout = layout_of(fields["layout"])
+        return cls(**{**fields, "root": root, "series": series, "layout": layout})
 
 
 @dataclass
@@ -112,12 +122,14 @@ class Found:
     num_own: int = 0
 
 
-def find_sources(clips: str | Location, *, own: bool = False) -> list[Source]:
+def find_sources(
+    clips: str | Location, *, own: bool = False, layout: Layout = UNSAID
+) -> list[Source]:
     """Lists what `search` finds, without the files that ldf-video wrote, or with them if `own`.
 
     Raises what `search` does, and a UsageError if there is nothing else.
     """
-    found = search(clips).sources
+    found = search(clips, layout=layout).sources
     sources = [source for source in found if own or not is_own(source)]
     if not sources:
         raise UsageError(
@@ -132,8 +144,11 @@ def is_own(source: Source) -> bool:
     return not source.is_named and is_own_file(next(source.files()))
 
 
-def search(clips: str | Location) -> Found:
+def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     """Finds all that may be read in `clips`, or that file itself; opens no video.
+
+    `clips` may end in a place within a file, or within each file of a folder, such as
+    `play.h5::data/*/obs/image`. Each source has the `layout`.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, with all below. Links are followed, each real
@@ -147,12 +162,12 @@ def search(clips: str | Location) -> Found:
             no file; if fsspec does not know the URL or lacks the package for it.
         ReadError: if what is behind a URL cannot be listed.
     """
-    clips = locate(clips)
+    clips, inner = split_inner(clips)
     try:
         entry = look_at(clips)
         if entry is not None and not entry.is_folder:
             named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
-            return Found([named])
+            return Found([_within(named, inner, layout)])
         found = Found() if entry is None else _search_folder(clips, entry)
     except RemoteError as error:
         raise ReadError(
@@ -174,7 +189,15 @@ def search(clips: str | Location) -> Found:
             holds = f"holds no clip, {found.sidecars.total():,} other files ({kinds}) only"
         raise UsageError(f"{clips} {holds}; expected at least one video; put your clips there")
     found.sources.sort(key=lambda source: natural_key(source.name))
+    if inner or layout != UNSAID:
+        found.sources = [_within(source, inner, layout) for source in found.sources]
     return found
+
+
+def _within(source: Source, inner: str, layout: Layout) -> Source:
+    """A source of which a part is read, as a user says."""
+    name = f"{source.name}::{inner}" if inner else source.name
+    return dataclasses.replace(source, name=name, inner=inner, layout=layout)
 
 
 def _search_folder(root: Location, start: Entry) -> Found:
@@ -270,13 +293,17 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     """Returns what identifies a source's content, 64 hex digits.
 
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
-    bytes each, in order. `alive` is called after every block of a file, as a sign of life.
+    bytes each, in order; of a part of a file the sha256 of its sha256 and of the part's path.
+    `alive` is called after every block of a file, as a sign of life.
 
     Raises:
         ReadError: if a file cannot be read.
     """
     if source.series is None:
-        return _file_digest(source.path, alive).hex()
+        whole = _file_digest(source.path, alive)
+        if source.inner:
+            whole = hashlib.sha256(whole + source.inner.encode()).digest()
+        return whole.hex()
     digest = hashlib.sha256()
     for path in source.files():
         try:
