@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tracemalloc
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,6 +248,16 @@ def _numbers(source: Source | Path) -> list[int]:
         (["1.JPG", "2.JPG"], {"*.JPG": 2}),
         (["1.jpg", "2.jpg", "1.JPG", "2.JPG"], {"*.jpg": 2, "*.JPG": 2}),  # two cameras
         (["frame_1.png", "frame_2.png", "frame_*.png"], {"frame_**.png": 2}),
+        (["Walk_1.png", "walk_2.png", "WALK_3.PNG"], {"Walk_*.png": 3}),
+        (["A_1.png", "A_2.png", "a_1.png", "a_2.png"], {"A_*.png": 2, "a_*.png": 2}),
+        (["3f2a9c01.png", "77d01e5b.png", "12345678.png", "87654321.png", "5a5be02d.png"], {}),
+        (["1.png", "1a.png", "2.png", "2a.png"], {"*.png": 2, "*a.png": 2}),
+        (
+            ["IMG_1.jpg", "IMG_1 (1).jpg", "IMG_2.jpg", "IMG_2 (1).jpg"],
+            {"IMG_*.jpg": 2, "IMG_* (1).jpg": 2},
+        ),
+        (["run.png", "run1.png", "run2.png"], {"run*.png": 2}),  # a sheet of all, perhaps
+        (["9.41.00 AM.png", "10.41.00 AM.png", "1.41.00 PM.png"], {"*M.png": 3}),
     ],
 )
 def test_names_that_differ_in_one_number_are_a_series(
@@ -260,6 +271,17 @@ def test_frames_come_by_number(tmp_path: Path) -> None:
     names = ["f10.png", "f9.png", "f0100.png", "f2.png", "f02.png"]
     (series,) = find_series(tmp_path, names)
     assert series.names == ("f02.png", "f2.png", "f9.png", "f10.png", "f0100.png")
+
+
+def _days(form: str, num: int = 100) -> list[str]:
+    return [(date(2024, 1, 1) + timedelta(days=k)).strftime(form) for k in range(num)]
+
+
+def _half_days(form: str) -> list[str]:
+    """Three hours and twenty minutes across noon, as macOS writes hours: 9 and 10 AM, 1 PM."""
+    start = datetime(2024, 1, 1, 9, 41)
+    moments = [start + timedelta(seconds=400 * k) for k in range(30)]
+    return [form.format(m, hour=m.hour % 12 or 12, half="AP"[m.hour // 12]) for m in moments]
 
 
 MINUTE_AND_SECOND = [f"{k * 7 // 60:02}-{k * 7 % 60:02}" for k in range(20)]
@@ -288,6 +310,26 @@ MINUTE_AND_SECOND = [f"{k * 7 // 60:02}-{k * 7 % 60:02}" for k in range(20)]
         [f"v1.{k}" for k in range(1, 15)],
         [f"scan {k}.2024-01-{k:02}" for k in range(1, 15)],
         [f"a_-{k}" for k in range(1, 12)],  # a dash
+        _half_days("Screen Shot {0:%Y-%m-%d} at {hour}.{0:%M.%S} {half}M"),
+        _half_days("Screenshot {0:%Y-%m-%d} at {hour}.{0:%M.%S}\u202f{half}M"),
+        _days("%d-%m-%Y"),
+        _days("%m.%d.%Y"),
+        _days("%d%b%Y"),
+        _days("%Y-%b-%d"),
+        _days("%B %d, %Y"),
+        [f"KTLX_{day}_{hour:02}00" for day in _days("%Y%m%d", 40) for hour in range(0, 24, 6)],
+        [f"{2000 + k // 12}-{k % 12 + 1:02}" for k in range(60)],
+        [f"A1_{k // 24:02}d{k % 24:02}h00m" for k in range(0, 60, 2)],
+        [f"{k // 60}m{k % 60}s" for k in range(0, 200, 7)],
+        [f"t_{k / 10:.1f}".replace(".", ",") for k in range(30)],
+        [f"{k:04x}" for k in range(40)],
+        [f"frame_0x{k:04X}" for k in range(40)],
+        [f"{'Frame' if k % 2 else 'frame'}_{k:03}" for k in range(12)],
+        ["scan", *(f"scan ({k})" for k in range(2, 12))],
+        ["image", *(f"image ({k})" for k in range(1, 12))],
+        ["Untitled", *(f"Untitled{k}" for k in range(2, 12))],
+        [f"DSC_{k:04}" for k in (*range(9990, 10000), *range(1, 10))],
+        ["".join(chr(0xFF10 + int(digit)) for digit in f"{k:02}") for k in range(12)],
     ],
     ids=lambda names: str(names[-1]),
 )
@@ -312,6 +354,12 @@ def test_a_recording_is_one_clip_in_order(tmp_path: Path, names: list[str]) -> N
         ("20240101_12{take}00_{k:04}", "00", "30"),  # the takes' times
         ("{take:02}-202401011200{k:02}-01", 1, 2),
         ("scene_01_{take:02}_{k:02}", 1, 2),
+        ("exp_t{k:03}_c{take}", 1, 2),
+        ("frame{k}_crop{take}", 1, 2),
+        ("t{take}_{k:04}", 1, 2),  # takes
+        ("2024010{take}_{k:04}", 1, 2),
+        ("marker{take}_{k}", 1, 2),
+        ("{take}m_{k}", 1, 2),
     ],
 )
 def test_takes_and_cameras_stay_apart(

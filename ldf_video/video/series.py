@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from itertools import chain, count, pairwise
-from statistics import median
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from itertools import count, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
+from ldf_video.video.name_numbers import (
+    NUMBER,
+    Column,
+    Key,
+    columns_of,
+    with_standard_times,
+    with_year_first,
+)
 from ldf_video.video.pictures import JPEG_SUFFIXES, is_animated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from ldf_video.video.files import Location
 
 PICTURE_SUFFIXES = frozenset(
@@ -26,31 +32,11 @@ PICTURE_SUFFIXES = frozenset(
 )
 _SAME = dict.fromkeys(JPEG_SUFFIXES, ".jpg") | {".tif": ".tiff"}
 
-_Key: TypeAlias = tuple[Decimal, ...]
-
-# A decimal may have an exponent, as in 1e-05; a minus counts where no other sign can be meant.
-_NUMBER = re.compile(r"((?:(?<![^_= (])-)?[0-9]+(?:\.[0-9]+)?(?:[eE][+-][0-9]+)?)")
-_VIEW = re.compile(r"(?i)(cam|camera|view)[-_ ]?$")
-_YEAR = r"(19|20)[0-9]{2}"
-_MONTH, _DAY = r"(0[1-9]|1[0-2])", r"(0[1-9]|[12][0-9]|3[01])"
-_HOUR, _MINUTE, _SECOND = r"([01][0-9]|2[0-3])", r"[0-5][0-9]", r"([0-5][0-9]|60)"
-_TO_THE_SECOND = [
-    [_YEAR, _MONTH, _DAY, _HOUR, _MINUTE, _SECOND],
-    [_YEAR + _MONTH + _DAY, _HOUR, _MINUTE, _SECOND],
-    [_YEAR + _MONTH + _DAY, _HOUR + _MINUTE + _SECOND],
-    [_YEAR + _MONTH + _DAY + _HOUR + _MINUTE + _SECOND],
-    [_HOUR, _MINUTE, _SECOND],
-    [r"1[0-9]{9}"],  # seconds since 1970
-]
-_COARSER = [
-    [_YEAR + _MONTH + _DAY, _HOUR + _MINUTE + _SECOND + r"[0-9]{3}"],  # to the millisecond
-    [_YEAR, _MONTH, _DAY, _HOUR, _MINUTE],
-    [_YEAR + _MONTH + _DAY, _HOUR, _MINUTE],
-    [_YEAR, _MONTH, _DAY],
-]
-_SAME_RECORDING_SECONDS = 10
-_COUNTER_SHARE = 0.9
-_EVEN_STEPS = 3
+_MIN_COUNTER = 10_000
+_HEXADECIMAL = re.compile(r"(|.*(?:[^0-9A-Za-z]|0x))([0-9a-f]{4,}|[0-9A-F]{4,})")
+_COPY = re.compile(
+    r"(?P<name>.*[^-_ 0-9])(?:[-_ ]?\((?:(?P<one>[12])|\d+)\)|[-_ ]?(?:(?P<two>2)|\d+))"
+)
 
 
 class Series(NamedTuple):
@@ -108,57 +94,58 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return kinds
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One number of every name of a group: the text before it, its own text, its value."""
-
-    before: str
-    texts: tuple[str, ...]
-    values: tuple[_Key, ...]
-
-    def differs(self, rows: Sequence[int]) -> bool:
-        return len({self.values[row] for row in rows}) > 1
-
-    def is_counter(self, rows: Sequence[int]) -> bool:
-        """Whether hardly two of the names have the same number."""
-        return len({self.values[row] for row in rows}) >= _COUNTER_SHARE * len(rows)
-
-    @property
-    def is_view(self) -> bool:
-        return _VIEW.search(self.before) is not None
-
-
-def _find_numbered(names: Sequence[str]) -> list[Series]:
+def _find_numbered(stems: Sequence[str]) -> list[Series]:
     """Groups names, without suffixes, that are alike but for their numbers; one is no group.
 
     What counts as one number: a decimal, a date, a time, and a part of a second behind it. Where
     one number differs it counts. Where several do, the first counts if it is another in (nearly)
     every name; else each of its values is a clip of its own, within which the next decides. A
-    number behind "cam" or "view" comes first.
+    number behind "cam" or "view" comes first, one behind "t" or "frame" last if it has the most
+    values. Capitals do not matter where no two names differ in nothing else.
 
     Returns:
         The groups; the numbers in a name count by value, then the names by code points.
     """
-    alike = dict[tuple[str, ...], dict[str, list[str]]]()
-    for name in names:
-        parts = _NUMBER.split(name)
-        if len(parts) > 1:
-            alike.setdefault(tuple(parts[::2]), {})[name] = parts[1::2]
-    found = []
-    for texts, numbers in alike.items():
-        if len(numbers) > 1:
-            columns = _columns(texts, list(numbers.values()))
-            clips = _clips(range(len(numbers)), columns)
-            found += [_numbered(list(numbers), columns, rows, texts[-1]) for rows in clips]
-    return found
+    found, others = _find_hexadecimal(stems)
+    standard = [with_standard_times(name) for name in others]
+    for places in _alike(standard):
+        group = [others[place] for place in places]
+        dated = with_year_first([standard[place] for place in places])
+        parts = [NUMBER.split(name) for name in dated]
+        columns = columns_of(parts[0][::2], [own[1::2] for own in parts])
+        for clip in _clips(range(len(group)), columns):
+            rows = _across_overflow(_by_number(clip, columns, group), columns)
+            names = [group[row] for row in rows]
+            is_rewritten = names != [dated[row] for row in rows]
+            pattern = _pattern_around(names) if is_rewritten else _pattern(names[0], columns, rows)
+            found.append(Series(tuple(names), pattern))
+    return _with_unnumbered(found, stems)
 
 
-def _clips(rows: Sequence[int], columns: list[_Column]) -> Iterator[Sequence[int]]:
+def _alike(names: Sequence[str]) -> Iterator[list[int]]:
+    """Groups the places of names that have the same text around their numbers, two or more."""
+    groups = dict[tuple[str, ...], list[int]]()
+    for place, name in enumerate(names):
+        groups.setdefault(tuple(NUMBER.split(name.casefold())[::2]), []).append(place)
+    for places in groups.values():
+        if len({names[place].casefold() for place in places}) == len(places):
+            cases = [places]
+        else:  # on a file system that tells capitals from small letters
+            exact = defaultdict[tuple[str, ...], list[int]](list)
+            for place in places:
+                exact[tuple(NUMBER.split(names[place])[::2])].append(place)
+            cases = list(exact.values())
+        yield from (own for own in cases if len(own) > 1 and NUMBER.search(names[own[0]]))
+
+
+def _clips(rows: Sequence[int], columns: list[Column]) -> Iterator[Sequence[int]]:
     """Groups names by the numbers that say which clip they are of."""
-    differing = [column for column in columns if column.differs(rows)]
-    differing.sort(key=lambda column: not column.is_view)
+    num_values = {id(column): column.num_values(rows) for column in columns}
+    differing = [column for column in columns if num_values[id(column)] > 1]
+    most = max((num_values[id(column)] for column in differing), default=0)
+    differing.sort(key=lambda c: (not c.is_view, c.is_frame and num_values[id(c)] == most))
     if len(differing) > 1 and not differing[0].is_counter(rows):
-        clips = dict[_Key, list[int]]()
+        clips = dict[Key, list[int]]()
         for row in rows:
             clips.setdefault(differing[0].values[row], []).append(row)
         for clip in reversed(clips.values()):
@@ -167,140 +154,75 @@ def _clips(rows: Sequence[int], columns: list[_Column]) -> Iterator[Sequence[int
         yield rows
 
 
-def _numbered(names: list[str], columns: list[_Column], rows: Sequence[int], end: str) -> Series:
-    rows = sorted(rows, key=lambda row: ([c.values[row] for c in columns], names[row]))
-    pattern = ""
+def _by_number(
+    rows: Sequence[int], columns: Sequence[Column], names: Sequence[str]
+) -> Sequence[int]:
+    return sorted(rows, key=lambda row: ([c.values[row] for c in columns], names[row]))
+
+
+def _across_overflow(rows: Sequence[int], columns: Sequence[Column]) -> Sequence[int]:
+    """Begins behind the gap where a camera's counter went from 9999 to 0001 within a recording."""
+    differing = [column for column in columns if column.num_values(rows) > 1]
+    texts = [differing[0].texts[row] for row in rows] if len(differing) == 1 else [""]
+    size = 10 ** len(texts[-1])
+    is_over = texts[-1] == str(size - 1) and texts[0].isdigit() and int(texts[0]) <= 1
+    if not is_over or size < _MIN_COUNTER or len({len(text) for text in texts}) > 1:
+        return rows
+    gaps = [int(b) - int(a) for a, b in pairwise(texts)]
+    begin = gaps.index(max(gaps)) + 1 if max(gaps) > size // 2 else 0
+    return [*rows[begin:], *rows[:begin]]
+
+
+def _pattern(name: str, columns: Sequence[Column], rows: Sequence[int]) -> str:
+    """A name, with a star in place of each number that differs."""
+    pattern, begin = "", 0
     for column in columns:
-        same = len({column.texts[row] for row in rows}) == 1
-        pattern += column.before + (column.texts[rows[0]] if same else "*")
-    return Series(tuple(names[row] for row in rows), pattern + end)
+        texts = [column.texts[row] for row in rows]
+        pattern += name[begin : begin + len(column.before)]
+        pattern += texts[0] if len(set(texts)) == 1 else "*"
+        begin += len(column.before) + len(texts[0])
+    return pattern + name[begin:]
 
 
-def _columns(texts: Sequence[str], numbers: Sequence[Sequence[str]]) -> list[_Column]:
-    """The numbers of names whose other parts are the same, those that belong together as one."""
-    columns = []
-    for place, before in enumerate(texts[:-1]):
-        columns += _numbers(before, [own[place] for own in numbers])
-    return _with_decimals(_with_times(columns))
+def _pattern_around(names: Sequence[str]) -> str:
+    """What names begin and end with, with a star between."""
+    start = os.path.commonprefix(names)  # noqa: RUF071  # of names, not of paths
+    ends = [name[: len(start) - 1 : -1] if start else name[::-1] for name in names]
+    return f"{start}*{os.path.commonprefix(ends)[::-1]}"  # noqa: RUF071
 
 
-def _numbers(before: str, texts: Sequence[str]) -> list[_Column]:
-    """One column of numbers; two where each has a dot, which may only separate two integers."""
-    if all(text[0] == "-" for text in texts):
-        before, texts = before + "-", [text[1:] for text in texts]
-    halves = [text.partition(".") for text in texts]
-    if all(whole.isdigit() and part.isdigit() for whole, _, part in halves):
-        wholes, _, parts = zip(*halves, strict=True)
-        return [_column(before, wholes), _column(".", parts)]
-    return [_column(before, texts)]
+def _find_hexadecimal(names: Sequence[str]) -> tuple[list[Series], list[str]]:
+    """Groups names that count in base 16; and the names that are no numbers of base 16.
 
-
-def _column(before: str, texts: Sequence[str]) -> _Column:
-    return _Column(before, tuple(texts), tuple((Decimal(text),) for text in texts))
-
-
-def _joined(columns: Sequence[_Column]) -> _Column:
-    """Several numbers as one, the first of the greatest weight."""
-    first, *others = columns
-    texts = tuple(
-        first.texts[row] + "".join(other.before + other.texts[row] for other in others)
-        for row in range(len(first.texts))
-    )
-    values = zip(*(column.values for column in columns), strict=True)
-    return _Column(first.before, texts, tuple(tuple(chain(*value)) for value in values))
-
-
-def _with_times(columns: list[_Column]) -> list[_Column]:
-    """Joins the numbers of each date and time."""
-    found = list[_Column]()
-    while columns:
-        length = _length_of(_TO_THE_SECOND, columns)
-        if length and len(columns) > length and _is_within_a_second(columns[: length + 1]):
-            length += 1
-        length = max(length, _length_of(_COARSER, columns), 1)
-        found.append(_joined(columns[:length]))
-        columns = columns[length:]
-    return found
-
-
-def _length_of(shapes: Sequence[Sequence[str]], columns: Sequence[_Column]) -> int:
-    """How many columns the longest date or time takes that they begin with; 0 for none."""
-
-    def fits(shape: Sequence[str]) -> bool:
-        own = columns[: len(shape)]
-        return (
-            len(own) == len(shape)
-            and all(
-                re.fullmatch(pattern, text)
-                for pattern, column in zip(shape, own, strict=True)
-                for text in set(column.texts)
-            )
-            and (shape[0] != _HOUR or _is_even(_stamps(own)))  # else scene, shot and frame
-        )
-
-    return max((len(shape) for shape in shapes if fits(shape)), default=0)
-
-
-def _is_within_a_second(columns: Sequence[_Column]) -> bool:
-    """Whether the last number is a part of a second, behind a time to the second.
-
-    Where the times lie far apart and the number begins again in each, it counts a clip's frames.
+    Numbers that are far apart are hashes: each such picture is alone, whatever digits it has.
     """
-    *time, part = columns
-    if not re.fullmatch(r"[-_., s]+", part.before):
-        return False
-    steps = _steps(_stamps(time))
-    if not steps or part.is_counter(range(len(part.texts))):
-        return True
-    return median(steps) <= _SAME_RECORDING_SECONDS
+    groups = defaultdict[tuple[str, int], dict[str, int]](dict)
+    for name in names:
+        if parts := _HEXADECIMAL.fullmatch(name):
+            groups[parts[1], len(parts[2])][name] = int(parts[2], 16)
+    found, taken = list[Series](), set[str]()
+    for values in groups.values():
+        num_letters = sum(not name[-1].isdigit() for name in values)
+        if not len(values) // 10 < num_letters < len(values) - len(values) // 10 or len(values) < 4:
+            continue
+        taken.update(values)
+        if max(values.values()) - min(values.values()) < 2 * len(values):
+            own = sorted(values, key=values.__getitem__)
+            found.append(Series(tuple(own), _pattern_around(own)))
+    return found, [name for name in names if name not in taken]
 
 
-def _stamps(time: Sequence[_Column]) -> set[Decimal]:
-    """Times to the second as numbers of seconds, right within a month."""
-    stamps = set[Decimal]()
-    for texts in zip(*(column.texts for column in time), strict=True):
-        digits = "".join(texts)
-        seconds = int(digits)  # since 1970
-        if len(digits) != 10:
-            days, hours = int(digits[:-6] or 0), int(digits[-6:-4])
-            seconds = ((days * 24 + hours) * 60 + int(digits[-4:-2])) * 60 + int(digits[-2:])
-        stamps.add(Decimal(seconds))
-    return stamps
-
-
-def _steps(values: set[Decimal]) -> list[Decimal]:
-    return [b - a for a, b in pairwise(sorted(values))]
-
-
-def _is_even(values: set[Decimal]) -> bool:
-    steps = _steps(values)
-    return not steps or max(steps) <= _EVEN_STEPS * median(steps)
-
-
-def _with_decimals(columns: list[_Column]) -> list[_Column]:
-    """Joins whole numbers and what follows their dots, where these are decimals."""
-    found = list[_Column]()
-    for column in columns:
-        last = column
-        if found and column.before == "." and _is_fraction(found[-1], column):
-            whole = found.pop()
-            texts = [f"{a}.{b}" for a, b in zip(whole.texts, column.texts, strict=True)]
-            last = _column(whole.before, texts)
-        found.append(last)
-    return found
-
-
-def _is_fraction(whole: _Column, part: _Column) -> bool:
-    """Whether what follows a dot is a part of the number before, not a counter of its own.
-
-    1.9 and 1.10 are no decimals. Nor are 1.0001, 1.0002, ... and then 2.0001: they count.
-    """
-    if not all(text.isdigit() for text in (*whole.texts, *part.texts)):
-        return False
-    widths = {len(text) for text in part.texts}
-    if len(widths) > 1:
-        return not any(len(text) > 1 and text[-1] == "0" for text in part.texts)
-    if not whole.differs(range(len(whole.texts))):
-        return False  # either way their order is the same
-    values = {Decimal(f"{a}.{b}") for a, b in zip(whole.texts, part.texts, strict=True)}
-    return _is_even(values) or median(_steps(values)) != Decimal(1).scaleb(-widths.pop())
+def _with_unnumbered(found: list[Series], names: Iterable[str]) -> list[Series]:
+    """Puts the first file, which has no number, before its copies: scan, scan (2), scan (3)."""
+    others = set(names).difference(*(series.names for series in found))
+    whole = []
+    for series in found:
+        copies = [_COPY.fullmatch(name) for name in series.names]
+        bases = {copy and copy["name"] for copy in copies}
+        base = bases.pop()
+        if base in others and not bases and copies[0] and (copies[0]["one"] or copies[0]["two"]):
+            own = (base, *series.names)
+            whole.append(Series(own, _pattern_around(own)))
+        else:
+            whole.append(series)
+    return whole
