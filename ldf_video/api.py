@@ -22,6 +22,7 @@ from ldf_video.options.commands import (
     Generate,
     Info,
     Interpolate,
+    Preview,
     Reconstruct,
 )
 from ldf_video.options.option import Command, argument_lines, options_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ldf_video.recipes.encode import Encoded
     from ldf_video.recipes.generate import Generated
     from ldf_video.recipes.interpolate import Interpolated
+    from ldf_video.recipes.preview import Previewed
     from ldf_video.recipes.reconstruct import Reconstructed
 
 Parameters = ParamSpec("Parameters")
@@ -72,6 +74,26 @@ def takes(
         return call
 
     return decorate
+
+
+@takes(Preview)
+def preview(options: Preview) -> Previewed:
+    """Write one page that shows clips as a model will see them, and what they are enough for.
+
+    Files are read by processes of their own, as `encode` does. What cannot be read is listed.
+
+    Returns:
+        The page, the sums over all clips, and what is wrong with them.
+
+    Raises:
+        UsageError: an option means nothing, there is nothing at `clips`, or `out` is an input.
+        StoreError: the store is damaged.
+        CheckpointError: the frame model that made the latents is gone.
+        LdfError: nothing could be read; the page says why.
+    """
+    from ldf_video.recipes import preview as recipe
+
+    return recipe.preview(options)
 
 
 @takes(TrainFrame)

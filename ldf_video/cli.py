@@ -83,6 +83,9 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
     """The lines that a command gives, and the last one: where to look and what to type next."""
     found: Sequence[Any] = [result]
     match name:
+        case "preview":
+            found = [*result.lines(), result.path]
+            last = hints.after_preview(typed.clips, result.path)
         case "train-frame":
             last = hints.after_train_frame(typed.clips, typed.out, typed.top_model)
         case "encode":

@@ -15,6 +15,13 @@ EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""
 
 
+def after_preview(clips: str | Path, page: Path) -> str:
+    """What follows on a page about clips, or about a store of them."""
+    if (Path(clips) / "store.json").is_file():
+        return f"look at {page} in a browser; next: {_line('info', clips)}"
+    return f"look at {page} in a browser; next: {encode_line(clips, None)}"
+
+
 def after_train_frame(
     clips: str | Path, out: str | Path, top_model: str | Path | None = None
 ) -> str:

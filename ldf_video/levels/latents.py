@@ -15,6 +15,7 @@ from torch import Tensor
 from ldf_video.errors import StoreError
 from ldf_video.levels.ahead import ahead
 from ldf_video.models.frame import FrameModel
+from ldf_video.options.option import FRAME_MODEL
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.update import frame_indices, windows
 from ldf_video.video.pixels import from_model
@@ -47,6 +48,17 @@ def open_latents(path: Path) -> StoreReader:
     if not reader.num_frames:
         raise StoreError(f"{path} holds no finished clip: run ldf-video encode CLIPS first")
     return reader
+
+
+def maker_of(latents: StoreReader) -> dict[str, str]:
+    """The fingerprint of the frame model that made a store's latents, and where it stood."""
+    made = {
+        "fingerprint": str(latents.spec.settings["weights"]),
+        "path": str(latents.info.get("frame_model", FRAME_MODEL)),
+    }
+    if "frame_model_relative" in latents.info:
+        made["relative"] = str(latents.info["frame_model_relative"])
+    return made
 
 
 def latent_statistics(reader: StoreReader, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,30 @@ OLD_NAMES = {"output": "out", "frames": "num_frames"}
 
 
 @dataclass(frozen=True)
+class Preview(ClipLayout, Computation):
+    """Show what will be trained on, on one page.
+
+    Attributes:
+        clips: A video, a directory searched recursively, or a store of latents or frames; a path,
+            or a URL as text.
+        out: The page, .html; it needs no other file and no network.
+        size: Pixels, `32` or `64x36` (width x height), as for `train-frame`.
+        fps: Frames per second to read, such as `15` or `30000/1001`.
+        crop: centre: the largest centred part of the shape of the frames; none: squeeze.
+        full: Read every frame of every clip, so that all counts are exact. Without it the first
+            frames of each are read, 40,000 in all or 32 of each, and of at most 1,000 files.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: Annotated[Place, Option("FILE", names=OUT)] = "preview.html"
+    size: Annotated[str | int | None, Option("WxH", frame_size, "32")] = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "each video's own")] = None
+    crop: Annotated[Crop | None, Option(usual="centre")] = None
+    full: Switch = False
+
+
+@dataclass(frozen=True)
 class Encode(ClipLayout, Computation):
     """Stream clips through the encoder into memory-mapped latents.
 
@@ -283,6 +307,7 @@ class Info(ClipLayout):
 
 
 COMMANDS: dict[str, type[Command]] = {
+    "preview": Preview,
     "train-frame": TrainFrame,
     "encode": Encode,
     "train-top": TrainTop,

@@ -51,11 +51,15 @@ EMPTY_LEVELS = 8.0
 
 @dataclass(frozen=True)
 class Asked:
-    """An encode that names no frame model: its options, what was found of its clips, a device."""
+    """An encode that names no frame model: its options, what was found of its clips, a device.
+
+    `size` is that of the frames, by itself the largest that the device can learn from.
+    """
 
     options: Encode
     sources: Sequence[Source]
     device: str
+    size: str | None = None
 
     @property
     def minutes(self) -> float | None:
@@ -151,8 +155,11 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
     for name in shipped:
         origin = find_origin(name, "frame")
         known = origin.model.config
-        is_small = asked.device == "cuda" or max(known.height, known.width) <= SLOW_SIDE
-        size = None if is_small else SLOW_SIDE
+        own, is_fast = f"{known.width}x{known.height}", asked.device == "cuda"
+        is_small = is_fast or max(known.height, known.width) <= SLOW_SIDE
+        size: str | int | None = None if is_small else SLOW_SIDE
+        if asked.size is not None:
+            size, is_small = asked.size, asked.size == own
         options = asked.training(name, seed=secrets.randbelow(2**31), size=size)
         config = frame_run_config(options, device=asked.device, ranks=Ranks(), origin=origin)
         geometry = replace(geometry_of(config), fps=None)
@@ -166,6 +173,15 @@ def _trials(asked: Asked, shipped: dict[str, Path]) -> dict[str, _Trial]:
         config = {"kind": "frame", **config, "options": kept_options(options)}
         trials[name] = _Trial(model, config, is_small and name == DEFAULT_SHIPPED, fit)
     return dict(sorted(trials.items(), key=lambda item: -item[1].psnr_db))
+
+
+def shipped_fits(asked: Asked) -> dict[str, float]:
+    """How well each shipped frame model brings a sample of the clips back, in dB, the best first.
+
+    Empty where nothing can be read.
+    """
+    trials = _trials(asked, zoo.shipped_of("frame"))
+    return {name: trial.psnr_db for name, trial in trials.items()}
 
 
 def _best(asked: Asked, shipped: dict[str, Path], trials: dict[str, _Trial]) -> _Choice:

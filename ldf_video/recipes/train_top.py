@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError, counted
-from ldf_video.levels.latents import latent_statistics, open_latents, whole_windows
+from ldf_video.levels.latents import latent_statistics, maker_of, open_latents, whole_windows
 from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
@@ -27,7 +27,6 @@ from ldf_video.runs.training import (
     train,
 )
 from ldf_video.runs.zoo import (
-    OWN_FRAME,
     Loaded,
     find_reference,
     frame_model_of,
@@ -140,12 +139,7 @@ def _data_line(run: Run, data: Split) -> str:
 
 def _frame_reference(options: TrainTop, latents: StoreReader) -> dict[str, str]:
     """Where the frame model of a store's latents stands, for the top model."""
-    wanted = {
-        "fingerprint": str(latents.spec.settings["weights"]),
-        "path": str(latents.info.get("frame_model", OWN_FRAME)),
-    }
-    if "frame_model_relative" in latents.info:
-        wanted["relative"] = str(latents.info["frame_model_relative"])
+    wanted = maker_of(latents)
     found, _ = find_reference(
         wanted,
         "frame",

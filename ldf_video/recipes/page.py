@@ -1,0 +1,383 @@
+"""The page of a preview: one HTML file with all that it shows inside, without scripts."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from ldf_video.errors import counted
+from ldf_video.intake.advice import MANY, SOME, WINDOW, Advice, Totals, enough_for, is_faint
+from ldf_video.intake.seen import Seen, fresh
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.strip import MEDIA_TYPE, shrink
+
+PAGE_BYTES = 6_600_000
+"""Of all strips together, which base64 makes a third larger: the page stays under 10 MB."""
+STRIP_BYTES = 60_000
+"""Of one strip at most."""
+LISTED = 200
+"""Unreadable files that are listed one by one."""
+ROUGH_DB, GOOD_DB = 20.0, 30.0
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was not looked at.
+
+    Attributes:
+        unreadable: names and reasons.
+        sidecars: how many files are no clips, by kind.
+        num_own: files, stores and checkpoints that ldf-video wrote.
+        num_unread: clips that were not opened, as there are so many.
+    """
+
+    unreadable: Sequence[tuple[str, str]] = ()
+    sidecars: Mapping[str, int] = field(default_factory=dict)
+    num_own: int = 0
+    num_unread: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page is about.
+
+    Attributes:
+        name: CLIPS, or the store.
+        geometry: of the frames; a store has no other rate and crop than its own.
+        seen: the clips, in natural order.
+        left: what was not looked at.
+        most_frames: that were read of each source, None for all.
+        typed: options of the geometry, to be typed again.
+        made_by: the frame model that latents come from.
+        is_store: whether it is one.
+    """
+
+    name: str
+    geometry: Geometry
+    seen: Sequence[Seen]
+    left: Left
+    most_frames: int | None = None
+    typed: Sequence[str] = ()
+    made_by: str = ""
+    is_store: bool = False
+
+
+def write_page(
+    view: View, sums: Totals, advice: Sequence[Advice], fits: Mapping[str, float]
+) -> str:
+    """The whole page.
+
+    Args:
+        view: what it is about.
+        sums: of all clips.
+        advice: what is wrong with them.
+        fits: shipped frame models, in dB, the best first.
+    """
+    parts = [
+        _head(view, sums),
+        _verdict(view, sums, fits) if view.seen else "",
+        _warnings(view, advice),
+        _clips(view),
+        _left_out(view.left),
+        _method(view, sums),
+    ]
+    title = f"Preview of {escape(view.name)}"
+    return _PAGE.format(title=title, style=_STYLE, body="\n".join(filter(None, parts)))
+
+
+# -- parts ---------------------------------------------------------------------------------------
+
+
+def _head(view: View, sums: Totals) -> str:
+    about = "" if sums.is_whole else "about "
+    size = view.geometry
+    facts = [
+        ("clips", _about(sums.about_clips, sums.num_clips < sums.about_clips)),
+        ("frames", _about(sums.about_frames, not sums.is_whole)),
+        ("playing time", about + _clock(sums.about_seconds)),
+        ("different frames", _about(sums.about_different, not sums.is_whole)),
+        ("size", f"{size.width} &times; {size.height}"),
+        ("frames a second", _rates(view.seen)),
+    ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    what = "What the store holds" if view.is_store else "What will be trained on"
+    made = ""
+    if view.made_by:
+        made = f", decoded by <code>{escape(view.made_by)}</code>, whose encoder made the latents"
+    return (
+        f"<header><p class=eyebrow>ldf-video preview</p><h1>{what}</h1>"
+        f"<p class=path><code>{escape(view.name)}</code>{made}</p><dl>{cells}</dl></header>"
+    )
+
+
+def _verdict(view: View, sums: Totals, fits: Mapping[str, float]) -> str:
+    words, minutes = enough_for(sums.about_different)
+    level, _, why = words.partition(": ")
+    about = "about " * (not sums.is_whole)
+    lines = [
+        f"<p class=verdict><strong>{level.capitalize()}.</strong> "
+        f"{about}{counted(sums.about_different, 'different frame')}: {why}. "
+        f"Some {SOME:,} are a start, {MANY:,} are comfortable.</p>",
+        f"<p>The top model learns from {about}{counted(sums.about_windows, 'window')} of {WINDOW} "
+        "frames.</p>",
+    ]
+    if fits:
+        (name, fit), *others = fits.items()
+        known = "as good as known" if fit >= GOOD_DB else "rough" if fit >= ROUGH_DB else "unknown"
+        rest = "".join(f", {other} at {its:.1f} dB" for other, its in others)
+        lines.append(
+            f"<p>Of the shipped models <b>{escape(name)}</b> shows a sample of the clips best, at "
+            f"{fit:.1f} dB{rest}. Under {ROUGH_DB:g} dB a model does not know such frames, from "
+            f"{GOOD_DB:g} dB on it shows them well: they are {known} to it. A training begins with "
+            "it and adapts it.</p>"
+        )
+        start = ["ldf-video", "train-frame", view.name, "--init", name, "--minutes", str(minutes)]
+        size = [] if "--size" in view.typed else ["--size", _size(view.geometry)]
+        commands = [
+            shlex.join([*start, *size, *view.typed]),
+            shlex.join(["ldf-video", "encode", view.name]),
+            shlex.join(["ldf-video", "train-top", "--minutes", str(minutes)]),
+            shlex.join(["ldf-video", "generate", "--frames", "64", "-o", "out.mp4"]),
+        ]
+        lines.append(
+            f"<p>On a CPU, {minutes} minutes for each of the two trainings are sensible:</p>"
+            + _code("\n".join(commands))
+        )
+    return _section("enough", "What it is enough for", "".join(lines))
+
+
+def _warnings(view: View, advice: Sequence[Advice]) -> str:
+    if not advice:
+        nothing = "<p class=good>Nothing was found: no still, black, repeated or faint clips.</p>"
+        return _section("warnings", "Warnings", nothing) if view.seen else ""
+    items = []
+    for one in advice:
+        some = one.clips[:5] if len(one.clips) < len(view.seen) else ()
+        links = ", ".join(f'<a href="#c{n}">{escape(view.seen[n].name)}</a>' for n in some)
+        more = f" and {len(one.clips) - len(some):,} more" if len(one.clips) > len(some) else ""
+        where = f"<p class=where>{links}{more}</p>" if links else ""
+        command = _code(one.command) if one.command else ""
+        items.append(
+            f"<li><p><strong>{escape(one.what)}</strong> {escape(one.todo)}</p>"
+            f"{command}{where}</li>"
+        )
+    return _section("warnings", "Warnings", f"<ul class=warnings>{''.join(items)}</ul>")
+
+
+def _clips(view: View) -> str:
+    shown = [number for number, clip in enumerate(view.seen) if clip.strip]
+    if not shown:
+        return ""
+    new = fresh(view.seen)
+    each = min(STRIP_BYTES, PAGE_BYTES // len(shown))
+    figures = [
+        _figure(number, view.seen[number], is_new=bool(new[number]), most_bytes=each)
+        for number in shown
+    ]
+    said = "Frames as a model sees them, from left to right in time, evenly over " + (
+        "the clip." if view.most_frames is None or view.is_store else "what was read."
+    )
+    if len(shown) < len(view.seen):
+        said += f" {len(shown):,} of {counted(len(view.seen), 'clip')} are shown."
+    kind = "wide" if len(shown) <= 12 else "many"
+    return _section("clips", "Clips", f"<p>{said}</p><div class={kind}>{''.join(figures)}</div>")
+
+
+def _figure(number: int, clip: Seen, *, is_new: bool, most_bytes: int) -> str:
+    count, height, width = clip.strip_shape
+    picture = b64encode(shrink(clip.strip, most_bytes=most_bytes)).decode()
+    about = "about " * (clip.num_frames < clip.about_frames)
+    facts = [
+        f"{about}{counted(clip.about_frames, 'frame')}",
+        f"{about}{_clock(clip.about_seconds)}",
+        f"{clip.num_different:,} different"
+        + (f" of {clip.num_frames:,} looked at" if about else ""),
+    ]
+    if clip.size is not None:
+        facts.append(f"{clip.size[1]} &times; {clip.size[0]} pixels")
+    if clip.cuts:
+        at = ", ".join(_clock(cut) for cut in clip.cuts[:12])
+        more = ", ..." if len(clip.cuts) > 12 else ""
+        facts.append(f"{counted(len(clip.cuts), 'cut')} at {at}{more}")
+    tags = {
+        "black": clip.is_black,
+        "still": clip.is_still,
+        "bars": clip.has_bars,
+        "faint": is_faint(clip),
+        "repeats others": clip.num_different and not is_new,
+    }
+    named = "".join(f"<span class=tag>{name}</span>" for name, holds in tags.items() if holds)
+    trouble = f"<p class=trouble>{escape(clip.trouble)}</p>" if clip.trouble else ""
+    return (
+        f'<figure id="c{number}"><div class=strip style="--n:{count};--w:{width};--h:{height}">'
+        f'<img loading=lazy width={count * width} height={height} alt="{count} frames of '
+        f'{escape(clip.name)}" src="data:{MEDIA_TYPE};base64,{picture}"></div>'
+        f"<figcaption><b>{escape(clip.name)}</b> {named}<span>{', '.join(facts)}</span>{trouble}"
+        "</figcaption></figure>"
+    )
+
+
+def _left_out(left: Left) -> str:
+    parts = []
+    if left.unreadable:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>"
+            for name, reason in left.unreadable[:LISTED]
+        )
+        more = len(left.unreadable) - LISTED
+        rest = f"<p>and {more:,} more.</p>" if more > 0 else ""
+        parts.append(
+            f"<p>{counted(len(left.unreadable), 'file')} cannot be read; a training goes on "
+            "without.</p>"
+            "<div class=scroll tabindex=0 role=region aria-label='Unreadable files'><table>"
+            f"<thead><tr><th scope=col>file</th><th scope=col>why</th></tr></thead><tbody>{rows}"
+            f"</tbody></table></div>{rest}"
+        )
+    if left.sidecars:
+        kinds = ", ".join(f"{count:,} {escape(kind)}" for kind, count in left.sidecars.items())
+        parts.append(f"<p>Beside clips, left out: {kinds}.</p>")
+    if left.num_own:
+        parts.append(f"<p>Written by ldf-video itself, left out: {left.num_own:,}.</p>")
+    if not parts:
+        return ""
+    return _section("left", "Not read", "".join(parts))
+
+
+def _method(view: View, sums: Totals) -> str:
+    said = [
+        "A frame is a <b>different</b> one where the mean colour of one of 8 &times; 8 cells is "
+        "off by 4 of 255 levels or more from the last different one of its clip. Frames of several "
+        "clips that are alike to within such a step count once, black ones not at all.",
+        "How many are enough are rules of thumb (docs/training.md).",
+    ]
+    if view.is_store:
+        said.insert(0, f"Up to {view.most_frames:,} frames of each clip were decoded, evenly.")
+    elif view.most_frames is None:
+        said.insert(0, "Every frame of every clip was read: all counts are exact.")
+    else:
+        rest = f", of {sums.num_clips:,} clips" if sums.num_clips < sums.about_clips else ""
+        said.insert(
+            0,
+            f"<b>These are samples</b>: up to {view.most_frames:,} frames from the beginning of "
+            f"each file were read, {sums.num_frames:,} in all{rest}. What stands behind "
+            "<em>about</em> is an estimate by the share of the file that was read; all else is "
+            "counted. <code>--full</code> reads everything."
+            if not sums.is_whole
+            else "Every frame was read: all counts are exact.",
+        )
+    body = "".join(f"<p>{line}</p>" for line in said)
+    return f"<details><summary>How this was counted</summary>{body}</details>"
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return (
+        f"<section id={name} aria-labelledby=h-{name}><h2 id=h-{name}>{title}</h2>{body}</section>"
+    )
+
+
+def _code(text: str) -> str:
+    return f"<pre tabindex=0><code>{escape(text)}</code></pre>"
+
+
+def _about(number: int, is_estimate: bool) -> str:
+    return f"{'about ' * is_estimate}{number:,}"
+
+
+def _size(geometry: Geometry) -> str:
+    if geometry.width == geometry.height:
+        return str(geometry.width)
+    return f"{geometry.width}x{geometry.height}"
+
+
+def _rates(seen: Iterable[Seen]) -> str:
+    rates = sorted({clip.fps for clip in seen})
+    if not rates:
+        return "none"
+    first, last = (f"{float(rate):.4g}" for rate in (rates[0], rates[-1]))
+    return first if first == last else f"{first} to {last}"
+
+
+def _clock(seconds: float) -> str:
+    """`4.2 s`, `1:05`, `2:00:07`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_STYLE = """
+:root{color-scheme:light dark;--ground:#fbfaf8;--card:#fff;--ink:#1d1c1a;--soft:#66625a;
+--line:#e4e0d8;--accent:#0b6e62;--warn:#8a4b00;--warn-ground:#fdf3e3;--code:#f3f0ea}
+@media (prefers-color-scheme:dark){:root{--ground:#161615;--card:#1f1f1d;--ink:#ecebe7;
+--soft:#a5a199;--line:#34332f;--accent:#62cdbd;--warn:#f0b866;--warn-ground:#2c2415;--code:#262522}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:78rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}
+h2{font-size:1.2rem;margin:2.6rem 0 .7rem}
+p{margin:.5rem 0;max-width:46rem}
+.eyebrow{color:var(--accent);font-weight:600;font-size:.85rem;margin:0 0 .3rem}
+.path{color:var(--soft);overflow-wrap:anywhere}
+code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.9em}
+pre{background:var(--code);border:1px solid var(--line);border-radius:6px;padding:.7rem .9rem;
+overflow-x:auto;margin:.6rem 0;max-width:58rem;line-height:1.6}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1px;margin:1.4rem 0 0;
+background:var(--line);border:1px solid var(--line);border-radius:8px;overflow:hidden}
+dl div{background:var(--card);padding:.7rem .9rem}
+dt{color:var(--soft);font-size:.85rem}
+dd{margin:0;font-size:1.25rem;font-weight:600;font-variant-numeric:tabular-nums}
+.verdict{font-size:1.08rem}
+.warnings{list-style:none;padding:0;margin:0;display:grid;gap:.7rem}
+.warnings li{background:var(--warn-ground);border-left:4px solid var(--warn);
+border-radius:0 6px 6px 0;padding:.4rem 1rem}
+.warnings strong{color:var(--warn)}
+.where{font-size:.9rem;color:var(--soft);overflow-wrap:anywhere}
+a{color:var(--accent)}
+:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
+.wide,.many{display:grid;gap:1.1rem;margin-top:1rem}
+.many{grid-template-columns:repeat(auto-fill,minmax(min(100%,23rem),1fr))}
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
+overflow:hidden;scroll-margin-top:1rem}
+figure:target{outline:3px solid var(--warn)}
+.strip{position:relative;width:min(100%,calc(var(--n)*12rem))}
+.strip img{display:block;width:100%;height:auto;aspect-ratio:calc(var(--n)*var(--w))/var(--h);
+image-rendering:pixelated}
+.strip::after{content:"";position:absolute;inset:0;pointer-events:none;
+background:repeating-linear-gradient(90deg,transparent 0 calc(100%/var(--n) - 2px),
+var(--card) calc(100%/var(--n) - 2px) calc(100%/var(--n)))}
+figcaption{padding:.5rem .8rem .65rem;font-size:.9rem;overflow-wrap:anywhere}
+figcaption span{display:block;color:var(--soft);font-variant-numeric:tabular-nums}
+figcaption .tag{display:inline-block;background:var(--warn-ground);color:var(--warn);
+border-radius:4px;padding:0 .4rem;margin-left:.3rem;font-size:.8rem}
+.trouble{color:var(--warn);margin:.2rem 0 0}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:.92rem;min-width:30rem}
+th,td{text-align:left;vertical-align:top;padding:.35rem 1.2rem .35rem 0;
+border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+th{color:var(--soft);font-weight:500}
+details{margin-top:2.6rem;border-top:1px solid var(--line);padding-top:1rem;color:var(--soft)}
+summary{cursor:pointer;color:var(--ink);font-weight:600}
+@media print{.strip::after{display:none}}
+"""
+
+_PAGE = """<!doctype html>
+<html lang=en>
+<meta charset=utf-8>
+<meta name=viewport content="width=device-width,initial-scale=1">
+<meta http-equiv=Content-Security-Policy
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+<main>
+{body}
+</main>
+</html>
+"""
