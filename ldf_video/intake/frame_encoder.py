@@ -179,6 +179,7 @@ class EncodeJob:
             batch_size=self.options.batch_size,
             reader=self.options.reader,
             workers=self.options.workers,
+            cuts=self.options.cuts == "auto",
         )
 
     def info(self) -> Mapping[str, Any]:
@@ -189,6 +190,7 @@ class EncodeJob:
             "precision": self.precision,
             "device": self.device,
             "reader": self.options.reader,
+            "cuts": self.options.cuts,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }

@@ -17,6 +17,7 @@ from typing import Any
 
 from ldf_video.errors import LdfError, StoreError
 from ldf_video.intake.batches import Item, RowsMade, Transform, make_rows
+from ldf_video.intake.cuts import CutsOfClips
 from ldf_video.intake.known import claim
 from ldf_video.intake.report import Reach, Report, merge_reports
 from ldf_video.progress import Progress
@@ -25,6 +26,7 @@ from ldf_video.readers.reading import (
     Clip,
     ClipEnded,
     Event,
+    FramesRead,
     SourceEnded,
     SourceFailed,
     SourceFound,
@@ -57,6 +59,7 @@ class Conversion:
         reader: of videos, see `open_clips`.
         workers: processes that read, chosen by the cores if None; 0 reads in this process, where a
             decoder that crashes takes everything with it.
+        cuts: whether cuts are looked for and kept in the store.
     """
 
     geometry: Geometry
@@ -64,6 +67,7 @@ class Conversion:
     batch_size: int = 64
     reader: Reader = "auto"
     workers: int | None = None
+    cuts: bool = False
 
 
 @contextmanager
@@ -190,7 +194,7 @@ def ingest_sources(
 
     The largest sources are begun first.
     """
-    intake = _Intake(sources, writer, progress)
+    intake = _Intake(sources, writer, progress, cuts=conversion.cuts)
     unread = sorted(intake.unread(), key=lambda source: source.size, reverse=True)
     num_workers = choose_workers(conversion.workers, num_sources=len(unread))
     with ReaderPool(conversion.geometry, reader=conversion.reader, num_workers=num_workers) as pool:
@@ -213,8 +217,11 @@ def choose_workers(asked: int | None, *, num_sources: int) -> int:
 class _Intake:
     """What is known of the sources of one process while they are brought into its store."""
 
-    def __init__(self, sources: Sequence[Source], writer: StoreWriter, progress: Progress) -> None:
+    def __init__(
+        self, sources: Sequence[Source], writer: StoreWriter, progress: Progress, *, cuts: bool
+    ) -> None:
         self._sources, self._writer, self._progress = sources, writer, progress
+        self._cuts = CutsOfClips() if cuts else None
         self._reach = Reach(sources)
         # By digest and number of clips: the source that is being read, and the others of its bytes.
         self._copies: dict[tuple[str, int | None], list[Source]] = {}
@@ -240,6 +247,8 @@ class _Intake:
             if isinstance(event, SourceFound):
                 event.first_frames[:] = self._first_frames(event)
             else:
+                if self._cuts is not None and isinstance(event, FramesRead | ClipEnded):
+                    self._cuts.look(event)
                 yield event
 
     def _first_frames(self, found: SourceFound) -> list[int]:
@@ -254,9 +263,14 @@ class _Intake:
         if len(same) > 1:
             return [SKIP] * len(clip_ids)
         return [
-            SKIP if self._writer.has_clip(clip_id) else self._writer.committed_frames(clip_id)
+            SKIP if self._writer.has_clip(clip_id) else self._first_frame(clip_id)
             for clip_id in clip_ids
         ]
+
+    def _first_frame(self, clip_id: str) -> int:
+        """That of a clip that is new, or gone on with: cuts are found by what lies around them."""
+        known = self._writer.committed_frames(clip_id)
+        return known if self._cuts is None else self._cuts.begin(clip_id, known)
 
     def write(self, item: Item) -> None:
         """Write rows to the store and events to the report."""
@@ -275,13 +289,24 @@ class _Intake:
         self._writer.commit_if_due()
 
     def _write_rows(self, made: RowsMade) -> None:
-        self._writer.append(made.clip.clip_id, made.rows, fps=made.clip.fps)
-        self.report.num_frames += len(made.rows)
+        clip_id, rows = made.clip.clip_id, made.rows
+        if self._cuts is not None:
+            rows = rows[self._cuts.drop_known(clip_id, len(rows)) :]
+        if len(rows):
+            self._writer.append(clip_id, rows, fps=made.clip.fps)
+            self._add_cuts(clip_id)
+        self.report.num_frames += len(rows)
         self._reach.at(made.clip.source, made.position)
         self._progress.update(self.report.num_frames, share=self._reach.share)
 
+    def _add_cuts(self, clip_id: str) -> None:
+        if self._cuts is not None and (found := self._cuts.take(clip_id)):
+            self._writer.add_cuts(clip_id, found)
+            self.report.num_cuts += len(found)
+
     def _end_clip(self, ended: ClipEnded) -> None:
         source = ended.clip.source
+        self._add_cuts(ended.clip.clip_id)
         if ended.damage:
             self.report.salvaged.append((source.name, ended.damage))
         if ended.note:

@@ -30,6 +30,7 @@ class Report:
         num_own: files, stores and checkpoints that ldf-video wrote and that were left out.
         num_gone, gone: sources that the store had and uses no more, and one of them.
         num_kept: sources of the store that this call was not asked about.
+        num_cuts: that were found in the frames that were added.
     """
 
     num_sources: int = 0
@@ -46,6 +47,7 @@ class Report:
     num_gone: int = 0
     gone: str = ""
     num_kept: int = 0
+    num_cuts: int = 0
 
     def first_reason(self) -> str:
         """Why nothing could be read, from the first source that could not."""
@@ -83,6 +85,11 @@ class Report:
                 f"{counted(self.num_sources, 'source')} ({reasons}): read by PyAV"
             )
         lines += self._beside()
+        if self.num_cuts:
+            lines.append(
+                f"  {counted(self.num_cuts, 'cut')}, listed by info: no window of train-top "
+                "crosses one"
+            )
         total = (
             f"{counted(self.num_sources, 'source')}: {counted(self.num_frames, 'new frame')}, "
             f"{counted(self.num_unchanged, 'source')} unchanged, {len(self.salvaged):,} salvaged, "

@@ -20,6 +20,7 @@ from ldf_video.options.option import (
     Command,
     Computation,
     Crop,
+    Cuts,
     File,
     Model,
     Option,
@@ -87,6 +88,8 @@ class Encode(ClipLayout, Computation):
             in this process, unguarded.
         engine: ray: on a Ray cluster, an actor per GPU or node
             ([several machines](docs/store.md#parts-several-processes-one-store)).
+        cuts: auto: find where films cut from one shot to the next, so that no window of train-top
+            crosses a cut ([cuts](docs/data.md#cuts)); off: do not look for cuts.
         strict: Fail where a source was not read whole, now or by an earlier call.
         retry: Read again what could not be read before.
         overwrite: Move a store made by other settings aside.
@@ -114,6 +117,7 @@ class Encode(ClipLayout, Computation):
     reader: Annotated[Reader, Option()] = "auto"
     workers: Annotated[int | None, Option("N", integer(0), "one per core, 16 at most")] = None
     engine: Annotated[Engine, Option()] = "local"
+    cuts: Annotated[Cuts, Option()] = "auto"
     strict: Switch = False
     retry: Switch = False
     overwrite: Switch = False

@@ -30,6 +30,7 @@ Place = str | Path
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Crop = Literal["centre", "none"]
+Cuts = Literal["auto", "off"]
 
 FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
 DEFAULT_SHIPPED = "pacman-32"

@@ -15,6 +15,7 @@ from ldf_video.options.option import (
     Clips,
     Computation,
     Crop,
+    Cuts,
     Model,
     Option,
     Out,
@@ -157,6 +158,8 @@ class TrainTop(Training):
             of all frames, of every second and of every fourth one, equally often, and `generate
             --fps` then knows the clips' rate, half and a quarter of it. A window of 16 frames and
             stride 4 needs clips of 61 frames ([rates](docs/models.md#frame-rates)).
+        cuts: auto: no window crosses a cut that encode found ([cuts](docs/data.md#cuts)); off:
+            windows may.
         few: From the flow of `--init`, learn to make a block in one pass and a first block in four
             ([few passes](docs/models.md#few-passes)).
     """
@@ -183,4 +186,5 @@ class TrainTop(Training):
     strides: Annotated[
         str | None, Option("N,N,...", rising, "1, or those of the model of `--init`")
     ] = None
+    cuts: Annotated[Cuts | None, Option(usual="auto")] = None
     few: Switch = False

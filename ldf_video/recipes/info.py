@@ -18,6 +18,7 @@ from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
+from ldf_video.video.ranges import clock
 from ldf_video.video.sources import folder_series
 
 Described = dict[str, Any]
@@ -101,12 +102,29 @@ def _store(path: Path) -> Described:
     size = f"{counted(reader.num_clips, 'clip')}, {counted(reader.num_frames, 'frame')}, "
     size += f"{num_bytes / 1e6:,.1f} MB"
     state = f"{counted(len(quarantined), 'source')} unreadable, {salvaged:,} cut short"
+    if cuts := _cuts(reader):
+        described["cuts"] = cuts
+        state += f", {sum(map(len, cuts.values())):,} cuts"
     if reader.spec.kind == "latents":
         state = f"made by {reader.info.get('frame_model') or 'a model unknown'}, {state}"
         follows = hints.train_top_line(path)
     else:
         follows = shlex.join(["ldf-video", "train-frame", "CLIPS", "--frames-store", str(path)])
     return {"summary": [f"{described['what']}: {size}", state, f"next: {follows}"], **described}
+
+
+def _cuts(reader: StoreReader) -> dict[str, list[str]]:
+    """When each source cuts from one shot to the next, from its first frame on."""
+    times: dict[str, list[str]] = {}
+    for clip, frame in zip(*(values.tolist() for values in reader.cuts()), strict=True):
+        seconds = float(frame / reader.fps(clip))
+        times.setdefault(reader.clip_id(clip), []).append(clock(seconds))
+    listed: dict[str, list[str]] = {}
+    for source in reader.sources() if times else ():
+        number = source.clip_id.partition("#")[1:]
+        if source.clip_id in times:
+            listed[source.source + "".join(number)] = times[source.clip_id]
+    return listed
 
 
 def _causes(reasons: Iterable[str]) -> dict[str, int]:

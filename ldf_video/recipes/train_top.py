@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,12 @@ def train_top(options: TrainTop) -> Path:
     ranks.of_first(
         lambda: open_latents(Path(options.latents)).num_clips
     )  # what is wrong is said once
-    latents = open_latents(Path(options.latents))
+    stored = open_latents(Path(options.latents))
+
+    def seen_by(config: Settings) -> StoreReader:
+        """The clips of a run; one that began before cuts were found sees them whole."""
+        return stored.at_cuts() if config.get("cuts") == "auto" else stored
+
     places = [("--out", Path(options.out))]
     ranks.of_first(lambda: check_folders(places, inputs=[options.latents]))
 
@@ -59,7 +65,7 @@ def train_top(options: TrainTop) -> Path:
         if name == "init" and "init" in config:
             return find_origin(value, "top").fingerprint
         if name == "window":
-            longest = int(latents.lengths.max())
+            longest = int(seen_by(config).lengths.max())
             return window_of(value, like=config["model"], longest=longest)[0]
         if name == "strides":
             return list(map(int, value.split(",")))
@@ -69,12 +75,13 @@ def train_top(options: TrainTop) -> Path:
         open_run(
             options,
             "top",
-            make=lambda asked: _fresh_config(asked, latents, device=device, ranks=ranks),
+            make=lambda asked: _fresh_config(asked, seen_by, device=device, ranks=ranks),
             resolve=resolve,
             ranks=ranks,
         ) as run,
         Progress("train-top", unit="steps", quiet=options.quiet or not ranks.is_first) as progress,
     ):
+        latents = seen_by(run.config)
         _check_same_latents(run, latents)
         source = str(options.latents)
         began = ranks.of_first(lambda: check_data(run, latents, source=source))
@@ -82,7 +89,8 @@ def train_top(options: TrainTop) -> Path:
             announce_finished(progress, run)
             return run.directory
         data = split(latents, rule=began.get("held_out"))
-        announce(progress, run, data=_data_line(run, data), held_out=data.said)
+        cuts = latents.num_clips - stored.num_clips
+        announce(progress, run, data=_data_line(run, data, cuts), held_out=data.said)
         if int(latents.lengths.max()) < run.config["model"]["window"]:
             progress.say(
                 "train-top: warning: every clip is one frame long, there is no motion to learn"
@@ -116,23 +124,24 @@ def train_top(options: TrainTop) -> Path:
 
 
 def _fresh_config(
-    options: TrainTop, latents: StoreReader, *, device: str, ranks: Ranks
+    options: TrainTop, seen_by: Callable[[Settings], StoreReader], *, device: str, ranks: Ranks
 ) -> Settings:
-    origin = None
+    origin, cuts = None, {"cuts": options.cuts or "auto"}
+    latents = seen_by(cuts)
     if options.init is not None:
         origin = find_origin(str(options.init), "top", out=Path(options.out))
     config = top_run_config(options, latents, device=device, ranks=ranks, origin=origin)
-    return config | {"frame_model": _frame_reference(options, latents)}
+    return config | cuts | {"frame_model": _frame_reference(options, latents)}
 
 
-def _data_line(run: Run, data: Split) -> str:
+def _data_line(run: Run, data: Split, cuts: int) -> str:
     latents, model = data.known, run.config["model"]
     block = f" in blocks of {model['block']}" if "block" in model else ""
     strides = model.get("strides", [1])
     block += f", strides {', '.join(map(str, strides))}" if len(strides) > 1 else ""
     return (
-        f"{counted(latents.num_frames, 'latent')} of {counted(latents.num_clips, 'clip')}, "
-        f"{model['kind']}, "
+        f"{counted(latents.num_frames, 'latent')} of {counted(latents.num_clips, 'clip')}"
+        f"{f' between {cuts:,} cuts' if cuts else ''}, {model['kind']}, "
         f"windows of {model['window']} frames{block}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ FEWEST_CLIPS = 20
 SHARE, MOST, LEAST = 1 / 20, 1 / 10, 1 / 100
 """Of recordings, by chance; of everything that there is to learn from, at most, and at least."""
 USUAL_WINDOW = 16
+
+_ID = re.compile(r"([^#+]*)(?:#(\d+))?(?:\+(\d+))?")
+"""Of a clip: its recording's, its number in an array, the first frame behind a cut."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -57,11 +61,17 @@ class _Recordings:
     """The recordings that a store's clips come from: they lie side by side, as ids begin alike."""
 
     def __init__(self, store: StoreReader) -> None:
-        parts = [clip_id.partition("#") for clip_id in store.clip_ids]
-        names = [name for name, _, _ in parts]
-        self._number = np.array([int(number or 0) for _, _, number in parts])
+        parts = [_ID.match(clip_id) for clip_id in store.clip_ids]
+        names = [part[1] if part else "" for part in parts]
         starts = [i for i, name in enumerate(names) if not i or name != names[i - 1]]
         self._clips = np.diff([*starts, len(names)])  # how many clips each has
+        numbers = [int(part[2] or 0) if part else 0 for part in parts]
+        shots = [int(part[3] or 0) if part else 0 for part in parts]
+        recording = np.repeat(np.arange(len(starts)), self._clips)
+        self._number = np.array(numbers)
+        if any(shots):
+            order = np.lexsort(np.array([shots, numbers, recording]))
+            self._number[order] = np.arange(len(names)) - np.repeat(starts, self._clips)
         hashed = [hashlib.sha256(names[start].encode()).digest()[:8] for start in starts]
         self._place = np.array([int.from_bytes(digest) / 2**64 for digest in hashed])
         self._amounts = np.add.reduceat(_amounts(store.lengths), starts)

@@ -238,6 +238,7 @@ def _settings_of(config: Settings) -> Settings:
     model, frames = config.get("model", {}), config.get("frames", {})
     has = frames | model | config.get("game", {}) | config.get("training", {})
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
+    has["cuts"] = config.get("cuts", "off")
     has["width"] = model.get("base_width")
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")
     for name in ("init", "top_model"):

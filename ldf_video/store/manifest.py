@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason TEXT NOT NULL) WITHOUT ROWID;
 """
 
+_CUTS = """
+CREATE TABLE IF NOT EXISTS cuts (
+    clip_id TEXT NOT NULL, frame INTEGER NOT NULL, PRIMARY KEY (clip_id, frame)) WITHOUT ROWID
+"""
+"""Made with the first cut: stores of earlier versions have none."""
+
 # an extent that ends before a frame; whatever its types are, it is one or it is not
 _BEFORE = """
 typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
@@ -98,6 +104,7 @@ class ClipRecord:
     fps: Fraction = Fraction(1)
     status: str = "partial"  # until all frames are there
     blocks: list[Rows] = field(default_factory=list)  # each (n, *item_shape) and contiguous
+    cuts: list[int] = field(default_factory=list)  # frames that begin a shot
 
 
 def connect(root: Path) -> sqlite3.Connection:
@@ -168,6 +175,15 @@ def read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[n
     with reading(part) as connection:
         extents = read_records(connection, rows, *_NUMBERS, values=(first_shard, last_shard))
     return extents[np.lexsort((extents["start"], extents["shard"]))]
+
+
+def read_cuts(part: Path) -> npt.NDArray[np.void]:
+    """Read all cuts of a part as records (n,) of the clip's `id` and `frame`, in their order."""
+    with reading(part) as connection:
+        query = "SELECT count(*) FROM sqlite_master WHERE name = 'cuts'"
+        has_cuts = connection.execute(query).fetchone()[0]
+        rows = "cuts" if has_cuts else "(SELECT clip_id, num_frames AS frame FROM clips WHERE 0)"
+        return read_records(connection, f"{rows} ORDER BY clip_id, frame", "frame")
 
 
 class Manifest:
@@ -264,6 +280,10 @@ class Manifest:
             end += run.num_frames
         row = (clip_id, end, clip.fps.numerator, clip.fps.denominator, clip.status)
         self._connection.execute("INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)", row)
+        if clip.cuts:
+            self._connection.execute(_CUTS)
+            query = "INSERT OR IGNORE INTO cuts VALUES (?, ?)"  # found again where a kill was
+            self._connection.executemany(query, ((clip_id, frame) for frame in clip.cuts))
 
     def put_source(self, source: str, record: SourceRecord) -> None:
         """Replace what a source pointed at, by clips or by a reason for the quarantine."""
@@ -295,6 +315,7 @@ class Manifest:
         The clips are partial then. One without any extent is forgotten; its sources are not.
         """
         execute = self._connection.execute
+        execute(_CUTS)
         num_frames = 0
         for clip_id, frame in first_lost.items():
             held = execute("SELECT num_frames FROM clips WHERE clip_id = ?", (clip_id,)).fetchone()
@@ -304,6 +325,7 @@ class Manifest:
             change = "UPDATE clips SET num_frames = ?, status = 'partial' WHERE clip_id = ?"
             execute(change, (end, clip_id))
             execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
+            execute("DELETE FROM cuts WHERE clip_id = ? AND frame >= ?", (clip_id, end))
             if held is not None and isinstance(held[0], int):
                 num_frames += max(0, held[0] - end)
         return num_frames

@@ -13,8 +13,17 @@ import numpy.typing as npt
 from ldf_video.errors import StoreError
 from ldf_video.store.check import verify_store
 from ldf_video.store.format import StoreSpec, find_differing_part, find_parts, read_store_json
-from ldf_video.store.manifest import FINISHED, Quarantined, Source, read_records, reading, select
+from ldf_video.store.manifest import (
+    FINISHED,
+    Quarantined,
+    Source,
+    read_cuts,
+    read_records,
+    reading,
+    select,
+)
 from ldf_video.store.shards import Rows, map_rows
+from ldf_video.store.shots import split_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -111,6 +120,32 @@ class StoreReader:
         extents["clip"] = number[extents["clip"]]
         view = copy.copy(self)
         view._set_clips(self._clips[chosen], extents)
+        return view
+
+    def cuts(self) -> tuple[Ints, Ints]:
+        """Clips (n,) and frames (n,) of them that begin another shot, in order, as known now.
+
+        A store that was written before cuts were looked for has none.
+        """
+        parts = [read_cuts(part) for part in self.parts]
+        clip = np.concatenate([_find(found["id"], self._clips["id"]) for found in parts])
+        frame = np.concatenate([found["frame"] for found in parts])
+        known = clip >= 0
+        clip, frame = clip[known], frame[known]
+        inside = (frame > 0) & (frame < self.lengths[clip])
+        pairs = np.unique(np.stack([clip[inside], frame[inside]], axis=1), axis=0)
+        return pairs[:, 0], pairs[:, 1]
+
+    def at_cuts(self) -> StoreReader:
+        """See the runs of frames between cuts as clips, so that no window crosses one.
+
+        The ids of a clip with cuts go on with `+` and the number of the first frame of each.
+        """
+        clip, frame = self.cuts()
+        if not len(clip):
+            return self
+        view = copy.copy(self)
+        view._set_clips(*split_records(self._clips, self._extents, clip, frame))
         return view
 
     @property

@@ -189,6 +189,18 @@ class StoreWriter:
         part.pending_bytes += block.nbytes
         self.commit_if_due()
 
+    def add_cuts(self, clip_id: str, frames: Sequence[int]) -> None:
+        """Note frames of a clip, which has rows, that begin another shot; some may be known.
+
+        Raises:
+            ValueError: the clip has no rows, or is finished.
+        """
+        part, clip = self._clip_to_change(clip_id)
+        if clip.status in FINISHED or not (clip.num_frames or clip.blocks):
+            raise ValueError(f"clip {clip_id} is {clip.status}: expected one that is being added")
+        clip.cuts += frames
+        part.clips[clip_id] = clip
+
     def finish_clip(
         self,
         clip_id: str,
