@@ -300,7 +300,7 @@ def test_rows_of_a_file_that_was_written_over_are_let_go(
         return arrays.ClipArray(array.shape, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ldf_video.video.read.open_array", opened)
+        patch.setattr("ldf_video.video.formats.open_array", opened)
         ((name, reason),) = bring(tmp_path / "clips", tmp_path / "store").quarantined
     assert (name, reason) == ("a.npy", "changed while it was read; run again when it is complete")
     (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed
