@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.files import Location, RemotePath
+    from ldf_video.video.files import Location
 
 ARRAY_SUFFIX = ".npy"
 _CHANNELS = (1, 3, 4)
@@ -110,7 +110,7 @@ def _mapped(path: Path) -> ClipArray:
     return ClipArray(array.shape, lambda clip, number: np.ascontiguousarray(clips[clip, number]))
 
 
-def _streamed(path: RemotePath) -> ClipArray:
+def _streamed(path: Location) -> ClipArray:
     """A file behind a URL, of which a frame is in memory at a time, and what fsspec keeps."""
     file = path.open("rb")
     version = np.lib.format.read_magic(file)

@@ -9,12 +9,15 @@ import contextlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
+from ldf_video.video.archives import is_archive_name, is_packed, read_archive
 from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClips, open_array
 from ldf_video.video.decode import open_media
-from ldf_video.video.not_clips import FOREIGN_BYTES
+from ldf_video.video.files import reason_of
+from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.series_media import SeriesMedia
 
 if TYPE_CHECKING:
@@ -84,6 +87,26 @@ def _open_array(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     yield ArrayClips(open_array(source.path))
 
 
+def _is_archive(look: Look) -> bool:
+    """Whether it is an archive of which reading has something to say; else it was searched."""
+    return isinstance(look.source.path, Path) and is_archive_name(look.source.path.name)
+
+
+@contextlib.contextmanager
+def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
+    assert isinstance(source.path, Path)
+    try:
+        archive = read_archive(source.path)
+    except OSError as error:
+        head = Look(source).head
+        foreign = "" if is_packed(head) else describe_foreign(head)
+        raise ReadError(foreign or f"cannot be read: {reason_of(error)}") from error
+    inside = next(iter(archive.members), "")
+    advice = f"an archive: name a file in it, as {source.path.name}::{inside}"
+    raise ReadError(archive.fault or (advice if inside else "an archive that holds no file"))
+    yield []
+
+
 @contextlib.contextmanager
 def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     with open_media(source.path, threads=threads) as media:
@@ -93,6 +116,7 @@ def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 FORMATS = (
     Format("numbered pictures", lambda look: look.source.series is not None, _open_series),
     Format("a .npy array", lambda look: look.suffix == ARRAY_SUFFIX, _open_array, is_many=True),
+    Format("an archive", _is_archive, _open_archive),
     # The last: whatever FFmpeg or Pillow makes of it, or its true name.
     Format("a video", lambda look: True, _open_film, has_times=True, is_film=True),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.archives import ArchivePath, is_archive_name, read_archive
 from ldf_video.video.files import (
     GONE_OR_CLOSED,
     Entry,
@@ -24,6 +26,7 @@ from ldf_video.video.files import (
     look_at,
     reason_of,
     split_inner,
+    within,
 )
 from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.not_clips import (
@@ -51,8 +54,9 @@ class Source:
 
     Attributes:
         root: CLIPS, or its folder where CLIPS is a file.
-        name: POSIX path relative to `root`. A series is named by the path of its folder and its
-            pattern, such as `walk/frame_*.png`; one with an `inner` ends in `::` and this.
+        name: POSIX path relative to `root`, with `::` between an archive and what lies in it. A
+            series is named by the path of its folder and its pattern, such as `walk/frame_*.png`;
+            one with an `inner` ends in `::` and this.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
         mtime_ns: as of `Entry`; of a series a number that changes with any picture's name, size or
             time.
@@ -80,7 +84,7 @@ class Source:
             name = name.removesuffix(self.series.pattern).rstrip("/")
         elif self.inner:
             name = name.removesuffix(f"::{self.inner}")
-        return self.root / name
+        return within(self.root, name)
 
     @property
     def asked(self) -> Location:
@@ -141,14 +145,17 @@ def find_sources(
 
 def is_own(source: Source) -> bool:
     """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
-    return not source.is_named and is_own_file(next(source.files()))
+    first = next(source.files())
+    # In an archive the mark may lie behind gigabytes that are to be unpacked first.
+    return not (source.is_named or isinstance(first, ArchivePath)) and is_own_file(first)
 
 
 def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     """Finds all that may be read in `clips`, or that file itself; opens no video.
 
     `clips` may end in a place within a file, or within each file of a folder, such as
-    `play.h5::data/*/obs/image`. Each source has the `layout`.
+    `play.h5::data/*/obs/image`. Each source has the `layout`. An archive is searched as a folder,
+    and so is a place in it; `clips.zip::walk/*.png` takes the files that match.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, with all below. Links are followed, each real
@@ -163,12 +170,20 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         ReadError: if what is behind a URL cannot be listed.
     """
     clips, inner = split_inner(clips)
+    root, place, pattern = clips, "", ""
+    if isinstance(clips, Path) and _is_archive(clips.parent, clips.name):
+        clips = ArchivePath(clips)
+    if isinstance(clips, ArchivePath):
+        clips, pattern = _before_pattern(clips)
+        root, place = clips.archive.parent, f"{clips.archive.name}::{clips.member}"
     try:
         entry = look_at(clips)
         if entry is not None and not entry.is_folder:
-            named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
+            if not place:
+                root, place = clips.parent, entry.name
+            named = Source(root, place, entry.size, entry.mtime_ns, is_named=True)
             return Found([_within(named, inner, layout)])
-        found = Found() if entry is None else _search_folder(clips, entry)
+        found = Found() if entry is None else _search_folder(root, place, entry, pattern)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -200,47 +215,105 @@ def _within(source: Source, inner: str, layout: Layout) -> Source:
     return dataclasses.replace(source, name=name, inner=inner, layout=layout)
 
 
-def _search_folder(root: Location, start: Entry) -> Found:
-    """Searches `root` and the directories below it, each once; a UsageError if it is a store."""
+def _is_archive(root: Location, name: str) -> bool:
+    """Whether a file of this machine is an archive that can be searched: not one that is a store.
+
+    Where it is damaged, or holds no file, reading it will say so.
+    """
+    if not isinstance(root, Path) or not is_archive_name(name) or "::" in name:
+        return False
+    try:
+        archive = read_archive(root / name)
+    except OSError:
+        return False
+    return bool(archive.members) and not archive.is_zarr
+
+
+def _before_pattern(place: ArchivePath) -> tuple[ArchivePath, str]:
+    """Splits a pattern of members into the folder before its first star and the pattern.
+
+    Raises:
+        ReadError: if the archive is there and cannot be read.
+    """
+    try:
+        if not place.archive.exists() or place.member in read_archive(place.archive).members:
+            return place, ""
+    except OSError as error:
+        raise ReadError(f"{place.archive} cannot be read: {reason_of(error)}") from error
+    parts = place.member.split("/")
+    first = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    pattern = place.member if first < len(parts) else ""
+    return ArchivePath(place.archive, "/".join(parts[:first])), pattern
+
+
+def _search_folder(root: Location, start: str, entry: Entry, pattern: str = "") -> Found:
+    """Searches a folder, or place in an archive, and those below it, each once.
+
+    With a pattern only the files whose path in the archive matches it are taken.
+
+    Raises:
+        UsageError: if it is a store.
+    """
     found = Found()
-    waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
+    waiting, seen = [(start, entry.identity)], set[tuple[int, int] | None]()
     while waiting:
         place, identity = waiting.pop()
         if identity is not None and identity in seen:
             continue
         seen.add(identity)
+        folder = within(root, place)
         try:
-            entries = list_folder(root / place)
+            entries = list_folder(folder)
         except OSError as error:
-            if isinstance(error, RemoteError) and not (place and error.errno in GONE_OR_CLOSED):
+            is_gone = place != start and error.errno in GONE_OR_CLOSED
+            if isinstance(error, RemoteError) and not is_gone:
                 raise
             continue  # it vanished, or may not be read: nothing in it can be reported
         names = {entry.name for entry in entries}
-        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
-            if not place:
+        if is_own_folder(folder, names) and (place != start or STORE_JSON in names):
+            if place == start:
                 raise UsageError(
-                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
+                    f"{folder} is a store that ldf-video wrote; expected clips; check the path"
                 )
             found.num_own += 1
-        elif (place or root.name).endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
-            if not place:
-                raise UsageError(f"{root} is {ZARR}")
+        elif folder.name.endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
+            if place == start:
+                raise UsageError(f"{folder} is {ZARR}")
             found.sources.append(Source(root, place, 0, 0))
         else:
-            prefix = f"{place}/" if place else ""
+            prefix = f"{place}/" if place and not place.endswith("::") else place
             folders = [entry for entry in entries if entry.is_folder]
             # Reversed, as the last in is the first out: the first of two ways to one counts.
             folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
             waiting += [(prefix + folder.name, folder.identity) for folder in folders]
-            _add_files(found, root, prefix, [entry for entry in entries if not entry.is_folder])
+            files = [entry for entry in entries if not entry.is_folder]
+            if pattern:
+                files = [one for one in files if _matches(prefix + one.name, pattern)]
+            archives = [one.name for one in files if _is_archive(root, prefix + one.name)]
+            waiting += [(f"{prefix}{name}::", None) for name in archives]
+            _add_files(found, root, prefix, [one for one in files if one.name not in archives])
+            if isinstance(folder, ArchivePath) and not folder.member:
+                _add_fault(found, root, place.removesuffix("::"))
     return found
+
+
+def _add_fault(found: Found, root: Location, name: str) -> None:
+    """Adds an archive itself where there is something to say of it: reading it says that."""
+    path = root / name
+    if isinstance(path, Path) and read_archive(path).fault:
+        status = path.stat()
+        found.sources.append(Source(root, name, status.st_size, status.st_mtime_ns))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name.partition("::")[2], pattern)
 
 
 def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) -> None:
     """Sorts the files of one directory into series of pictures, other sources and sidecars."""
     by_name = {entry.name: entry for entry in files}
     in_series = set[str]()
-    for series in find_series(root / prefix.rstrip("/"), by_name):
+    for series in find_series(within(root, prefix.rstrip("/")), by_name):
         in_series.update(series.names)
         size, stamp = _series_stamp([by_name[name] for name in series.names])
         found.sources.append(Source(root, prefix + series.pattern, size, stamp, series))
@@ -324,7 +397,7 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
     for path in source.files():
         found = "gone"
         with contextlib.suppress(OSError):
-            status = os.stat(str(path))
+            status = os.stat(path.archive if isinstance(path, ArchivePath) else str(path))
             found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
         stamp.update(f"{found}\n".encode())
         alive()
