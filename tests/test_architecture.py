@@ -54,6 +54,7 @@ ALLOWED = {
     "PIL": {"video"},
     "pi_heif": {"video"},
     "typer": {"cli.py"},
+    # By importlib, as they are extras: h5py in video/hdf5.py, zarr in video/zarr_store.py.
     "tqdm": {"progress.py"},
 }
 """Where each package that is not the standard library's may be imported, and SQLite too."""

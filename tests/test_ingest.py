@@ -33,7 +33,7 @@ from ldf_video.readers.reading import (
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
-from ldf_video.video import arrays
+from ldf_video.video.arrays import FrameArray
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.sources import Found, Source, find_sources, source_digest
 from ldf_video.video.write import VideoWriter
@@ -289,18 +289,15 @@ def test_rows_of_a_file_that_was_written_over_are_let_go(
     path = write_array(tmp_path / "clips" / "a.npy", 40)
     before = path.read_bytes()
 
-    def opened(place: Path) -> arrays.ClipArray:
-        array = arrays.open_array(place)
+    right_image = FrameArray.image
 
-        def frame(clip: int, number: int) -> np.ndarray:
-            if number == 5:  # the same file, other bytes: the frames that follow are black
-                path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
-            return array.frame(clip, number)
-
-        return arrays.ClipArray(array.shape, frame)
+    def image(array: FrameArray, clip: int, number: int) -> np.ndarray:
+        if number == 5:  # the same file, other bytes
+            path.write_bytes(before[:128] + bytes(40 * 32 * 32 * 3))
+        return right_image(array, clip, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ldf_video.video.formats.open_array", opened)
+        patch.setattr(FrameArray, "image", image)
         ((name, reason),) = bring(tmp_path / "clips", tmp_path / "store").quarantined
     assert (name, reason) == ("a.npy", "changed while it was read; run again when it is complete")
     (tmp_path / "clips" / "b.npy").write_bytes(before)  # the bytes that were hashed

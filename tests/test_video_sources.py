@@ -200,11 +200,20 @@ def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
         _touch(tmp_path / name)
     sources = find_sources(tmp_path)
     assert [source.name for source in sources] == ["a.zarr", "b"]
-    for source in sources:
-        with pytest.raises(ReadError, match=r"^a zarr store: save its frames by "):
-            source_digest(source)
-    with pytest.raises(UsageError, match="is a zarr store"):
-        find_sources(tmp_path / "b")
+    files = [[path.relative_to(tmp_path).as_posix() for path in own.files()] for own in sources]
+    assert files == [["a.zarr/0.0.0", "a.zarr/deep/0.0"], ["b/c/0/0", "b/zarr.json"]]
+    assert [source.size for source in sources] == [2, 2]
+    (named,) = find_sources(tmp_path / "b")
+    assert (named.name, named.path, named.is_named) == ("b", tmp_path / "b", True)
+    assert (named.mtime_ns, source_digest(named)) != (
+        sources[0].mtime_ns,
+        source_digest(sources[0]),
+    )
+    before = named.mtime_ns, source_digest(named), source_stamp(named)
+    _touch(tmp_path / "b/c/0/0", b"other")
+    (changed,) = find_sources(tmp_path / "b")
+    after = changed.mtime_ns, source_digest(changed), source_stamp(changed)
+    assert not set(before) & set(after)
 
 
 # Series of numbered pictures: which names make a clip

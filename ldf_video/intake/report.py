@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
@@ -73,10 +74,9 @@ class Report:
         """
         lines = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
         lines += self._unreadable(", which info lists" if listed else "")
-        if self.noted:
-            others = f" (and {len(self.noted) - 1:,} more)" if len(self.noted) > 1 else ""
-            name, note = self.noted[0]
-            lines.append(f"  {name}{others}: {note}")
+        for note, names in _by_note(self.noted).items():
+            others = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+            lines.append(f"  {names[0]}{others}: {note}")
         if self.not_by_decord:
             counts = Counter(reason for _, reason in self.not_by_decord)
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
@@ -131,6 +131,15 @@ class Report:
         if self.num_kept:
             lines.append(f"  other sources of the store, kept as they are: {self.num_kept:,}")
         return lines
+
+
+def _by_note(noted: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The sources of each note, which are alike but for numbers; the first notes of all."""
+    alike, found = dict[str, str](), dict[str, dict[str, None]]()
+    for name, note in noted:
+        first = alike.setdefault(re.sub(r"[\d.]+", "", note), note)
+        found.setdefault(first, {})[name] = None
+    return {note: list(names) for note, names in list(found.items())[:MANY]}
 
 
 def merge_reports(reports: Sequence[Report]) -> Report:

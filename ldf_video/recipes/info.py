@@ -18,8 +18,10 @@ from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
+from ldf_video.video.files import split_inner
+from ldf_video.video.layout import layout_of
 from ldf_video.video.ranges import clock
-from ldf_video.video.sources import folder_series
+from ldf_video.video.sources import named_source, within
 
 Described = dict[str, Any]
 
@@ -30,6 +32,9 @@ def info(options: Info) -> Described:
     asked, path = str(options.path), Path(options.path)
     if not path.exists() and asked in shipped_models():
         path = shipped_models()[asked]
+    place, inner = split_inner(path)
+    if inner and isinstance(place, Path) and place.exists():
+        return _video(path, options)
     if not path.exists():
         raise UsageError(f"{path} does not exist: expected a video, a store or a checkpoint")
     if (path / "store.json").is_file():
@@ -42,19 +47,19 @@ def info(options: Info) -> Described:
         models, card = {kind: _checkpoint(path / kind) for kind in kinds}, _card(path)
         summary = _models_lines(list(models.values()), asked=asked, card=card.get("card", []))
         return {"summary": summary, "what": "models", **card, **models}
-    return _video(path)
+    return _video(path, options)
 
 
-def _video(path: Path) -> Described:
-    if path.is_dir():
-        try:
-            folder_series(path)
-        except ReadError as error:
-            raise UsageError(
-                f"{path} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
-            ) from None
+def _video(path: Path, options: Info) -> Described:
+    place, inner = split_inner(path)
     try:
-        found = probe(path)
+        source = named_source(place)
+    except ReadError as error:
+        raise UsageError(
+            f"{path} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
+        ) from None
+    try:
+        found = probe(within(source, inner, layout_of(options)))
     except ReadError as error:
         raise ReadError(f"{path}: {error}") from None
     described = {

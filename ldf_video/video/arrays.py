@@ -1,193 +1,245 @@
-"""Clips in .npy files."""
+"""Clips in arrays: whichever axes and numbers they have, and whichever file holds them."""
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from ldf_video.errors import ReadError
-from ldf_video.video.files import reason_of
+from ldf_video.video.axes import choose_axes, describe, sizes_of
+from ldf_video.video.colour import over_white
 from ldf_video.video.media import Media
-from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
+from ldf_video.video.values import Scale, check_dtype, choose_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.files import Location
+    from ldf_video.video.layout import Layout
 
-ARRAY_SUFFIX = ".npy"
-_CHANNELS = (1, 3, 4)
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+BLOCK_BYTES = 2**20
+"""What is read at once where no chunk is larger."""
+_SHARED_BYTES = 2**26  # of chunks that hold several clips, so that each is read once
+_SAMPLES = 8  # blocks of which a range of numbers is told
+Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class ClipArray:
-    """A file with an array of uint8 (T, H, W, 3), or (N, T, H, W, 3) with N clips.
+class NumberArray:
+    """An array in a file, of which parts can be read.
 
     Attributes:
-        shape: of the array.
-        frame: gives a frame (H, W, 3), C-contiguous, by its clip, 0 where the array is one, and its
-            number; raises a ReadError if it cannot be read.
+        shape: of the array, no axis of it empty.
+        dtype: of its numbers.
+        read: gives a part, by a slice for each axis; raises a ReadError if it cannot.
+        chunks: what is read at once at least, along each axis; None where that is a number.
+        name: its path within the file; "" where it is all of it.
+        note: returns what a user must know of it, "" for nothing.
     """
 
     shape: tuple[int, ...]
-    frame: Callable[[int, int], NDArray[np.uint8]]
+    dtype: np.dtype[Any]
+    read: Callable[[Index], NDArray[Any]]
+    chunks: tuple[int, ...] | None = None
+    name: str = ""
+    note: Callable[[], str] = str
 
 
-def open_array(path: Location) -> ClipArray:
-    """Opens a .npy array of clips without loading it.
+class FrameArray:
+    """An array whose axes are known: frames by clip and number, from blocks that are read whole.
 
-    Raises:
-        ReadError: if it is no uint8 array (T, H, W, 3) or (N, T, H, W, 3) with at least one frame.
+    Attributes:
+        array: that is read.
+        axes: of it, see `Layout.axes`.
+        num_clips: of the axis N.
+        num_frames: of a clip.
+        frame_size: rows and columns.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(FOREIGN_BYTES)
-        if not head.startswith(b"\x93NUMPY") and (what := describe_foreign(head)):
-            raise ReadError(what)
-        return _mapped(path) if isinstance(path, Path) else _streamed(path)
-    except OSError as error:
-        raise ReadError(f"cannot be read: {reason_of(error)}") from error
-    except (ValueError, EOFError) as error:
-        raise ReadError(f"not a .npy array: {reason_of(error)}") from error
 
+    def __init__(self, array: NumberArray, layout: Layout) -> None:
+        """Reads nothing yet.
 
-def num_clips(array: ClipArray) -> int | None:
-    """Returns how many clips an array (N, T, H, W, 3) holds, None where it is one clip."""
-    return array.shape[0] if len(array.shape) == 5 else None
+        Raises:
+            ReadError: if its axes or its numbers are not those of clips.
+        """
+        check_dtype(array.dtype)
+        if 0 in array.shape:
+            raise ReadError(f"an array of shape {array.shape} holds no frame")
+        self.array, self.axes = array, choose_axes(array.shape, layout.axes)
+        sizes = sizes_of(self.axes, array.shape)
+        self._dtype = array.dtype.newbyteorder("=")
+        self.num_clips, self.num_frames = sizes["N"], sizes["T"]
+        self.frame_size = sizes["Y"], sizes["X"]
+        self._asked = layout.range
+        frame_bytes = sizes["Y"] * sizes["X"] * sizes["C"] * array.dtype.itemsize
+        chunk = sizes_of(self.axes, array.chunks or (1,) * len(array.shape))
+        whole = chunk["T"] * max(1, BLOCK_BYTES // (chunk["T"] * frame_bytes))
+        self._clips_a_block, self._frames_a_block = 1, min(whole, self.num_frames)
+        clips = min(chunk["N"], self.num_clips)
+        if clips > 1 and clips * self.num_frames * frame_bytes <= _SHARED_BYTES:
+            self._clips_a_block, self._frames_a_block = clips, self.num_frames
+        self._place, self._block = (-1, -1), np.empty(0)
+
+    def describe(self) -> str:
+        """Returns its path and what it holds, in a few words."""
+        held = f"{self.array.dtype} {self.axes}, {describe(self.axes, self.array.shape)}"
+        return f"{self.array.name}: {held}" if self.array.name else held
+
+    def image(self, clip: int, number: int) -> NDArray[np.uint8]:
+        """Returns a frame, RGB (H, W, 3), C-contiguous.
+
+        Raises:
+            ReadError: if it cannot be read, or its numbers are of another range than those before.
+        """
+        image = self.scale.to_8_bits(self._values(clip, number))
+        match image.shape[-1]:
+            case 1:
+                return np.repeat(image, 3, axis=-1)
+            case 4:
+                return over_white(image)
+        return np.ascontiguousarray(image)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """Which numbers are black and white; reads some of them where it takes that to tell."""
+        return choose_scale(self._dtype, self._asked, self._some())
+
+    @cached_property
+    def array_note(self) -> str:
+        """What a user must know of the array."""
+        return self.array.note()
+
+    def _some(self) -> Iterator[NDArray[Any]]:
+        total = self.num_clips * self.num_frames
+        for place in sorted({total * k // _SAMPLES for k in range(_SAMPLES)}):
+            clip, number = divmod(place, self.num_frames)
+            yield self._values(clip, number)
+
+    def _values(self, clip: int, number: int) -> NDArray[Any]:
+        """A frame's own numbers (H, W, C)."""
+        place = clip // self._clips_a_block, number // self._frames_a_block
+        if place != self._place:
+            self._place, self._block = (-1, -1), np.empty(0)  # before there are two
+            self._block = self._read(*place)
+            self._place = place
+        values: NDArray[Any] = self._block[
+            clip - place[0] * self._clips_a_block, number - place[1] * self._frames_a_block
+        ]
+        return values
+
+    def _read(self, clips: int, frames: int) -> NDArray[Any]:
+        """A block (N, T, H, W, C)."""
+        taken = {
+            "N": slice(clips * self._clips_a_block, (clips + 1) * self._clips_a_block),
+            "T": slice(frames * self._frames_a_block, (frames + 1) * self._frames_a_block),
+        }
+        block = self.array.read(tuple(taken.get(axis, slice(None)) for axis in self.axes))
+        ordered = [axis for axis in "NTYXC" if axis in self.axes]
+        block = block.astype(self._dtype, copy=False).transpose(
+            [self.axes.index(axis) for axis in ordered]
+        )
+        missing = tuple(k for k, axis in enumerate("NTYXC") if axis not in self.axes)
+        return np.expand_dims(block, missing)
 
 
 class ArrayClip(Media):
-    """One clip of an array, 0 where the array is one."""
+    """A run of frames of one clip of an array."""
 
-    container_name, codec_name = "npy", "uint8"
     has_times = False
 
-    def __init__(self, array: ClipArray, clip: int) -> None:
+    def __init__(self, array: FrameArray, clip: int, frames: range) -> None:
         """Reads nothing yet."""
-        self._array, self._clip, self._num_frames = array, clip, array.shape[-4]
-        self.index = None if num_clips(array) is None else clip
-        self._num_read, self._num_all = clip * self._num_frames, math.prod(array.shape[:-3])
+        self._array, self._clip, self._frames = array, clip, frames
+        self.codec_name = str(array.array.dtype)
+        self.said = ""
+
+    def note(self) -> str:
+        said = (self._array.scale.note(), self._array.array_note, self.said)
+        return "; ".join(filter(None, said))
 
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
-        self._num_read += min(first, self._num_frames)
-        for number in range(first, self._num_frames):
-            image = self._array.frame(self._clip, number)
+        self._num_read += min(first, len(self._frames))
+        for number in self._frames[first:]:
+            image = self._array.image(self._clip, number)
             self._num_read += 1
             yield av.VideoFrame.from_ndarray(image, format="rgb24")
 
 
-class ArrayClips(Sequence[ArrayClip]):
-    """The clips of an array, each made when it is asked for: there may be a million."""
+@dataclass(frozen=True)
+class _Part:
+    """An array of several clips, or one clip cut where episodes end."""
 
-    def __init__(self, array: ClipArray) -> None:
-        """Reads nothing yet."""
-        self._array = array
+    array: FrameArray
+    ends: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return num_clips(self._array) or 1
+        return len(self.ends) or self.array.num_clips
+
+    @property
+    def num_frames(self) -> int:
+        """In all of its clips."""
+        return self.ends[-1] if self.ends else self.array.num_clips * self.array.num_frames
+
+    def clip(self, number: int) -> tuple[int, range, int]:
+        """Returns a clip of the array, which of its frames, and how many come before these."""
+        if not self.ends:
+            frames = range(self.array.num_frames)
+            return number, frames, number * len(frames)
+        start = self.ends[number - 1] if number else 0
+        return 0, range(start, self.ends[number]), start
+
+
+class ArrayClips(Sequence[ArrayClip]):
+    """The clips of some arrays, each made when it is asked for: there may be a million.
+
+    Attributes:
+        arrays: in the order of their clips.
+        num_frames: of all clips.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[FrameArray],
+        *,
+        container: str,
+        ends: Sequence[tuple[int, ...]] = (),
+        said: str = "",
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            arrays: that hold the clips.
+            container: the format's name, for people.
+            ends: of the episodes in each array, rising; empty where it is one.
+            said: what a user must know of the choice of arrays.
+        """
+        self.arrays = arrays
+        self._container, self._said = container, said
+        self._parts = [_Part(array, ends[k] if ends else ()) for k, array in enumerate(arrays)]
+        self._starts = [0, *accumulate(map(len, self._parts))]
+        self._frames_before = [0, *accumulate(part.num_frames for part in self._parts)]
+        self.num_frames = self._frames_before[-1]
+        (only, *others) = self._parts
+        self._is_one = not others and "N" not in only.array.axes and not only.ends
+
+    def __len__(self) -> int:
+        return self._starts[-1]
 
     def __getitem__(self, number: int) -> ArrayClip:  # type: ignore[override]
-        return ArrayClip(self._array, range(len(self))[number])
-
-
-def _mapped(path: Path) -> ClipArray:
-    """A file of this machine, mapped into memory."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    _check(array.dtype, array.shape, array)
-    clips = array[None] if array.ndim == 4 else array
-    return ClipArray(array.shape, lambda clip, number: np.ascontiguousarray(clips[clip, number]))
-
-
-def _streamed(path: Location) -> ClipArray:
-    """A file behind a URL, of which a frame is in memory at a time, and what fsspec keeps."""
-    file = path.open("rb")
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ReadError(f"a .npy file of version {version}; versions 1 and 2 are read")
-    shape, fortran_order, dtype = _HEADERS[version](file)
-    _check(dtype, shape)
-    if fortran_order:
-        raise ReadError("an array in Fortran order; save it in C order to read it from a URL")
-    begin, size = file.tell(), math.prod(shape)
-    num_bytes = file.seek(0, 2) - begin
-    if num_bytes < size:
-        raise ReadError(f"not a .npy array: {num_bytes:,} bytes, its header says {size:,}")
-    num_frames, *frame_shape = shape[-4:]
-    frame_bytes = math.prod(frame_shape)
-
-    def frame(clip: int, number: int) -> NDArray[np.uint8]:
-        try:
-            file.seek(begin + (clip * num_frames + number) * frame_bytes)
-            return np.frombuffer(file.read(frame_bytes), np.uint8).reshape(frame_shape)
-        except OSError as error:
-            raise ReadError(f"cannot be read: {reason_of(error)}") from error
-
-    return ClipArray(shape, frame)
-
-
-def _check(dtype: np.dtype[Any], shape: tuple[int, ...], array: NDArray[Any] | None = None) -> None:
-    """Refuses another array, with what to write instead, as far as its values, if given, tell."""
-    expected = "expected uint8 (T, H, W, 3) or (N, T, H, W, 3)"
-    if math.prod(shape) == 0:
-        raise ReadError(f"an array of shape {shape} holds no frame; {expected}")
-    if dtype == np.uint8 and len(shape) in (4, 5) and shape[-1] == 3:
-        return
-    frame = array
-    while frame is not None and frame.ndim > 2:  # from the middle: the first is often black
-        frame = frame[len(frame) // 2]
-    levels, layout = _as_levels(dtype, frame), _with_channels(shape)
-    advice = ""
-    if levels and layout:
-        advice = f'; for a, the array: numpy.save("x.npy", {layout.format(levels)})'
-        if len(shape) < 4 and layout.endswith("[None]"):
-            advice += "; a clip's frames belong in one file, put together by numpy.stack"
-        elif len(shape) == 4 and "[..., None]" in layout:
-            advice += "; if time comes first, a = a.swapaxes(0, 1) before"
-    raise ReadError(f"an array of {dtype} {shape}; {expected}{advice}")
-
-
-def _as_levels(dtype: np.dtype[Any], frame: NDArray[Any] | None) -> str:
-    """NumPy's words for bringing an array `a` to uint8, by the values of a frame; "" if none."""
-    if dtype.kind not in "buif":
-        return ""
-    low, high = (0.0, 255.0) if frame is None else (float(frame.min()), float(frame.max()))
-    match dtype.kind:
-        case "u" if dtype == np.uint8:
-            return "a"
-        case "b":
-            return "(a * numpy.uint8(255))"
-        case "f" if high <= 1:
-            scaled = "a * 255" if low >= 0 else "(a + 1) * 127.5"
-            return f'({scaled}).round().astype("uint8")'
-        case "f":
-            return 'a.round().clip(0, 255).astype("uint8")'
-        case _:
-            return 'a.clip(0, 255).astype("uint8")' if high <= 255 else '(a // 257).astype("uint8")'
-
-
-def _with_channels(shape: tuple[int, ...]) -> str:
-    """NumPy's words for bringing "{}" to (..., T, H, W, 3); "" where that is not clear."""
-    words = "{}"
-    if not shape:
-        return ""
-    if len(shape) > 3 and shape[-1] not in _CHANNELS and shape[-3] in _CHANNELS:
-        words, shape = "numpy.moveaxis({}, -3, -1)", (*shape[:-3], *shape[-2:], shape[-3])
-    if shape[-1] not in _CHANNELS:
-        words, shape = f"numpy.repeat({words}[..., None], 3, -1)", (*shape, 3)
-    elif shape[-1] == 1:
-        words = f"numpy.repeat({words}, 3, -1)"
-    elif shape[-1] == 4:
-        words = f"{words}[..., :3]"
-    return {3: f"{words}[None]", 4: words, 5: words}.get(len(shape), "")
+        number = range(len(self))[number]
+        k = bisect_right(self._starts, number) - 1
+        part = self._parts[k]
+        clip, frames, before = part.clip(number - self._starts[k])
+        media = ArrayClip(part.array, clip, frames)
+        media.container_name, media.said = self._container, self._said
+        media.index = None if self._is_one else number
+        media._num_read, media._num_all = self._frames_before[k] + before, self.num_frames
+        return media

@@ -8,21 +8,25 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
-from ldf_video.video.archives import is_archive_name, is_packed, read_archive
-from ldf_video.video.arrays import ARRAY_SUFFIX, ArrayClips, open_array
+from ldf_video.video.arrays import ArrayClips, FrameArray
+from ldf_video.video.datasets import clips_of
 from ldf_video.video.decode import open_media
-from ldf_video.video.files import reason_of
-from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
+from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
+from ldf_video.video.hdf5 import MAGIC, open_hdf5
+from ldf_video.video.not_clips import FOREIGN_BYTES
+from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_npy, open_npz
 from ldf_video.video.series_media import SeriesMedia
+from ldf_video.video.zarr_store import open_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ldf_video.video.arrays import NumberArray
+    from ldf_video.video.files import Location
     from ldf_video.video.media import Media
     from ldf_video.video.sources import Source
 
@@ -41,10 +45,18 @@ class Look:
 
     @cached_property
     def head(self) -> bytes:
-        """The first bytes of a file, as many as `describe_foreign` needs; b"" if there are none."""
+        """The first bytes of a file, 512 and some behind an HDF5 user block; b"" if none."""
         with contextlib.suppress(OSError), self.source.path.open("rb") as file:
-            return file.read(FOREIGN_BYTES)
+            return file.read(FOREIGN_BYTES + len(MAGIC))
         return b""
+
+    @property
+    def first_member(self) -> str:
+        """The name of the first file in a zip archive; "" where it is none, or empty."""
+        if not self.head.startswith(b"PK\x03\x04"):
+            return ""
+        num_bytes = int.from_bytes(self.head[26:28], "little")  # APPNOTE.TXT, 4.3.7
+        return self.head[30 : 30 + num_bytes].decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Format:
             process that reads. Raises a ReadError, a short reason without the path.
         is_many: whether a source can hold several clips; they are numbered, and counted before they
             are read. Else it is one clip.
+        has_inner: whether what is in it has paths, of which a user may name some.
         has_times: whether clips say when their frames are shown.
         is_film: whether decord may be asked to read it.
         package: that is imported to read it, beside those that are always installed; "" for none.
@@ -70,6 +83,7 @@ class Format:
     recognises: Callable[[Look], bool]
     opens: Callable[[Source, int], contextlib.AbstractContextManager[Sequence[Media]]]
     is_many: bool = False
+    has_inner: bool = False
     has_times: bool = False
     is_film: bool = False
     package: str = ""
@@ -84,27 +98,20 @@ def _open_series(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 
 @contextlib.contextmanager
 def _open_array(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    yield ArrayClips(open_array(source.path))
-
-
-def _is_archive(look: Look) -> bool:
-    """Whether it is an archive of which reading has something to say; else it was searched."""
-    return isinstance(look.source.path, Path) and is_archive_name(look.source.path.name)
+    with open_npy(source.path) as array:
+        yield ArrayClips([FrameArray(array, source.layout)], container="npy")
 
 
 @contextlib.contextmanager
-def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    assert isinstance(source.path, Path)
-    try:
-        archive = read_archive(source.path)
-    except OSError as error:
-        head = Look(source).head
-        foreign = "" if is_packed(head) else describe_foreign(head)
-        raise ReadError(foreign or f"cannot be read: {reason_of(error)}") from error
-    inside = next(iter(archive.members), "")
-    advice = f"an archive: name a file in it, as {source.path.name}::{inside}"
-    raise ReadError(archive.fault or (advice if inside else "an archive that holds no file"))
-    yield []
+def _open_arrays(
+    source: Source,
+    threads: int,
+    *,
+    container: str,
+    opens: Callable[[Location], contextlib.AbstractContextManager[Sequence[NumberArray]]],
+) -> Iterator[Sequence[Media]]:
+    with opens(source.path) as arrays:
+        yield clips_of(arrays, source, container=container)
 
 
 @contextlib.contextmanager
@@ -116,7 +123,35 @@ def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 FORMATS = (
     Format("numbered pictures", lambda look: look.source.series is not None, _open_series),
     Format("a .npy array", lambda look: look.suffix == ARRAY_SUFFIX, _open_array, is_many=True),
-    Format("an archive", _is_archive, _open_archive),
+    Format(
+        "an .npz archive",
+        lambda look: look.suffix == MEMBERS_SUFFIX or look.first_member.endswith(ARRAY_SUFFIX),
+        partial(_open_arrays, container="npz", opens=open_npz),
+        is_many=True,
+        has_inner=True,
+    ),
+    Format(
+        "an HDF5 file",
+        lambda look: MAGIC in (look.head[:8], look.head[512:520]),
+        partial(_open_arrays, container="hdf5", opens=open_hdf5),
+        is_many=True,
+        has_inner=True,
+        package="h5py",
+        extra="hdf5",
+    ),
+    Format(
+        "a zarr store",
+        lambda look: (
+            look.source.is_folder
+            or look.source.path.name.lower().endswith(f"{ZARR_SUFFIX}.zip")
+            or look.first_member in ZARR_FILES
+        ),
+        partial(_open_arrays, container="zarr", opens=open_zarr),
+        is_many=True,
+        has_inner=True,
+        package="zarr",
+        extra="zarr",
+    ),
     # The last: whatever FFmpeg or Pillow makes of it, or its true name.
     Format("a video", lambda look: True, _open_film, has_times=True, is_film=True),
 )
@@ -140,6 +175,10 @@ def open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]
     if found.package and importlib.util.find_spec(found.package) is None:
         raise ReadError(
             f"{found.name}, which {found.package} reads: pip install 'ldf-video[{found.extra}]'"
+        )
+    if source.inner and not found.has_inner:
+        raise ReadError(
+            f"{found.name}: nothing in it has a path, so ::{source.inner} names nothing"
         )
     with found.opens(source, threads) as clips:
         yield clips

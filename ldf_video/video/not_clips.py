@@ -36,15 +36,13 @@ _SIDECAR_SUFFIXES = frozenset(
 FOREIGN_BYTES = 512  # how much of a file's beginning `describe_foreign` needs
 
 _UNPACK = "unpack it"
-_SAVE = "save its frames by numpy.save, as uint8 (T, H, W, 3)"
+_SAVE = "save its frames by numpy.save"
 _WRITE = "write the videos or pictures in it as files"
-ZARR = f"a zarr store: {_SAVE}"  # a folder, known by its suffix or its zarr.json
 _FORMATS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer", "run git lfs pull"),
     (0, b"PK\x03\x04", "a zip archive", _UNPACK),
     (0, b"PK\x05\x06", "an empty zip archive", "bring the files themselves"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", _SAVE),
-    (512, b"\x89HDF\r\n\x1a\n", "an HDF5 file", _SAVE),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file under another suffix", "rename it to .h5"),
     (0, b"MATLAB ", "a MATLAB file", _SAVE),
     (0, b"\x93NUMPY", "a .npy array under another suffix", "rename it to .npy"),
     (0, b"PAR1", "a Parquet table", _WRITE),
@@ -113,7 +111,7 @@ def describe_foreign(head: bytes) -> str:
     if head.startswith(b"PK\x03\x04"):
         member = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if member.endswith(b".npy"):
-            return "a .npz archive of arrays: save one by numpy.save, as uint8 (T, H, W, 3)"
+            return "an .npz archive under another suffix: rename it to .npz"
         if member.endswith(b"data.pkl"):
             return f"a file of torch.save: {_SAVE}"
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):

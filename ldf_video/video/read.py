@@ -11,17 +11,15 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ldf_video.errors import TruncatedError, UsageError
-from ldf_video.video.arrays import ArrayClip, open_array
+from ldf_video.video.arrays import ArrayClips
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
-from ldf_video.video.files import UNKNOWN
 from ldf_video.video.formats import format_of, open_source
 from ldf_video.video.presentation import Resizer, frame_orientation
-from ldf_video.video.sources import Source, folder_series
+from ldf_video.video.sources import Source, named_source
 from ldf_video.video.timing import resample, shown_seconds, timed
 
 if TYPE_CHECKING:
@@ -160,8 +158,8 @@ def open_clips(
             raise ValueError(
                 f"got first frames {firsts}, expected {len(clips)} numbers of frames or SKIP"
             )
-        # From here on the frames own the open file: they close it when read to the end or dropped.
-        file = stack.pop_all()
+        # From here on the frames own the open file: those that are read last close it.
+        file = _Shared(stack.pop_all(), len(firsts) - list(firsts).count(SKIP))
     for media, first in zip(clips, firsts, strict=True):
         if first == SKIP:
             continue
@@ -212,12 +210,10 @@ def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None
     with open_source(source) as clips:
         media = clips[0]
         names = media.container_name, media.codec_name
-        if isinstance(media, ArrayClip):
-            *counts, height, width, _ = open_array(source.path).shape
-            num_frames = math.prod(counts)
-            return VideoInfo(
-                *names, width, height, media.fps, num_frames, float(num_frames / media.fps)
-            )
+        if isinstance(clips, ArrayClips):
+            height, width = clips.arrays[0].frame_size
+            count = clips.num_frames
+            return VideoInfo(*names, width, height, media.fps, count, float(count / media.fps))
         frames = timed(media.frames(), native_fps=media.fps)
         first, _ = next(frames)
         num_frames, truncated = 1, False
@@ -265,10 +261,10 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
 
 
 def _as_source(place: Source | Location) -> Source:
-    path = place.path if isinstance(place, Source) else place
-    if isinstance(place, Source) and (place.series is not None or not path.is_dir()):
-        return place
-    return folder_series(path) if path.is_dir() else Source(path, "", UNKNOWN, UNKNOWN)
+    if not isinstance(place, Source):
+        return named_source(place)
+    known = place.series is not None or place.is_folder or not place.path.is_dir()
+    return place if known else named_source(place.path)
 
 
 def has_times(source: Source) -> bool:
@@ -282,10 +278,23 @@ def _begun(items: Iterator[_T]) -> Iterator[_T]:
     return itertools.chain(first, items)
 
 
-def _owning(
-    frames: Iterator[_T], file: contextlib.ExitStack, alive: Callable[[], None]
-) -> Iterator[_T]:
-    """Yields frames, reports every few of them that work goes on, and closes their file."""
+class _Shared:
+    """An open file, closed when so many clips have been read to their end or dropped on the way."""
+
+    def __init__(self, file: contextlib.ExitStack, num_clips: int) -> None:
+        self._file, self._num_left = file, num_clips
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._num_left -= 1
+        if not self._num_left:
+            self._file.close()
+
+
+def _owning(frames: Iterator[_T], file: _Shared, alive: Callable[[], None]) -> Iterator[_T]:
+    """Yields frames, reports every few of them that work goes on, and leaves their file."""
     with file:
         for number, frame in enumerate(frames):
             if number % _ALIVE_FRAMES == 0:

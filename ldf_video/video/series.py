@@ -40,7 +40,7 @@ _COPY = re.compile(
 
 
 class Series(NamedTuple):
-    """Pictures whose names are alike but for a number; see `_find_numbered`.
+    """Pictures whose names are alike but for a number; see `find_numbered`.
 
     Attributes:
         names: of the files, two or more, by number; equal numbers by code points.
@@ -61,7 +61,7 @@ def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     taken = set(names)
     series = []
     for kind, suffixes in _by_kind(taken).items():
-        for stems, shown in _find_numbered(list(suffixes)):
+        for stems, shown in find_numbered(list(suffixes)):
             members = tuple(stem + suffixes[stem] for stem in stems)
             if is_animated(folder / members[0]):
                 continue
@@ -94,7 +94,7 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return kinds
 
 
-def _find_numbered(stems: Sequence[str]) -> list[Series]:
+def find_numbered(stems: Sequence[str]) -> list[Series]:
     """Groups names, without suffixes, that are alike but for their numbers; one is no group.
 
     What counts as one number: a decimal, a date, a time, and a part of a second behind it. Where

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fnmatch
 import hashlib
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.archives import ArchivePath, is_archive_name, read_archive
 from ldf_video.video.files import (
     GONE_OR_CLOSED,
+    UNKNOWN,
     Entry,
     Location,
     RemoteError,
@@ -26,12 +26,11 @@ from ldf_video.video.files import (
     look_at,
     reason_of,
     split_inner,
-    within,
 )
+from ldf_video.video.folders import ZARR_FILES, is_zarr
 from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.not_clips import (
     STORE_JSON,
-    ZARR,
     is_own_file,
     is_own_folder,
     sidecar_kind,
@@ -41,7 +40,7 @@ from ldf_video.video.series import Series, find_series
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ZARR_SUFFIX, _ZARR_JSON = ".zarr", "zarr.json"
+_MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -54,9 +53,8 @@ class Source:
 
     Attributes:
         root: CLIPS, or its folder where CLIPS is a file.
-        name: POSIX path relative to `root`, with `::` between an archive and what lies in it. A
-            series is named by the path of its folder and its pattern, such as `walk/frame_*.png`;
-            one with an `inner` ends in `::` and this.
+        name: POSIX path relative to `root`. A series is named by the path of its folder and its
+            pattern, such as `walk/frame_*.png`; one with an `inner` ends in `::` and this.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
         mtime_ns: as of `Entry`; of a series a number that changes with any picture's name, size or
             time.
@@ -64,6 +62,7 @@ class Source:
         is_named: whether it is the file that the user named.
         inner: what is read in a file that holds several things: a path in it, or a pattern; "" for
             all that can be read.
+        is_folder: whether it is a folder that is read as one, such as a zarr store.
         layout: what the user said of its clips.
     """
 
@@ -74,6 +73,7 @@ class Source:
     series: Series | None = None
     is_named: bool = False
     inner: str = ""
+    is_folder: bool = False
     layout: Layout = UNSAID
 
     @property
@@ -84,7 +84,7 @@ class Source:
             name = name.removesuffix(self.series.pattern).rstrip("/")
         elif self.inner:
             name = name.removesuffix(f"::{self.inner}")
-        return within(self.root, name)
+        return self.root / name
 
     @property
     def asked(self) -> Location:
@@ -92,7 +92,9 @@ class Source:
         return self.path if self.is_named else self.root
 
     def files(self) -> Iterator[Location]:
-        """Yields the file, or those of a series in order."""
+        """Yields the file, or those of a series or a folder in order."""
+        if self.is_folder and isinstance(self.path, Path):
+            return _files_below(self.path)
         path, names = self.path, [""] if self.series is None else self.series.names
         return (path / name for name in names)
 
@@ -145,17 +147,14 @@ def find_sources(
 
 def is_own(source: Source) -> bool:
     """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
-    first = next(source.files())
-    # In an archive the mark may lie behind gigabytes that are to be unpacked first.
-    return not (source.is_named or isinstance(first, ArchivePath)) and is_own_file(first)
+    return not source.is_named and is_own_file(next(source.files()))
 
 
 def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     """Finds all that may be read in `clips`, or that file itself; opens no video.
 
     `clips` may end in a place within a file, or within each file of a folder, such as
-    `play.h5::data/*/obs/image`. Each source has the `layout`. An archive is searched as a folder,
-    and so is a place in it; `clips.zip::walk/*.png` takes the files that match.
+    `play.h5::data/*/obs/image`. Each source has the `layout`.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, with all below. Links are followed, each real
@@ -170,20 +169,12 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         ReadError: if what is behind a URL cannot be listed.
     """
     clips, inner = split_inner(clips)
-    root, place, pattern = clips, "", ""
-    if isinstance(clips, Path) and _is_archive(clips.parent, clips.name):
-        clips = ArchivePath(clips)
-    if isinstance(clips, ArchivePath):
-        clips, pattern = _before_pattern(clips)
-        root, place = clips.archive.parent, f"{clips.archive.name}::{clips.member}"
     try:
         entry = look_at(clips)
         if entry is not None and not entry.is_folder:
-            if not place:
-                root, place = clips.parent, entry.name
-            named = Source(root, place, entry.size, entry.mtime_ns, is_named=True)
-            return Found([_within(named, inner, layout)])
-        found = Found() if entry is None else _search_folder(root, place, entry, pattern)
+            named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
+            return Found([within(named, inner, layout)])
+        found = Found() if entry is None else _search_folder(clips, entry)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -205,115 +196,55 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         raise UsageError(f"{clips} {holds}; expected at least one video; put your clips there")
     found.sources.sort(key=lambda source: natural_key(source.name))
     if inner or layout != UNSAID:
-        found.sources = [_within(source, inner, layout) for source in found.sources]
+        found.sources = [within(source, inner, layout) for source in found.sources]
     return found
 
 
-def _within(source: Source, inner: str, layout: Layout) -> Source:
-    """A source of which a part is read, as a user says."""
+def within(source: Source, inner: str, layout: Layout) -> Source:
+    """Returns a source of which a part is read, or all if `inner` is empty, as a user says."""
     name = f"{source.name}::{inner}" if inner else source.name
-    return dataclasses.replace(source, name=name, inner=inner, layout=layout)
+    return replace(source, name=name, inner=inner, layout=layout)
 
 
-def _is_archive(root: Location, name: str) -> bool:
-    """Whether a file of this machine is an archive that can be searched: not one that is a store.
-
-    Where it is damaged, or holds no file, reading it will say so.
-    """
-    if not isinstance(root, Path) or not is_archive_name(name) or "::" in name:
-        return False
-    try:
-        archive = read_archive(root / name)
-    except OSError:
-        return False
-    return bool(archive.members) and not archive.is_zarr
-
-
-def _before_pattern(place: ArchivePath) -> tuple[ArchivePath, str]:
-    """Splits a pattern of members into the folder before its first star and the pattern.
-
-    Raises:
-        ReadError: if the archive is there and cannot be read.
-    """
-    try:
-        if not place.archive.exists() or place.member in read_archive(place.archive).members:
-            return place, ""
-    except OSError as error:
-        raise ReadError(f"{place.archive} cannot be read: {reason_of(error)}") from error
-    parts = place.member.split("/")
-    first = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
-    pattern = place.member if first < len(parts) else ""
-    return ArchivePath(place.archive, "/".join(parts[:first])), pattern
-
-
-def _search_folder(root: Location, start: str, entry: Entry, pattern: str = "") -> Found:
-    """Searches a folder, or place in an archive, and those below it, each once.
-
-    With a pattern only the files whose path in the archive matches it are taken.
-
-    Raises:
-        UsageError: if it is a store.
-    """
+def _search_folder(root: Location, start: Entry) -> Found:
+    """Searches `root` and the directories below it, each once; a UsageError if it is a store."""
     found = Found()
-    waiting, seen = [(start, entry.identity)], set[tuple[int, int] | None]()
+    waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
     while waiting:
         place, identity = waiting.pop()
         if identity is not None and identity in seen:
             continue
         seen.add(identity)
-        folder = within(root, place)
         try:
-            entries = list_folder(folder)
+            entries = list_folder(root / place)
         except OSError as error:
-            is_gone = place != start and error.errno in GONE_OR_CLOSED
-            if isinstance(error, RemoteError) and not is_gone:
+            if isinstance(error, RemoteError) and not (place and error.errno in GONE_OR_CLOSED):
                 raise
             continue  # it vanished, or may not be read: nothing in it can be reported
         names = {entry.name for entry in entries}
-        if is_own_folder(folder, names) and (place != start or STORE_JSON in names):
-            if place == start:
+        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
+            if not place:
                 raise UsageError(
-                    f"{folder} is a store that ldf-video wrote; expected clips; check the path"
+                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
                 )
             found.num_own += 1
-        elif folder.name.endswith(_ZARR_SUFFIX) or _ZARR_JSON in names:
-            if place == start:
-                raise UsageError(f"{folder} is {ZARR}")
-            found.sources.append(Source(root, place, 0, 0))
+        elif is_zarr(place or root.name, names | _hidden(root / place)):
+            found.sources.append(_zarr_source(root, place))
         else:
-            prefix = f"{place}/" if place and not place.endswith("::") else place
+            prefix = f"{place}/" if place else ""
             folders = [entry for entry in entries if entry.is_folder]
             # Reversed, as the last in is the first out: the first of two ways to one counts.
             folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
             waiting += [(prefix + folder.name, folder.identity) for folder in folders]
-            files = [entry for entry in entries if not entry.is_folder]
-            if pattern:
-                files = [one for one in files if _matches(prefix + one.name, pattern)]
-            archives = [one.name for one in files if _is_archive(root, prefix + one.name)]
-            waiting += [(f"{prefix}{name}::", None) for name in archives]
-            _add_files(found, root, prefix, [one for one in files if one.name not in archives])
-            if isinstance(folder, ArchivePath) and not folder.member:
-                _add_fault(found, root, place.removesuffix("::"))
+            _add_files(found, root, prefix, [entry for entry in entries if not entry.is_folder])
     return found
-
-
-def _add_fault(found: Found, root: Location, name: str) -> None:
-    """Adds an archive itself where there is something to say of it: reading it says that."""
-    path = root / name
-    if isinstance(path, Path) and read_archive(path).fault:
-        status = path.stat()
-        found.sources.append(Source(root, name, status.st_size, status.st_mtime_ns))
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name.partition("::")[2], pattern)
 
 
 def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) -> None:
     """Sorts the files of one directory into series of pictures, other sources and sidecars."""
     by_name = {entry.name: entry for entry in files}
     in_series = set[str]()
-    for series in find_series(within(root, prefix.rstrip("/")), by_name):
+    for series in find_series(root / prefix.rstrip("/"), by_name):
         in_series.update(series.names)
         size, stamp = _series_stamp([by_name[name] for name in series.names])
         found.sources.append(Source(root, prefix + series.pattern, size, stamp, series))
@@ -334,6 +265,52 @@ def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
     # The latest time alone would not change with a swap of two pictures, or with an older one in
     # place of another. 63 bits: SQLite's integers have a sign.
     return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
+
+
+def _zarr_source(root: Location, place: str) -> Source:
+    """A zarr store; one that is named itself lies in the folder that holds it."""
+    if not place:
+        return replace(_zarr_source(root.parent, root.name), is_named=True)
+    size, stamp = 0, 0
+    if isinstance(root, Path):
+        files = [
+            (path.relative_to(root).as_posix(), path.stat()) for path in _files_below(root / place)
+        ]
+        size, stamp = _series_stamp(
+            [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
+        )
+    return Source(root, place, size, stamp, is_folder=True)
+
+
+def _hidden(folder: Location) -> set[str]:
+    """The hidden names that a folder of this machine holds: those of zarr's version 2."""
+    if not isinstance(folder, Path):
+        return set()
+    return {name for name in ZARR_FILES if (folder / name).is_file()}
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, hidden ones too, in an order that is the same everywhere."""
+    with os.scandir(folder) as names:
+        entries = sorted(names, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files_below(folder / entry.name)
+        else:
+            yield folder / entry.name
+
+
+def named_source(path: Location) -> Source:
+    """Returns the file, or the folder that is one source: a zarr store, a series of pictures.
+
+    Raises:
+        ReadError: if it is another folder.
+    """
+    if not path.is_dir():
+        return Source(path.parent, path.name, UNKNOWN, UNKNOWN)
+    if isinstance(path, Path) and is_zarr(path.name, _hidden(path)):
+        return Source(path.parent, path.name, UNKNOWN, UNKNOWN, is_folder=True)
+    return folder_series(path)
 
 
 def folder_series(folder: Location) -> Source:
@@ -367,13 +344,17 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
 
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
     bytes each, in order; of a part of a file the sha256 of its sha256 and of the part's path.
-    `alive` is called after every block of a file, as a sign of life.
+    Of a folder it is that of the names and the sha256 of its files. `alive` is called after every
+    block of a file, as a sign of life.
 
     Raises:
         ReadError: if a file cannot be read.
     """
     if source.series is None:
-        whole = _file_digest(source.path, alive)
+        if source.is_folder:
+            whole = _folder_digest(source.path, alive)
+        else:
+            whole = _file_digest(source.path, alive)
         if source.inner:
             whole = hashlib.sha256(whole + source.inner.encode()).digest()
         return whole.hex()
@@ -394,10 +375,10 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
     if isinstance(source.root, RemotePath):
         return ""
     stamp = hashlib.sha256()
-    for path in source.files():
+    for path in islice(source.files(), None if source.series else _MOST_STAMPED):
         found = "gone"
         with contextlib.suppress(OSError):
-            status = os.stat(path.archive if isinstance(path, ArchivePath) else str(path))
+            status = os.stat(str(path))
             found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
         stamp.update(f"{found}\n".encode())
         alive()
@@ -411,8 +392,15 @@ def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
             while num_bytes := file.readinto(block):
                 digest.update(block[:num_bytes])
                 alive()
-    except IsADirectoryError as error:
-        raise ReadError(ZARR) from error
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
+    return digest.digest()
+
+
+def _folder_digest(folder: Location, alive: Callable[[], None]) -> bytes:
+    digest = hashlib.sha256()
+    root = Path(str(folder))  # behind a URL it is no folder that can be read
+    for path in _files_below(root) if root.is_dir() else ():
+        digest.update(path.relative_to(root).as_posix().encode(errors="surrogateescape"))
+        digest.update(_file_digest(path, alive))
     return digest.digest()

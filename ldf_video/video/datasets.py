@@ -1,0 +1,158 @@
+"""Which arrays of a file are clips: those that are named, else all that can be video."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldf_video.errors import ReadError
+from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray
+from ldf_video.video.axes import is_frame
+from ldf_video.video.series import find_numbered
+from ldf_video.video.sources import natural_key
+from ldf_video.video.values import NotNumbersError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ldf_video.video.arrays import Index
+    from ldf_video.video.sources import Source
+
+EPISODE_ENDS = "meta/episode_ends"
+"""Of diffusion policy's stores: behind which frame each episode ends, in all arrays of `data`."""
+_REPEATED = {"next_obs", "next_observations"}  # each frame once more, one step later
+_SHOWN = 5
+
+
+def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -> ArrayClips:
+    """Returns the clips of a file that holds arrays, in natural order of their paths.
+
+    Without a place in the source, all arrays that can be video are taken, but for those that repeat
+    others. Arrays of one frame whose names differ in a number are one clip. Where the file says
+    where episodes end, each is a clip.
+
+    Args:
+        arrays: all of the file.
+        source: the file, the place in it, and what the user said of it.
+        container: the format's name, for people.
+
+    Raises:
+        ReadError: if there is no such array, or none that can be video; names those that are there.
+    """
+    known = {array.name: array for array in arrays}
+    names = _chosen(sorted(known, key=natural_key), source)
+    joined = {array.name: array for array in _joined([known[name] for name in names])}
+    found, refused = list[FrameArray](), dict[str, str]()
+    for name in sorted(joined, key=natural_key):
+        try:
+            found.append(FrameArray(joined[name], source.layout))
+        except NotNumbersError:
+            continue
+        except ReadError as error:
+            refused.setdefault(_pattern(name), f"{name}: {error}")
+    if not found:
+        likely = [said for said in refused.values() if "does not look" not in said]
+        listed = "; ".join((likely or list(refused.values()))[:_SHOWN]) or _listed(known)
+        raise ReadError(f"{container} without an array that is video for sure: {listed}")
+    ends = [_ends(known.get(EPISODE_ENDS), array) for array in found]
+    said = ""
+    if len(patterns := dict.fromkeys(_pattern(array.array.name) for array in found)) > 1:
+        said = f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"
+    return ArrayClips(found, container=container, ends=ends, said=said)
+
+
+def _chosen(names: Sequence[str], source: Source) -> list[str]:
+    """The arrays that the user means."""
+    if not names:
+        raise ReadError("it holds no array of numbers")
+    found = [name for name in names if _is_at(name, source.inner)]
+    if not found:
+        raise ReadError(f"nothing at ::{source.inner}; it holds {_listed(names)}")
+    if not source.inner:
+        found = [name for name in found if not _REPEATED & set(name.split("/"))]
+    camera = source.layout.camera
+    if camera and len(found) > 1:
+        found = [
+            name for name in found if re.search(rf"(^|[/._]){re.escape(camera)}($|[/._])", name)
+        ]
+        if not found:
+            raise ReadError(f"no array of a camera {camera}; it holds {_listed(names)}")
+    return found
+
+
+def _is_at(name: str, inner: str) -> bool:
+    """Whether an array lies at a place, or below it; each part of which may be a pattern."""
+    parts, places = name.split("/"), [part for part in inner.split("/") if part]
+    return len(places) <= len(parts) and all(map(fnmatchcase, parts, places))
+
+
+def _joined(arrays: Sequence[NumberArray]) -> list[NumberArray]:
+    """All arrays, those of one frame whose names differ in a number as one."""
+    frames = {array.name: array for array in arrays if is_frame(array.shape)}
+    joined = [array for array in arrays if array.name not in frames]
+    folders = dict[str, list[str]]()
+    for name in frames:
+        folder, _, last = name.rpartition("/")
+        folders.setdefault(folder, []).append(last)
+    for folder, lasts in folders.items():
+        prefix, alone = f"{folder}/" if folder else "", set(lasts)
+        for series in find_numbered(lasts):
+            own = [frames[prefix + last] for last in series.names]
+            alone -= set(series.names)
+            joined.append(_stacked(own, prefix + series.pattern))
+        joined += [frames[prefix + last] for last in alone]
+    return joined
+
+
+def _stacked(frames: Sequence[NumberArray], name: str) -> NumberArray:
+    """Arrays of one frame each as one; those of another shape or type than the first end it."""
+    first = frames[0]
+    alike = next(
+        (
+            k
+            for k, frame in enumerate(frames)
+            if (frame.shape, frame.dtype) != (first.shape, first.dtype)
+        ),
+        len(frames),
+    )
+    own = frames[:alike]
+    shape = (len(own), *first.shape) if len(first.shape) == 3 else (len(own), *first.shape, 1)
+
+    def read(index: Index) -> NDArray[Any]:
+        return np.stack(
+            [frame.read(index[1 : 1 + len(frame.shape)]) for frame in own[index[0]]]
+        ).reshape(-1, *shape[1:])
+
+    def note() -> str:
+        other = alike < len(frames) and frames[alike].name
+        return f"ends before {other}, which has another shape" if other else ""
+
+    return replace(first, shape=shape, read=read, chunks=None, name=name, note=note)
+
+
+def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:
+    """Behind which frames of an array episodes end; empty where that is not said of it."""
+    if ends is None or "N" in array.axes or len(ends.shape) != 1 or ends.dtype.kind not in "iu":
+        return ()
+    numbers = [int(number) for number in ends.read((slice(None),))]
+    numbers = sorted({number for number in numbers if number > 0})
+    if not numbers or numbers[-1] > array.num_frames:
+        return ()
+    return tuple(numbers)
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "*", name)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Some of many names, those alike but for numbers as one."""
+    patterns = list(dict.fromkeys(map(_pattern, names)))
+    more = f" and {len(patterns) - _SHOWN:,} more" if len(patterns) > _SHOWN else ""
+    return (", ".join(patterns[:_SHOWN]) or "no array") + more

@@ -1,0 +1,203 @@
+"""NumPy's own files: `.npy`, of this machine or behind a URL, and the members of `.npz`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from ldf_video.errors import ReadError
+from ldf_video.video.arrays import NumberArray
+from ldf_video.video.files import reason_of
+from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
+from ldf_video.video.values import NotNumbersError, check_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ldf_video.video.arrays import Index
+    from ldf_video.video.files import Location
+
+ARRAY_SUFFIX, MEMBERS_SUFFIX = ".npy", ".npz"
+MAGIC = b"\x93NUMPY"
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_LOCAL_HEADER = 30  # bytes of a zip member's header before its name (APPNOTE.TXT, 4.3.7)
+_DAMAGE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
+
+
+@contextlib.contextmanager
+def open_npy(path: Location) -> Iterator[NumberArray]:
+    """Opens a .npy array without loading it.
+
+    Raises:
+        ReadError: if it is none, or an array of anything but numbers.
+    """
+    with contextlib.ExitStack() as stack:
+        with _errors("not a .npy array"):
+            file = stack.enter_context(path.open("rb"))
+            head = file.read(FOREIGN_BYTES)
+            if not head.startswith(MAGIC) and (what := describe_foreign(head)):
+                raise ReadError(what)
+            file.seek(0)
+            array = _array(file, path if isinstance(path, Path) else None, stack)
+        yield array
+
+
+@contextlib.contextmanager
+def open_npz(path: Location) -> Iterator[list[NumberArray]]:
+    """Opens the arrays of an .npz archive without loading one; those of objects are left out.
+
+    A member that is stored as it is, as `numpy.savez` does, is mapped; a deflated one is inflated
+    as its frames are read, and first into a temporary file where its frames do not lie one behind
+    another.
+
+    Raises:
+        ReadError: if it is no such archive.
+    """
+    with contextlib.ExitStack() as stack:
+        with _errors("not a .npz archive"):
+            file = stack.enter_context(path.open("rb"))
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            found = []
+            for info in archive.infolist():
+                if not info.filename.endswith(ARRAY_SUFFIX) or info.flag_bits & 1:  # encrypted
+                    continue
+                mapped, begin = None, 0
+                if info.compress_type == zipfile.ZIP_STORED and isinstance(path, Path):
+                    mapped, begin = path, _begin_of(file, info)
+                member = stack.enter_context(archive.open(info))
+                name = info.filename.removesuffix(ARRAY_SUFFIX)
+                with contextlib.suppress(NotNumbersError):
+                    array = _array(
+                        member, mapped, stack, name=name, begin=begin, size=info.file_size
+                    )
+                    found.append(array)
+        yield found
+
+
+class _Header(NamedTuple):
+    """What NumPy writes before an array."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+
+
+def _array(
+    file: Any,
+    mapped: Path | None,
+    stack: contextlib.ExitStack,
+    *,
+    name: str = "",
+    begin: int = 0,
+    size: int | None = None,
+) -> NumberArray:
+    """An array in a file of a `size`; in one that can be mapped it lies from `begin` on."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ReadError(f"a .npy file of version {version}; versions 1 and 2 are read")
+    header = _Header(*_HEADERS[version](file))
+    check_dtype(header.dtype)
+    offset = file.tell()
+    num_bytes = math.prod(header.shape) * header.dtype.itemsize
+    there = (file.seek(0, 2) if size is None else size) - offset
+    if there < num_bytes:
+        raise ReadError(f"not a .npy array: {there:,} bytes, its header says {num_bytes:,}")
+    if mapped is None:
+        frames = _Frames(file, offset, header)
+        stack.callback(frames.close)
+        return NumberArray(header.shape, header.dtype, frames.read, name=name)
+    return _mapped(mapped, begin + offset, header, name)
+
+
+def _mapped(file: Any, offset: int, header: _Header, name: str = "") -> NumberArray:
+    """An array of which a part is in memory when it is read, by path or by open file."""
+    shape, is_fortran, dtype = header
+    array: Any = np.empty(shape, dtype)[:0] if 0 in shape else None
+    if array is None:
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        array = np.memmap(file, dtype, "r", offset, shape, order)
+    return NumberArray(shape, dtype, lambda index: np.array(array[index]), name=name)
+
+
+class _Frames:
+    """An array in a file that is read from its beginning on, and may go back at a price."""
+
+    def __init__(self, file: BinaryIO, begin: int, header: _Header) -> None:
+        self._file, self._begin, self._header = file, begin, header
+        self._shape, self._dtype = header.shape, header.dtype
+        self._whole: Any = None  # the file that it was unpacked to
+        self._unpacked: NumberArray | None = None
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Reads a part; see `NumberArray`."""
+        with _errors("cannot be read"):
+            run = None if self._header.is_fortran else _run_of(index, self._shape)
+            if run is None:
+                return self._unpack().read(index)
+            self._file.seek(self._begin + run[0] * self._dtype.itemsize)
+            data = self._file.read((run[1] - run[0]) * self._dtype.itemsize)
+            part = [
+                len(range(*taken.indices(size)))
+                for taken, size in zip(index, self._shape, strict=True)
+            ]
+            return np.frombuffer(data, self._dtype).reshape(part)
+
+    def close(self) -> None:
+        """Removes what was unpacked."""
+        if self._whole is not None:
+            self._whole.close()
+
+    def _unpack(self) -> NumberArray:
+        if self._unpacked is None:
+            self._whole = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the archive
+            self._file.seek(self._begin)
+            shutil.copyfileobj(self._file, self._whole, 2**20)
+            self._unpacked = _mapped(self._whole, 0, self._header)
+        return self._unpacked
+
+
+def _run_of(index: Index, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """From which to which number a part reaches that lies in one piece; None if it does not."""
+    spans = [taken.indices(size)[:2] for taken, size in zip(index, shape, strict=True)]
+    start, count, is_cut = 0, 1, False
+    for axis, (first, stop) in enumerate(spans):
+        if is_cut and (first, stop) != (0, shape[axis]):
+            return None
+        is_cut = is_cut or stop - first != 1
+        start, count = start + first * math.prod(shape[axis + 1 :]), count * (stop - first)
+    return start, start + count
+
+
+def _begin_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a stored member begin: behind its own header, not the directory's."""
+    position = file.tell()
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER)
+    file.seek(position)
+    name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+    return info.header_offset + _LOCAL_HEADER + int(name_bytes) + int(extra_bytes)
+
+
+@contextlib.contextmanager
+def _errors(said: str) -> Iterator[None]:
+    """Turns what NumPy and zipfile raise of damaged files into a ReadError."""
+    try:
+        yield
+    except OSError as error:
+        raise ReadError(f"cannot be read: {reason_of(error)}") from error
+    except _DAMAGE as error:
+        raise ReadError(f"{said}: {reason_of(error)}") from error

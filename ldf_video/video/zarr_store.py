@@ -1,0 +1,86 @@
+"""Zarr stores of version 2 and 3, folders and zip archives, read by zarr: the arrays in them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldf_video.errors import ReadError
+from ldf_video.video.arrays import NumberArray
+from ldf_video.video.files import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ldf_video.video.arrays import Index
+    from ldf_video.video.files import Location
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
+
+
+@contextlib.contextmanager
+def open_zarr(path: Location) -> Iterator[list[NumberArray]]:
+    """Opens the arrays of a store; no object is unpickled.
+
+    Raises:
+        ReadError: if it is none, or damaged.
+    """
+    if not isinstance(path, Path):
+        raise ReadError("a zarr store behind a URL: copy it to this machine to read it")
+    zarr: Any = importlib.import_module("zarr")
+    with contextlib.ExitStack() as stack:
+        try:
+            store: Any = str(path)
+            if not path.is_dir():
+                store = zarr.storage.ZipStore(path, mode="r")
+                stack.callback(store.close)
+            root = zarr.open(store, mode="r")
+            found = [("", root)] if isinstance(root, zarr.Array) else _members(root, zarr)
+            arrays = [_array(name, array) for name, array in found if array.ndim]
+        except _DAMAGE as error:
+            raise ReadError(f"a zarr store that cannot be read: {_said(error)}") from error
+        yield arrays
+
+
+def _members(root: Any, zarr: Any) -> list[tuple[str, Any]]:
+    members = root.members(max_depth=None)
+    return [(name, item) for name, item in members if isinstance(item, zarr.Array)]
+
+
+def _array(name: str, array: Any) -> NumberArray:
+    def read(index: Index) -> NDArray[Any]:
+        try:
+            part: NDArray[Any] = array[index]
+        except _DAMAGE as error:
+            raise ReadError(f"{name or 'the array'}: {_said(error)}") from error
+        return part
+
+    def note() -> str:
+        missing = array.nchunks - array.nchunks_initialized
+        if not missing:
+            return ""
+        return (
+            f"{missing:,} of {array.nchunks:,} chunks are not there: they read as "
+            f"{array.fill_value} (of which zarr may leave out whole chunks)"
+        )
+
+    # A codec of numcodecs unpickles what it reads; no array of numbers needs it.
+    is_pickled = "pickle" in str(array.metadata.to_dict()).lower()
+    dtype = np.dtype(object) if is_pickled else array.dtype
+    chunks = getattr(array, "shards", None) or array.chunks
+    return NumberArray(tuple(array.shape), dtype, read, tuple(chunks), name, note)
+
+
+def _said(error: Exception) -> str:
+    return (
+        f"{type(error).__name__}: {reason_of(error)}"
+        if isinstance(error, KeyError)
+        else reason_of(error)
+    )

@@ -1,0 +1,168 @@
+"""HDF5 files and zarr stores: which arrays are clips, episodes, what is missing or damaged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
+
+from ldf_video.errors import ReadError
+from ldf_video.video.read import count_clips, probe
+from ldf_video.video.sources import find_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+h5py = pytest.importorskip("h5py")
+zarr = pytest.importorskip("zarr")
+
+FRONT, HAND = [[1, 2, 3], [4, 5], [6, 7, 8, 9]], [[11, 12, 13], [14, 15], [16, 17, 18, 19]]
+
+
+def test_demos_of_robomimic(tmp_path: Path) -> None:
+    path = write_robomimic(h5py, tmp_path / "a.hdf5")
+    both = [clip for pair in zip(FRONT, HAND, strict=True) for clip in pair]
+    assert numbers_of(path) == both
+    (note,) = notes_of(path)
+    assert note.startswith("takes data/demo_*/obs/agentview_image, data/demo_*/obs/robot*_eye")
+    for place in ("data/*/obs/agentview_image", "data/demo_*/obs/agent*"):
+        assert numbers_of(f"{path}::{place}") == FRONT
+        assert notes_of(f"{path}::{place}") == {""}
+    assert numbers_of(path, camera="robot0_eye_in_hand") == HAND
+    assert numbers_of(f"{path}::data/demo_10/next_obs/agentview_image") == FRONT[2:]
+    (source,) = find_sources(f"{path}::data/*/obs/agentview_image")
+    assert (count_clips(source), probe(source).num_frames) == (3, 9)
+    with pytest.raises(ReadError, match=r"nothing at ::data/rgb; it holds data/demo_\*/actions, "):
+        numbers_of(f"{path}::data/rgb")
+    with pytest.raises(ReadError, match="no array of a camera wrist; it holds"):
+        numbers_of(path, camera="wrist")
+
+
+def _csgo(file: Any) -> None:
+    for number in reversed(range(20)):
+        file[f"frame_{number}_x"] = FRAMES[number]
+        file[f"frame_{number}_y"] = np.zeros(51)
+        file[f"frame_{number}_xaux"] = np.zeros(57)
+        file[f"frame_{number}_helperarr"] = np.zeros(2)
+
+
+def _minari(file: Any) -> None:
+    for number in (0, 1, 10):
+        file[f"episode_{number}/observations"] = FRAMES[number : number + 3]
+        file[f"episode_{number}/actions"] = np.zeros((2, 4))
+
+
+def _sevir(file: Any) -> None:
+    file["vil"] = np.stack([GREY.transpose(1, 2, 0)] * 2)
+    file["id"] = [b"S1", b"S2"]
+
+
+def _chunked(file: Any) -> None:
+    file.create_dataset("a/img", data=FRAMES, chunks=(7, 24, 64, 3), compression="gzip")
+
+
+@pytest.mark.parametrize(
+    ("fill", "axes", "clips"),
+    [
+        (_csgo, "", [ALL]),
+        (_minari, "", [[0, 1, 2], [1, 2, 3], [10, 11, 12]]),
+        (_sevir, "NYXT", [ALL, ALL]),
+        (_chunked, "", [ALL]),
+    ],
+)
+def test_layouts_of_hdf5(
+    tmp_path: Path, fill: Callable[[Any], None], axes: str, clips: list[list[int]]
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        fill(file)
+    assert numbers_of(tmp_path / "a.h5", axes=axes) == clips
+
+
+def test_arrays_of_matlab_are_turned(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
+        file["video"] = FRAMES.transpose(1, 2, 3, 0).T  # in MATLAB (H, W, 3, T)
+        file["video"].attrs["MATLAB_class"] = np.bytes_("uint8")
+    assert numbers_of(tmp_path / "a.mat", axes="YXCT") == [ALL]
+
+
+def test_what_is_wrong_with_an_hdf5_file_is_one_line(tmp_path: Path) -> None:
+    path = write_robomimic(h5py, tmp_path / "a.hdf5")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:9000])
+    with pytest.raises(ReadError, match=f"^an HDF5 .* cut short: 9,000 of {len(whole):,} bytes$"):
+        numbers_of(path)
+    path.write_bytes(whole[:8] + bytes(100) + whole[108:])
+    with pytest.raises(ReadError, match=r"^an HDF5 file that cannot be read: [^\n]*$"):
+        numbers_of(path)
+    with h5py.File(path, "w") as file:
+        file["actions"] = np.zeros((20, 7))
+        file["away"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
+    with pytest.raises(ReadError, match="hdf5 without an array that is video for sure: actions"):
+        numbers_of(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_episodes_of_diffusion_policy(tmp_path: Path, version: int) -> None:
+    path = write_push_t(zarr, tmp_path / "pusht.zarr", version=version)
+    for place in (path, f"{path}::data/img", tmp_path):
+        assert numbers_of(place) == [ALL[:5], ALL[5:12], ALL[12:]]
+    assert notes_of(path) == {"float32 of 0 to 255 (as its values are; else --levels)"}
+    (source,) = find_sources(path)
+    info = probe(source)
+    assert (count_clips(source), info.num_frames, info.container) == (3, 20, "zarr")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_missing_chunks_are_told(tmp_path: Path, version: int) -> None:
+    path = write_push_t(zarr, tmp_path / "a.zarr", version=version)
+    (path / ("data/img/1.0.0.0" if version == 2 else "data/img/c/1/0/0/0")).unlink()
+    assert numbers_of(path) == [ALL[:5], [5, *[0] * 6], ALL[12:]]
+    (note,) = notes_of(path)
+    assert "1 of 4 chunks are not there: they read as 0" in note
+
+
+@pytest.mark.parametrize("shards", [None, (10, 48, 64, 3)])
+def test_zarr_in_a_zip_and_in_shards(tmp_path: Path, shards: tuple[int, ...] | None) -> None:
+    for name in ("a.zarr.zip", "b.zip"):
+        store = zarr.storage.ZipStore(tmp_path / name, mode="w")
+        array = zarr.open_group(store, mode="w").create_array(
+            "img", shape=FRAMES.shape, dtype="u1", chunks=(5, 24, 32, 3), shards=shards
+        )
+        array[:] = FRAMES
+        store.close()
+        assert numbers_of(tmp_path / name) == [ALL]
+
+
+def test_a_codec_that_unpickles_is_never_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (tmp_path / "sprung").touch, ()
+
+    path = tmp_path / "a.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.create_array("img", data=FRAMES, chunks=FRAMES.shape, compressors=None)
+    header = json.loads((path / "img/.zarray").read_text())
+    (path / "img/.zarray").write_text(json.dumps(header | {"filters": [{"id": "pickle"}]}))
+    (path / "img/0.0.0.0").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ReadError):
+        numbers_of(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_store_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(ReadError, match=r"^a zarr store that cannot be read: [^\n]*$"):
+        numbers_of(tmp_path / "a.zarr")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write_robomimic(h5py, tmp_path / "a.hdf5")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ReadError, match=r"^an HDF5 file, .* pip install 'ldf-video\[hdf5\]'$"):
+        numbers_of(path)
