@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         interpolate,
         preview,
         reconstruct,
+        start,
         train_frame,
         train_top,
     )
@@ -28,6 +29,7 @@ __all__ = [
     "interpolate",
     "preview",
     "reconstruct",
+    "start",
     "train_frame",
     "train_top",
 ]

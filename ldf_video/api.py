@@ -24,6 +24,7 @@ from ldf_video.options.commands import (
     Interpolate,
     Preview,
     Reconstruct,
+    Start,
 )
 from ldf_video.options.option import Command, argument_lines, options_of
 from ldf_video.options.trainings import TrainFrame, TrainTop
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ldf_video.recipes.interpolate import Interpolated
     from ldf_video.recipes.preview import Previewed
     from ldf_video.recipes.reconstruct import Reconstructed
+    from ldf_video.recipes.start import Started
 
 Parameters = ParamSpec("Parameters")
 Options = TypeVar("Options", bound=Command)
@@ -74,6 +76,26 @@ def takes(
         return call
 
     return decorate
+
+
+@takes(Start)
+def start(options: Start) -> Started:
+    """Go the whole way: preview, train-frame, encode, train-top, generate, each in turn.
+
+    How the minutes are split is said at the start. A call that was stopped or killed goes on.
+
+    Returns:
+        The page, the models, the latents, a sheet and a video.
+
+    Raises:
+        UsageError: an option means nothing, there is nothing at `clips`, or `out` was begun with
+            other clips or options.
+        CheckpointError: `out` holds something else, or is damaged.
+        LdfError: nothing could be read.
+    """
+    from ldf_video.recipes import start as recipe
+
+    return recipe.start(options)
 
 
 @takes(Preview)

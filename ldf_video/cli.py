@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-GO_ON = ("train-frame", "encode", "train-top")
+GO_ON = ("start", "train-frame", "encode", "train-top")
 """Commands that go on where they were interrupted."""
 WAITING = {"GOMP_SPINCOUNT": "2500", "KMP_BLOCKTIME": "1"}
 """How long an idle thread spins: some 30 us by GNU's OpenMP, 1 ms by Intel's and LLVM's."""
@@ -83,6 +83,9 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
     """The lines that a command gives, and the last one: where to look and what to type next."""
     found: Sequence[Any] = [result]
     match name:
+        case "start":
+            found = [result.sheet, result.video]
+            last = hints.after_start(typed.clips, typed.out, result)
         case "preview":
             found = [*result.lines(), result.path]
             last = hints.after_preview(typed.clips, result.path)

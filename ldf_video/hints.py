@@ -8,11 +8,29 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from ldf_video.options.option import DEFAULT_SHIPPED, FRAME_MODEL, LATENTS, TOP_MODEL
+from ldf_video.options.option import (
+    DEFAULT_SHIPPED,
+    FRAME_MODEL,
+    LATENTS,
+    START,
+    TOP_MODEL,
+)
 
 EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""
+
+
+def after_start(clips: str | Path, out: str | Path, made: Any) -> str:
+    """What follows on the whole way, by a `Started`: more of it, or more videos."""
+    longer = _line(
+        "start", clips, *_option("--out", out, START), "--minutes", f"{made.minutes * 2:g}"
+    )
+    return (
+        f"look at {made.video}, {made.sheet}, {made.page}; for longer training: {longer}; "
+        f"next: {_line('generate', '--top-model', made.top_model, '--frames', '256')}"
+    )
 
 
 def after_preview(clips: str | Path, page: Path) -> str:

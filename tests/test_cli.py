@@ -27,7 +27,7 @@ from ldf_video.store.reader import StoreReader
 if TYPE_CHECKING:
     from click.testing import Result
 
-COMMANDS = ["preview", "train-frame", "encode", "train-top", "generate", "interpolate"]
+COMMANDS = ["start", "preview", "train-frame", "encode", "train-top", "generate", "interpolate"]
 COMMANDS += ["reconstruct", "evaluate", "info"]
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
 

@@ -14,6 +14,8 @@ from ldf_video.options.option import (
     FRAME_MODEL,
     LATENTS,
     OUT,
+    POSITIVE,
+    START,
     TOP_MODEL,
     ClipLayout,
     Clips,
@@ -40,6 +42,29 @@ Reader = Literal["auto", "pyav", "decord"]
 Engine = Literal["local", "ray"]
 OLD_NAMES = {"output": "out", "frames": "num_frames"}
 """What parameters were called before, or are on the command line; still taken by name."""
+
+
+@dataclass(frozen=True)
+class Start(ClipLayout, Computation):
+    """Go the whole way from clips to a video, in so many minutes of training.
+
+    Attributes:
+        out: All that is made, with `start.json`, which says what was done. The same command goes
+            on where it was stopped.
+        minutes: Of both trainings together; reading and encoding come on top. More than before goes
+            on with the top model.
+        size: Pixels, `32` or `64x36` (width x height), as for `train-frame`.
+        fps: Frames per second to read, such as `15` or `30000/1001`.
+        crop: centre: the largest centred part of the shape of the frames; none: squeeze.
+    """
+
+    clips: Clips
+    _: KW_ONLY
+    out: Out = START
+    minutes: Annotated[float | None, Option("M", POSITIVE, "60")] = None
+    size: Annotated[str | int | None, Option("WxH", frame_size, "32")] = None
+    fps: Annotated[str | float | None, Option("F", frame_rate, "each video's own")] = None
+    crop: Annotated[Crop | None, Option(usual="centre")] = None
 
 
 @dataclass(frozen=True)
@@ -311,6 +336,7 @@ class Info(ClipLayout):
 
 
 COMMANDS: dict[str, type[Command]] = {
+    "start": Start,
     "preview": Preview,
     "train-frame": TrainFrame,
     "encode": Encode,

@@ -33,6 +33,7 @@ Crop = Literal["centre", "none"]
 Cuts = Literal["auto", "off"]
 
 FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
+START = "start"
 DEFAULT_SHIPPED = "pacman-32"
 """Where commands read and write where nothing is named."""
 BATCH_SIZE = 64

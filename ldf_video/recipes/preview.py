@@ -122,7 +122,7 @@ def preview(options: Preview) -> Previewed:
             check_files([("--out", out)], inputs=sources)
             view = _of_sources(found, sources, options, progress)
             if view.seen:
-                how = {"fps": options.fps, "crop": options.crop, **layout_of(options).settings()}
+                how = {name: getattr(options, name) for name in TYPED if name != "size"}
                 asked = Encode(clips, quiet=True, **how)
                 device = choose_device(options.device)
                 fits = shipped_fits(Asked(asked, sources, device, size=_size(options)))
