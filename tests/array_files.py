@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from clip_files import barcode, read_barcode
+from clip_files import barcode, read_barcode, write_clip
 
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.layout import Layout
@@ -61,3 +62,29 @@ def write_robomimic(h5py: Any, path: Path) -> Path:
                 group[f"{kind}/robot0_eye_in_hand_image"] = FRAMES[[10 + n for n in numbers]]
                 group[f"{kind}/robot0_eef_pos"] = np.zeros((len(numbers), 3))
     return path
+
+
+def write_lerobot(parquet: Any, root: Path) -> Path:
+    """A LeRobot data set of version 3: two films a camera, of episodes of 5, 7 and 3 frames."""
+    import pyarrow
+
+    films = ([(0, 5), (5, 12)], [(12, 15)])
+    (root / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
+    info = {"codebase_version": "v3.0", "fps": 10, "features": {}}
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    rows: dict[str, list[Any]] = {"episode_index": [0, 1, 2], "length": [5, 7, 3]}
+    for offset, camera in enumerate(("top", "wrist")):
+        key = f"observation.images.{camera}"
+        for number, episodes in enumerate(films):
+            path = root / "videos" / key / "chunk-000" / f"file-{number:03}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            numbers = range(episodes[0][0], episodes[-1][1])
+            write_clip(path, [barcode(100 * offset + k) for k in numbers], fps=10)
+        rows[f"videos/{key}/chunk_index"] = [0, 0, 0]
+        rows[f"videos/{key}/file_index"] = [0, 0, 1]
+        rows[f"videos/{key}/from_timestamp"] = [0.0, 0.5, 0.0]
+        rows[f"videos/{key}/to_timestamp"] = [0.5, 1.2, 0.3]
+    parquet.write_table(pyarrow.table(rows), root / "meta/episodes/chunk-000/file-000.parquet")
+    (root / "data" / "chunk-000").mkdir(parents=True)
+    parquet.write_table(pyarrow.table({"action": [0.0]}), root / "data/chunk-000/file-000.parquet")
+    return root

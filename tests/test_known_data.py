@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from array_files import ALL, FRAMES, GREY, read, write_push_t, write_robomimic
+from array_files import ALL, FRAMES, GREY, read, write_lerobot, write_push_t, write_robomimic
 from clip_files import LOSSLESS, write_clip
 
 from ldf_video.options.commands import Encode, options_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 TABLE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
 COMMANDS = re.findall(r"^\| ([^|]+) \|[^|]+\| `ldf-video encode ([^`]+)` \|$", TABLE, re.MULTILINE)
@@ -78,6 +79,10 @@ MADE: dict[str, tuple[Callable[[Path], object], list[list[int]]]] = {
     ),
     "Minari": (_minari, [[0, 1, 2], [2, 3, 4], [10, 11, 12]]),
     "DIAMOND's CS:GO": (_csgo, [ALL]),
+    "LeRobot": (
+        lambda root: write_lerobot(parquet, root / "pusht"),
+        [ALL[:5], ALL[5:12], ALL[12:15]],
+    ),
 }
 
 

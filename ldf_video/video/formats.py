@@ -17,6 +17,7 @@ from ldf_video.video.datasets import clips_of
 from ldf_video.video.decode import open_media
 from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
 from ldf_video.video.hdf5 import MAGIC, open_hdf5
+from ldf_video.video.lerobot import is_lerobot, open_episodes
 from ldf_video.video.not_clips import FOREIGN_BYTES
 from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_npy, open_npz
 from ldf_video.video.series_media import SeriesMedia
@@ -115,6 +116,12 @@ def _open_arrays(
 
 
 @contextlib.contextmanager
+def _open_episodes(source: Source, threads: int) -> Iterator[Sequence[Media]]:
+    with open_episodes(source.path, threads=threads) as episodes:
+        yield episodes
+
+
+@contextlib.contextmanager
 def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     with open_media(source.path, threads=threads) as media:
         yield [media]
@@ -151,6 +158,15 @@ FORMATS = (
         has_inner=True,
         package="zarr",
         extra="zarr",
+    ),
+    Format(
+        "a film of a LeRobot data set",
+        lambda look: look.suffix == ".mp4" and is_lerobot(look.source.path),
+        _open_episodes,
+        is_many=True,
+        has_times=True,
+        package="pyarrow",
+        extra="lerobot",
     ),
     # The last: whatever FFmpeg or Pillow makes of it, or its true name.
     Format("a video", lambda look: True, _open_film, has_times=True, is_film=True),

@@ -27,7 +27,7 @@ from ldf_video.video.files import (
     reason_of,
     split_inner,
 )
-from ldf_video.video.folders import ZARR_FILES, is_zarr
+from ldf_video.video.folders import ZARR_FILES, camera_of, is_lerobot, is_zarr
 from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.not_clips import (
     STORE_JSON,
@@ -40,6 +40,7 @@ from ldf_video.video.series import Series, find_series
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_IMAGES = "observation.images."  # what LeRobot puts before the names of cameras
 _MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18
 _DIGITS = re.compile(r"([0-9]+)")
@@ -174,7 +175,7 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         if entry is not None and not entry.is_folder:
             named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
             return Found([within(named, inner, layout)])
-        found = Found() if entry is None else _search_folder(clips, entry)
+        found = Found() if entry is None else _search_folder(clips, entry, layout)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -206,7 +207,7 @@ def within(source: Source, inner: str, layout: Layout) -> Source:
     return replace(source, name=name, inner=inner, layout=layout)
 
 
-def _search_folder(root: Location, start: Entry) -> Found:
+def _search_folder(root: Location, start: Entry, layout: Layout) -> Found:
     """Searches `root` and the directories below it, each once; a UsageError if it is a store."""
     found = Found()
     waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
@@ -230,6 +231,8 @@ def _search_folder(root: Location, start: Entry) -> Found:
             found.num_own += 1
         elif is_zarr(place or root.name, names | _hidden(root / place)):
             found.sources.append(_zarr_source(root, place))
+        elif is_lerobot(root / place, names):
+            found.sources += _lerobot_sources(root, place, layout.camera)
         else:
             prefix = f"{place}/" if place else ""
             folders = [entry for entry in entries if entry.is_folder]
@@ -280,6 +283,28 @@ def _zarr_source(root: Location, place: str) -> Source:
             [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
         )
     return Source(root, place, size, stamp, is_folder=True)
+
+
+def _lerobot_sources(root: Location, place: str, camera: str) -> list[Source]:
+    """The films of a data set of LeRobot, of one camera if one is named."""
+    films, waiting = dict[str, list[Source]](), [""]
+    prefix = f"{place}/videos/" if place else "videos/"
+    while waiting:
+        inner = waiting.pop()
+        for entry in list_folder(root / (prefix + inner).rstrip("/")):
+            name = inner + entry.name
+            if entry.is_folder:
+                waiting.append(f"{name}/")
+            elif not sidecar_kind(entry.name):
+                source = Source(root, prefix + name, entry.size, entry.mtime_ns)
+                films.setdefault(camera_of(name), []).append(source)
+    wanted = [name for name in films if not camera or name in (camera, f"{_IMAGES}{camera}")]
+    if films and not wanted:
+        raise UsageError(
+            f"--camera {camera}: {root / place} has none of that name; it has "
+            f"{', '.join(sorted(films))}"
+        )
+    return [source for name in wanted for source in films[name]]
 
 
 def _hidden(folder: Location) -> set[str]:

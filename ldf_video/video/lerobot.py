@@ -1,0 +1,176 @@
+"""Episodes of a LeRobot data set of version 3: many in one mp4, from a time to a time.
+
+Where they lie is in `meta/episodes`, which pyarrow reads:
+https://huggingface.co/docs/lerobot/lerobot-dataset-v3
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.video.decode import open_media
+from ldf_video.video.files import list_folder, reason_of
+from ldf_video.video.folders import LEROBOT_INFO
+from ldf_video.video.media import Media
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import av
+
+    from ldf_video.video.files import Location
+
+_FILE = re.compile(r"/videos/([^/]+)/chunk-(\d+)/file-(\d+)\.mp4$")
+_INFO_BYTES = 2**24
+
+
+class Episode(NamedTuple):
+    """A run of frames of a film, half-open, in frames from its beginning."""
+
+    start: int
+    stop: int
+
+
+def is_lerobot(path: Location) -> bool:
+    """Returns whether a file is one of the films of such a data set."""
+    return _FILE.search(f"/{path}") is not None and (_root(path) / "meta" / "episodes").is_dir()
+
+
+@contextlib.contextmanager
+def open_episodes(path: Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
+    """Opens the episodes of one film, in their order; each is decoded where the last one ended.
+
+    Raises:
+        ReadError: if the film or what describes its episodes cannot be read.
+    """
+    try:
+        with (_root(path) / LEROBOT_INFO).open("rb") as file:
+            fps = Fraction(str(json.loads(file.read(_INFO_BYTES))["fps"]))
+        episodes = _episodes(path, fps)
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ReadError(f"its episodes cannot be read: {reason_of(error)}") from error
+    if not episodes:
+        raise ReadError("no episode of the data set lies in this file")
+    with contextlib.closing(_Film(path, fps, threads)) as film:
+        yield [EpisodeMedia(film, episode, index) for index, episode in enumerate(episodes)]
+
+
+class _Film:
+    """The frames of a film, each with its number by its time, read on from where one stopped."""
+
+    def __init__(self, path: Location, fps: Fraction, threads: int) -> None:
+        self._path, self.fps, self._threads = path, fps, threads
+        self._stack = contextlib.ExitStack()
+        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._next: tuple[int, av.VideoFrame] | None = None
+        self._begin_seconds = Fraction(0)
+        self._num_read, self._last = 0, -1  # the number of the last frame that was given
+        self.media = self._open()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def part(self, episode: Episode) -> Iterator[av.VideoFrame]:
+        """Yields the frames of an episode; the first that does not belong to it is kept.
+
+        Where another episode was read on the way, the film is read again.
+        """
+        wanted = episode.start
+        while wanted < episode.stop:
+            if self._last >= wanted:
+                self.media = self._open()
+            numbered = self._peek()
+            if numbered is None or numbered[0] >= episode.stop:
+                return
+            self._last, self._next = numbered[0], None
+            if numbered[0] >= wanted:
+                wanted = numbered[0] + 1
+                yield numbered[1]
+
+    def _open(self) -> Media:
+        self._stack.close()
+        media = self._stack.enter_context(open_media(self._path, threads=self._threads))
+        self._frames, self._next, self._num_read, self._last = media.frames(), None, 0, -1
+        return media
+
+    def _peek(self) -> tuple[int, av.VideoFrame] | None:
+        if self._next is None:
+            frame = None
+            with contextlib.suppress(TruncatedError):  # each episode says what it lacks
+                frame = next(self._frames, None)
+            if frame is not None:
+                self._next = self._number(frame), frame
+        return self._next
+
+    def _number(self, frame: av.VideoFrame) -> int:
+        number = self._num_read
+        self._num_read += 1
+        if frame.pts is None or frame.time_base is None:
+            return number
+        seconds = frame.pts * frame.time_base
+        if number == 0:
+            self._begin_seconds = seconds
+        return round((seconds - self._begin_seconds) * self.fps)
+
+
+class EpisodeMedia(Media):
+    """One episode as a clip."""
+
+    def __init__(self, film: _Film, episode: Episode, index: int) -> None:
+        """Reads nothing yet."""
+        self._film, self._episode = film, episode
+        media = film.media
+        self.container_name, self.codec_name = media.container_name, media.codec_name
+        self.sample_aspect_ratio, self.source_size = media.sample_aspect_ratio, media.source_size
+        self.fps, self.index = film.fps, index
+
+    def position(self) -> float:
+        return self._film.media.position()
+
+    def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
+        count, expected = 0, self._episode.stop - self._episode.start
+        for frame in self._film.part(self._episode):
+            count += 1
+            yield frame
+        if count < expected:
+            why = f"{expected - count:,} of {expected:,} frames of the episode are not in the file"
+            raise TruncatedError(why) if count else ReadError(why)
+
+
+def _root(path: Location) -> Location:
+    """The data set that a film lies in."""
+    return path.parent.parent.parent.parent
+
+
+def _episodes(path: Location, fps: Fraction) -> list[Episode]:
+    """The episodes of a film, in order."""
+    found = _FILE.search(f"/{path}")
+    assert found is not None
+    camera, place = found[1], (int(found[2]), int(found[3]))
+    names = ["chunk_index", "file_index", "from_timestamp"]
+    columns = [f"videos/{camera}/{name}" for name in names]
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    episodes = []
+    for table in _tables(_root(path) / "meta" / "episodes"):
+        with table.open("rb") as file:
+            rows = parquet.read_table(file, columns=[*columns, "length"])
+        held = [rows.column(name).to_pylist() for name in (*columns, "length")]
+        for chunk, number, begin, length in zip(*held, strict=True):
+            if (chunk, number) == place:
+                start = round(begin * fps)
+                episodes.append(Episode(start, start + int(length)))
+    return sorted(episodes)
+
+
+def _tables(folder: Location) -> Iterator[Location]:
+    for entry in sorted(list_folder(folder), key=lambda entry: entry.name):
+        if entry.is_folder:
+            yield from _tables(folder / entry.name)
+        elif entry.name.endswith(".parquet"):
+            yield folder / entry.name

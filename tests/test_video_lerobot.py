@@ -1,0 +1,64 @@
+"""LeRobot data sets: episodes out of films that hold many, by camera."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import pytest
+from array_files import ALL, NATIVE, numbers_of, write_lerobot
+from clip_files import read_barcode
+
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.read import SKIP, count_clips, has_times, open_clips, probe
+from ldf_video.video.sources import find_sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+EPISODES = [ALL[:5], ALL[5:12], ALL[12:15]]
+
+
+def test_episodes_are_clips_at_their_rate(tmp_path: Path) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    wrist = [[100 + number for number in numbers] for numbers in EPISODES]
+    assert numbers_of(root) == numbers_of(tmp_path) == EPISODES + wrist
+    for camera in ("wrist", "observation.images.wrist"):
+        assert numbers_of(root, camera=camera) == wrist
+    first, second, *_ = sources = find_sources(root)
+    assert [count_clips(source) for source in sources] == [2, 1, 2, 1]
+    assert has_times(first)
+    assert {clip.fps for clip in open_clips(first, NATIVE)} == {Fraction(10)}
+    assert probe(second).num_frames == 3
+    halved = NATIVE.__class__(48, 64, fps=Fraction(5))
+    found = [[read_barcode(f) for f in clip.frames] for clip in open_clips(first, halved)]
+    assert found == [[0, 2, 4], [5, 7, 9, 11]]
+
+
+@pytest.mark.parametrize("firsts", [[SKIP, 0], [SKIP, 3], [2, SKIP], [5, 6]])
+def test_episodes_are_gone_on_with(tmp_path: Path, firsts: list[int]) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    source = find_sources(root)[0]
+    found = {
+        clip.index: [read_barcode(frame) for frame in clip.frames]
+        for clip in open_clips(source, NATIVE, first_frames=firsts)
+    }
+    assert found == {k: EPISODES[k][first:] for k, first in enumerate(firsts) if first != SKIP}
+
+
+def test_episodes_may_be_read_in_any_order(tmp_path: Path) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    clips = list(open_clips(find_sources(root)[0], NATIVE))
+    found = [[read_barcode(frame) for frame in clip.frames] for clip in reversed(clips)]
+    assert sorted(found) == EPISODES[:2]
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    with pytest.raises(UsageError, match=r"--camera left: .* it has observation.images.top, obs"):
+        find_sources(root, layout=find_sources(root)[0].layout.__class__(camera="left"))
+    (root / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ReadError, match=r"^its episodes cannot be read: [^\n]+$"):
+        numbers_of(root)
