@@ -194,6 +194,8 @@ def ingest_sources(
 
     The largest sources are begun first.
     """
+    if labels := {one.name: one.part.label for one in sources if one.part is not None}:
+        writer.set_labels(labels)
     intake = _Intake(sources, writer, progress, cuts=conversion.cuts)
     unread = sorted(intake.unread(), key=lambda source: source.size, reverse=True)
     num_workers = choose_workers(conversion.workers, num_sources=len(unread))
@@ -258,7 +260,7 @@ class _Intake:
         self._writer.set_source(
             source.name, size=source.size, mtime_ns=source.mtime_ns, clip_ids=clip_ids
         )
-        same = self._copies.setdefault((found.digest, found.num_clips), [])
+        same = self._copies.setdefault((found.content, found.num_clips), [])
         same.append(source)
         if len(same) > 1:
             return [SKIP] * len(clip_ids)
@@ -343,7 +345,7 @@ class _Intake:
 
     def _end_copies(self, found: SourceFound) -> list[Source]:
         """The other sources of the bytes of one that is no longer read; none of one of those."""
-        key = found.digest, found.num_clips
+        key = found.content, found.num_clips
         if found.source not in self._copies.get(key, [])[:1]:
             return []
         return self._copies.pop(key)[1:]

@@ -95,7 +95,7 @@ def claim(store: Path, sources: Sequence[Source]) -> Missing:
     for name, clip_id in _clips_of(store):
         if name not in names:
             missing[name].append(clip_id)
-    return Missing(missing, is_kept=sources[0].is_named)
+    return Missing(missing, is_kept=sources[0].is_named and sources[0].part is None)
 
 
 def holds_clips(store: Path, sources: Sequence[Source]) -> bool:

@@ -46,8 +46,14 @@ class SourceFound:
     def clip_ids(self) -> list[str]:
         """Returns the ids of all its clips."""
         if self.num_clips is None:
-            return [self.digest]
-        return [f"{self.digest}#{index}" for index in range(self.num_clips)]
+            return [self.content]
+        return [f"{self.content}#{index}" for index in range(self.num_clips)]
+
+    @property
+    def content(self) -> str:
+        """What tells what is read of the source from all else: its digest, and the range."""
+        part = self.source.part
+        return self.digest if part is None else f"{self.digest}{part.suffix}"
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,7 @@ class Reading:
             if header["index"] != index or fps == 0:
                 raise ValueError
             if self._clip is None:  # else the reader that died had opened it
-                clip_id = found.digest if index is None else f"{found.digest}#{index}"
+                clip_id = found.content if index is None else f"{found.content}#{index}"
                 self._clip = Clip(self._source, clip_id, index, fps, why_pyav)
                 yield self._clip
             header, payload = _next(messages, "frames", "clip_end")

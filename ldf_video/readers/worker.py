@@ -315,9 +315,24 @@ def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header
         found = read.probe(source, alive=alive)
         return {"is": "answer", "info": asdict(found) | {"fps": found.fps.as_integer_ratio()}}
     stamp = source_stamp(source, alive=alive)
-    digest = source_digest(source, alive=alive) if command["hashed"] else "0" * 64
+    digest = _digest(source, stamp, alive) if command["hashed"] else "0" * 64
     num_clips = read.count_clips(source)
     return {"is": "digested", "digest": digest, "num_clips": num_clips, "stamp": stamp}
+
+
+_hashed: dict[tuple[str, str, str], str] = {}
+"""The last file of which a range was read: a table may name many of one file of many gigabytes."""
+
+
+def _digest(source: Source, stamp: str, alive: Callable[[], None]) -> str:
+    if source.part is None or source.part.problem or not stamp:
+        return source_digest(source, alive=alive)
+    key = str(source.path), source.inner, stamp
+    if key not in _hashed:
+        digest = source_digest(source, alive=alive)
+        _hashed.clear()
+        _hashed[key] = digest
+    return _hashed[key]
 
 
 def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterator[Message]:

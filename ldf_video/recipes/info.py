@@ -107,6 +107,8 @@ def _store(path: Path) -> Described:
     size = f"{counted(reader.num_clips, 'clip')}, {counted(reader.num_frames, 'frame')}, "
     size += f"{num_bytes / 1e6:,.1f} MB"
     state = f"{counted(len(quarantined), 'source')} unreadable, {salvaged:,} cut short"
+    if labels := reader.labels():
+        described["labels"] = labels
     if cuts := _cuts(reader):
         described["cuts"] = cuts
         state += f", {sum(map(len, cuts.values())):,} cuts"

@@ -63,10 +63,11 @@ def reconstruct(options: Reconstruct) -> Reconstructed:
     sources = find_sources(clips, layout=layout_of(options))
     check_files([("--out", output)], inputs=sources)
     is_series = len(sources) == 1 and sources[0].series is not None
-    if output is not None and locate(clips).is_dir() and not is_series:
+    is_table = len(sources) > 1 and sources[0].part is not None
+    if output is not None and (is_table or (locate(clips).is_dir() and not is_series)):
         raise UsageError(
-            f"--out with the directory {clips}: expected one video file, or a folder that holds "
-            "one series of numbered pictures and nothing else"
+            f"--out with the {'table' if is_table else 'directory'} {clips}: expected one video "
+            "file, or a folder that holds one series of numbered pictures and nothing else"
         )
     directory, shipped = find_model(frame_model, "frame")
     loaded = load_frame_model(directory, device=device)

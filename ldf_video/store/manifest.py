@@ -45,6 +45,11 @@ CREATE TABLE IF NOT EXISTS cuts (
 """
 """Made with the first cut: stores of earlier versions have none."""
 
+_LABELS = """
+CREATE TABLE IF NOT EXISTS labels (source TEXT NOT NULL PRIMARY KEY, label TEXT NOT NULL)
+WITHOUT ROWID
+"""
+
 # an extent that ends before a frame; whatever its types are, it is one or it is not
 _BEFORE = """
 typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
@@ -180,10 +185,22 @@ def read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[n
 def read_cuts(part: Path) -> npt.NDArray[np.void]:
     """Read all cuts of a part as records (n,) of the clip's `id` and `frame`, in their order."""
     with reading(part) as connection:
-        query = "SELECT count(*) FROM sqlite_master WHERE name = 'cuts'"
-        has_cuts = connection.execute(query).fetchone()[0]
+        has_cuts = _has_table(connection, "cuts")
         rows = "cuts" if has_cuts else "(SELECT clip_id, num_frames AS frame FROM clips WHERE 0)"
         return read_records(connection, f"{rows} ORDER BY clip_id, frame", "frame")
+
+
+def read_labels(part: Path) -> dict[str, str]:
+    """Read the labels of a part's sources."""
+    with reading(part) as connection:
+        known = _has_table(connection, "labels")
+        return dict(connection.execute("SELECT source, label FROM labels")) if known else {}
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether there is a table that is made with its first row."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
+    return bool(connection.execute(query, (name,)).fetchone()[0])
 
 
 class Manifest:
@@ -296,6 +313,17 @@ class Manifest:
             execute("INSERT INTO quarantine VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))", row)
         for clip_id in record.clip_ids:
             execute("INSERT INTO sources VALUES (CAST(? AS TEXT), ?, ?, ?)", (*stamp, clip_id))
+
+    def put_labels(self, labels: Mapping[str, str]) -> None:
+        """Replace the labels of sources; one without a label has an empty one."""
+        execute = self._connection.execute
+        execute(_LABELS)
+        for source, label in labels.items():
+            name = _encoded(source)
+            execute("DELETE FROM labels WHERE source = CAST(? AS TEXT)", (name,))
+            if label:
+                query = "INSERT INTO labels VALUES (CAST(? AS TEXT), CAST(? AS TEXT))"
+                execute(query, (name, _encoded(label)))
 
     def keep_sources(self, present: Iterable[str]) -> None:
         """Forget every source, and every one in quarantine, that is not `present`."""

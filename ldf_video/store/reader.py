@@ -18,6 +18,7 @@ from ldf_video.store.manifest import (
     Quarantined,
     Source,
     read_cuts,
+    read_labels,
     read_records,
     reading,
     select,
@@ -262,6 +263,14 @@ class StoreReader:
         """All sources and their clips."""
         query = "SELECT source, size, mtime_ns, clip_id FROM sources"
         return sorted(Source(*row) for row in self._rows(query))
+
+    def labels(self) -> dict[str, str]:
+        """What the user calls some of the sources, by name."""
+        known: dict[str, str] = {}
+        for part in find_parts(self.path).values():
+            known |= read_labels(part)
+        present = {row[0] for row in self._rows("SELECT source FROM sources")} if known else set()
+        return {name: label for name, label in sorted(known.items()) if name in present}
 
     def quarantined(self) -> list[Quarantined]:
         """All sources that could not be read."""

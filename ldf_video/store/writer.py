@@ -254,6 +254,11 @@ class StoreWriter:
         self._part_that(lambda part: part.source(source)).sources[source] = record
         self.commit_if_due()
 
+    def set_labels(self, labels: Mapping[str, str]) -> None:
+        """Commit, then replace what the user calls some sources of this process; "" for nothing."""
+        with self._own[self._rank].changing() as manifest:
+            manifest.put_labels(labels)
+
     def drop_clip(self, clip_id: str) -> None:
         """Commit, then forget the frames of an unfinished clip, because they are not right.
 

@@ -158,6 +158,11 @@ class FilmMedia(Media):
         """Whether nothing is wrong with the packets that were read."""
         return not (self._end_reason or self._failure or self._damage.has_errors)
 
+    def seek(self, ticks: int) -> None:
+        """Go to the key frame at or before a time, in the stream's units, before any is decoded."""
+        self._container.seek(ticks, stream=self.stream)
+        self.packets = self._whole_packets()
+
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         first_error, error = "", ""
         for packet in self.packets:

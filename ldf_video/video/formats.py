@@ -187,6 +187,8 @@ def open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]
     Raises:
         ReadError: if it cannot be read, or the package for it is not installed.
     """
+    if source.part is not None and source.part.problem:
+        raise ReadError(source.part.problem)
     found = format_of(source)
     if found.package and importlib.util.find_spec(found.package) is None:
         raise ReadError(

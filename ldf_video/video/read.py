@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ldf_video.errors import TruncatedError, UsageError
+from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video.arrays import ArrayClips
+from ldf_video.video.decode import FilmMedia
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
 from ldf_video.video.formats import format_of, open_source
 from ldf_video.video.presentation import Resizer, frame_orientation
+from ldf_video.video.seeking import find_entry
 from ldf_video.video.sources import Source, named_source
 from ldf_video.video.timing import resample, shown_seconds, timed
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
+    from ldf_video.video.ranges import Range
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
@@ -150,6 +153,10 @@ def open_clips(
     source = _as_source(source)
     if first_frames is not None and set(first_frames) == {SKIP}:
         return
+    part = source.part
+    if part is not None:
+        geometry = replace(geometry, fps=part.fps or geometry.fps)
+        part = part if part.suffix else None
     with contextlib.ExitStack() as stack:
         clips, why_pyav = _by_decord(source, geometry) if reader == "decord" else ([], "")
         clips = clips or stack.enter_context(open_source(source, threads=threads))
@@ -163,7 +170,10 @@ def open_clips(
     for media, first in zip(clips, firsts, strict=True):
         if first == SKIP:
             continue
-        if media.has_times:
+        if part is not None:
+            decoded = _in_range(source, part, media, fps=geometry.fps, file=file, alive=alive)
+            decoded = itertools.islice(decoded, first, None)
+        elif media.has_times:
             decoded = _begun(_owning(media.frames(), file, alive))
             if geometry.fps is not None:
                 decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
@@ -181,6 +191,33 @@ def open_clips(
             first_frame=first,
             note=media.note,
         )
+
+
+def _in_range(
+    source: Source,
+    part: Range,
+    media: Media,
+    *,
+    fps: Fraction | None,
+    file: _Shared,
+    alive: Callable[[], None],
+) -> Iterator[av.VideoFrame]:
+    """The frames of a range of an open file, at a rate, of which the first is made."""
+    if media.index is not None:
+        raise ReadError("it holds several clips: leave start and end of its row empty")
+    if not media.has_times:
+        rate = fps or media.fps
+        frames = _owning(media.frames(part.numbers(rate)[0]), file, alive)
+        return _begun(part.of_untimed(frames, fps=rate))
+    entry = None
+    if isinstance(media, FilmMedia) and (entry := find_entry(source.path, part.start, alive=alive)):
+        media.seek(entry.seek_to)
+    frames = _owning(media.frames(), file, alive)
+    if entry is None or not isinstance(media, FilmMedia):
+        pairs = timed(frames, native_fps=media.fps)
+    else:
+        pairs = entry.timed(frames, time_base=media.time_base)
+    return _begun(part.of_timed(pairs, native_fps=media.fps, fps=fps))
 
 
 def count_clips(source: Source | Location) -> int | None:
@@ -254,6 +291,8 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
     """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
     if not format_of(source).is_film:
         return [], ""
+    if source.part is not None and source.part.suffix:
+        return [], "ranges of files"
     try:
         return [DecordMedia(source.path, geometry)], ""
     except NotForDecordError as error:

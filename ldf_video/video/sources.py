@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.clip_table import TABLE_SUFFIX, read_table
 from ldf_video.video.files import (
     GONE_OR_CLOSED,
     UNKNOWN,
@@ -35,6 +36,7 @@ from ldf_video.video.not_clips import (
     is_own_folder,
     sidecar_kind,
 )
+from ldf_video.video.ranges import Range
 from ldf_video.video.series import Series, find_series
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Source:
             all that can be read.
         is_folder: whether it is a folder that is read as one, such as a zarr store.
         layout: what the user said of its clips.
+        part: the range of the file that is the clip, of a row of a table; None for all of it. The
+            name ends in its suffix.
     """
 
     root: Location
@@ -76,11 +80,14 @@ class Source:
     inner: str = ""
     is_folder: bool = False
     layout: Layout = UNSAID
+    part: Range | None = None
 
     @property
     def path(self) -> Location:
         """Where it is; of a series, its folder."""
         name = self.name
+        if self.part is not None:
+            name = name.removesuffix(self.part.suffix)
         if self.series is not None:
             name = name.removesuffix(self.series.pattern).rstrip("/")
         elif self.inner:
@@ -102,7 +109,11 @@ class Source:
     def to_json(self) -> dict[str, Any]:
         """Returns plain values of which `from_json` makes the same source, in any process."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"root": str(self.root), "layout": self.layout.settings()}
+        return fields | {
+            "root": str(self.root),
+            "layout": self.layout.settings(),
+            "part": None if self.part is None else self.part.to_json(),
+        }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
@@ -110,8 +121,10 @@ class Source:
         root, series = locate(fields["root"]), fields["series"]
         if series is not None:
             series = Series(tuple(series[0]), series[1])
-        layout = layout_of(fields["layout"])
-        return cls(**{**fields, "root": root, "series": series, "layout": layout})
+        layout, part = layout_of(fields["layout"]), fields["part"]
+        if part is not None:
+            part = Range.from_json(part)
+        return cls(**{**fields, "root": root, "series": series, "layout": layout, "part": part})
 
 
 @dataclass
@@ -173,6 +186,8 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     try:
         entry = look_at(clips)
         if entry is not None and not entry.is_folder:
+            if entry.name.lower().endswith(TABLE_SUFFIX):
+                return Found(_table_sources(clips, entry, layout))
             named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
             return Found([within(named, inner, layout)])
         found = Found() if entry is None else _search_folder(clips, entry, layout)
@@ -199,6 +214,43 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     if inner or layout != UNSAID:
         found.sources = [within(source, inner, layout) for source in found.sources]
     return found
+
+
+def _table_sources(table: Location, entry: Entry, layout: Layout) -> list[Source]:
+    """A source a row of a table of clips, whose files are relative to its folder."""
+    sources: dict[str, Source] = {}
+    try:
+        for name, row in read_table(table):
+            part = row
+            source = Source(table.parent, name, entry.size, entry.mtime_ns, is_named=True)
+            if not row.problem:
+                source, problem = _file_of_row(source, layout)
+                part = replace(row, problem=problem)
+            source = replace(source, name=source.name + part.suffix, part=part)
+            sources.setdefault(source.name, source)
+    except OSError as error:
+        raise ReadError(f"{table} cannot be read: {reason_of(error)}") from error
+    if not sources:
+        raise UsageError(f"{table} has no row: name a file in each line below the first")
+    return list(sources.values())
+
+
+def _file_of_row(row: Source, layout: Layout) -> tuple[Source, str]:
+    """The file, or the folder with a series, that a row names; and what is wrong with it, or ""."""
+    path, inner = split_inner(row.root / row.name)
+    entry = look_at(path)
+    if entry is None:
+        return row, "there is no such file"
+    if entry.is_folder:
+        try:
+            series = folder_series(path)
+        except ReadError as error:
+            return row, str(error)
+        name = f"{row.name.rstrip('/')}/{series.name}"
+        return replace(series, root=row.root, name=name, is_named=True), ""
+    name = row.name.removesuffix(f"::{inner}") if inner else row.name
+    file = replace(row, name=name, size=entry.size, mtime_ns=entry.mtime_ns)
+    return within(file, inner, layout), ""
 
 
 def within(source: Source, inner: str, layout: Layout) -> Source:
@@ -375,6 +427,8 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     Raises:
         ReadError: if a file cannot be read.
     """
+    if source.part is not None and source.part.problem:
+        raise ReadError(source.part.problem)
     if source.series is None:
         if source.is_folder:
             whole = _folder_digest(source.path, alive)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ldf_video.errors import ReadError, TruncatedError
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     import av
 
 # Matroska and FLV round times to a millisecond: half of one must not cost or repeat a frame.
-_TOLERANCE_SECONDS = Fraction(1, 2000)
+TOLERANCE_SECONDS = Fraction(1, 2000)
 # A longer gap is a broken clock, not a still picture, which would be repeated for hours.
-_MAX_GAP_SECONDS = Fraction(600)
+MAX_GAP_SECONDS = Fraction(600)
 # Frames that are decoded ahead, but only where a time is not what it should be.
 _AHEAD = 8
 _LONG_STEP = Fraction(3, 2)
 _MOST_STEPS = 64  # that are remembered
+_Timed: TypeAlias = "tuple[av.VideoFrame, Fraction]"
 
 
 def timed(
@@ -49,7 +50,7 @@ def shown_seconds(frame: av.VideoFrame, *, native_fps: Fraction) -> Fraction:
     FFmpeg guesses less than half a step where a file says nothing.
     """
     if frame.duration and frame.time_base is not None:
-        seconds = min(frame.duration * frame.time_base, _MAX_GAP_SECONDS)
+        seconds = min(frame.duration * frame.time_base, MAX_GAP_SECONDS)
         return max(seconds, 1 / native_fps) if 2 * seconds * native_fps < 1 else seconds
     return 1 / native_fps
 
@@ -59,29 +60,50 @@ def resample(
 ) -> Iterator[av.VideoFrame]:
     """Yields for output k the last frame that starts at or before k / fps seconds.
 
-    A frame is yielded again (the same object) while it is held, and not at all when the next one
-    starts before an output is due. A single frame is a still picture and comes once. A
-    TruncatedError of `frames` comes after what was held has been given.
+    A single frame is a still picture and comes once; else as `resample_timed`.
+    """
+    pairs = timed(frames, native_fps=native_fps)
+    first = list(itertools.islice(pairs, 1))
+    try:
+        second = list(itertools.islice(pairs, 1))
+    except TruncatedError:
+        yield from (frame for frame, _ in first)
+        raise
+    if not second:
+        yield from (frame for frame, _ in first)
+        return
+    pairs = itertools.chain(first, second, pairs)
+    yield from resample_timed(pairs, native_fps=native_fps, fps=fps)
+
+
+def resample_timed(
+    pairs: Iterable[_Timed],
+    *,
+    native_fps: Fraction,
+    fps: Fraction,
+    end: Fraction | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Yields for output k the last frame that starts at or before k / fps seconds, until `end`.
+
+    `pairs` are frames and when they start. A frame is yielded again (the same object) while it is
+    held, and not at all when the next one starts before an output is due. A TruncatedError of
+    `pairs` comes after what was held has been given.
     """
     held: av.VideoFrame | None = None
-    num_inputs = 0
     damage: TruncatedError | None = None
     start = Fraction(0)
-    latest, step = _TOLERANCE_SECONDS, 1 / fps  # when a frame may start to show in the next output
+    latest, step = TOLERANCE_SECONDS, 1 / fps  # when a frame may start to show in the next output
     try:
-        for frame, start in timed(frames, native_fps=native_fps):
-            while held is not None and latest < start:
+        for frame, start in pairs:
+            while held is not None and latest < (start if end is None else min(end, start)):
                 yield held
                 latest += step
             held = frame
-            num_inputs += 1
     except TruncatedError as error:
         damage = error
-    if held is not None and num_inputs == 1:
-        yield held
-    elif held is not None:
-        end = start + shown_seconds(held, native_fps=native_fps)
-        while latest < end:
+    if held is not None:
+        shown = start + shown_seconds(held, native_fps=native_fps)
+        while latest < (shown if end is None else min(end, shown)):
             yield held
             latest += step
     if damage is not None:
@@ -230,7 +252,7 @@ class _Clock:
 
     def _accepted(self, last: Fraction, time: Fraction) -> Fraction:
         """Returns a time, or where it cannot be, the next step, with which later times move."""
-        if 0 < time - last <= _MAX_GAP_SECONDS:
+        if 0 < time - last <= MAX_GAP_SECONDS:
             return time
         self._offset += last + self._step - time
         return last + self._step
