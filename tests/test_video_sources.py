@@ -23,13 +23,13 @@ from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.files import RemotePath, split_inner
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.layout import Layout
+from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.not_clips import is_own_file
 from ldf_video.video.read import VideoInfo, open_clips, probe
 from ldf_video.video.series import find_series
 from ldf_video.video.sources import (
     Source,
     find_sources,
-    natural_key,
     search,
     source_digest,
     source_stamp,
@@ -380,6 +380,29 @@ def test_takes_and_cameras_stay_apart(
     found = find_series(tmp_path, [name for both in zip(*takes, strict=True) for name in both])
     assert {series.names for series in found} == set(takes)
     assert len({series.pattern for series in found}) == 2
+
+
+def test_all_pictures_of_a_folder_are_one_clip_if_the_user_says_so(tmp_path: Path) -> None:
+    names = {
+        "b.jpg": 4,
+        "B2.png": 5,
+        "a10.png": 3,
+        "a9.PNG": 2,
+        "1.bmp": 0,
+        "x/1.png": 6,
+        "2.png": 1,
+    }
+    for name, number in names.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(barcode(number)).save(tmp_path / name)
+    images = [Image.fromarray(barcode(k)) for k in range(3)]
+    images[0].save(tmp_path / "film.gif", save_all=True, append_images=images[1:])
+    _touch(tmp_path / "notes.txt")
+    found = search(tmp_path, layout=Layout(series="folder")).sources
+    assert [source.name for source in found] == ["*", "film.gif", "x/1.png"]
+    assert _numbers(Source.from_json(found[0].to_json())) == [0, 1, 2, 3, 4, 5]
+    assert source_digest(found[0]) != source_digest(found[1])
+    assert len(search(tmp_path).sources) > 4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".tif"])

@@ -19,7 +19,7 @@ from ldf_video.store.format import STORE_JSON, find_parts, read_store_json, writ
 from ldf_video.store.manifest import select
 from ldf_video.store.parts import write_error
 from ldf_video.store.reader import StoreReader
-from ldf_video.video.files import RemotePath, locate
+from ldf_video.video.files import RemotePath, join, locate
 from ldf_video.video.sources import Source, is_own
 
 PLACE = "clips"
@@ -119,8 +119,13 @@ def _are_there(place: str | None, names: set[str]) -> bool:
     path = locate(place)
     if isinstance(path, RemotePath):
         return True
-    some = (path / name for name in islice(names, _LOOKED_UP))
-    return any(one.exists() or ("*" in one.name and one.parent.exists()) for one in some)
+    for name in islice(names, _LOOKED_UP):
+        one = join(path, name)
+        if not isinstance(one, RemotePath) and (
+            one.exists() or ("*" in one.name and one.parent.exists())
+        ):
+            return True
+    return False
 
 
 def _shares(known: set[str], sources: Sequence[Source]) -> bool:

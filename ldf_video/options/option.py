@@ -191,6 +191,8 @@ class ClipLayout(Command):
         levels: Of arrays: the numbers that are black and white, such as `0:4095`.
         camera: The camera to read, where there are several: of LeRobot, or of datasets that are
             named by it.
+        series: Of pictures: make all those of a folder one clip, in natural order of their names
+            ([pictures](docs/data.md#pictures)).
     """
 
     axes: Annotated[
@@ -200,3 +202,4 @@ class ClipLayout(Command):
         str | None, Option("LOW:HIGH", level_range, "the range of the type; of floats, by values")
     ] = None
     camera: Annotated[str | None, Option("NAME", text, "all")] = None
+    series: Annotated[Literal["folder"] | None, Option(usual="by number")] = None

@@ -12,8 +12,8 @@ import numpy as np
 from ldf_video.errors import ReadError
 from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray
 from ldf_video.video.axes import is_frame
+from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.series import find_numbered
-from ldf_video.video.sources import natural_key
 from ldf_video.video.values import NotNumbersError
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ldf_video.errors import UsageError
+from ldf_video.video.archives import ArchivePath, archive_place, read_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 UNKNOWN = -1
 GONE_OR_CLOSED = (errno.ENOENT, errno.EACCES)  # what a RemoteError has that is of the file alone
@@ -119,26 +120,45 @@ class RemotePath:
         return system, f"{path.rstrip('/')}/{self.relative}" if self.relative else path
 
 
-Location: TypeAlias = Path | RemotePath
+Location: TypeAlias = Path | RemotePath | ArchivePath
 
 
-def locate(place: str | Path | RemotePath) -> Location:
-    """Returns the location that a user names: a path, or a URL such as `s3://bucket/clips`."""
+def locate(place: str | Location) -> Location:
+    """Returns the location that a user names: a path, or a URL such as `s3://bucket/clips`.
+
+    `clips.zip::walk`, and `zip://walk::clips.zip`, is a place in an archive of this machine.
+    """
     if isinstance(place, str):
+        if (packed := archive_place(place)) is not None:
+            return packed
         return RemotePath(place) if _URL.match(place) else Path(place)
     return place
 
 
-def split_inner(place: str | Path | RemotePath) -> tuple[Location, str]:
+def join(root: Location, name: str) -> Location:
+    """Returns the place that a path relative to a folder leads to, also into its archives."""
+    if isinstance(root, Path) and (packed := archive_place(name)) is not None:
+        return ArchivePath(root / packed.archive, packed.member)
+    return root / name
+
+
+def split_inner(place: str | Location) -> tuple[Location, str]:
     """Splits what a user names into a location and a place within it: `play.h5::data/*/obs/image`.
 
     Links of a URL, such as `zip://clips::s3://bucket/all.zip`, are none, nor is a file that is
-    really called so. The place is empty where none is named.
+    really called so. The place is empty where none is named. Of an archive, all of it or a place
+    in it, the location is an `ArchivePath`.
     """
+    packed = place if isinstance(place, ArchivePath) else archive_place(str(place))
+    if packed is not None and not os.path.exists(str(place)):
+        file, mark, inner = packed.member.rpartition("::")
+        if mark and not packed.exists():
+            return ArchivePath(packed.archive, file), inner
+        return packed, ""
     where, _, inner = str(place).rpartition("::")
     is_link = "://" in inner or (isinstance(place, Path | str) and os.path.exists(place))
     if where and inner and not is_link:
-        return locate(where if isinstance(place, str) else type(place)(where)), inner
+        return Path(where) if isinstance(place, Path) else locate(where), inner
     return locate(place), ""
 
 
@@ -154,6 +174,8 @@ def look_at(place: Location) -> Entry | None:
             return _local_entry(place.name, place.stat())
         except OSError:
             return None
+    if isinstance(place, ArchivePath):
+        return _packed_entry(place) if place.exists() else None
     _check_protocols(place.url)
     try:
         with _remote_errors():
@@ -177,7 +199,11 @@ def list_folder(folder: Location) -> list[Entry]:
     Raises:
         OSError: if it cannot be listed; behind a URL RemoteError, with `errno.ENOENT` if gone.
     """
-    found = _local_entries(folder) if isinstance(folder, Path) else _remote_entries(folder)
+    if isinstance(folder, ArchivePath):
+        names = read_archive(folder.archive).folders.get(folder.member, ())
+        found: Iterable[Entry | None] = (_packed_entry(folder / name) for name in names)
+    else:
+        found = _local_entries(folder) if isinstance(folder, Path) else _remote_entries(folder)
     return [entry for entry in found if entry is not None and not entry.name.startswith(".")]
 
 
@@ -273,6 +299,13 @@ def _split(url: str) -> tuple[str, str]:
     folder, slash, name = path.rstrip("/").rpartition("/")
     links[index] = f"{protocol}://{folder}{slash}"
     return "::".join(links), name
+
+
+def _packed_entry(place: ArchivePath) -> Entry:
+    member = read_archive(place.archive).members.get(place.member)
+    if member is None:
+        return Entry(place.name, 0, 0, is_folder=True)
+    return Entry(place.name, member.size, member.stamp, is_folder=False)
 
 
 def _local_entries(folder: Path) -> Iterator[Entry | None]:

@@ -9,16 +9,19 @@ import contextlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
+from ldf_video.video.archives import is_archive_name, is_packed, is_zarr_archive, read_archive
 from ldf_video.video.arrays import ArrayClips, FrameArray
 from ldf_video.video.datasets import clips_of
 from ldf_video.video.decode import open_media
+from ldf_video.video.files import reason_of
 from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
 from ldf_video.video.hdf5 import MAGIC, open_hdf5
 from ldf_video.video.lerobot import is_lerobot, open_episodes
-from ldf_video.video.not_clips import FOREIGN_BYTES
+from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_npy, open_npz
 from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.zarr_store import open_zarr
@@ -115,6 +118,33 @@ def _open_arrays(
         yield clips_of(arrays, source, container=container)
 
 
+def _is_archive(look: Look) -> bool:
+    """Whether it is an archive of which reading has something to say; else it was searched."""
+    path = look.source.path
+    return isinstance(path, Path) and is_archive_name(path.name) and not _is_zarr_zip(look)
+
+
+def _is_zarr_zip(look: Look) -> bool:
+    path = look.source.path
+    is_named = path.name.lower().endswith(f"{ZARR_SUFFIX}.zip")
+    return is_named or look.first_member in ZARR_FILES or is_zarr_archive(path)
+
+
+@contextlib.contextmanager
+def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
+    assert isinstance(source.path, Path)
+    try:
+        archive = read_archive(source.path)
+    except OSError as error:
+        head = Look(source).head
+        foreign = "" if is_packed(head) else describe_foreign(head)
+        raise ReadError(foreign or f"cannot be read: {reason_of(error)}") from error
+    inside = next(iter(archive.members), "")
+    advice = f"an archive: name a file in it, as {source.path.name}::{inside}"
+    raise ReadError(archive.fault or (advice if inside else "an archive that holds no file"))
+    yield []
+
+
 @contextlib.contextmanager
 def _open_episodes(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     with open_episodes(source.path, threads=threads) as episodes:
@@ -130,6 +160,7 @@ def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 FORMATS = (
     Format("numbered pictures", lambda look: look.source.series is not None, _open_series),
     Format("a .npy array", lambda look: look.suffix == ARRAY_SUFFIX, _open_array, is_many=True),
+    Format("an archive", _is_archive, _open_archive),
     Format(
         "an .npz archive",
         lambda look: look.suffix == MEMBERS_SUFFIX or look.first_member.endswith(ARRAY_SUFFIX),
@@ -148,11 +179,7 @@ FORMATS = (
     ),
     Format(
         "a zarr store",
-        lambda look: (
-            look.source.is_folder
-            or look.source.path.name.lower().endswith(f"{ZARR_SUFFIX}.zip")
-            or look.first_member in ZARR_FILES
-        ),
+        lambda look: look.source.is_folder or _is_zarr_zip(look),
         partial(_open_arrays, container="zarr", opens=open_zarr),
         is_many=True,
         has_inner=True,

@@ -18,11 +18,13 @@ class Layout:
             columns, C channels.
         levels: of arrays, LOW:HIGH, the numbers that are black and white.
         camera: the camera that is read, where there are several.
+        series: "folder" where all pictures of a folder are one clip, in natural order.
     """
 
     axes: str = ""
     levels: str = ""
     camera: str = ""
+    series: str = ""
 
     @property
     def range(self) -> tuple[float, float] | None:

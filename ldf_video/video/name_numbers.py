@@ -17,6 +17,7 @@ Key: TypeAlias = tuple[Decimal, ...]
 
 # A decimal may have an exponent, as in 1e-05; a minus counts where no other sign can be meant.
 NUMBER = re.compile(r"((?:(?<![^_= (])-)?\d+(?:\.\d+)?(?:[eE][+-]\d+)?)")
+_DIGITS = re.compile(r"([0-9]+)")
 _VIEW = re.compile(r"(?i)(cam|camera|view)[-_ ]?$")
 _FRAME = re.compile(r"(?i)(?<![a-z])(f|fr|frame|t|time|timepoint)[-_ ]?$")
 _UNIT = re.compile(r"(?i)(d|days?|h|hrs?|m|min|s|sec|ms)(?![a-z])")
@@ -91,6 +92,17 @@ class Column:
     @property
     def is_frame(self) -> bool:
         return _FRAME.search(self.before) is not None
+
+
+def natural_key(name: str) -> tuple[str, str]:
+    """Returns a sort key that puts clip2 before clip10; ties fall back to code points."""
+    parts = _DIGITS.split(name.casefold())
+    # A number counts by its value: first by how many digits it has, then by these. The zero ends
+    # the text before it, so that text which goes on comes later.
+    for index in range(1, len(parts), 2):
+        digits = parts[index].lstrip("0")
+        parts[index] = f"\0{chr(1 + len(digits))}{digits}"
+    return "".join(parts), name
 
 
 def with_standard_times(name: str) -> str:

@@ -13,6 +13,7 @@ from ldf_video.video.name_numbers import (
     Column,
     Key,
     columns_of,
+    natural_key,
     with_standard_times,
     with_year_first,
 )
@@ -33,6 +34,7 @@ PICTURE_SUFFIXES = frozenset(
 _SAME = dict.fromkeys(JPEG_SUFFIXES, ".jpg") | {".tif": ".tiff"}
 
 _MIN_COUNTER = 10_000
+_MAY_BE_ANIMATED = (".gif", ".webp", ".tif", ".tiff", ".avif")  # an APNG mostly is not called .png
 _HEXADECIMAL = re.compile(r"(|.*(?:[^0-9A-Za-z]|0x))([0-9a-f]{4,}|[0-9A-F]{4,})")
 _COPY = re.compile(
     r"(?P<name>.*[^-_ 0-9])(?:[-_ ]?\((?:(?P<one>[12])|\d+)\)|[-_ ]?(?:(?P<two>2)|\d+))"
@@ -72,6 +74,27 @@ def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
             taken.add(pattern)
             series.append(Series(members, pattern))
     return series
+
+
+def all_pictures(folder: Location, names: Iterable[str]) -> list[Series]:
+    """Makes all pictures of a folder one series, in natural order, whatever their names and kinds.
+
+    Animations and stacks of pages, and a picture that is alone, are left out.
+    """
+    taken = set(names)
+    pictures = [name for name in taken if _is_still(folder, name)]
+    pictures.sort(key=lambda name: (natural_key(os.path.splitext(name)[0]), name))
+    if len(pictures) < 2:
+        return []
+    stars = next(n for n in count(1) if n * "*" not in taken)
+    return [Series(tuple(pictures), stars * "*")]
+
+
+def _is_still(folder: Location, name: str) -> bool:
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in PICTURE_SUFFIXES and not (
+        suffix in _MAY_BE_ANIMATED and is_animated(folder / name)
+    )
 
 
 def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:

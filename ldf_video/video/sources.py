@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.archives import ArchivePath, is_archive_name, is_zarr_archive, read_archive
 from ldf_video.video.clip_table import TABLE_SUFFIX, read_table
 from ldf_video.video.files import (
     GONE_OR_CLOSED,
@@ -22,6 +23,7 @@ from ldf_video.video.files import (
     Location,
     RemoteError,
     RemotePath,
+    join,
     list_folder,
     locate,
     look_at,
@@ -30,6 +32,7 @@ from ldf_video.video.files import (
 )
 from ldf_video.video.folders import ZARR_FILES, camera_of, is_lerobot, is_zarr
 from ldf_video.video.layout import UNSAID, Layout, layout_of
+from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.not_clips import (
     STORE_JSON,
     is_own_file,
@@ -37,7 +40,7 @@ from ldf_video.video.not_clips import (
     sidecar_kind,
 )
 from ldf_video.video.ranges import Range
-from ldf_video.video.series import Series, find_series
+from ldf_video.video.series import Series, all_pictures, find_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 _IMAGES = "observation.images."  # what LeRobot puts before the names of cameras
 _MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18
-_DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,9 @@ class Source:
 
     Attributes:
         root: CLIPS, or its folder where CLIPS is a file.
-        name: POSIX path relative to `root`. A series is named by the path of its folder and its
-            pattern, such as `walk/frame_*.png`; one with an `inner` ends in `::` and this.
+        name: POSIX path relative to `root`, with `::` between an archive and what lies in it. A
+            series is named by the path of its folder and its pattern, such as `walk/frame_*.png`;
+            one with an `inner` ends in `::` and this.
         size: in bytes, of all pictures together; -1 if the file could not be looked at.
         mtime_ns: as of `Entry`; of a series a number that changes with any picture's name, size or
             time.
@@ -92,7 +95,7 @@ class Source:
             name = name.removesuffix(self.series.pattern).rstrip("/")
         elif self.inner:
             name = name.removesuffix(f"::{self.inner}")
-        return self.root / name
+        return join(self.root, name)
 
     @property
     def asked(self) -> Location:
@@ -161,14 +164,17 @@ def find_sources(
 
 def is_own(source: Source) -> bool:
     """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
-    return not source.is_named and is_own_file(next(source.files()))
+    first = next(source.files())
+    # In an archive the mark may lie behind gigabytes that are to be unpacked first.
+    return not (source.is_named or isinstance(first, ArchivePath)) and is_own_file(first)
 
 
 def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
     """Finds all that may be read in `clips`, or that file itself; opens no video.
 
     `clips` may end in a place within a file, or within each file of a folder, such as
-    `play.h5::data/*/obs/image`. Each source has the `layout`.
+    `play.h5::data/*/obs/image`. Each source has the `layout`. An archive is searched as a folder,
+    and so is a place in it; `clips.zip::walk/*.png` takes the files that match.
 
     Each series of numbered pictures (see `find_series`) is one source, each other regular file is
     one. Names that start with a dot are hidden, with all below. Links are followed, each real
@@ -183,14 +189,22 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         ReadError: if what is behind a URL cannot be listed.
     """
     clips, inner = split_inner(clips)
+    root, place, pattern = clips, "", ""
+    if isinstance(clips, Path) and _is_archive(clips.parent, clips.name):
+        clips = ArchivePath(clips)
+    if isinstance(clips, ArchivePath):
+        clips, pattern = _before_pattern(clips)
+        root, place = clips.archive.parent, f"{clips.archive.name}::{clips.member}"
     try:
         entry = look_at(clips)
         if entry is not None and not entry.is_folder:
-            if entry.name.lower().endswith(TABLE_SUFFIX):
+            if not place and entry.name.lower().endswith(TABLE_SUFFIX):
                 return Found(_table_sources(clips, entry, layout))
-            named = Source(clips.parent, entry.name, entry.size, entry.mtime_ns, is_named=True)
+            if not place:
+                root, place = clips.parent, entry.name
+            named = Source(root, place, entry.size, entry.mtime_ns, is_named=True)
             return Found([within(named, inner, layout)])
-        found = Found() if entry is None else _search_folder(clips, entry, layout)
+        found = Found() if entry is None else _search_folder(root, place, entry, pattern, layout)
     except RemoteError as error:
         raise ReadError(
             f"{clips} cannot be listed: {reason_of(error)}; check the address, the access and the "
@@ -259,47 +273,113 @@ def within(source: Source, inner: str, layout: Layout) -> Source:
     return replace(source, name=name, inner=inner, layout=layout)
 
 
-def _search_folder(root: Location, start: Entry, layout: Layout) -> Found:
-    """Searches `root` and the directories below it, each once; a UsageError if it is a store."""
+def _is_archive(root: Location, name: str) -> bool:
+    """Whether a file of this machine is an archive that can be searched: not one that is a store.
+
+    Where it is damaged, or holds no file, reading it will say so.
+    """
+    if not isinstance(root, Path) or not is_archive_name(name) or "::" in name:
+        return False
+    try:
+        return bool(read_archive(root / name).members) and not is_zarr_archive(root / name)
+    except OSError:
+        return False
+
+
+def _before_pattern(place: ArchivePath) -> tuple[ArchivePath, str]:
+    """Splits a pattern of members into the folder before its first star and the pattern.
+
+    Raises:
+        ReadError: if the archive is there and cannot be read.
+    """
+    try:
+        if not place.archive.exists() or place.member in read_archive(place.archive).members:
+            return place, ""
+    except OSError as error:
+        raise ReadError(f"{place.archive} cannot be read: {reason_of(error)}") from error
+    parts = place.member.split("/")
+    first = next((k for k, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    pattern = place.member if first < len(parts) else ""
+    return ArchivePath(place.archive, "/".join(parts[:first])), pattern
+
+
+def _search_folder(root: Location, start: str, entry: Entry, pattern: str, layout: Layout) -> Found:
+    """Searches a folder, or place in an archive, and those below it, each once.
+
+    With a pattern only the files whose path in the archive matches it are taken.
+
+    Raises:
+        UsageError: if it is a store.
+    """
     found = Found()
-    waiting, seen = [("", start.identity)], set[tuple[int, int] | None]()
+    waiting, seen = [(start, entry.identity)], set[tuple[int, int] | None]()
     while waiting:
         place, identity = waiting.pop()
         if identity is not None and identity in seen:
             continue
         seen.add(identity)
+        folder = join(root, place)
         try:
-            entries = list_folder(root / place)
+            entries = list_folder(folder)
         except OSError as error:
-            if isinstance(error, RemoteError) and not (place and error.errno in GONE_OR_CLOSED):
+            is_gone = place != start and error.errno in GONE_OR_CLOSED
+            if isinstance(error, RemoteError) and not is_gone:
                 raise
             continue  # it vanished, or may not be read: nothing in it can be reported
         names = {entry.name for entry in entries}
-        if is_own_folder(root / place, names) and (place or STORE_JSON in names):
-            if not place:
+        if is_own_folder(folder, names) and (place != start or STORE_JSON in names):
+            if place == start:
                 raise UsageError(
-                    f"{root} is a store that ldf-video wrote; expected clips; check the path"
+                    f"{folder} is a store that ldf-video wrote; expected clips; check the path"
                 )
             found.num_own += 1
-        elif is_zarr(place or root.name, names | _hidden(root / place)):
+        elif is_zarr(folder.name, names | _hidden(folder)):
             found.sources.append(_zarr_source(root, place))
-        elif is_lerobot(root / place, names):
+        elif is_lerobot(folder, names):
             found.sources += _lerobot_sources(root, place, layout.camera)
         else:
-            prefix = f"{place}/" if place else ""
+            prefix = _below(place)
             folders = [entry for entry in entries if entry.is_folder]
             # Reversed, as the last in is the first out: the first of two ways to one counts.
             folders.sort(key=lambda folder: natural_key(folder.name), reverse=True)
             waiting += [(prefix + folder.name, folder.identity) for folder in folders]
-            _add_files(found, root, prefix, [entry for entry in entries if not entry.is_folder])
+            files = [entry for entry in entries if not entry.is_folder]
+            if pattern:
+                files = [one for one in files if _matches(prefix + one.name, pattern)]
+            archives = [one.name for one in files if _is_archive(root, prefix + one.name)]
+            waiting += [(f"{prefix}{name}::", None) for name in archives]
+            rest = [one for one in files if one.name not in archives]
+            _add_files(found, root, prefix, rest, layout)
+            if isinstance(folder, ArchivePath) and not folder.member:
+                _add_fault(found, root, place.removesuffix("::"))
     return found
 
 
-def _add_files(found: Found, root: Location, prefix: str, files: list[Entry]) -> None:
+def _below(place: str) -> str:
+    """What the names of all begin with that lies in a folder, or in an archive."""
+    return f"{place}/" if place and not place.endswith("::") else place
+
+
+def _add_fault(found: Found, root: Location, name: str) -> None:
+    """Adds an archive itself where there is something to say of it: reading it says that."""
+    path = root / name
+    if isinstance(path, Path) and read_archive(path).fault:
+        status = path.stat()
+        found.sources.append(Source(root, name, status.st_size, status.st_mtime_ns))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name.partition("::")[2], pattern)
+
+
+def _add_files(
+    found: Found, root: Location, prefix: str, files: list[Entry], layout: Layout
+) -> None:
     """Sorts the files of one directory into series of pictures, other sources and sidecars."""
     by_name = {entry.name: entry for entry in files}
     in_series = set[str]()
-    for series in find_series(root / prefix.rstrip("/"), by_name):
+    find = all_pictures if layout.series == "folder" else find_series
+    for series in find(join(root, prefix.rstrip("/")), by_name):
         in_series.update(series.names)
         size, stamp = _series_stamp([by_name[name] for name in series.names])
         found.sources.append(Source(root, prefix + series.pattern, size, stamp, series))
@@ -327,10 +407,9 @@ def _zarr_source(root: Location, place: str) -> Source:
     if not place:
         return replace(_zarr_source(root.parent, root.name), is_named=True)
     size, stamp = 0, 0
-    if isinstance(root, Path):
-        files = [
-            (path.relative_to(root).as_posix(), path.stat()) for path in _files_below(root / place)
-        ]
+    folder = join(root, place)
+    if isinstance(root, Path) and isinstance(folder, Path):
+        files = [(path.relative_to(root).as_posix(), path.stat()) for path in _files_below(folder)]
         size, stamp = _series_stamp(
             [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
         )
@@ -340,10 +419,10 @@ def _zarr_source(root: Location, place: str) -> Source:
 def _lerobot_sources(root: Location, place: str, camera: str) -> list[Source]:
     """The films of a data set of LeRobot, of one camera if one is named."""
     films, waiting = dict[str, list[Source]](), [""]
-    prefix = f"{place}/videos/" if place else "videos/"
+    prefix = f"{_below(place)}videos/"
     while waiting:
         inner = waiting.pop()
-        for entry in list_folder(root / (prefix + inner).rstrip("/")):
+        for entry in list_folder(join(root, (prefix + inner).rstrip("/"))):
             name = inner + entry.name
             if entry.is_folder:
                 waiting.append(f"{name}/")
@@ -390,12 +469,12 @@ def named_source(path: Location) -> Source:
     return folder_series(path)
 
 
-def folder_series(folder: Location) -> Source:
+def folder_series(folder: Location, *, layout: Layout = UNSAID) -> Source:
     """Returns the only series of numbered pictures in a folder; a ReadError if there is no such."""
     found = Found()
     try:
         files = [entry for entry in list_folder(folder) if not entry.is_folder]
-        _add_files(found, folder, "", files)
+        _add_files(found, folder, "", files, layout)
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
     series = [source for source in found.sources if source.series is not None]
@@ -403,17 +482,6 @@ def folder_series(folder: Location) -> Source:
         number = f"{len(series):,} series" if series else "no series"
         raise ReadError(f"a directory with {number} of numbered pictures, expected one")
     return series[0]
-
-
-def natural_key(name: str) -> tuple[str, str]:
-    """Returns a sort key that puts clip2 before clip10; ties fall back to code points."""
-    parts = _DIGITS.split(name.casefold())
-    # A number counts by its value: first by how many digits it has, then by these. The zero ends
-    # the text before it, so that text which goes on comes later.
-    for index in range(1, len(parts), 2):
-        digits = parts[index].lstrip("0")
-        parts[index] = f"\0{chr(1 + len(digits))}{digits}"
-    return "".join(parts), name
 
 
 def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
@@ -457,7 +525,7 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
     for path in islice(source.files(), None if source.series else _MOST_STAMPED):
         found = "gone"
         with contextlib.suppress(OSError):
-            status = os.stat(str(path))
+            status = os.stat(path.archive if isinstance(path, ArchivePath) else str(path))
             found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
         stamp.update(f"{found}\n".encode())
         alive()

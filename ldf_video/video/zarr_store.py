@@ -33,7 +33,9 @@ def open_zarr(path: Location) -> Iterator[list[NumberArray]]:
         ReadError: if it is none, or damaged.
     """
     if not isinstance(path, Path):
-        raise ReadError("a zarr store behind a URL: copy it to this machine to read it")
+        raise ReadError(
+            "a zarr store behind a URL or in an archive: copy it to a folder to read it"
+        )
     zarr: Any = importlib.import_module("zarr")
     with contextlib.ExitStack() as stack:
         try:
