@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from base64 import b64decode
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from ldf_video.recipes import page
 from ldf_video.recipes import preview as recipe
 from ldf_video.runs import zoo
 from ldf_video.store.reader import StoreReader
+from ldf_video.video.geometry import Geometry
 from ldf_video.video.strip import pack, shrink
 
 if TYPE_CHECKING:
@@ -43,10 +45,10 @@ def moving(num_frames: int, *, seed: int = 0, size: int = 32) -> NDArray[np.uint
 
 def look(frames: NDArray[np.uint8], *, strip: int = 8, name: str = "clip") -> Seen:
     """What is seen of a clip whose frames come in two parts."""
-    seen = Look(strip=strip)
+    seen = Look(Fraction(10), strip=strip)
     for part in np.array_split(frames, min(2, len(frames))):
         seen.add(part)
-    return seen.end(name, fps=Fraction(10))
+    return seen.end(name)
 
 
 # -- what is counted ------------------------------------------------------------------------------
@@ -103,6 +105,21 @@ def test_bars_are_what_is_black_all_the_time() -> None:
     night[:3, :4] = night[3:, 28:] = 0
     assert not look(night).has_bars
     assert not look(np.zeros((3, 8, 8, 3), np.uint8)).has_bars
+
+
+def test_bars_beside_a_part_of_a_frame_are_cut_from_the_whole() -> None:
+    pillars = moving(6)
+    pillars[:, :, :8] = pillars[:, :, 24:] = 0  # of the middle 90 columns of 160
+    seen = [replace(look(pillars), size=(90, 160))]
+    (found,) = [one for one in advice.advise(seen, Geometry(32, 32)) if "bars" in one.what]
+    assert "left and right" in found.what
+    assert "crop=iw*0.281:ih*1:iw*0.359:ih*0 " in found.command
+
+
+def test_cuts_are_times_in_the_clip() -> None:
+    shots = [np.full((15, 32, 32, 3), level, np.uint8) for level in (40, 200, 90)]
+    assert look(np.concatenate(shots)).cuts == (1.5, 3.0)
+    assert look(moving(40)).cuts == ()
 
 
 def test_strips_shrink_to_what_there_is_room_for() -> None:

@@ -105,7 +105,8 @@ class Stages:
         self.fits = {"film-64": 24.0, "pacman-32": 9.0}
         for name in STAGES:
             monkeypatch.setattr(recipe, name, partial(self._run, name))
-        monkeypatch.setattr(recipe, "StoreReader", lambda path: path)
+        store = SimpleNamespace(at_cuts=lambda: None)
+        monkeypatch.setattr(recipe, "StoreReader", lambda path: store)
         monkeypatch.setattr(recipe, "flow_for", lambda *_: "a-flow")
 
     def _run(self, name: str, options: Any) -> Any:

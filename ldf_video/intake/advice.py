@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ldf_video.errors import counted
-from ldf_video.intake.seen import Seen, fresh
+from ldf_video.intake.seen import EDGE, Bars, Seen, fresh
 from ldf_video.options.trainings import WINDOWS
+from ldf_video.video.geometry import Geometry
 
 FEW, SOME, MANY = 300, 2_000, 10_000
 """Different frames from which a training is worth while, a start, and comfortable."""
@@ -95,11 +96,11 @@ def enough_for(different: int) -> tuple[str, int]:
     return "comfortable: the frame model can be trained for hours", 120
 
 
-def advise(seen: Sequence[Seen]) -> list[Advice]:
+def advise(seen: Sequence[Seen], geometry: Geometry) -> list[Advice]:
     """What is wrong with clips, the worst first."""
     sums = totals(seen)
     found = [_too_few(sums), _all_short(seen)]
-    found += [_black(seen), _still(seen), _repeats(seen), _bars(seen), _dim(seen)]
+    found += [_black(seen), _still(seen), _repeats(seen), _bars(seen, geometry), _dim(seen)]
     return [advice for advice in found if advice is not None]
 
 
@@ -167,11 +168,12 @@ def _repeats(seen: Sequence[Seen]) -> Advice | None:
     )
 
 
-def _bars(seen: Sequence[Seen]) -> Advice | None:
+def _bars(seen: Sequence[Seen], geometry: Geometry) -> Advice | None:
     barred = _numbers(seen, lambda clip: clip.has_bars)
     if not barred or len(barred) / len(seen) < MANY_BLACK:
         return None
-    top, bottom, left, right = np.median([seen[number].bars for number in barred], axis=0)
+    bars = [_of_whole_frame(seen[number], geometry) for number in barred]
+    top, bottom, left, right = np.median(bars, axis=0)
     height, width = 1 - top - bottom, 1 - left - right
     sides = "above and below" if min(top, bottom) >= min(left, right) else "left and right"
     return Advice(
@@ -181,6 +183,28 @@ def _bars(seen: Sequence[Seen]) -> Advice | None:
         f"ffmpeg -i CLIP -vf crop=iw*{width:.3g}:ih*{height:.3g}:iw*{left:.3g}:ih*{top:.3g} "
         "-c:v libx264 -crf 12 WITHOUT.mp4",
         barred,
+    )
+
+
+def _of_whole_frame(clip: Seen, geometry: Geometry) -> Bars:
+    """Black edges as shares of the source's own frames, of which a part may be all that is seen.
+
+    An edge that is not black is not cut, though more lies beyond it.
+    """
+    if clip.size is None:
+        return clip.bars
+    height, width = clip.size
+    box = geometry.box(height, width)
+    below, beside = height - box.top - box.height, width - box.left - box.width
+    edges = zip(
+        clip.bars,
+        (box.top, below, box.left, beside),
+        (box.height, box.height, box.width, box.width),
+        (height, height, width, width),
+        strict=True,
+    )
+    return Bars(
+        *((off + bar * part) / side if bar >= EDGE else 0 for bar, off, part, side in edges)
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.video.cuts import CutFinder
 from ldf_video.video.strip import pack
 
 Frames = npt.NDArray[np.uint8]
@@ -57,7 +58,7 @@ class Seen:
         trouble: why it is not whole, or what else is to be known; empty if nothing.
         weight: how many clips it stands for, where only some are looked at.
         size: rows and columns of the source's own frames, None where that is not known.
-        cuts: seconds from the start.
+        cuts: where another shot begins, in seconds.
     """
 
     name: str
@@ -109,8 +110,16 @@ class Look:
     cells are equal in steps of 4 levels.
     """
 
-    def __init__(self, *, strip: int) -> None:
-        """Begins with nothing seen; `strip` frames are kept to be shown, 0 for none."""
+    def __init__(self, fps: Fraction, *, strip: int, cuts: bool = True) -> None:
+        """Begins with nothing seen.
+
+        Args:
+            fps: frames a second.
+            strip: how many frames are kept to be shown, 0 for none.
+            cuts: whether cuts are looked for.
+        """
+        self._fps, self._finder = fps, CutFinder(fps) if cuts else None
+        self._cuts = list[int]()
         self._strip, self._kept, self._every = strip, list[Frames](), 1
         self._counted: Cells | None = None
         self._keys = bytearray()
@@ -120,6 +129,8 @@ class Look:
 
     def add(self, frames: Frames) -> None:
         """See the next frames, (T, H, W, 3); only some are kept, as copies."""
+        if self._finder is not None:
+            self._cuts += self._finder.add(frames)
         brightest = frames.max((0, 3))
         before = self._brightest
         self._brightest = brightest if before is None else np.maximum(before, brightest)
@@ -148,7 +159,6 @@ class Look:
         self,
         name: str,
         *,
-        fps: Fraction,
         about_frames: int = 0,
         trouble: str = "",
         weight: float = 1.0,
@@ -156,6 +166,7 @@ class Look:
     ) -> Seen:
         """What was seen of at least one frame; `about_frames` where there are more."""
         assert self._brightest is not None
+        cuts = self._cuts + ([] if self._finder is None else self._finder.end())
         strip, shape = b"", (0, 0, 0)
         if self._kept:
             places = np.linspace(0, len(self._kept) - 1, min(self._strip, len(self._kept)))
@@ -164,7 +175,7 @@ class Look:
         num_lit = self.num_frames - self._num_black
         return Seen(
             name,
-            fps,
+            self._fps,
             self.num_frames,
             max(self.num_frames, about_frames),
             np.frombuffer(bytes(self._keys), np.uint64),
@@ -176,6 +187,7 @@ class Look:
             trouble,
             weight,
             size,
+            tuple(float(frame / self._fps) for frame in cuts),
         )
 
 

@@ -66,6 +66,7 @@ class Clip:
         index: of the clip in an array of clips, None where the source is one clip.
         fps: frames a second of the frames that follow.
         why_pyav: why decord, asked for, does not read it; else empty.
+        size: rows and columns of the source's own frames, upright; None where that is not known.
     """
 
     source: Source
@@ -73,6 +74,7 @@ class Clip:
     index: int | None
     fps: Fraction
     why_pyav: str
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -254,11 +256,13 @@ class Reading:
                 self._place += 1  # IndexError: one that was not asked for
             index = None if found.num_clips is None else self._place
             fps, why_pyav = Fraction(*map(_integer, header["fps"])), _text(header["why_pyav"])
+            height, width = map(_count, header.get("size") or (0, 0))
+            size = (height, width) if height and width else None
             if header["index"] != index or fps == 0:
                 raise ValueError
             if self._clip is None:  # else the reader that died had opened it
                 clip_id = found.content if index is None else f"{found.content}#{index}"
-                self._clip = Clip(self._source, clip_id, index, fps, why_pyav)
+                self._clip = Clip(self._source, clip_id, index, fps, why_pyav, size)
                 yield self._clip
             header, payload = _next(messages, "frames", "clip_end")
             while header["is"] == "frames":

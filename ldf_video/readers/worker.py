@@ -356,7 +356,8 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
     ):
         check()
         fps = clip.fps.as_integer_ratio()
-        yield Message({"is": "clip", "index": clip.index, "fps": fps, "why_pyav": clip.why_pyav})
+        facts = {"index": clip.index, "fps": fps, "why_pyav": clip.why_pyav, "size": clip.size}
+        yield Message({"is": "clip", **facts})
         damage = ""
         try:
             for frame in islice(clip.frames, num_left):

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 from ldf_video.errors import counted
 from ldf_video.intake.advice import MANY, SOME, WINDOW, Advice, Totals, enough_for, is_faint
@@ -21,6 +22,7 @@ STRIP_BYTES = 60_000
 LISTED = 200
 """Unreadable files that are listed one by one."""
 ROUGH_DB, GOOD_DB = 20.0, 30.0
+STYLE = Path(__file__).with_name("page.css")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def write_page(
         _method(view, sums),
     ]
     title = f"Preview of {escape(view.name)}"
-    return _PAGE.format(title=title, style=_STYLE, body="\n".join(filter(None, parts)))
+    return _PAGE.format(title=title, style=STYLE.read_text(), body="\n".join(filter(None, parts)))
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -311,62 +313,6 @@ def _clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
-
-_STYLE = """
-:root{color-scheme:light dark;--ground:#fbfaf8;--card:#fff;--ink:#1d1c1a;--soft:#66625a;
---line:#e4e0d8;--accent:#0b6e62;--warn:#8a4b00;--warn-ground:#fdf3e3;--code:#f3f0ea}
-@media (prefers-color-scheme:dark){:root{--ground:#161615;--card:#1f1f1d;--ink:#ecebe7;
---soft:#a5a199;--line:#34332f;--accent:#62cdbd;--warn:#f0b866;--warn-ground:#2c2415;--code:#262522}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:78rem;margin:0 auto;padding:2rem 1.25rem 4rem}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}
-h2{font-size:1.2rem;margin:2.6rem 0 .7rem}
-p{margin:.5rem 0;max-width:46rem}
-.eyebrow{color:var(--accent);font-weight:600;font-size:.85rem;margin:0 0 .3rem}
-.path{color:var(--soft);overflow-wrap:anywhere}
-code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.9em}
-pre{background:var(--code);border:1px solid var(--line);border-radius:6px;padding:.7rem .9rem;
-overflow-x:auto;margin:.6rem 0;max-width:58rem;line-height:1.6}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1px;margin:1.4rem 0 0;
-background:var(--line);border:1px solid var(--line);border-radius:8px;overflow:hidden}
-dl div{background:var(--card);padding:.7rem .9rem}
-dt{color:var(--soft);font-size:.85rem}
-dd{margin:0;font-size:1.25rem;font-weight:600;font-variant-numeric:tabular-nums}
-.verdict{font-size:1.08rem}
-.warnings{list-style:none;padding:0;margin:0;display:grid;gap:.7rem}
-.warnings li{background:var(--warn-ground);border-left:4px solid var(--warn);
-border-radius:0 6px 6px 0;padding:.4rem 1rem}
-.warnings strong{color:var(--warn)}
-.where{font-size:.9rem;color:var(--soft);overflow-wrap:anywhere}
-a{color:var(--accent)}
-:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
-.wide,.many{display:grid;gap:1.1rem;margin-top:1rem}
-.many{grid-template-columns:repeat(auto-fill,minmax(min(100%,23rem),1fr))}
-figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
-overflow:hidden;scroll-margin-top:1rem}
-figure:target{outline:3px solid var(--warn)}
-.strip{position:relative;width:min(100%,calc(var(--n)*12rem))}
-.strip img{display:block;width:100%;height:auto;aspect-ratio:calc(var(--n)*var(--w))/var(--h);
-image-rendering:pixelated}
-.strip::after{content:"";position:absolute;inset:0;pointer-events:none;
-background:repeating-linear-gradient(90deg,transparent 0 calc(100%/var(--n) - 2px),
-var(--card) calc(100%/var(--n) - 2px) calc(100%/var(--n)))}
-figcaption{padding:.5rem .8rem .65rem;font-size:.9rem;overflow-wrap:anywhere}
-figcaption span{display:block;color:var(--soft);font-variant-numeric:tabular-nums}
-figcaption .tag{display:inline-block;background:var(--warn-ground);color:var(--warn);
-border-radius:4px;padding:0 .4rem;margin-left:.3rem;font-size:.8rem}
-.trouble{color:var(--warn);margin:.2rem 0 0}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:.92rem;min-width:30rem}
-th,td{text-align:left;vertical-align:top;padding:.35rem 1.2rem .35rem 0;
-border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:500}
-details{margin-top:2.6rem;border-top:1px solid var(--line);padding-top:1rem;color:var(--soft)}
-summary{cursor:pointer;color:var(--ink);font-weight:600}
-@media print{.strip::after{display:none}}
-"""
 
 _PAGE = """<!doctype html>
 <html lang=en>

@@ -126,7 +126,7 @@ def preview(options: Preview) -> Previewed:
                 asked = Encode(clips, quiet=True, **how)
                 device = choose_device(options.device)
                 fits = shipped_fits(Asked(asked, sources, device, size=_size(options)))
-        sums, advice = totals(view.seen), advise(view.seen)
+        sums, advice = totals(view.seen), advise(view.seen, view.geometry)
         text = write_page(view, sums, advice, fits)
         write_atomically(out, lambda part: part.write_text(text, encoding="utf-8"))
     done = Previewed(out, sums, tuple(advice), tuple(view.left.unreadable), fits)
@@ -210,7 +210,8 @@ class _Reading:
 
     def __init__(self, strip: int, clips_each: int, most_frames: int | None) -> None:
         self._strip, self._clips_each, self._most = strip, clips_each, most_frames
-        self._look, self._num_read, self._position = Look(strip=strip), 0, 0.0
+        self._look: Look | None = None
+        self._num_read, self._position = 0, 0.0
         self.seen, self.failure, self.num_clips = list[Seen](), "", 1
 
     def take(self, event: Event) -> None:
@@ -221,14 +222,14 @@ class _Reading:
                 self._choose(event.first_frames)
         elif isinstance(event, Clip):
             is_shown = len(self.seen) < self._clips_each
-            self._look = Look(strip=self._strip if is_shown else 0)
-        elif isinstance(event, FramesRead):
+            self._look = Look(event.fps, strip=self._strip if is_shown else 0)
+        elif isinstance(event, FramesRead) and self._look is not None:
             self._look.add(event.frames)
             self._num_read, self._position = self._num_read + len(event.frames), event.position
         elif isinstance(event, ClipEnded):
             self._end(event.clip, event.damage or event.note)
         elif isinstance(event, SourceFailed):
-            if event.clip is not None and self._look.num_frames:
+            if event.clip is not None and self._look is not None and self._look.num_frames:
                 self._end(event.clip, event.reason)
             else:
                 self.failure = event.reason
@@ -241,14 +242,14 @@ class _Reading:
                 first_frames[index] = SKIP
 
     def _end(self, clip: Clip, trouble: str) -> None:
-        if not self._look.num_frames:
+        if self._look is None or not self._look.num_frames:
             return
         is_cut = self._most is not None and self._num_read >= self._most
         about = max((other.num_frames for other in self.seen), default=0) if is_cut else 0
         if is_cut and clip.index is None and self._position > 0:
             about = round(self._num_read / self._position)
         name = clip.source.name + ("" if clip.index is None else f"#{clip.index}")
-        self.seen.append(self._look.end(name, fps=clip.fps, about_frames=about, trouble=trouble))
+        self.seen.append(self._look.end(name, about_frames=about, trouble=trouble, size=clip.size))
 
 
 # -- stores --------------------------------------------------------------------------------------
@@ -274,18 +275,21 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
     strip = STRIP if len(clips) <= FEW_CLIPS else SHORT_STRIP
     each = max(strip, LEAST_STORED, STORED // max(len(clips), 1))
     first_rows = np.cumsum(reader.lengths) - reader.lengths
+    cut_clips, cut_frames = reader.cuts()
     seen, shape = list[Seen](), (0, 0)
     for number, clip in enumerate(clips.tolist()):
         length = int(reader.lengths[clip])
         places = np.linspace(0, length - 1, min(each, length)).astype(int)
-        look = Look(strip=strip)
+        look = Look(reader.fps(clip), strip=strip, cuts=False)  # frames are far apart
         for some in np.array_split(places, max(1, len(places) // DECODED_AT_ONCE)):
             frames = _decoded(reader.frames_at(first_rows[clip] + some), decoder)
             look.add(frames)
             shape = frames.shape[1:3]
         name = names.get(reader.clip_id(clip), f"clip {clip}")
         weight = reader.num_clips / len(clips)
-        seen.append(look.end(name, fps=reader.fps(clip), about_frames=length, weight=weight))
+        one = look.end(name, about_frames=length, weight=weight)
+        cuts = tuple(float(frame / one.fps) for frame in cut_frames[cut_clips == clip].tolist())
+        seen.append(replace(one, cuts=cuts))
         progress.update(number + 1, share=(number + 1) / len(clips))
     bad = [(one.source, one.reason) for one in reader.quarantined()]
     made_by = str(reader.info.get("frame_model", "")) if decoder is not None else ""

@@ -263,10 +263,9 @@ class _Stages:
     def __init__(
         self, options: Start, plan: Plan, out: Path, device: str, progress: Progress
     ) -> None:
-        self._options, self.plan, self._out = options, plan, out
-        self._device, self._progress = device, progress
+        self.plan, self._out, self._progress = plan, out, progress
         self._common: dict[str, Any] = {"device": options.device, "quiet": options.quiet}
-        self._read: dict[str, Any] = dict(plan.read)
+        self._clips, self._on_cpu = options.clips, device == "cpu"
 
     @property
     def frame_model(self) -> Path:
@@ -300,14 +299,13 @@ class _Stages:
 
     def _preview(self) -> str:
         plan = self.plan
-        done = preview(
-            Preview(self._options.clips, out=self._out / PAGE, **{**self._read, **self._common})
-        )
+        done = preview(Preview(self._clips, out=self._out / PAGE, **plan.read, **self._common))
         for line in done.lines():
             self._say(line)
-        plan.digest = digest_of(self._options.clips, plan.read)
+        plan.digest = digest_of(self._clips, plan.read)
         plan.init, plan.fit_db = next(iter(done.fits.items()), (DEFAULT_SHIPPED, 0.0))
-        share, why = share_of_frames(plan.init, plan.fit_db, size=plan.read.get("size", SIZE))
+        size = plan.read.get("size", SIZE)
+        share, why = share_of_frames(plan.init, plan.fit_db, size=size)
         plan.frame_minutes = round(share * plan.minutes, 3)
         self._say(
             f"{counted(plan.minutes, 'minute')} of training: {plan.frame_minutes:g} for the frame "
@@ -320,64 +318,33 @@ class _Stages:
         plan = self.plan
         if not plan.frame_minutes:
             return f"nothing to do, {plan.init} is taken as it is"
-        read = {"size": SIZE, **self._read}
-        batch = SLOW_BATCH if self._device == "cpu" else None
+        asked = {"size": SIZE, **plan.read, **self._common, "minutes": plan.frame_minutes}
+        asked["batch_size"] = SLOW_BATCH if self._on_cpu else None
         done = train_frame(
-            TrainFrame(
-                self._options.clips,
-                out=self._out / "frame",
-                init=plan.init,
-                minutes=plan.frame_minutes,
-                batch_size=batch,
-                **read,
-                **self._common,
-            )
+            TrainFrame(self._clips, out=self._out / "frame", init=plan.init, **asked)
         )
         return f"{done}, see {done / SHEET}"
 
     def _encode(self) -> str:
-        read = {name: value for name, value in self._read.items() if name != "size"}
-        done = encode(
-            Encode(
-                self._options.clips,
-                out=self._out / "latents",
-                frame_model=self.frame_model,
-                **read,
-                **self._common,
-            )
-        )
-        return str(done.store)
+        asked = {**self.plan.read, **self._common, "frame_model": self.frame_model}
+        asked.pop("size", None)  # that of the model
+        return str(encode(Encode(self._clips, out=self._out / "latents", **asked)).store)
 
     def _train_top(self) -> str:
-        batch = TOP_BATCH if self._device == "cpu" else None
-        latents = self._out / "latents"
-        flow = flow_for(self.plan.init, StoreReader(latents))
-        if not (self._out / "top" / checkpoints.CONFIG).is_file():
-            began = f"begins with {flow}" if flow else "begins from nothing"
-            self._say(f"train-top {began}, {counted(self.plan.top_minutes, 'minute')}")
-        done = train_top(
-            TrainTop(
-                latents=latents,
-                out=self._out / "top",
-                init=flow,
-                minutes=self.plan.top_minutes,
-                batch_size=batch,
-                **self._common,
-            )
-        )
+        latents, out, minutes = self._out / "latents", self._out / "top", self.plan.top_minutes
+        flow = flow_for(self.plan.init, StoreReader(latents).at_cuts())
+        if not (out / checkpoints.CONFIG).is_file():
+            self._say(f"train-top begins {'from nothing' if flow is None else f'with {flow}'}")
+        asked = {**self._common, "batch_size": TOP_BATCH if self._on_cpu else None}
+        done = train_top(TrainTop(latents=latents, out=out, init=flow, minutes=minutes, **asked))
         return f"{done}, see {done / SHEET}"
 
     def _generate(self) -> str:
-        top, seed = self._out / "top", self.plan.seed
-        for name, count in ((SHEET, 1), (VIDEO, VIDEOS)):
-            generate(
-                Generate(
-                    self._out / name,
-                    num_frames=FRAMES,
-                    num_videos=count,
-                    top_model=top,
-                    seed=seed,
-                    **self._common,
-                )
-            )
+        asked: dict[str, Any] = {
+            "top_model": self._out / "top",
+            "num_frames": FRAMES,
+            "seed": self.plan.seed,
+        }
+        for path, count in ((self._out / SHEET, 1), (self._out / VIDEO, VIDEOS)):
+            generate(Generate(path, num_videos=count, **asked, **self._common))
         return f"{self._out / VIDEO}, {self._out / SHEET}"

@@ -61,6 +61,7 @@ class ClipStream:
         first_frame: number of the first frame that `frames` gives, as asked. Where the clip has no
             such frame, `frames` gives none and ends.
         note: returns what a user must know of the frames that were given, empty if nothing.
+        size: rows and columns of the source's own frames, upright; None where there is no frame.
     """
 
     index: int | None
@@ -70,6 +71,7 @@ class ClipStream:
     why_pyav: str = ""
     first_frame: int = 0
     note: Callable[[], str] = str
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,15 +173,16 @@ def open_clips(
         if first == SKIP:
             continue
         if part is not None:
-            decoded = _in_range(source, part, media, fps=geometry.fps, file=file, alive=alive)
+            head, decoded = _in_range(source, part, media, fps=geometry.fps, file=file, alive=alive)
             decoded = itertools.islice(decoded, first, None)
         elif media.has_times:
-            decoded = _begun(_owning(media.frames(), file, alive))
+            head, decoded = _begun(_owning(media.frames(), file, alive))
             if geometry.fps is not None:
                 decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
             decoded = itertools.islice(decoded, first, None)
         else:
-            decoded = _begun(_owning(media.frames(first), file, alive))
+            head, decoded = _begun(_owning(media.frames(first), file, alive))
+        size, head = None if head is None else media.source_size or _upright_size(head), None
         yield ClipStream(
             index=media.index,
             fps=geometry.fps or media.fps,
@@ -190,6 +193,7 @@ def open_clips(
             why_pyav=why_pyav,
             first_frame=first,
             note=media.note,
+            size=size,
         )
 
 
@@ -201,7 +205,7 @@ def _in_range(
     fps: Fraction | None,
     file: _Shared,
     alive: Callable[[], None],
-) -> Iterator[av.VideoFrame]:
+) -> tuple[av.VideoFrame | None, Iterator[av.VideoFrame]]:
     """The frames of a range of an open file, at a rate, of which the first is made."""
     if media.index is not None:
         raise ReadError("it holds several clips: leave start and end of its row empty")
@@ -282,9 +286,12 @@ def frame_size(source: Source) -> tuple[int, int]:
         ReadError: if it cannot be read.
     """
     with open_source(source) as clips:
-        first = next(clips[0].frames())
-        size = first.height, first.width
-        return size[::-1] if frame_orientation(first).transposed else size
+        return _upright_size(next(clips[0].frames()))
+
+
+def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    size = frame.height, frame.width
+    return size[::-1] if frame_orientation(frame).transposed else size
 
 
 def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str]:
@@ -311,10 +318,10 @@ def has_times(source: Source) -> bool:
     return format_of(source).has_times
 
 
-def _begun(items: Iterator[_T]) -> Iterator[_T]:
-    """Makes the first of `items` now, so that its errors come now."""
+def _begun(items: Iterator[_T]) -> tuple[_T | None, Iterator[_T]]:
+    """Makes the first of `items` now, so that its errors come now; None if there is none."""
     first = list(itertools.islice(items, 1))
-    return itertools.chain(first, items)
+    return next(iter(first), None), itertools.chain(first, items)
 
 
 class _Shared:
