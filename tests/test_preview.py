@@ -264,6 +264,22 @@ def test_samples_are_called_so_and_full_counts_all(
     assert "all counts are exact" in whole.path.read_text()
 
 
+def test_ranges_of_a_table_are_clips_with_their_labels(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "LEAST_FRAMES", 5)
+    monkeypatch.setattr(recipe, "FRAMES", 5)
+    views = seen_by(monkeypatch)
+    table = clips / "clips.csv"
+    table.write_text("file,start,end,label\nbars.npy,0.08,0.6,walk & run\nbars.npy,0.2,,\n")
+    preview(table, device="cpu", quiet=True)
+    seen = {clip.name: (clip.num_frames, clip.about_frames) for clip in views[0].seen}
+    assert seen == {"bars.npy@0.08-0.6": (5, 13), "bars.npy@0.2-": (5, 15)}
+    text = (clips.parent / "preview.html").read_text()
+    assert "label walk &amp; run" in text
+    assert "32 &times; 32 pixels" in text
+
+
 def test_of_very_many_clips_some_are_looked_at_and_the_page_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ class Seen:
         trouble: why it is not whole, or what else is to be known; empty if nothing.
         weight: how many clips it stands for, where only some are looked at.
         size: rows and columns of the source's own frames, None where that is not known.
+        label: what the user calls it.
         cuts: where another shot begins, in seconds.
     """
 
@@ -74,6 +75,7 @@ class Seen:
     trouble: str = ""
     weight: float = 1.0
     size: tuple[int, int] | None = None
+    label: str = ""
     cuts: tuple[float, ...] = ()
 
     @property
@@ -163,6 +165,7 @@ class Look:
         trouble: str = "",
         weight: float = 1.0,
         size: tuple[int, int] | None = None,
+        label: str = "",
     ) -> Seen:
         """What was seen of at least one frame; `about_frames` where there are more."""
         assert self._brightest is not None
@@ -187,6 +190,7 @@ class Look:
             trouble,
             weight,
             size,
+            label,
             tuple(float(frame / self._fps) for frame in cuts),
         )
 

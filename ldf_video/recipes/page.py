@@ -200,6 +200,8 @@ def _figure(number: int, clip: Seen, *, is_new: bool, most_bytes: int) -> str:
     ]
     if clip.size is not None:
         facts.append(f"{clip.size[1]} &times; {clip.size[0]} pixels")
+    if clip.label:
+        facts.append(f"label {escape(clip.label)}")
     if clip.cuts:
         at = ", ".join(_clock(cut) for cut in clip.cuts[:12])
         more = ", ..." if len(clip.cuts) > 12 else ""

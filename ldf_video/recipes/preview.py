@@ -246,10 +246,22 @@ class _Reading:
             return
         is_cut = self._most is not None and self._num_read >= self._most
         about = max((other.num_frames for other in self.seen), default=0) if is_cut else 0
-        if is_cut and clip.index is None and self._position > 0:
-            about = round(self._num_read / self._position)
+        if is_cut and clip.index is None:
+            about = _about_frames(clip, self._num_read, self._position)
         name = clip.source.name + ("" if clip.index is None else f"#{clip.index}")
-        self.seen.append(self._look.end(name, about_frames=about, trouble=trouble, size=clip.size))
+        label = "" if clip.source.part is None else clip.source.part.label
+        self.seen.append(
+            self._look.end(name, about_frames=about, trouble=trouble, size=clip.size, label=label)
+        )
+
+
+def _about_frames(clip: Clip, num_read: int, position: float) -> int:
+    """How many frames a clip has of which so many were read, to this position in its file."""
+    part = clip.source.part
+    if part is not None and part.end is not None:
+        return round((part.end - part.start) * clip.fps)
+    before = 0 if part is None else float(part.start * clip.fps)
+    return round((num_read + before) / position - before) if position else num_read
 
 
 # -- stores --------------------------------------------------------------------------------------
