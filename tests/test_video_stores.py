@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
 
 from ldf_video.errors import ReadError
-from ldf_video.video.read import count_clips, probe
+from ldf_video.video.geometry import Geometry
+from ldf_video.video.read import count_clips, open_clips, probe
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
@@ -159,6 +162,24 @@ def test_a_store_that_is_none_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.zarr" / "zarr.json").write_text("{")
     with pytest.raises(ReadError, match=r"^a zarr store that cannot be read: [^\n]*$"):
         numbers_of(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("kind", ["h5", "zarr"])
+def test_a_store_of_ten_gigabytes_is_never_read_whole(tmp_path: Path, kind: str) -> None:
+    path, shape, chunks = tmp_path / f"a.{kind}", (400_000, 96, 96, 3), (100, 96, 96, 3)
+    if kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("img", shape, "u1", chunks=chunks)
+    else:
+        zarr.open_group(path, mode="w").create_array("img", shape=shape, dtype="u1", chunks=chunks)
+    (source,) = find_sources(path)
+    tracemalloc.start()
+    assert probe(source).num_frames == 400_000
+    (clip,) = open_clips(source, Geometry(32, 32), first_frames=[399_990])
+    assert len(list(clip.frames)) == 10
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 4 * math.prod(chunks)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

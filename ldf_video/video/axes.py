@@ -58,8 +58,8 @@ def choose_axes(shape: tuple[int, ...], asked: str = "") -> str:
         raise ReadError(f"an array of shape {shape} can be read in several ways: {said}")
     if is_frame(shape):
         raise ReadError(
-            f"an array of shape {shape} is one frame: a clip's frames belong in one file, put "
-            "together by numpy.stack"
+            f"an array of shape {shape} is one frame: put those of a clip into one "
+            'file: numpy.save("clip.npy", numpy.stack(frames))'
         )
     raise ReadError(
         f"an array of shape {shape} does not look like video; if it is, say what its axes are: "

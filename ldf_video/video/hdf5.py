@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ldf_video.video.files import Location
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+_CACHE_BYTES = 2**20  # of chunks, which are read whole and once
 _CUT_SHORT = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")
 
 
@@ -36,7 +37,9 @@ def open_hdf5(path: Location) -> Iterator[list[NumberArray]]:
         try:
             # No lock: another process may write to another file beside it, and networks have none.
             name = str(path) if isinstance(path, Path) else stack.enter_context(path.open("rb"))
-            file = stack.enter_context(h5py.File(name, "r", locking=False))
+            file = stack.enter_context(
+                h5py.File(name, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+            )
             arrays = list[NumberArray]()
 
             def visit(name: str, item: Any) -> None:
