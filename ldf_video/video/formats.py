@@ -23,7 +23,9 @@ from ldf_video.video.hdf5 import MAGIC, open_hdf5
 from ldf_video.video.lerobot import is_lerobot, open_episodes
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_npy, open_npz
+from ldf_video.video.pictures import picture_kind
 from ldf_video.video.series_media import SeriesMedia
+from ldf_video.video.tiff_stack import needs_tifffile, open_tiff
 from ldf_video.video.zarr_store import open_zarr
 
 if TYPE_CHECKING:
@@ -152,6 +154,12 @@ def _open_episodes(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 
 
 @contextlib.contextmanager
+def _open_tiff(source: Source, threads: int) -> Iterator[Sequence[Media]]:
+    with open_tiff(source.path, source.layout) as clips:
+        yield clips
+
+
+@contextlib.contextmanager
 def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     with open_media(source.path, threads=threads) as media:
         yield [media]
@@ -194,6 +202,17 @@ FORMATS = (
         has_times=True,
         package="pyarrow",
         extra="lerobot",
+    ),
+    Format(
+        "a TIFF stack",
+        lambda look: (
+            picture_kind(look.head) == "tiff"
+            and (bool(look.source.layout.levels) or needs_tifffile(look.source.path))
+        ),
+        _open_tiff,
+        is_many=True,
+        package="tifffile",
+        extra="tiff",
     ),
     # The last: whatever FFmpeg or Pillow makes of it, or its true name.
     Format("a video", lambda look: True, _open_film, has_times=True, is_film=True),

@@ -14,6 +14,7 @@ import numpy as np
 import pi_heif
 from PIL import Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.colour import over_white
@@ -195,6 +196,30 @@ def read_picture(path: Location) -> Levels:
     """
     with _opened(path) as image:
         return _levels(image)
+
+
+def tiff_tags(path: Location) -> dict[Any, Any] | None:
+    """Returns the tags of a TIFF's first page by number, and "pages", 2 for several; else None.
+
+    The page is not opened: Pillow may not know what it holds.
+
+    Raises:
+        RemoteError: if the file system behind a URL fails.
+    """
+    try:
+        with path.open("rb") as file, _quietly():
+            head = file.read(HEAD_BYTES)
+            if picture_kind(head) != "tiff":
+                return None
+            num_bytes = 16 if b"+" in head[2:4] else 8  # of a header with 64-bit offsets
+            tags: Any = ImageFileDirectory_v2(head[:num_bytes])
+            file.seek(tags.next)
+            tags.load(file)
+            return {**tags, "pages": 2 if tags.next else 1}
+    except _DECODER_ERRORS as error:
+        if isinstance(error, RemoteError):
+            raise
+        return None
 
 
 def check_size(width: int, height: int) -> None:
