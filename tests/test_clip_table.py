@@ -13,6 +13,8 @@ from tiny_models import save_frame
 
 from ldf_video.api import encode, info, reconstruct, train_frame
 from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.evaluation.draw import draw_clips
+from ldf_video.readers.clips import frame_size
 from ldf_video.store import StoreReader
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.ranges import Range, clock, parse_seconds
@@ -276,3 +278,13 @@ def test_geometry_of_a_row_with_a_rate(films: Path) -> None:
     (clip,) = open_clips(find_sources(path)[0], Geometry(48, 64, fps=Fraction(5)))
     assert clip.fps == 10
     assert len(list(clip.frames)) == 20
+
+
+def test_evaluate_draws_clips_of_the_rows_alone(films: Path) -> None:
+    path = table(films / "e.csv", "b.mp4,1,2", "gone.mp4,,", "b.mkv,4,5")
+    sources = find_sources(path)
+    drawn = draw_clips(sources, NATIVE, count=50, seed=1)
+    inside = {*range(25, 50), *range(100, 125)}
+    assert {read_barcode(frame) for clip in drawn.clips for frame in clip} <= inside
+    assert len(drawn.unread) == 1
+    assert frame_size(sources[0]) == (48, 64)

@@ -19,10 +19,14 @@ CELLS = 8
 """Along each side of the grid."""
 SAMPLES = 4
 """Pixels of a cell along each of its sides, at most."""
+FAST = 20
+"""Frames a second, below which more changes from one frame to the next."""
 JUMP, SLOW_JUMP = 8.0, 16.0
-"""Mean change of cells, of 255, above which a cut may be: from 24 frames a second on, and at 6."""
-CLEAR, LEAST = 3.0, 1.2
-"""How many times the changes on one side a cut must be, and on the other."""
+"""Mean change of cells, of 255, above which a cut may be: in fast clips, and in slow ones."""
+CLEAR = 3.0
+"""How many times the changes on one side of a cut it must be."""
+LEAST, SLOW_LEAST = 1.2, 1.5
+"""The same of the other side, in fast clips, and in slow ones."""
 NEAR = 4
 """Changes that are looked at on either side."""
 HELD = 0.15
@@ -53,7 +57,9 @@ class CutFinder:
         rate = float(fps)
         self.reach = int(min(max(rate, NEAR), MOST_AHEAD))
         self._flash = int(min(max(round(FLASH_SECONDS * rate), 1), MOST_FLASH))
-        self._jump = float(np.clip(JUMP * (24 / rate) ** 0.5, JUMP, SLOW_JUMP))
+        is_fast = rate >= FAST
+        self._jump = JUMP if is_fast else SLOW_JUMP
+        self._least = LEAST if is_fast else SLOW_LEAST
         self._short = max(SHORT_SECONDS * rate, SHORT_FRAMES)
         self._from = first + self.reach if first else 1  # what comes before is not known here
         self._base = first  # number of the first frame that is held
@@ -103,7 +109,7 @@ class CutFinder:
         back = steps[max(place - self.reach, 1 if self._base == 0 else 0) : place][::-1]
         ahead = steps[place + 1 : place + 1 + self.reach]
         ratios = [jump / (_activity(side) + 1) for side in (back, ahead) if len(side)]
-        if not ratios or max(ratios) < CLEAR or min(ratios) < LEAST:
+        if not ratios or max(ratios) < CLEAR or min(ratios) < self._least:
             return False
         before = self._cells[max(place - self._flash, 0) : place]
         after = self._cells[place : place + self._flash]
