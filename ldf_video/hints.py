@@ -37,7 +37,7 @@ def after_preview(clips: str | Path, page: Path) -> str:
     """What follows on a page about clips, or about a store of them."""
     if (Path(clips) / "store.json").is_file():
         return f"look at {page} in a browser; next: {_line('info', clips)}"
-    return f"look at {page} in a browser; next: {encode_line(clips, None)}"
+    return f"look at {page} in a browser; next: {_line('start', clips)}"
 
 
 def after_train_frame(

@@ -204,7 +204,7 @@ def test_a_page_shows_clips_and_says_what_is_wrong_with_them(clips: Path) -> Non
     done = CliRunner().invoke(app, ["preview", "clips", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "5 clips, 84 frames, 3 seconds, 41 different frames" in done.stdout
-    assert "next: ldf-video encode clips" in done.stderr
+    assert "next: ldf-video start clips" in done.stderr
     text = (clips.parent / "preview.html").read_text()
     read = Page(text)
     assert read.open == []
@@ -219,6 +219,7 @@ def test_a_page_shows_clips_and_says_what_is_wrong_with_them(clips: Path) -> Non
         "1 .txt",
         "Every frame was read",
         "film-64 shows a sample of the clips best",
+        "ldf-video start clips --minutes 20",
         "crop=iw*1:ih*0.625:iw*0:ih*0.188",
     ):
         assert said in " ".join(read.words.split()), said
@@ -247,6 +248,7 @@ def test_the_page_in_a_browser_in_light_and_dark_wide_and_narrow(clips: Path) ->
         rows, columns = np.flatnonzero(is_red.any(1)), np.flatnonzero(is_red.any(0))
         across = columns[-1] - columns[0]
         assert 0.8 * width < across < width  # a strip across the page and no farther
+        assert (shown[:, -4:] == shown[2, 2]).all()  # nothing stands out beyond the margin
         assert is_red[rows[0] : rows[-1], columns[0] : columns[-1]].mean() > 0.9
 
 

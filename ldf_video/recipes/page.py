@@ -19,6 +19,8 @@ PAGE_BYTES = 6_600_000
 """Of all strips together, which base64 makes a third larger: the page stays under 10 MB."""
 STRIP_BYTES = 60_000
 """Of one strip at most."""
+FEW_CLIPS = 60
+"""So many are shown larger."""
 LISTED = 200
 """Unreadable files that are listed one by one."""
 ROUGH_DB, GOOD_DB = 20.0, 30.0
@@ -136,24 +138,34 @@ def _verdict(view: View, sums: Totals, fits: Mapping[str, float]) -> str:
             f"{GOOD_DB:g} dB on it shows them well: they are {known} to it. A training begins with "
             "it and adapts it.</p>"
         )
-        start = ["ldf-video", "train-frame", view.name, "--init", name, "--minutes", str(minutes)]
-        size = [] if "--size" in view.typed else ["--size", _size(view.geometry)]
-        commands = [
-            shlex.join([*start, *size, *view.typed]),
-            shlex.join(["ldf-video", "encode", view.name]),
-            shlex.join(["ldf-video", "train-top", "--minutes", str(minutes)]),
-            shlex.join(["ldf-video", "generate", "--frames", "64", "-o", "out.mp4"]),
-        ]
+        whole = ["ldf-video", "start", view.name, "--minutes", str(2 * minutes), *view.typed]
         lines.append(
-            f"<p>On a CPU, {minutes} minutes for each of the two trainings are sensible:</p>"
-            + _code("\n".join(commands))
+            f"<p>On a CPU, {minutes} minutes for each of the two trainings are sensible. The whole "
+            f"way, which goes on wherever it is stopped:</p>{_code(shlex.join(whole))}"
+            "<details><summary>The same in single steps</summary>"
+            f"{_code(_steps(view, name, minutes))}</details>"
         )
     return _section("enough", "What it is enough for", "".join(lines))
 
 
+def _steps(view: View, name: str, minutes: int) -> str:
+    """The commands from clips to a video, a line each."""
+    size = [] if "--size" in view.typed else ["--size", _size(view.geometry)]
+    pairs = list(zip(view.typed[::2], view.typed[1::2], strict=True))
+    read = [word for pair in pairs if pair[0] != "--size" for word in pair]
+    for_minutes = ["--minutes", str(minutes)]
+    commands = [
+        ["train-frame", view.name, "--init", name, *for_minutes, *size, *view.typed],
+        ["encode", view.name, *read],
+        ["train-top", *for_minutes],
+        ["generate", "--frames", "64", "-o", "out.mp4"],
+    ]
+    return "\n".join(shlex.join(["ldf-video", *words]) for words in commands)
+
+
 def _warnings(view: View, advice: Sequence[Advice]) -> str:
     if not advice:
-        nothing = "<p class=good>Nothing was found: no still, black, repeated or faint clips.</p>"
+        nothing = "<p>Nothing was found: no still, black, repeated or faint clips, no bars.</p>"
         return _section("warnings", "Warnings", nothing) if view.seen else ""
     items = []
     for one in advice:
@@ -184,7 +196,7 @@ def _clips(view: View) -> str:
     )
     if len(shown) < len(view.seen):
         said += f" {len(shown):,} of {counted(len(view.seen), 'clip')} are shown."
-    kind = "wide" if len(shown) <= 12 else "many"
+    kind = "wide" if len(shown) <= 6 else "some" if len(shown) <= FEW_CLIPS else "many"
     return _section("clips", "Clips", f"<p>{said}</p><div class={kind}>{''.join(figures)}</div>")
 
 

@@ -29,7 +29,7 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.recipes.adaptation import Asked, shipped_fits
-from ldf_video.recipes.page import Left, View, write_page
+from ldf_video.recipes.page import FEW_CLIPS, Left, View, write_page
 from ldf_video.runs.command import (
     MAX_WORKERS,
     check_files,
@@ -55,8 +55,8 @@ SHOWN = 1_000
 """Clips that are shown at most, and looked at unless all are."""
 FRAMES, LEAST_FRAMES = 40_000, 32
 """Read of all sources together unless all are, and of each at least."""
-STRIP, SHORT_STRIP, FEW_CLIPS = 12, 8, 60
-"""Frames of a strip: of few clips, of many; and how many are few."""
+STRIP, SHORT_STRIP = 12, 8
+"""Frames of a strip: of few clips, of many."""
 STORED, LEAST_STORED = 4_096, 8
 """Frames taken of a store in all, and of each clip at least."""
 DECODED_AT_ONCE = 64
