@@ -83,6 +83,7 @@ class FrameArray:
         chunk = sizes_of(self.axes, array.chunks or (1,) * len(array.shape))
         whole = chunk["T"] * max(1, BLOCK_BYTES // (chunk["T"] * frame_bytes))
         self._clips_a_block, self._frames_a_block = 1, min(whole, self.num_frames)
+        self._least_frames = min(chunk["T"], self.num_frames)
         clips = min(chunk["N"], self.num_clips)
         if clips > 1 and clips * self.num_frames * frame_bytes <= _SHARED_BYTES:
             self._clips_a_block, self._frames_a_block = clips, self.num_frames
@@ -121,14 +122,26 @@ class FrameArray:
         total = self.num_clips * self.num_frames
         for place in sorted({total * k // _SAMPLES for k in range(_SAMPLES)}):
             clip, number = divmod(place, self.num_frames)
-            yield self._values(clip, number)
+            try:
+                yield self._values(clip, number)
+            except ReadError:
+                if place == 0:
+                    raise
+                # What comes before the damage can be read all the same.
 
     def _values(self, clip: int, number: int) -> NDArray[Any]:
         """A frame's own numbers (H, W, C)."""
         place = clip // self._clips_a_block, number // self._frames_a_block
         if place != self._place:
             self._place, self._block = (-1, -1), np.empty(0)  # before there are two
-            self._block = self._read(*place)
+            try:
+                self._block = self._read(*place)
+            except ReadError:
+                if (1, self._least_frames) == (self._clips_a_block, self._frames_a_block):
+                    raise
+                # What comes before the damage is good.
+                self._clips_a_block, self._frames_a_block = 1, self._least_frames
+                return self._values(clip, number)
             self._place = place
         values: NDArray[Any] = self._block[
             clip - place[0] * self._clips_a_block, number - place[1] * self._frames_a_block

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
 from ldf_video.video.hdf5 import MAGIC, open_hdf5
 from ldf_video.video.lerobot import is_lerobot, open_episodes
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
-from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_npy, open_npz
+from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_frames, open_npy, open_npz
 from ldf_video.video.pictures import picture_kind
 from ldf_video.video.series_media import SeriesMedia
 from ldf_video.video.tiff_stack import needs_tifffile, open_tiff
@@ -99,6 +99,11 @@ class Format:
 @contextlib.contextmanager
 def _open_series(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     assert source.series is not None
+    if all(path.suffix.lower() == ARRAY_SUFFIX for path in source.files()):
+        with open_frames(list(source.files())) as array:
+            layout = replace(source.layout, axes="TYXC"[: len(array.shape)])
+            yield ArrayClips([FrameArray(array, layout)], container="npy")
+        return
     yield [SeriesMedia(source.path, source.series)]
 
 

@@ -16,12 +16,13 @@ import numpy as np
 
 from ldf_video.errors import ReadError
 from ldf_video.video.arrays import NumberArray
+from ldf_video.video.axes import is_frame
 from ldf_video.video.files import reason_of
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.values import NotNumbersError, check_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,6 +87,39 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
                     )
                     found.append(array)
         yield found
+
+
+def is_frame_file(path: Location) -> bool:
+    """Returns whether a .npy file holds one frame: in colours, or of bytes or truth values."""
+    with contextlib.suppress(ReadError), open_npy(path) as array:
+        is_grey = len(array.shape) == 2 and array.dtype in (np.uint8, np.bool_)
+        return is_frame(array.shape) and (is_grey or len(array.shape) == 3)
+    return False
+
+
+@contextlib.contextmanager
+def open_frames(paths: Sequence[Location]) -> Iterator[NumberArray]:
+    """Opens .npy files of a frame each as one array, each file when it is read.
+
+    Raises:
+        ReadError: if the first is none.
+    """
+    with open_npy(paths[0]) as first:
+        shape, dtype = first.shape, first.dtype
+
+    def read(index: Index) -> NDArray[Any]:
+        frames = []
+        for path in paths[index[0]]:
+            try:
+                with open_npy(path) as array:
+                    if (array.shape, array.dtype) != (shape, dtype):
+                        raise ReadError(f"{array.dtype} {array.shape}, not {dtype} {shape}")
+                    frames.append(array.read((slice(None),) * len(shape)))
+            except ReadError as error:
+                raise ReadError(f"{path.name}: {error}") from error
+        return np.stack(frames)
+
+    yield NumberArray((len(paths), *shape), dtype, read)
 
 
 class _Header(NamedTuple):

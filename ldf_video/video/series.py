@@ -17,6 +17,7 @@ from ldf_video.video.name_numbers import (
     with_standard_times,
     with_year_first,
 )
+from ldf_video.video.npy import ARRAY_SUFFIX, is_frame_file
 from ldf_video.video.pictures import JPEG_SUFFIXES, is_animated
 
 if TYPE_CHECKING:
@@ -56,16 +57,17 @@ class Series(NamedTuple):
 def find_series(folder: Location, names: Iterable[str]) -> list[Series]:
     """Groups the files of a folder, by their names, into series; gaps in the numbers do not matter.
 
-    A series is of one suffix (that of a still picture) or of others that mean the same, in small
-    letters or large. Where its first file is an animation, or a stack of pages, none of them is a
-    frame and it is no series.
+    A series is of one suffix (that of a still picture, or .npy where each file holds one frame) or
+    of others that mean the same, in small letters or large. Where its first file is an animation, a
+    stack of pages or an array of several frames, none of them is a frame and it is no series.
     """
     taken = set(names)
     series = []
     for kind, suffixes in _by_kind(taken).items():
         for stems, shown in find_numbered(list(suffixes)):
             members = tuple(stem + suffixes[stem] for stem in stems)
-            if is_animated(folder / members[0]):
+            first = folder / members[0]
+            if not is_frame_file(first) if kind.lower() == ARRAY_SUFFIX else is_animated(first):
                 continue
             own = {suffixes[stem] for stem in stems}
             suffix = own.pop() if len(own) == 1 else kind
@@ -105,7 +107,7 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
     stems = defaultdict[str, list[str]](list)
     for name in sorted(names):
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() in PICTURE_SUFFIXES:
+        if suffix.lower() in (*PICTURE_SUFFIXES, ARRAY_SUFFIX):
             stems[suffix].append(stem)
     kinds = dict[str, dict[str, str]]()
     for suffix in sorted(stems, reverse=True):  # small letters before large ones
