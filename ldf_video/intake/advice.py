@@ -82,6 +82,11 @@ def totals(seen: Sequence[Seen]) -> Totals:
     )
 
 
+def about(number: int, *, exact: bool) -> str:
+    """`41,013`, or `about 41,000` where it is an estimate."""
+    return f"{number:,}" if exact else f"about {int(float(f'{number:.2g}')):,}"
+
+
 def enough_for(different: int) -> tuple[str, int]:
     """What so many different frames are enough for, and for how many minutes of a CPU to train.
 

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from ldf_video.errors import counted
-from ldf_video.intake.advice import MANY, SOME, WINDOW, Advice, Totals, enough_for, is_faint
+from ldf_video.intake.advice import MANY, SOME, WINDOW, Advice, Totals, about, enough_for, is_faint
 from ldf_video.intake.seen import Seen, fresh
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.strip import MEDIA_TYPE, shrink
@@ -96,13 +96,12 @@ def write_page(
 
 
 def _head(view: View, sums: Totals) -> str:
-    about = "" if sums.is_whole else "about "
-    size = view.geometry
+    size, known = view.geometry, sums.is_whole or view.is_store
     facts = [
-        ("clips", _about(sums.about_clips, sums.num_clips < sums.about_clips)),
-        ("frames", _about(sums.about_frames, not sums.is_whole)),
-        ("playing time", about + _clock(sums.about_seconds)),
-        ("different frames", _about(sums.about_different, not sums.is_whole)),
+        ("clips", about(sums.about_clips, exact=sums.num_clips == sums.about_clips)),
+        ("frames", about(sums.about_frames, exact=known)),
+        ("playing time", "about " * (not known) + _clock(sums.about_seconds)),
+        ("different frames", about(sums.about_different, exact=sums.is_whole)),
         ("size", f"{size.width} &times; {size.height}"),
         ("frames a second", _rates(view.seen)),
     ]
@@ -120,13 +119,13 @@ def _head(view: View, sums: Totals) -> str:
 def _verdict(view: View, sums: Totals, fits: Mapping[str, float]) -> str:
     words, minutes = enough_for(sums.about_different)
     level, _, why = words.partition(": ")
-    about = "about " * (not sums.is_whole)
+    exact = sums.is_whole
     lines = [
         f"<p class=verdict><strong>{level.capitalize()}.</strong> "
-        f"{about}{counted(sums.about_different, 'different frame')}: {why}. "
+        f"{about(sums.about_different, exact=exact)} different frames: {why}. "
         f"Some {SOME:,} are a start, {MANY:,} are comfortable.</p>",
-        f"<p>The top model learns from {about}{counted(sums.about_windows, 'window')} of {WINDOW} "
-        "frames.</p>",
+        f"<p>The top model learns from {about(sums.about_windows, exact=exact or view.is_store)} "
+        f"windows of {WINDOW} frames.</p>",
     ]
     if fits:
         (name, fit), *others = fits.items()
@@ -187,10 +186,7 @@ def _clips(view: View) -> str:
         return ""
     new = fresh(view.seen)
     each = min(STRIP_BYTES, PAGE_BYTES // len(shown))
-    figures = [
-        _figure(number, view.seen[number], is_new=bool(new[number]), most_bytes=each)
-        for number in shown
-    ]
+    figures = [_figure(view, number, is_new=bool(new[number]), most_bytes=each) for number in shown]
     said = "Frames as a model sees them, from left to right in time, evenly over " + (
         "the clip." if view.most_frames is None or view.is_store else "what was read."
     )
@@ -200,15 +196,17 @@ def _clips(view: View) -> str:
     return _section("clips", "Clips", f"<p>{said}</p><div class={kind}>{''.join(figures)}</div>")
 
 
-def _figure(number: int, clip: Seen, *, is_new: bool, most_bytes: int) -> str:
+def _figure(view: View, number: int, *, is_new: bool, most_bytes: int) -> str:
+    clip = view.seen[number]
     count, height, width = clip.strip_shape
     picture = b64encode(shrink(clip.strip, most_bytes=most_bytes)).decode()
-    about = "about " * (clip.num_frames < clip.about_frames)
+    exact = clip.num_frames == clip.about_frames
+    known = exact or view.is_store
     facts = [
-        f"{about}{counted(clip.about_frames, 'frame')}",
-        f"{about}{_clock(clip.about_seconds)}",
+        f"{about(clip.about_frames, exact=known)} frames" if clip.about_frames > 1 else "1 frame",
+        "about " * (not known) + _clock(clip.about_seconds),
         f"{clip.num_different:,} different"
-        + (f" of {clip.num_frames:,} looked at" if about else ""),
+        + (f" of {clip.num_frames:,} looked at" if not exact else ""),
     ]
     if clip.size is not None:
         facts.append(f"{clip.size[1]} &times; {clip.size[0]} pixels")
@@ -299,10 +297,6 @@ def _section(name: str, title: str, body: str) -> str:
 
 def _code(text: str) -> str:
     return f"<pre tabindex=0><code>{escape(text)}</code></pre>"
-
-
-def _about(number: int, is_estimate: bool) -> str:
-    return f"{'about ' * is_estimate}{number:,}"
 
 
 def _size(geometry: Geometry) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import LdfError, StoreError, UsageError, counted
-from ldf_video.intake.advice import Advice, Totals, advise, totals
+from ldf_video.intake.advice import Advice, Totals, about, advise, totals
 from ldf_video.intake.seen import Look, Seen
 from ldf_video.levels.latents import maker_of
 from ldf_video.models.frame import FrameModel
@@ -86,11 +86,11 @@ class Previewed:
     def lines(self) -> list[str]:
         """It in a few lines."""
         sums = self.totals
-        about = "" if sums.is_whole else "about "
+        exact = sums.is_whole
         lines = [
-            f"{about}{counted(sums.about_clips, 'clip')}, "
-            f"{counted(sums.about_frames, 'frame')}, {sums.about_seconds:,.0f} seconds, "
-            f"{about}{counted(sums.about_different, 'different frame')}"
+            f"{counted(sums.about_clips, 'clip')}, {about(sums.about_frames, exact=exact)} frames, "
+            f"{sums.about_seconds:,.0f} seconds, "
+            f"{about(sums.about_different, exact=exact)} different frames"
         ]
         lines += [
             f"warning: {advice.what} {advice.todo} {advice.command}" for advice in self.advice
@@ -245,13 +245,13 @@ class _Reading:
         if self._look is None or not self._look.num_frames:
             return
         is_cut = self._most is not None and self._num_read >= self._most
-        about = max((other.num_frames for other in self.seen), default=0) if is_cut else 0
+        length = max((other.num_frames for other in self.seen), default=0) if is_cut else 0
         if is_cut and clip.index is None:
-            about = _about_frames(clip, self._num_read, self._position)
+            length = _about_frames(clip, self._num_read, self._position)
         name = clip.source.name + ("" if clip.index is None else f"#{clip.index}")
         label = "" if clip.source.part is None else clip.source.part.label
         self.seen.append(
-            self._look.end(name, about_frames=about, trouble=trouble, size=clip.size, label=label)
+            self._look.end(name, about_frames=length, trouble=trouble, size=clip.size, label=label)
         )
 
 
