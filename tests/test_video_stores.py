@@ -13,6 +13,7 @@ import pytest
 from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
 
 from ldf_video.errors import ReadError
+from ldf_video.readers.clips import probe as probe_apart
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.read import count_clips, open_clips, probe
 from ldf_video.video.sources import find_sources
@@ -40,6 +41,9 @@ def test_demos_of_robomimic(tmp_path: Path) -> None:
     assert numbers_of(f"{path}::data/demo_10/next_obs/agentview_image") == FRONT[2:]
     (source,) = find_sources(f"{path}::data/*/obs/agentview_image")
     assert (count_clips(source), probe(source).num_frames) == (3, 9)
+    held = ("data/demo_*/obs/agentview_image: 3 arrays of uint8, axes TYXC, 64x48",)
+    assert probe(source).held == probe_apart(source).held == held
+    assert len(probe(path).held) == 2
     with pytest.raises(ReadError, match=r"nothing at ::data/rgb; it holds data/demo_\*/actions, "):
         numbers_of(f"{path}::data/rgb")
     with pytest.raises(ReadError, match="no array of a camera wrist; it holds"):

@@ -105,7 +105,7 @@ def probe(place: Source | Location) -> VideoInfo:
     if not isinstance(source, Source):
         source = Source(source.parent, source.name, UNKNOWN, UNKNOWN)
     info = _answer("probe", source)["info"]
-    return VideoInfo(**{**info, "fps": Fraction(*info["fps"])})
+    return VideoInfo(**{**info, "fps": Fraction(*info["fps"]), "held": tuple(info["held"])})
 
 
 def frame_size(source: Source) -> tuple[int, int]:

@@ -74,11 +74,13 @@ def _video(path: Path, options: Info) -> Described:
         "duration_seconds": round(found.duration_seconds, 3),
         "rotation": found.rotation,
         "truncated": found.truncated,
+        **({"arrays": list(found.held)} if found.held else {}),
     }
     lines = [
         f"video of {counted(found.num_frames, 'frame')}, {found.width}x{found.height}, "
         f"{float(found.fps):.4g} frames a second, {described['duration_seconds']:,} seconds"
     ]
+    lines += found.held
     if found.truncated:
         lines.append("it is damaged: these frames are what can be read")
     return {"summary": [*lines, f"next: {hints.encode_line(path, None)}"], **described}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from ldf_video.errors import ReadError
-from ldf_video.video.axes import choose_axes, describe, sizes_of
+from ldf_video.errors import ReadError, counted
+from ldf_video.video.axes import choose_axes, sizes_of
 from ldf_video.video.colour import over_white
 from ldf_video.video.media import Media
 from ldf_video.video.values import Scale, check_dtype, choose_scale
@@ -89,11 +90,6 @@ class FrameArray:
             self._clips_a_block, self._frames_a_block = clips, self.num_frames
         self._place, self._block = (-1, -1), np.empty(0)
 
-    def describe(self) -> str:
-        """Returns its path and what it holds, in a few words."""
-        held = f"{self.array.dtype} {self.axes}, {describe(self.axes, self.array.shape)}"
-        return f"{self.array.name}: {held}" if self.array.name else held
-
     def image(self, clip: int, number: int) -> NDArray[np.uint8]:
         """Returns a frame, RGB (H, W, 3), C-contiguous.
 
@@ -161,6 +157,11 @@ class FrameArray:
         )
         missing = tuple(k for k, axis in enumerate("NTYXC") if axis not in self.axes)
         return np.expand_dims(block, missing)
+
+
+def pattern_of(name: str) -> str:
+    """Returns a path with stars in place of its numbers, as a user may name it."""
+    return re.sub(r"\d+", "*", name)
 
 
 class ArrayClip(Media):
@@ -242,6 +243,17 @@ class ArrayClips(Sequence[ArrayClip]):
         self.num_frames = self._frames_before[-1]
         (only, *others) = self._parts
         self._is_one = not others and "N" not in only.array.axes and not only.ends
+
+    def describe(self) -> tuple[str, ...]:
+        """Returns a line for all arrays whose paths differ in numbers alone; none for one array."""
+        groups = dict[str, list[FrameArray]]()
+        for array in self.arrays if self.arrays[0].array.name else ():
+            groups.setdefault(pattern_of(array.array.name), []).append(array)
+        return tuple(
+            f"{name}: {counted(len(alike), 'array')} of {alike[0].array.dtype}, axes "
+            f"{alike[0].axes}, {alike[0].frame_size[1]}x{alike[0].frame_size[0]}"
+            for name, alike in groups.items()
+        )
 
     def __len__(self) -> int:
         return self._starts[-1]

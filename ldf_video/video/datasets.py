@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray
+from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray, pattern_of
 from ldf_video.video.axes import is_frame
 from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.series import find_numbered
@@ -55,14 +55,14 @@ def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -
         except NotNumbersError:
             continue
         except ReadError as error:
-            refused.setdefault(_pattern(name), f"{name}: {error}")
+            refused.setdefault(pattern_of(name), f"{name}: {error}")
     if not found:
         likely = [said for said in refused.values() if "does not look" not in said]
         listed = "; ".join((likely or list(refused.values()))[:_SHOWN]) or _listed(known)
         raise ReadError(f"{container} without an array that is video for sure: {listed}")
     ends = [_ends(known.get(EPISODE_ENDS), array) for array in found]
     said = ""
-    if len(patterns := dict.fromkeys(_pattern(array.array.name) for array in found)) > 1:
+    if len(patterns := dict.fromkeys(pattern_of(array.array.name) for array in found)) > 1:
         said = f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"
     return ArrayClips(found, container=container, ends=ends, said=said)
 
@@ -147,12 +147,8 @@ def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _pattern(name: str) -> str:
-    return re.sub(r"\d+", "*", name)
-
-
 def _listed(names: Iterable[str]) -> str:
     """Some of many names, those alike but for numbers as one."""
-    patterns = list(dict.fromkeys(map(_pattern, names)))
+    patterns = list(dict.fromkeys(map(pattern_of, names)))
     more = f" and {len(patterns) - _SHOWN:,} more" if len(patterns) > _SHOWN else ""
     return (", ".join(patterns[:_SHOWN]) or "no array") + more

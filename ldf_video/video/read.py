@@ -12,7 +12,7 @@ import contextlib
 import importlib.util
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.video.arrays import ArrayClips
@@ -88,6 +88,7 @@ class VideoInfo:
         duration_seconds: from the first frame's start to the last one's end.
         rotation: counter-clockwise degrees that set the frames upright.
         truncated: whether the file is damaged, so that frames are missing or concealed.
+        held: of a file that holds several arrays, which of them are clips, alike ones in a line.
     """
 
     container: str
@@ -99,6 +100,7 @@ class VideoInfo:
     duration_seconds: float
     rotation: int = 0
     truncated: bool = False
+    held: tuple[str, ...] = ()
 
 
 def check_reader(reader: str) -> None:
@@ -254,29 +256,45 @@ def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None
         if isinstance(clips, ArrayClips):
             height, width = clips.arrays[0].frame_size
             count = clips.num_frames
-            return VideoInfo(*names, width, height, media.fps, count, float(count / media.fps))
-        frames = timed(media.frames(), native_fps=media.fps)
-        first, _ = next(frames)
-        num_frames, truncated = 1, False
-        end = shown_seconds(first, native_fps=media.fps)
-        try:
-            for frame, start in frames:
-                num_frames += 1
-                alive()
-                end = start + shown_seconds(frame, native_fps=media.fps)
-        except TruncatedError:
-            truncated = True
-        rotation = first.rotation % 360
+            seconds = float(count / media.fps)
+            held = clips.describe()
+            return VideoInfo(*names, width, height, media.fps, count, seconds, held=held)
+        measured = [_measured(clip, alive) for clip in clips]
+        first = measured[0].first
         return VideoInfo(
             *names,
             first.width,
             first.height,
             media.fps,
-            num_frames,
-            float(end),
-            rotation,
-            truncated,
+            sum(clip.num_frames for clip in measured),
+            float(sum(clip.seconds for clip in measured)),
+            first.rotation % 360,
+            any(clip.truncated for clip in measured),
         )
+
+
+class _Measured(NamedTuple):
+    """A clip that was decoded once."""
+
+    first: av.VideoFrame
+    num_frames: int
+    seconds: Fraction
+    truncated: bool
+
+
+def _measured(media: Media, alive: Callable[[], None]) -> _Measured:
+    frames = timed(media.frames(), native_fps=media.fps)
+    first, _ = next(frames)
+    num_frames, truncated = 1, False
+    end = shown_seconds(first, native_fps=media.fps)
+    try:
+        for frame, start in frames:
+            num_frames += 1
+            alive()
+            end = start + shown_seconds(frame, native_fps=media.fps)
+    except TruncatedError:
+        truncated = True
+    return _Measured(first, num_frames, end, truncated)
 
 
 def frame_size(source: Source) -> tuple[int, int]:
