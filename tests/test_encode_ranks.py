@@ -29,7 +29,8 @@ from ldf_video.recipes.encode import Encoded
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import Found, find_sources, source_digest
+from ldf_video.video.identity import source_digest
+from ldf_video.video.sources import Found, find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,7 +35,8 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.video.arrays import FrameArray
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import Found, Source, find_sources, source_digest
+from ldf_video.video.identity import source_digest
+from ldf_video.video.sources import Found, Source, find_sources
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:

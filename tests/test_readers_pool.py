@@ -34,8 +34,9 @@ from ldf_video.readers.reading import (
 )
 from ldf_video.readers.worker import MEMORY_MIB, OOM_SCORE
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.identity import source_digest
 from ldf_video.video.read import SKIP, open_clips
-from ldf_video.video.sources import find_sources, source_digest
+from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -14,9 +14,10 @@ from clip_files import NATIVE, barcode, barcodes, read_barcode, write_clip
 from PIL import Image
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.video.identity import source_digest
 from ldf_video.video.inflated import GZIP, Checkpoints, Inflated
 from ldf_video.video.read import open_clips
-from ldf_video.video.sources import Source, find_sources, search, source_digest
+from ldf_video.video.sources import Source, find_sources, search
 
 if TYPE_CHECKING:
     from pathlib import Path

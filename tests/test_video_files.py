@@ -27,9 +27,10 @@ from ldf_video.video.files import (
     locate,
 )
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.identity import source_digest
 from ldf_video.video.layout import Layout
 from ldf_video.video.read import SKIP, count_clips, open_clips, probe
-from ldf_video.video.sources import Source, find_sources, folder_series, source_digest
+from ldf_video.video.sources import Source, find_sources, folder_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,18 +22,13 @@ from PIL import Image
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video.files import RemotePath, split_inner
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.identity import source_digest, source_stamp
 from ldf_video.video.layout import Layout
 from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.not_clips import is_own_file
 from ldf_video.video.read import VideoInfo, open_clips, probe
 from ldf_video.video.series import find_series
-from ldf_video.video.sources import (
-    Source,
-    find_sources,
-    search,
-    source_digest,
-    source_stamp,
-)
+from ldf_video.video.sources import Source, find_sources, search
 from ldf_video.video.write import VideoWriter, write_png
 
 if TYPE_CHECKING:

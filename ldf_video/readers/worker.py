@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video.files import is_remote_failure
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import Source, source_digest, source_stamp
+from ldf_video.video.identity import source_digest, source_stamp
+from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

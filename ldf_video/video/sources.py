@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +19,6 @@ from ldf_video.video.files import (
     Entry,
     Location,
     RemoteError,
-    RemotePath,
     join,
     list_folder,
     locate,
@@ -30,7 +26,7 @@ from ldf_video.video.files import (
     reason_of,
     split_inner,
 )
-from ldf_video.video.folders import ZARR_FILES, camera_of, is_lerobot, is_zarr
+from ldf_video.video.folders import ZARR_FILES, camera_of, files_below, is_lerobot, is_zarr
 from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.not_clips import (
@@ -43,11 +39,9 @@ from ldf_video.video.ranges import Range
 from ldf_video.video.series import Series, all_pictures, find_series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _IMAGES = "observation.images."  # what LeRobot puts before the names of cameras
-_MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
-_BLOCK_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +99,7 @@ class Source:
     def files(self) -> Iterator[Location]:
         """Yields the file, or those of a series or a folder in order."""
         if self.is_folder and isinstance(self.path, Path):
-            return _files_below(self.path)
+            return files_below(self.path)
         path, names = self.path, [""] if self.series is None else self.series.names
         return (path / name for name in names)
 
@@ -409,7 +403,7 @@ def _zarr_source(root: Location, place: str) -> Source:
     size, stamp = 0, 0
     folder = join(root, place)
     if isinstance(root, Path) and isinstance(folder, Path):
-        files = [(path.relative_to(root).as_posix(), path.stat()) for path in _files_below(folder)]
+        files = [(path.relative_to(root).as_posix(), path.stat()) for path in files_below(folder)]
         size, stamp = _series_stamp(
             [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
         )
@@ -445,17 +439,6 @@ def _hidden(folder: Location) -> set[str]:
     return {name for name in ZARR_FILES if (folder / name).is_file()}
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, hidden ones too, in an order that is the same everywhere."""
-    with os.scandir(folder) as names:
-        entries = sorted(names, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from _files_below(folder / entry.name)
-        else:
-            yield folder / entry.name
-
-
 def named_source(path: Location) -> Source:
     """Returns the file, or the folder that is one source: a zarr store, a series of pictures.
 
@@ -482,72 +465,3 @@ def folder_series(folder: Location, *, layout: Layout = UNSAID) -> Source:
         number = f"{len(series):,} series" if series else "no series"
         raise ReadError(f"a directory with {number} of numbered pictures, expected one")
     return series[0]
-
-
-def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
-    """Returns what identifies a source's content, 64 hex digits.
-
-    Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
-    bytes each, in order; of a part of a file the sha256 of its sha256 and of the part's path.
-    Of a folder it is that of the names and the sha256 of its files. `alive` is called after every
-    block of a file, as a sign of life.
-
-    Raises:
-        ReadError: if a file cannot be read.
-    """
-    if source.part is not None and source.part.problem:
-        raise ReadError(source.part.problem)
-    if source.series is None:
-        if source.is_folder:
-            whole = _folder_digest(source.path, alive)
-        else:
-            whole = _file_digest(source.path, alive)
-        if source.inner:
-            whole = hashlib.sha256(whole + source.inner.encode()).digest()
-        return whole.hex()
-    digest = hashlib.sha256()
-    for path in source.files():
-        try:
-            digest.update(_file_digest(path, alive))
-        except ReadError as error:
-            raise ReadError(f"{path.name}: {error}") from error
-    return digest.hexdigest()
-
-
-def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) -> str:
-    """Returns what changes with the size or time of any file of a source, as it is now.
-
-    Behind a URL, where each look is a request, it is empty. `alive` is called after every file.
-    """
-    if isinstance(source.root, RemotePath):
-        return ""
-    stamp = hashlib.sha256()
-    for path in islice(source.files(), None if source.series else _MOST_STAMPED):
-        found = "gone"
-        with contextlib.suppress(OSError):
-            status = os.stat(path.archive if isinstance(path, ArchivePath) else str(path))
-            found = f"{status.st_size} {status.st_mtime_ns}"  # inodes change on some networks
-        stamp.update(f"{found}\n".encode())
-        alive()
-    return stamp.hexdigest()
-
-
-def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
-    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
-    try:
-        with path.open("rb") as file:
-            while num_bytes := file.readinto(block):
-                digest.update(block[:num_bytes])
-                alive()
-    except OSError as error:
-        raise ReadError(f"cannot be read: {reason_of(error)}") from error
-    return digest.digest()
-
-
-def _folder_digest(folder: Location, alive: Callable[[], None]) -> bytes:
-    digest = hashlib.sha256()
-    root = Path(str(folder))  # behind a URL it is no folder that can be read
-    for path in _files_below(root) if root.is_dir() else ():
-        digest.update(path.relative_to(root).as_posix().encode(errors="surrogateescape"))
-        digest.update(_file_digest(path, alive))
-    return digest.digest()

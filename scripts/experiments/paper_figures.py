@@ -25,7 +25,6 @@ from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints
-from ldf_video.video.arrays import open_array
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.write import write_sheet
 
@@ -97,7 +96,7 @@ def main() -> int:
     parser.add_argument("--joint", type=Path, default=Path("checkpoints/joint"))
     parser.add_argument("--num-measured", type=int, default=512)
     options = parser.parse_args()
-    clips = open_array(options.real)
+    clips = np.load(options.real, mmap_mode="r", allow_pickle=False)
     chosen = np.random.default_rng(0).choice(len(clips), options.num_measured, replace=False)
     real = np.ascontiguousarray(clips[np.sort(chosen)])
     generated, reconstructed, psnr = two_level_clips(options.top, real)
