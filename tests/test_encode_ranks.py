@@ -30,6 +30,7 @@ from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.identity import source_digest
+from ldf_video.video.layout import Layout
 from ldf_video.video.sources import Found, find_sources
 
 if TYPE_CHECKING:
@@ -212,8 +213,8 @@ def test_reports_are_merged_in_the_order_of_one_process(root: Path) -> None:
 def test_all_agree_on_what_there_is_to_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Path] = []
 
-    def look(clips: Path) -> Found:
-        sources = find_sources(clips)
+    def look(clips: Path, *, layout: Layout) -> Found:
+        sources = find_sources(clips, layout=layout)
         looks.append(clips)
         return Found(sources[len(looks) - 1 :])  # one is seen by the first look alone
 
