@@ -45,6 +45,7 @@ from ldf_video.store.shards import Rows
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry, make_geometry
 from ldf_video.video.layout import Layout, layout_of
+from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.pixels import from_model
 from ldf_video.video.read import SKIP
 from ldf_video.video.sources import Found, Source, is_own, search
@@ -303,6 +304,7 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
         cuts = tuple(float(frame / one.fps) for frame in cut_frames[cut_clips == clip].tolist())
         seen.append(replace(one, cuts=cuts))
         progress.update(number + 1, share=(number + 1) / len(clips))
+    seen.sort(key=lambda one: natural_key(one.name))
     bad = [(one.source, one.reason) for one in reader.quarantined()]
     made_by = str(reader.info.get("frame_model", "")) if decoder is not None else ""
     return View(
