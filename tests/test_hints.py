@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,3 +199,10 @@ def test_trainings_say_how_good_they_are_and_where_their_pictures_lie(
         said := capfd.readouterr().err
     )
     assert " dB, picture in new/samples/step-0000001.png" in said
+
+
+def test_the_next_command_reads_clips_as_the_last_one_did(tmp_path: Path) -> None:
+    config = {"frames": {"height": 32, "axes": "TNYX", "levels": "0:4095"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    line = hints.after_train_frame("a.npy", tmp_path)
+    assert f"encode a.npy --axes TNYX --levels 0:4095 --frame-model {tmp_path}" in line
