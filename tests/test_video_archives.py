@@ -13,7 +13,9 @@ import pytest
 from clip_files import NATIVE, barcode, barcodes, read_barcode, write_clip
 from PIL import Image
 
+from ldf_video import info
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.recipes.ends import named_clip
 from ldf_video.video.identity import source_digest
 from ldf_video.video.inflated import GZIP, Checkpoints, Inflated
 from ldf_video.video.read import open_clips
@@ -103,6 +105,16 @@ def test_a_place_in_an_archive_can_be_named(
         find_sources("all.zip::gone")
 
 
+def test_commands_of_one_clip_take_a_place_in_an_archive(clips: Path, tmp_path: Path) -> None:
+    path = _pack(clips, tmp_path / "all.zip")
+    for member, num_frames in (("film.mp4", 20), ("walk", 12)):
+        assert info(f"{path}::{member}")["num_frames"] == num_frames
+        clip = named_clip(f"{path}::{member}", said="--from")
+        assert len(_read(Source.from_json(clip.to_json()))) == num_frames
+    with pytest.raises(UsageError, match="does not exist"):
+        info(f"{path}::gone")
+
+
 def test_what_is_wrong_with_an_archive_is_one_line_and_the_rest_is_read(
     clips: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +138,7 @@ def test_what_is_wrong_with_an_archive_is_one_line_and_the_rest_is_read(
     assert all("\n" not in reason for reason in reasons.values())
     for name, said in {
         "odd.zip": "3 of its files would lie outside of it, such as '../out.mp4': left out",
-        "odd.zip::in.zip": "a zip archive",
+        "odd.zip::in.zip": "an archive in an archive: unpack it",
         "odd.zip::bomb.mp4": "as a zip bomb does",
         "odd.zip::packed.mp4": "it is packed by method 14 of zip: unpack the archive",
         "cut.zip": "cannot be read: a damaged archive: File is not a zip file",

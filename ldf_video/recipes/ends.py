@@ -22,9 +22,11 @@ from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.training.update import span
+from ldf_video.video.archives import ArchivePath
+from ldf_video.video.files import split_inner
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.media import DEFAULT_FPS
-from ldf_video.video.sources import Source, find_sources, folder_series
+from ldf_video.video.sources import Source, find_sources, folder_series, named_source
 
 Frames = npt.NDArray[np.uint8]
 
@@ -45,9 +47,12 @@ def named_clip(path: str | Path, said: str) -> Source:
         UsageError: there is none.
         ReadError: the folder holds no series, or several.
     """
+    packed, _ = split_inner(path)
     path = Path(path)
     if path.is_file():
         return find_sources(path)[0]
+    if isinstance(packed, ArchivePath) and packed.exists():
+        return named_source(packed)
     if not path.is_dir():
         there = "" if path.exists() else "there is no such file; "
         raise UsageError(f"{said} {path}: {there}expected a video or a picture")

@@ -18,6 +18,7 @@ from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
+from ldf_video.video.archives import ArchivePath
 from ldf_video.video.files import split_inner
 from ldf_video.video.layout import layout_of
 from ldf_video.video.ranges import clock
@@ -33,7 +34,9 @@ def info(options: Info) -> Described:
     if not path.exists() and asked in shipped_models():
         path = shipped_models()[asked]
     place, inner = split_inner(path)
-    if inner and isinstance(place, Path) and place.exists():
+    if isinstance(place, ArchivePath) or (inner and isinstance(place, Path)):
+        if not place.exists():
+            raise UsageError(f"{path} does not exist: expected a video, a store or a checkpoint")
         return _video(path, options)
     if not path.exists():
         raise UsageError(f"{path} does not exist: expected a video, a store or a checkpoint")

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
-from ldf_video.video.archives import is_archive_name, is_packed, is_zarr_archive, read_archive
+from ldf_video.video.archives import (
+    ArchivePath,
+    is_archive_name,
+    is_packed,
+    is_zarr_archive,
+    read_archive,
+)
 from ldf_video.video.arrays import ArrayClips, FrameArray
 from ldf_video.video.datasets import clips_of
 from ldf_video.video.decode import open_media
@@ -128,7 +134,8 @@ def _open_arrays(
 def _is_archive(look: Look) -> bool:
     """Whether it is an archive of which reading has something to say; else it was searched."""
     path = look.source.path
-    return isinstance(path, Path) and is_archive_name(path.name) and not _is_zarr_zip(look)
+    is_here = isinstance(path, Path | ArchivePath)
+    return is_here and is_archive_name(path.name) and not _is_zarr_zip(look)
 
 
 def _is_zarr_zip(look: Look) -> bool:
@@ -139,7 +146,8 @@ def _is_zarr_zip(look: Look) -> bool:
 
 @contextlib.contextmanager
 def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    assert isinstance(source.path, Path)
+    if not isinstance(source.path, Path):
+        raise ReadError("an archive in an archive: unpack it")
     try:
         archive = read_archive(source.path)
     except OSError as error:
