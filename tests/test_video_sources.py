@@ -200,15 +200,11 @@ def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
     assert [source.size for source in sources] == [2, 2]
     (named,) = find_sources(tmp_path / "b")
     assert (named.name, named.path, named.is_named) == ("b", tmp_path / "b", True)
-    assert (named.mtime_ns, source_digest(named)) != (
-        sources[0].mtime_ns,
-        source_digest(sources[0]),
-    )
-    before = named.mtime_ns, source_digest(named), source_stamp(named)
+    assert named.mtime_ns != sources[0].mtime_ns
+    before = named.mtime_ns, source_stamp(named)
     _touch(tmp_path / "b/c/0/0", b"other")
     (changed,) = find_sources(tmp_path / "b")
-    after = changed.mtime_ns, source_digest(changed), source_stamp(changed)
-    assert not set(before) & set(after)
+    assert not set(before) & {changed.mtime_ns, source_stamp(changed)}
 
 
 # Series of numbered pictures: which names make a clip
@@ -554,11 +550,7 @@ def test_a_source_remembers_what_is_read_in_it_and_how(tmp_path: Path) -> None:
     (source,) = find_sources(f"{tmp_path}/a.h5::data/*", layout=layout)
     assert (source.name, source.path) == ("a.h5::data/*", tmp_path / "a.h5")
     assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
-    whole, other = (find_sources(tmp_path / name)[0] for name in ("a.h5", "a::b.h5"))
+    (other,) = find_sources(tmp_path / "a::b.h5")
     assert other.path == tmp_path / "a::b.h5"
-    (part,) = find_sources(f"{tmp_path}/a.h5::part")
-    digests = [source_digest(one) for one in (whole, source, part)]
-    assert digests[0] == hashlib.sha256(b"a").hexdigest()
-    assert len(set(digests)) == 3
     names = [one.name for one in find_sources(f"{tmp_path}::x")]
     assert names == ["a.h5::x", "a::b.h5::x"]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
+import shutil
 import tracemalloc
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +18,14 @@ from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, w
 
 from ldf_video.errors import ReadError
 from ldf_video.readers.clips import probe as probe_apart
+from ldf_video.video import hdf5
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.identity import source_digest
 from ldf_video.video.read import count_clips, open_clips, probe
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")
@@ -184,6 +189,91 @@ def test_a_store_of_ten_gigabytes_is_never_read_whole(tmp_path: Path, kind: str)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 4 * math.prod(chunks)
+
+
+def _write(kind: str, path: Path, seed: int, others: int) -> None:
+    """Frames and, beside them, tracks of so many bytes, of which the files have holes."""
+    frames = np.random.default_rng(seed).integers(0, 256, (6, 48, 64, 3), np.uint8)
+    if kind == "npz":
+        np.savez(path, img=frames, other=np.zeros(2**24, np.uint8))
+    elif kind.startswith("h5"):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("img", data=frames, chunks=(4, 48, 64, 3) if kind == "h5" else None)
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((others,))
+            h5py.h5d.create(file.id, b"other", h5py.h5t.NATIVE_UINT8, space, plist)
+    else:
+        folder = path if kind == "zarr" else path.with_suffix("")
+        root = zarr.open_group(folder, mode="w", zarr_format=2)
+        root.create_array("img", data=frames, chunks=(4, 48, 64, 3))
+        root.create_array("other", data=np.ones(9, np.uint8))
+        if kind == "zarr":
+            os.truncate(path / "other" / "0", others)
+        else:
+            shutil.make_archive(str(folder), "zip", folder)
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.writestr("other/1", bytes(2**24))
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="what is read is counted by Linux")
+@pytest.mark.parametrize("kind", ["h5", "h5, no chunks", "zarr", "zarr.zip", "npz"])
+def test_what_is_no_clip_is_not_read_to_identify_a_file(tmp_path: Path, kind: str) -> None:
+    def digest_of(seed: int, others: int) -> str:
+        path = tmp_path / f"{seed} {others}.{kind.partition(',')[0]}"
+        _write(kind, path, seed, others)
+        (source,), (part,) = find_sources(path), find_sources(f"{path}::img")
+        assert source_digest(source) == source_digest(part)
+        before = _bytes_read()
+        digest = source_digest(source)
+        assert _bytes_read() - before < 2**20
+        return digest
+
+    assert digest_of(0, 10 * 2**30) == digest_of(0, 10) != digest_of(1, 10)
+
+
+def _bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("kind", ["h5", "zarr", "npz"])
+def test_all_that_decides_frames_identifies_them(tmp_path: Path, kind: str) -> None:
+    found = set()
+    for number, (name, frames, ends) in enumerate(
+        [
+            ("img", FRAMES, [5, 20]),
+            ("view", FRAMES, [5, 20]),
+            ("img", FRAMES[::-1], [5, 20]),
+            ("img", FRAMES[:, :24], [5, 20]),
+            ("img", FRAMES, [6, 20]),
+            ("img", FRAMES.astype(np.float32), [5, 20]),
+        ]
+    ):
+        path = tmp_path / f"{number}.{kind}"
+        arrays = {f"data/{name}": frames, "meta/episode_ends": np.array(ends)}
+        if kind == "npz":
+            np.savez(path, **arrays)
+        elif kind == "h5":
+            with h5py.File(path, "w") as file:
+                for key, values in arrays.items():
+                    file.create_dataset(key, data=values, compression="gzip")
+        else:
+            for key, values in arrays.items():
+                zarr.open_group(path, mode="a").create_array(key, data=values)
+        (source,) = find_sources(path)
+        assert count_clips(source) == 2
+        found.add(source_digest(source))
+    assert len(found) == 6
+
+
+def test_blocks_cover_an_array_once() -> None:
+    for shape in ((7,), (3, 2_000_000), (2, 3, 5), (3, 2, 700, 1_000), (3_000_000, 2)):
+        seen = np.zeros(shape, np.uint8)
+        for place in hdf5._blocks(shape, 1):
+            assert 0 < seen[place].size <= 2**20
+            seen[place] += 1
+        assert seen.min() == seen.max() == 1
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ldf_video.video.media import Media
 from ldf_video.video.values import Scale, check_dtype, choose_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -44,6 +44,8 @@ class NumberArray:
         chunks: what is read at once at least, along each axis; None where that is a number.
         name: its path within the file; "" where it is all of it.
         note: returns what a user must know of it, "" for nothing.
+        stored: gives the bytes that it is kept as in the file, packed where they are, a block at a
+            time: all that decides its numbers beside its shape and dtype.
     """
 
     shape: tuple[int, ...]
@@ -52,6 +54,7 @@ class NumberArray:
     chunks: tuple[int, ...] | None = None
     name: str = ""
     note: Callable[[], str] = str
+    stored: Callable[[], Iterable[bytes]] = tuple
 
 
 class FrameArray:
@@ -254,6 +257,13 @@ class ArrayClips(Sequence[ArrayClip]):
             f"{alike[0].axes}, {alike[0].frame_size[1]}x{alike[0].frame_size[0]}"
             for name, alike in groups.items()
         )
+
+    def content(self) -> Iterator[bytes]:
+        """Yields what identifies the clips, of which the arrays are read and no others."""
+        for part in self._parts:
+            array = part.array.array
+            yield repr((array.name, array.shape, array.dtype.str, part.ends)).encode()
+            yield from array.stored()
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -17,7 +17,7 @@ from ldf_video.video.series import find_numbered
 from ldf_video.video.values import NotNumbersError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -133,7 +133,12 @@ def _stacked(frames: Sequence[NumberArray], name: str) -> NumberArray:
         other = alike < len(frames) and frames[alike].name
         return f"ends before {other}, which has another shape" if other else ""
 
-    return replace(first, shape=shape, read=read, chunks=None, name=name, note=note)
+    def stored() -> Iterator[bytes]:
+        for frame in own:
+            yield frame.name.encode()
+            yield from frame.stored()
+
+    return replace(first, shape=shape, read=read, chunks=None, name=name, note=note, stored=stored)
 
 
 def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:

@@ -87,6 +87,8 @@ class Format:
         has_inner: whether what is in it has paths, of which a user may name some.
         has_times: whether clips say when their frames are shown.
         is_film: whether decord may be asked to read it.
+        content: yields what identifies the clips of a source, where that is not all bytes of its
+            file; None where it is.
         package: that is imported to read it, beside those that are always installed; "" for none.
         extra: of ldf-video, which installs that package.
     """
@@ -98,6 +100,7 @@ class Format:
     has_inner: bool = False
     has_times: bool = False
     is_film: bool = False
+    content: Callable[[Source], Iterator[bytes]] | None = None
     package: str = ""
     extra: str = ""
 
@@ -129,6 +132,12 @@ def _open_arrays(
 ) -> Iterator[Sequence[Media]]:
     with opens(source.path) as arrays:
         yield clips_of(arrays, source, container=container)
+
+
+def _content_of_arrays(source: Source) -> Iterator[bytes]:
+    with open_source(source) as clips:
+        assert isinstance(clips, ArrayClips)
+        yield from clips.content()
 
 
 def _is_archive(look: Look) -> bool:
@@ -188,6 +197,7 @@ FORMATS = (
         partial(_open_arrays, container="npz", opens=open_npz),
         is_many=True,
         has_inner=True,
+        content=_content_of_arrays,
     ),
     Format(
         "an HDF5 file",
@@ -195,6 +205,7 @@ FORMATS = (
         partial(_open_arrays, container="hdf5", opens=open_hdf5),
         is_many=True,
         has_inner=True,
+        content=_content_of_arrays,
         package="h5py",
         extra="hdf5",
     ),
@@ -204,6 +215,7 @@ FORMATS = (
         partial(_open_arrays, container="zarr", opens=open_zarr),
         is_many=True,
         has_inner=True,
+        content=_content_of_arrays,
         package="zarr",
         extra="zarr",
     ),

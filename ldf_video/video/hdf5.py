@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import NumberArray
-from ldf_video.video.files import reason_of
+from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
+from ldf_video.video.files import is_remote_failure, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CACHE_BYTES = 2**20  # of chunks, which are read whole and once
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError)
 _CUT_SHORT = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")
 
 
@@ -47,7 +50,7 @@ def open_hdf5(path: Location) -> Iterator[list[NumberArray]]:
                     arrays.append(_array(name, item))
 
             file.visititems(visit)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except _DAMAGE as error:
             raise ReadError(_reason(error)) from error
         yield arrays
 
@@ -59,12 +62,53 @@ def _array(name: str, item: Any) -> NumberArray:
     def read(index: Index) -> NDArray[Any]:
         try:
             part: NDArray[Any] = item[index[::step]]
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except _DAMAGE as error:
             raise ReadError(f"{name}: {_reason(error)}") from error
         return part.T if step < 0 else part
 
     chunks = item.chunks and item.chunks[::step]
-    return NumberArray(item.shape[::step], item.dtype, read, chunks, name)
+    return NumberArray(
+        item.shape[::step], item.dtype, read, chunks, name, stored=lambda: _stored(name, item)
+    )
+
+
+def _stored(name: str, item: Any) -> Iterator[bytes]:
+    """The chunks of an array as they are packed, or its numbers, where they are in no chunks."""
+    plist = item.id.get_create_plist()
+    filters = [plist.get_filter(k) for k in range(plist.get_nfilters())]
+    yield repr((filters, item.fillvalue, item.shape)).encode()
+    chunked = item.chunks is not None and not item.is_virtual
+    for place in item.iter_chunks() if chunked else _blocks(item.shape, item.dtype.itemsize):
+        try:
+            if not chunked:
+                yield item[place].tobytes()
+                continue
+            corner = tuple(taken.start for taken in place)
+            # None where a chunk is not there: it reads as the fill value.
+            if item.id.get_chunk_info_by_coord(corner).byte_offset is not None:
+                mask, packed = item.id.read_direct_chunk(corner)
+                yield repr((corner, mask)).encode()
+                yield bytes(packed)
+        except _DAMAGE as error:
+            if is_remote_failure(error):
+                raise ReadError(f"{name}: {_reason(error)}") from error
+            yield b"damaged"  # reading it says so, and gives what comes before
+
+
+def _blocks(shape: tuple[int, ...], item_bytes: int) -> Iterator[Index]:
+    """Cuts an array into blocks of `BLOCK_BYTES` or less, in order."""
+    axis, inner_bytes = len(shape), item_bytes  # of one place on the axis before it
+    while axis and inner_bytes * shape[axis - 1] <= BLOCK_BYTES:
+        axis -= 1
+        inner_bytes *= shape[axis]
+    if not axis:
+        yield tuple(slice(0, size) for size in shape)
+        return
+    step, rest = max(1, BLOCK_BYTES // inner_bytes), (slice(None),) * (len(shape) - axis)
+    for outer in np.ndindex(shape[: axis - 1]):
+        before = tuple(slice(place, place + 1) for place in outer)
+        for start in range(0, shape[axis - 1], step):
+            yield (*before, slice(start, start + step), *rest)
 
 
 def _reason(error: Exception) -> str:

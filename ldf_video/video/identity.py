@@ -6,13 +6,11 @@ import contextlib
 import hashlib
 import os
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
 from ldf_video.video.archives import ArchivePath
 from ldf_video.video.files import RemotePath, reason_of
-from ldf_video.video.folders import files_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +26,9 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     """Returns what identifies a source's content, 64 hex digits.
 
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
-    bytes each, in order; of a part of a file the sha256 of its sha256 and of the part's path.
-    Of a folder it is that of the names and the sha256 of its files. `alive` is called after every
-    block of a file, as a sign of life.
+    bytes each, in order. Of a file that holds arrays by name it is that of the arrays that are
+    clips, as they lie in it: what else it holds is not read. `alive` is called after every block,
+    as a sign of life.
 
     Raises:
         ReadError: if a file cannot be read.
@@ -38,17 +36,11 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     if source.part is not None and source.part.problem:
         raise ReadError(source.part.problem)
     if source.series is None:
-        if source.is_folder:
-            whole = _folder_digest(source.path, alive)
-        else:
-            whole = _file_digest(source.path, alive)
-        if source.inner:
-            whole = hashlib.sha256(whole + source.inner.encode()).digest()
-        return whole.hex()
+        return _file_digest(source, alive).hex()
     digest = hashlib.sha256()
     for path in source.files():
         try:
-            digest.update(_file_digest(path, alive))
+            digest.update(_bytes_digest(path, alive))
         except ReadError as error:
             raise ReadError(f"{path.name}: {error}") from error
     return digest.hexdigest()
@@ -72,7 +64,23 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
     return stamp.hexdigest()
 
 
-def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
+def _file_digest(source: Source, alive: Callable[[], None]) -> bytes:
+    from ldf_video.video.formats import format_of  # loads the decoders, which takes a while
+
+    content = format_of(source).content
+    if content is None:
+        return _bytes_digest(source.path, alive)
+    digest = hashlib.sha256()
+    try:
+        for block in content(source):
+            digest.update(len(block).to_bytes(8, "little") + block)
+            alive()
+    except OSError as error:
+        raise ReadError(f"cannot be read: {reason_of(error)}") from error
+    return digest.digest()
+
+
+def _bytes_digest(path: Location, alive: Callable[[], None]) -> bytes:
     digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
     try:
         with path.open("rb") as file:
@@ -81,13 +89,4 @@ def _file_digest(path: Location, alive: Callable[[], None]) -> bytes:
                 alive()
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
-    return digest.digest()
-
-
-def _folder_digest(folder: Location, alive: Callable[[], None]) -> bytes:
-    digest = hashlib.sha256()
-    root = Path(str(folder))  # behind a URL it is no folder that can be read
-    for path in files_below(root) if root.is_dir() else ():
-        digest.update(path.relative_to(root).as_posix().encode(errors="surrogateescape"))
-        digest.update(_file_digest(path, alive))
     return digest.digest()

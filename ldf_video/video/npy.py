@@ -9,13 +9,15 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import NumberArray
+from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
 from ldf_video.video.axes import is_frame
 from ldf_video.video.files import reason_of
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
@@ -85,8 +87,21 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
                     array = _array(
                         member, mapped, stack, name=name, begin=begin, size=info.file_size
                     )
-                    found.append(array)
+                    found.append(replace(array, stored=partial(packed_member, file, info)))
         yield found
+
+
+def packed_member(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yields what identifies a member of a zip archive: name, way of packing, and packed bytes."""
+    yield repr((info.filename, info.compress_type, info.compress_size)).encode()
+    begin, num_left = _begin_of(file, info), info.compress_size
+    while num_left:
+        file.seek(begin)
+        block = file.read(min(num_left, BLOCK_BYTES))
+        if not block:
+            return  # reading the member says so
+        begin, num_left = begin + len(block), num_left - len(block)
+        yield block
 
 
 def is_frame_file(path: Location) -> bool:

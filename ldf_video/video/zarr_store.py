@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import NumberArray
+from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
 from ldf_video.video.files import reason_of
+from ldf_video.video.folders import files_below
+from ldf_video.video.npy import packed_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +48,7 @@ def open_zarr(path: Location) -> Iterator[list[NumberArray]]:
                 stack.callback(store.close)
             root = zarr.open(store, mode="r")
             found = [("", root)] if isinstance(root, zarr.Array) else _members(root, zarr)
-            arrays = [_array(name, array) for name, array in found if array.ndim]
+            arrays = [_array(name, array, path) for name, array in found if array.ndim]
         except _DAMAGE as error:
             raise ReadError(f"a zarr store that cannot be read: {_said(error)}") from error
         yield arrays
@@ -56,7 +59,7 @@ def _members(root: Any, zarr: Any) -> list[tuple[str, Any]]:
     return [(name, item) for name, item in members if isinstance(item, zarr.Array)]
 
 
-def _array(name: str, array: Any) -> NumberArray:
+def _array(name: str, array: Any, path: Path) -> NumberArray:
     def read(index: Index) -> NDArray[Any]:
         try:
             part: NDArray[Any] = array[index]
@@ -77,7 +80,26 @@ def _array(name: str, array: Any) -> NumberArray:
     is_pickled = "pickle" in str(array.metadata.to_dict()).lower()
     dtype = np.dtype(object) if is_pickled else array.dtype
     chunks = getattr(array, "shards", None) or array.chunks
-    return NumberArray(tuple(array.shape), dtype, read, tuple(chunks), name, note)
+    stored = partial(_files if path.is_dir() else _members_of_zip, path, name)
+    return NumberArray(tuple(array.shape), dtype, read, tuple(chunks), name, note, stored)
+
+
+def _files(store: Path, name: str) -> Iterator[bytes]:
+    """The names and bytes of an array's own files: what describes it, and its chunks."""
+    for path in files_below(store / name):
+        yield path.relative_to(store).as_posix().encode(errors="surrogateescape")
+        with path.open("rb") as file:
+            yield str(path.stat().st_size).encode()
+            while block := file.read(BLOCK_BYTES):
+                yield block
+
+
+def _members_of_zip(store: Path, name: str) -> Iterator[bytes]:
+    """The same of an array in a zip archive, packed."""
+    with store.open("rb") as file, zipfile.ZipFile(file) as archive:
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            if info.filename.startswith(f"{name}/" if name else ""):
+                yield from packed_member(file, info)
 
 
 def _said(error: Exception) -> str:
