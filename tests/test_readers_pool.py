@@ -131,7 +131,7 @@ def test_every_source_comes_whole(three: list[Source], num_workers: int) -> None
     for source in three:
         heard.assert_ended(source.name)
         found = SourceFound(source, source_digest(source), None)
-        clip = Clip(source, found.digest, None, 25, "")
+        clip = Clip(source, found.digest, None, 25, "", (48, 64))
         assert heard.of(source.name) == [clip, ClipEnded(clip, NUM_FRAMES, ""), SourceEnded(found)]
         assert found in heard.events
     positions = [e.position for e in heard.events if isinstance(e, FramesRead)]
@@ -166,7 +166,7 @@ def test_an_array_gives_the_clips_that_are_chosen(tmp_path: Path, num_workers: i
     assert found.clip_ids() == [f"{found.digest}#{index}" for index in range(6)]
     expected: list[Event] = [found]
     for index, num_frames in ((1, 5), (3, 5), (4, 9)):
-        clip = Clip(source, f"{found.digest}#{index}", index, 25, "")
+        clip = Clip(source, f"{found.digest}#{index}", index, 25, "", (48, 64))
         expected += [clip, ClipEnded(clip, num_frames, "")]
     events = [event for event in heard.events if not isinstance(event, FramesRead)]
     assert events == [*expected, SourceEnded(found)]
