@@ -165,8 +165,9 @@ def test_an_array_gives_the_clips_that_are_chosen(tmp_path: Path, num_workers: i
     found = SourceFound(source, source_digest(source), 6)
     assert found.clip_ids() == [f"{found.digest}#{index}" for index in range(6)]
     expected: list[Event] = [found]
-    for index, num_frames in ((1, 5), (3, 5), (4, 9)):
-        clip = Clip(source, f"{found.digest}#{index}", index, 25, "", (48, 64))
+    shown = (48, 64)
+    for index, num_frames, size in ((1, 5, shown), (3, 5, shown), (4, 9, None)):
+        clip = Clip(source, f"{found.digest}#{index}", index, 25, "", size)
         expected += [clip, ClipEnded(clip, num_frames, "")]
     events = [event for event in heard.events if not isinstance(event, FramesRead)]
     assert events == [*expected, SourceEnded(found)]
