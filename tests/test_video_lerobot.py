@@ -10,12 +10,16 @@ from array_files import ALL, NATIVE, numbers_of, write_lerobot
 from clip_files import read_barcode
 
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.readers.pool import ReaderPool
+from ldf_video.readers.reading import ClipEnded
+from ldf_video.video.identity import source_digest
 from ldf_video.video.read import SKIP, count_clips, has_times, open_clips, probe
 from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 EPISODES = [ALL[:5], ALL[5:12], ALL[12:15]]
@@ -62,3 +66,29 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (root / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
     with pytest.raises(ReadError, match=r"^its episodes cannot be read: [^\n]+$"):
         numbers_of(root)
+
+
+def test_changed_episodes_are_seen_and_missing_ones_cost_a_line(tmp_path: Path) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    source, other, *_ = find_sources(root)
+    digests = [source_digest(one) for one in (source, other)]
+    table = root / "meta/episodes/chunk-000/file-000.parquet"
+    rows = parquet.read_table(table).to_pydict()
+
+    def change(name: str, values: list[float]) -> None:
+        rows[name] = values
+        parquet.write_table(pyarrow.table(rows), table)
+
+    change("length", [4, 7, 3])
+    assert source_digest(source) != digests[0]
+    assert source_digest(other) == digests[1]
+    assert find_sources(root)[0].mtime_ns != source.mtime_ns
+    begin = "videos/observation.images.top/from_timestamp"
+    change(begin, [0.0, 1.2, 0.0])  # as long as the film is
+    with ReaderPool(NATIVE, num_workers=0) as pool:
+        ended = [event for event in pool.read([source]) if isinstance(event, ClipEnded)]
+    said = "the film ends before 1 episode of 2"
+    assert [(event.num_frames, event.damage, event.note) for event in ended] == [(4, "", said)]
+    change(begin, [1.2, 7.0, 0.0])
+    with pytest.raises(ReadError, match=r"^the film ends before 2 episodes of 2$"):
+        count_clips(source)

@@ -20,13 +20,13 @@ from ldf_video.video.archives import (
     is_zarr_archive,
     read_archive,
 )
-from ldf_video.video.arrays import ArrayClips, FrameArray
+from ldf_video.video.arrays import BLOCK_BYTES, ArrayClips, FrameArray
 from ldf_video.video.datasets import clips_of
 from ldf_video.video.decode import open_media
 from ldf_video.video.files import reason_of
 from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
 from ldf_video.video.hdf5 import MAGIC, open_hdf5
-from ldf_video.video.lerobot import is_lerobot, open_episodes
+from ldf_video.video.lerobot import episodes_of, is_lerobot, open_episodes
 from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_frames, open_npy, open_npz
 from ldf_video.video.pictures import picture_kind
@@ -140,6 +140,14 @@ def _content_of_arrays(source: Source) -> Iterator[bytes]:
         yield from clips.content()
 
 
+def _content_of_episodes(source: Source) -> Iterator[bytes]:
+    _check_installed(format_of(source))
+    yield repr(episodes_of(source.path)).encode()
+    with source.path.open("rb") as film:
+        while block := film.read(BLOCK_BYTES):
+            yield block
+
+
 def _is_archive(look: Look) -> bool:
     """Whether it is an archive of which reading has something to say; else it was searched."""
     path = look.source.path
@@ -225,6 +233,7 @@ FORMATS = (
         _open_episodes,
         is_many=True,
         has_times=True,
+        content=_content_of_episodes,
         package="pyarrow",
         extra="lerobot",
     ),
@@ -251,6 +260,13 @@ def format_of(source: Source) -> Format:
     return next(known for known in FORMATS if known.recognises(look))
 
 
+def _check_installed(found: Format) -> None:
+    if found.package and importlib.util.find_spec(found.package) is None:
+        raise ReadError(
+            f"{found.name}, which {found.package} reads: pip install 'ldf-video[{found.extra}]'"
+        )
+
+
 @contextlib.contextmanager
 def open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]]:
     """Opens all clips of a source; see `Format.opens`.
@@ -261,10 +277,7 @@ def open_source(source: Source, *, threads: int = 0) -> Iterator[Sequence[Media]
     if source.part is not None and source.part.problem:
         raise ReadError(source.part.problem)
     found = format_of(source)
-    if found.package and importlib.util.find_spec(found.package) is None:
-        raise ReadError(
-            f"{found.name}, which {found.package} reads: pip install 'ldf-video[{found.extra}]'"
-        )
+    _check_installed(found)
     if source.inner and not found.has_inner:
         raise ReadError(
             f"{found.name}: nothing in it has a path, so ::{source.inner} names nothing"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.decode import open_media
+from ldf_video.errors import ReadError, TruncatedError, counted
+from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.files import list_folder, reason_of
 from ldf_video.video.folders import LEROBOT_INFO
 from ldf_video.video.media import Media
@@ -46,8 +47,27 @@ def is_lerobot(path: Location) -> bool:
 def open_episodes(path: Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
     """Opens the episodes of one film, in their order; each is decoded where the last one ended.
 
+    Those that begin behind the end of the film are left out; the others say so.
+
     Raises:
         ReadError: if the film or what describes its episodes cannot be read.
+    """
+    fps, episodes = episodes_of(path)
+    with contextlib.closing(_Film(path, fps, threads)) as film:
+        there = [episode for episode in episodes if episode.start < film.num_frames]
+        missing = counted(len(episodes) - len(there), "episode")
+        said = f"the film ends before {missing} of {len(episodes):,}"
+        if not there:
+            raise ReadError(said)
+        said = said if len(there) < len(episodes) else ""
+        yield [EpisodeMedia(film, episode, index, said) for index, episode in enumerate(there)]
+
+
+def episodes_of(path: Location) -> tuple[Fraction, list[Episode]]:
+    """Returns the rate of a film and where its episodes lie, as the data set says.
+
+    Raises:
+        ReadError: if it says nothing of this film, or that cannot be read.
     """
     try:
         with (_root(path) / LEROBOT_INFO).open("rb") as file:
@@ -57,8 +77,7 @@ def open_episodes(path: Location, *, threads: int = 0) -> Iterator[Sequence[Medi
         raise ReadError(f"its episodes cannot be read: {reason_of(error)}") from error
     if not episodes:
         raise ReadError("no episode of the data set lies in this file")
-    with contextlib.closing(_Film(path, fps, threads)) as film:
-        yield [EpisodeMedia(film, episode, index) for index, episode in enumerate(episodes)]
+    return fps, episodes
 
 
 class _Film:
@@ -72,6 +91,14 @@ class _Film:
         self._begin_seconds = Fraction(0)
         self._num_read, self._last = 0, -1  # the number of the last frame that was given
         self.media = self._open()
+
+    @property
+    def num_frames(self) -> float:
+        """How many there are by the film's own header; without end where that does not say."""
+        stream = self.media.stream if isinstance(self.media, FilmMedia) else None
+        if stream is None or not stream.duration or stream.time_base is None:
+            return math.inf
+        return round(stream.duration * stream.time_base * self.fps)
 
     def close(self) -> None:
         self._stack.close()
@@ -122,9 +149,9 @@ class _Film:
 class EpisodeMedia(Media):
     """One episode as a clip."""
 
-    def __init__(self, film: _Film, episode: Episode, index: int) -> None:
-        """Reads nothing yet."""
-        self._film, self._episode = film, episode
+    def __init__(self, film: _Film, episode: Episode, index: int, said: str) -> None:
+        """Reads nothing yet; `said` is what a user must know of the film."""
+        self._film, self._episode, self._said = film, episode, said
         media = film.media
         self.container_name, self.codec_name = media.container_name, media.codec_name
         self.sample_aspect_ratio, self.source_size = media.sample_aspect_ratio, media.source_size
@@ -132,6 +159,9 @@ class EpisodeMedia(Media):
 
     def position(self) -> float:
         return self._film.media.position()
+
+    def note(self) -> str:
+        return self._said
 
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         count, expected = 0, self._episode.stop - self._episode.start

@@ -26,7 +26,14 @@ from ldf_video.video.files import (
     reason_of,
     split_inner,
 )
-from ldf_video.video.folders import ZARR_FILES, camera_of, files_below, is_lerobot, is_zarr
+from ldf_video.video.folders import (
+    LEROBOT_INFO,
+    ZARR_FILES,
+    camera_of,
+    files_below,
+    is_lerobot,
+    is_zarr,
+)
 from ldf_video.video.layout import UNSAID, Layout, layout_of
 from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.not_clips import (
@@ -412,17 +419,18 @@ def _zarr_source(root: Location, place: str) -> Source:
 
 def _lerobot_sources(root: Location, place: str, camera: str) -> list[Source]:
     """The films of a data set of LeRobot, of one camera if one is named."""
-    films, waiting = dict[str, list[Source]](), [""]
-    prefix = f"{_below(place)}videos/"
-    while waiting:
-        inner = waiting.pop()
-        for entry in list_folder(join(root, (prefix + inner).rstrip("/"))):
-            name = inner + entry.name
-            if entry.is_folder:
-                waiting.append(f"{name}/")
-            elif not sidecar_kind(entry.name):
-                source = Source(root, prefix + name, entry.size, entry.mtime_ns)
-                films.setdefault(camera_of(name), []).append(source)
+    films, prefix = dict[str, list[Source]](), f"{_below(place)}videos/"
+    # The same film is other clips where the data set says so.
+    described = [
+        entry
+        for entry in _all_below(join(root, f"{_below(place)}meta"))
+        if entry.name == LEROBOT_INFO.rpartition("/")[2] or entry.name.startswith("episodes/")
+    ]
+    for entry in _all_below(join(root, prefix.rstrip("/"))):
+        if not sidecar_kind(entry.name):
+            _, stamp = _series_stamp([entry, *described])
+            source = Source(root, prefix + entry.name, entry.size, stamp)
+            films.setdefault(camera_of(entry.name), []).append(source)
     wanted = [name for name in films if not camera or name in (camera, f"{_IMAGES}{camera}")]
     if films and not wanted:
         raise UsageError(
@@ -430,6 +438,20 @@ def _lerobot_sources(root: Location, place: str, camera: str) -> list[Source]:
             f"{', '.join(sorted(films))}"
         )
     return [source for name in wanted for source in films[name]]
+
+
+def _all_below(folder: Location) -> list[Entry]:
+    """All files below a folder, in order of names, which are their paths from there."""
+    found, waiting = list[Entry](), [""]
+    while waiting:
+        inner = waiting.pop()
+        for entry in list_folder(join(folder, inner.rstrip("/"))):
+            name = inner + entry.name
+            if entry.is_folder:
+                waiting.append(f"{name}/")
+            else:
+                found.append(entry._replace(name=name))
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _hidden(folder: Location) -> set[str]:
