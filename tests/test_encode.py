@@ -18,6 +18,7 @@ from ldf_video.intake.frame_encoder import FrameEncoder
 from ldf_video.recipes.encode import Encoded
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.store.reader import StoreReader
+from ldf_video.training import checkpoints
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 
 if TYPE_CHECKING:
@@ -191,3 +192,23 @@ def test_the_model_says_how_frames_are_read(root: Path) -> None:
     run("a.mkv", out="given", frame_model="slow", fps="10")
     counts = [StoreReader(root / s).num_frames for s in ("native", "slow-latents", "given")]
     assert counts == [50, 10, 20]
+
+
+def test_clips_are_laid_out_as_those_of_the_model_were(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frames = make_frames(3, seed=9)
+    np.save(root / "a.npy", np.moveaxis(frames, 0, 2))  # (H, W, T, C)
+    config = checkpoints.load_config(save_frame(root / "turned"))
+    frames = config["frames"] | {"axes": "YXTC"}
+    checkpoints.save_config(root / "turned", config | {"frames": frames})
+    said = "clips are read as those of the frame model: --axes YXTC"
+    encode("a.npy", out="learned", frame_model="turned")
+    assert said in capfd.readouterr().err
+    encode("a.npy", out="given", axes="YXTC")
+    run("a.npy", out="other", frame_model="turned", axes="XYTC")
+    assert said not in capfd.readouterr().err
+    found = [rows_by_source(root / name)["a.npy"] for name in ("learned", "given", "other")]
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
+    assert StoreReader(root / "learned").spec.settings["axes"] == "YXTC"

@@ -22,7 +22,7 @@ from launch_variables import as_launched
 from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
-from ldf_video.api import generate, reconstruct
+from ldf_video.api import generate, interpolate, reconstruct
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.levels import latents as latents_room
 from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator
@@ -269,6 +269,21 @@ def test_a_clip_is_read_as_the_latents_were(root: Path) -> None:
     for name in ("fast", "slow"):
         make(f"{name}.mp4", start_from=f"{name}.mkv", num_frames=3)
     assert (root / "fast.mp4").read_bytes() == (root / "slow.mp4").read_bytes()
+
+
+def test_a_clip_is_laid_out_as_those_of_the_latents_were(root: Path) -> None:
+    images = np.stack([barcode(n) for n in range(12)])
+    np.save(root / "a.npy", images)
+    np.save(root / "turned.npy", np.moveaxis(images, 0, 2))
+    np.savez(root / "b.npz", view=np.moveaxis(images, 0, 2), other=images[:, :24])
+    make("expected.mp4", start_from="a.npy", num_frames=3)
+    path = root / "checkpoints" / "top"
+    frames = {**Geometry(32, 32).settings(), "axes": "YXTC"}
+    checkpoints.save_config(path, checkpoints.load_config(path) | {"frames": frames})
+    for name in ("turned.npy", "b.npz::view"):
+        make(start_from=name, num_frames=3)
+        assert (root / "out.mp4").read_bytes() == (root / "expected.mp4").read_bytes()
+    interpolate("turned.npy", "turned.npy", num_frames=4, quiet=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

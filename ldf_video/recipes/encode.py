@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ldf_video.errors import LdfError, counted
@@ -13,6 +13,7 @@ from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_source
 from ldf_video.intake.known import check_place, verify_clips
 from ldf_video.intake.report import Report
 from ldf_video.options.commands import Encode
+from ldf_video.options.option import flag
 from ldf_video.progress import Progress
 from ldf_video.recipes.adaptation import POOR_FIT_DB, Asked, own_or_adapted, own_rates
 from ldf_video.runs.command import (
@@ -22,7 +23,7 @@ from ldf_video.runs.command import (
     out_of_memory,
     own_state,
 )
-from ldf_video.runs.zoo import find_model
+from ldf_video.runs.zoo import find_model, layout_of_model
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
@@ -63,6 +64,7 @@ def encode(options: Encode) -> Encoded:
     choose_precision(options.mixed_precision, device=device)  # before hours of adapting
     ranks = join_ranks(device)
     quiet = options.quiet or not ranks.is_first
+    options = _as_learned(options, quiet=quiet)
     found = list_sources(clips, ranks, layout=layout_of(options))
     place = [("--out", out)]
     ranks.of_first(lambda: check_folders(place, inputs=[clips]))
@@ -108,6 +110,20 @@ def encode(options: Encode) -> Encoded:
     return Encoded(job.out, report, fit_db)
 
 
+def _as_learned(options: Encode, *, quiet: bool) -> Encode:
+    """The options with the layout of the clips that the frame model learned, where none is given.
+
+    As with --fps and --crop, and said, because it decides which frames are read.
+    """
+    learned = layout_of_model(options.frame_model, "frame").settings()
+    learned = {name: said for name, said in learned.items() if getattr(options, name) is None}
+    if learned:
+        listed = " ".join(f"{flag(name)} {said}" for name, said in learned.items())
+        with Progress("encode", unit="frames", quiet=quiet) as progress:
+            progress.say(f"encode: clips are read as those of the frame model: {listed}")
+    return replace(options, **learned)
+
+
 def _rates(job: EncodeJob, sources: Sequence[Source]) -> str:
     """That some clips are read at another rate than they have, if they are."""
     rate = job.geometry.fps
@@ -134,7 +150,8 @@ def _verify(options: Encode, out: Path) -> Encoded:
     """Look at the store that is there, and encode nothing."""
     check_alone("encode --verify")
     with Progress("verify", unit="clips", quiet=options.quiet) as progress:
-        found = list_sources(options.clips, ALONE, layout=layout_of(options))
+        layout = layout_of(_as_learned(options, quiet=True))
+        found = list_sources(options.clips, ALONE, layout=layout)
         report = verify_clips(out, found.sources, progress, drop=options.retry)
         return Encoded(out, report, None)
 

@@ -25,6 +25,7 @@ from ldf_video.training.update import span
 from ldf_video.video.archives import ArchivePath
 from ldf_video.video.files import split_inner
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.layout import UNSAID, Layout
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.sources import Source, find_sources, folder_series, named_source
 
@@ -36,28 +37,29 @@ NO_OTHER_RATE = Fraction(1, 500)
 """A change of speed that nobody sees: 30 for 30000/1001."""
 
 
-def named_clip(path: str | Path, said: str) -> Source:
+def named_clip(path: str | Path, said: str, *, layout: Layout = UNSAID) -> Source:
     """The file, or the series of pictures in a folder, that an option names.
 
     Args:
         path: what was given.
         said: the option, as errors name it.
+        layout: how it is read.
 
     Raises:
         UsageError: there is none.
         ReadError: the folder holds no series, or several.
     """
-    packed, _ = split_inner(path)
+    packed, inner = split_inner(path)
     path = Path(path)
-    if path.is_file():
-        return find_sources(path)[0]
+    if path.is_file() or (inner and isinstance(packed, Path) and packed.exists()):
+        return find_sources(path, layout=layout)[0]
     if isinstance(packed, ArchivePath) and packed.exists():
-        return named_source(packed)
+        return replace(named_source(packed), layout=layout)
     if not path.is_dir():
         there = "" if path.exists() else "there is no such file; "
         raise UsageError(f"{said} {path}: {there}expected a video or a picture")
     try:
-        return folder_series(path)
+        return replace(folder_series(path, layout=layout), layout=layout)
     except ReadError as error:
         raise ReadError(f"{said} {path}: {error}") from None
 

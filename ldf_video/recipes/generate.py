@@ -45,6 +45,7 @@ from ldf_video.runs.zoo import (
     Loaded,
     clip_geometry,
     frame_model_of,
+    layout_of_model,
 )
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
@@ -90,7 +91,7 @@ def generate(options: Generate) -> Generated:
     if is_directory := _is_directory(out):
         paths = tuple(Path(out) / f"{number:04d}.mp4" for number in range(num_videos))
     check_output(paths[0])
-    clip = None if options.start_from is None else named_clip(options.start_from, "--from")
+    clip = _clip_of(options)
     if is_directory:
         _check_folder(Path(out), paths)
     check_files([("--out", path) for path in paths], inputs=[] if clip is None else [clip])
@@ -142,6 +143,14 @@ def generate(options: Generate) -> Generated:
         for note in [*sorted(filter(None, notes)), *([closed] if closed else [])]:
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames, closed)
+
+
+def _clip_of(options: Generate) -> Source | None:
+    """The clip to go on from, read as the clips of the top model were."""
+    if options.start_from is None:
+        return None
+    layout = layout_of_model(options.top_model, "top")
+    return named_clip(options.start_from, "--from", layout=layout)
 
 
 def _is_directory(out: str | Path) -> bool:

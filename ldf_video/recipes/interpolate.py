@@ -28,7 +28,7 @@ from ldf_video.recipes.ends import (
     stride_of,
 )
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
-from ldf_video.runs.zoo import clip_geometry, frame_model_of
+from ldf_video.runs.zoo import clip_geometry, frame_model_of, layout_of_model
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.sources import Source
@@ -67,7 +67,8 @@ def interpolate(options: Interpolate) -> Interpolated:
     check_alone("interpolate")
     out = Path(options.out)
     check_output(out)
-    a, b = (named_clip(clip, "interpolate") for clip in (options.start, options.end))
+    layout, named = layout_of_model(options.top_model, "top"), (options.start, options.end)
+    a, b = (named_clip(clip, "interpolate", layout=layout) for clip in named)
     check_files([("--out", out)], inputs=[a, b])
     _check_shapes(a, b)
     device = choose_device(options.device)

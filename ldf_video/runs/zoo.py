@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 import ldf_video
-from ldf_video.errors import CheckpointError, UsageError
+from ldf_video.errors import CheckpointError, LdfError, UsageError
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
@@ -21,6 +21,7 @@ from ldf_video.options.option import DEFAULT_SHIPPED
 from ldf_video.output import reason
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of
+from ldf_video.video.layout import UNSAID, Layout, layout_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -84,6 +85,17 @@ class Loaded(Generic[Model]):
 def clip_geometry(top: Loaded[TopModel], frame: Loaded[FrameModel]) -> Geometry:
     """How a top model's latents were read: `encode` may have been given another rate or crop."""
     return (top if "frames" in top.config else frame).geometry()
+
+
+def layout_of_model(asked: str | Path | None, kind: str) -> Layout:
+    """How the clips were read that a model learned, as its config says; see `find_model`.
+
+    Nothing is said by a model that cannot be found or read: loading it says why.
+    """
+    with contextlib.suppress(LdfError, LookupError, TypeError):
+        directory, _ = find_model(asked, kind)
+        return layout_of(checkpoints.load_config(directory, kind=kind)["frames"])
+    return UNSAID
 
 
 def shipped_models() -> dict[str, Path]:
