@@ -28,6 +28,7 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 
 MADE = {"preview.html", "frame", "latents", "top", "sheet.png", "out.mp4", "start.json"}
+PLAN = Path("start/start.json")
 STAGES = ("preview", "train_frame", "encode", "train_top", "generate")
 
 
@@ -69,6 +70,15 @@ def test_one_command_goes_the_whole_way_and_says_how(root: Path) -> None:
     assert frame["init"]["from"] == json.loads((root / "start/start.json").read_text())["init"]
     assert top["frame_model"]["fingerprint"] == checkpoints.fingerprint_of(root / "start" / "frame")
     assert recipe.flow_for("film-64", latents) is None  # there is no flow of that one
+
+    state, plan = checkpoints.load_state(root / "start/top"), json.loads(PLAN.read_text())
+    assert state is not None
+    trained = plan["frame_minutes"] + state["elapsed_seconds"] / 60
+    assert trained > 0.02
+    more = ["start", "clips", "--minutes", str((trained + 0.02) / 2), "--device", "cpu"]
+    done = CliRunner().invoke(app, more)
+    assert done.exit_code == 0, done.output
+    assert "start/top has trained for as long already" in " ".join(done.stderr.split())
 
 
 def test_a_killed_start_goes_on(tmp_path: Path) -> None:

@@ -249,6 +249,15 @@ def flow_for(init: str, latents: StoreReader) -> str | None:
     return None
 
 
+def _is_trained(run: Path, minutes: float) -> bool:
+    """Whether a run that was asked for another time has trained for so many minutes already."""
+    if not (run / checkpoints.CONFIG).is_file():
+        return False
+    asked = checkpoints.load_config(run)["training"]["minutes"]
+    state = checkpoints.load_state(run, mapped=True)
+    return state is not None and asked != minutes and state["elapsed_seconds"] >= 60 * minutes
+
+
 # -- the stages ----------------------------------------------------------------------------------
 
 
@@ -332,6 +341,8 @@ class _Stages:
 
     def _train_top(self) -> str:
         latents, out, minutes = self._out / "latents", self._out / "top", self.plan.top_minutes
+        if _is_trained(out, minutes):  # an update may end seconds behind its time
+            return f"{out} has trained for as long already"
         flow = flow_for(self.plan.init, StoreReader(latents).at_cuts())
         if not (out / checkpoints.CONFIG).is_file():
             self._say(f"train-top begins {'from nothing' if flow is None else f'with {flow}'}")

@@ -117,8 +117,7 @@ def train_top(options: TrainTop) -> Path:
         if training.minutes is not None and trainer.step < FEW_UPDATES and "init" not in run.config:
             progress.say(
                 f"train-top: warning: {trainer.step:,} updates are few to learn motion, so videos "
-                f"will be rough; the same command with more than --minutes {training.minutes:g} "
-                "goes on from here"
+                "will be rough; the same command with more --minutes goes on from here"
             )
     return run.directory
 
