@@ -234,6 +234,24 @@ def test_wrong_input_is_one_line_and_leaves_no_trace(root: Path, stages: Stages)
     assert stages.names() == []
 
 
+def test_where_no_stage_ended_other_clips_and_options_begin_anew(
+    root: Path, stages: Stages
+) -> None:
+    """As after clips of which none can be read."""
+    shutil.copytree("clips", "others")
+    stages.stop = ("before", "preview")
+    for clips, options in (
+        ("clips", {"axes": "TYX", "minutes": 5}),
+        ("others", {"minutes": 2}),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            start(clips, **options, quiet=True)  # type: ignore[arg-type]
+    plan = json.loads((root / "start" / "start.json").read_text())
+    assert (plan["clips"], plan["read"]) == (str(root / "others"), {})
+    stages.stop = None
+    assert start("others", device="cpu", quiet=True, minutes=1).minutes == 1
+
+
 def test_a_directory_belongs_to_its_clips_and_options(root: Path, stages: Stages) -> None:
     start("clips", minutes=5, device="cpu", quiet=True)
     shutil.copytree("clips", "others")

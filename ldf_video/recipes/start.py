@@ -134,7 +134,7 @@ def digest_of(clips: str | Path, read: Mapping[str, Any]) -> str:
 
 
 def _open_plan(options: Start, out: Path, progress: Progress) -> Plan:
-    """The plan of a directory, or a new one.
+    """The plan of a directory, or a new one; a directory where no stage ended belongs to no clips.
 
     Raises:
         UsageError: it is of other clips, or was begun with other options.
@@ -143,9 +143,10 @@ def _open_plan(options: Start, out: Path, progress: Progress) -> Plan:
     place = _absolute(options.clips)
     asked = {name: getattr(options, name) for name in TYPED}
     asked = {name: value for name, value in asked.items() if value is not None}
-    if not (out / PLAN).is_file():
+    plan = _load(out) if (out / PLAN).is_file() else None
+    if plan is None or not plan.done:
         others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-        if others:
+        if others and plan is None:
             raise CheckpointError(
                 f"{out} holds {others[0]} and no {PLAN}: name an empty or a new directory by -o"
             )
@@ -153,7 +154,6 @@ def _open_plan(options: Start, out: Path, progress: Progress) -> Plan:
         plan = Plan(place, minutes, asked, secrets.randbelow(2**31))
         _save(plan, out)
         return plan
-    plan = _load(out)
     if plan.clips != place:
         raise UsageError(
             f"{out} was begun with {plan.clips}, asked for {options.clips}: name another directory "
