@@ -42,6 +42,7 @@ Make = Callable[[Path], object]
 NUM_FRAMES = 40
 ALL = tuple(range(NUM_FRAMES))
 CUT = r"^damaged after \d+ frames: "
+NO_INDEX = r"^an mp4 that is cut short: its index, at its end, is missing; copy it again$"
 NO_VIDEO = r"^not a video: Invalid data found when processing input$"
 INDEX_FIRST = {"movflags": "faststart"}
 EVERY_TENTH_IS_KEY = {"x264-params": "keyint=10:min-keyint=10:bframes=0:scenecut=0"}
@@ -406,7 +407,7 @@ def _cut() -> Iterator[BadClip]:
     for name in ("hole.mp4", "hole.mkv"):
         yield BadClip(name, _hole, "holed", [*range(20), *range(21, 40)], reason=reason)
 
-    yield _quarantined("no-moov.mp4", _cut_off(plain_clip(), 0.6), NO_VIDEO)
+    yield _quarantined("no-moov.mp4", _cut_off(plain_clip(), 0.6), NO_INDEX)
     moov = _edited(
         plain_clip(container_options=INDEX_FIRST),
         lambda content: content[: content.index(b"mdat") + 4],

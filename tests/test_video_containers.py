@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from clip_files import (
+    NATIVE,
     at_rate,
     barcodes,
     numbers_of,
@@ -19,11 +20,12 @@ from clip_files import (
     write_tracks,
 )
 
+from ldf_video.errors import ReadError
 from ldf_video.video.read import open_clips
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -72,6 +74,27 @@ def test_no_title_costs_a_clip(tmp_path: Path, names: Sequence[str], codec: str)
 # Which stream
 
 NONE, DEFAULT = Disposition(0), Disposition.default
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            lambda whole: whole[: whole.index(b"moov") - 9],
+            "an mp4 that is cut short: its index, at its end, is missing",
+        ),
+        (lambda whole: whole[:200], "an mp4 that is cut short"),
+        (lambda whole: whole[:24] + bytes(200), "not a video: "),
+        (lambda whole: b"no" + whole, "not a video: "),
+    ],
+)
+def test_an_mp4_without_its_index_is_no_other_file(
+    tmp_path: Path, content: Callable[[bytes], bytes], reason: str
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", _images(8))
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(ReadError, match=f"^{reason}"):
+        list(open_clips(path, NATIVE))
 
 
 def _tracks(path: Path, *tracks: tuple[int, int, Disposition]) -> Path:
