@@ -17,6 +17,7 @@ from ldf_video.evaluation.draw import draw_clips
 from ldf_video.readers.clips import frame_size
 from ldf_video.store import StoreReader
 from ldf_video.video.geometry import Geometry
+from ldf_video.video.identity import source_digest
 from ldf_video.video.ranges import Range, clock, parse_seconds
 from ldf_video.video.read import open_clips
 from ldf_video.video.seeking import find_entry
@@ -195,6 +196,18 @@ def test_arrays_and_series_have_ranges_by_their_rate(tmp_path: Path) -> None:
     assert len(list(open_clips(found[2], NATIVE))) == 2
     with pytest.raises(TruncatedError, match=r"ends at 0:02\.4, the range at 0:09"):
         numbers(found[3])
+
+
+def test_a_zarr_store_has_ranges(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    images = np.stack(barcodes(range(30)))
+    zarr.open_group(tmp_path / "a.zarr", mode="w")["img"] = images
+    zarr.open_group(tmp_path / "b.zarr", mode="w")
+    rows = ("a.zarr,0.2,0.4", "a.zarr::img,,0.08", f"{tmp_path}/a.zarr/,1.16,", "b.zarr,0,1")
+    *ranges, problem = read_rows(table(tmp_path / "c.csv", *rows))
+    assert ranges == [[5, 6, 7, 8, 9], [0, 1], [29]]
+    assert isinstance(problem, str)
+    assert len({source_digest(source) for source in find_sources(tmp_path / "c.csv")[:3]}) == 1
 
 
 @pytest.mark.parametrize(

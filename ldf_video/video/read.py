@@ -327,8 +327,8 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
 def _as_source(place: Source | Location) -> Source:
     if not isinstance(place, Source):
         return named_source(place)
-    known = place.series is not None or place.is_folder or not place.path.is_dir()
-    return place if known else named_source(place.path)
+    known = place.series is not None or place.is_folder or place.part is not None
+    return place if known or not place.path.is_dir() else named_source(place.path)
 
 
 def has_times(source: Source) -> bool:

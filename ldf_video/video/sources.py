@@ -251,11 +251,15 @@ def _table_sources(table: Location, entry: Entry, layout: Layout) -> list[Source
 
 
 def _file_of_row(row: Source, layout: Layout) -> tuple[Source, str]:
-    """The file, or the folder with a series, that a row names; and what is wrong with it, or ""."""
+    """The file, zarr store or folder with a series of a row; and what is wrong with it, or ""."""
     path, inner = split_inner(row.root / row.name)
     entry = look_at(path)
     if entry is None:
         return row, "there is no such file"
+    name = row.name.removesuffix(f"::{inner}") if inner else row.name
+    if entry.is_folder and isinstance(path, Path) and is_zarr(path.name, _hidden(path)):
+        store = replace(_zarr_source(path), root=row.root, name=name.rstrip("/"))
+        return within(store, inner, layout), ""
     if entry.is_folder:
         try:
             series = folder_series(path)
@@ -263,7 +267,6 @@ def _file_of_row(row: Source, layout: Layout) -> tuple[Source, str]:
             return row, str(error)
         name = f"{row.name.rstrip('/')}/{series.name}"
         return replace(series, root=row.root, name=name, is_named=True), ""
-    name = row.name.removesuffix(f"::{inner}") if inner else row.name
     file = replace(row, name=name, size=entry.size, mtime_ns=entry.mtime_ns)
     return within(file, inner, layout), ""
 
@@ -403,7 +406,7 @@ def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:
     return total_bytes, int.from_bytes(listing.digest()[:8], "big") >> 1
 
 
-def _zarr_source(root: Location, place: str) -> Source:
+def _zarr_source(root: Location, place: str = "") -> Source:
     """A zarr store; one that is named itself lies in the folder that holds it."""
     if not place:
         return replace(_zarr_source(root.parent, root.name), is_named=True)
