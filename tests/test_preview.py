@@ -200,6 +200,22 @@ class Page(HTMLParser):
         self.words += data
 
 
+def test_what_is_to_be_known_of_a_file_stands_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an array with black frames, for which ffmpeg is no help."""
+    monkeypatch.chdir(tmp_path)
+    black = np.zeros((4, 32, 32, 3), np.uint8)
+    np.savez("two.npz", left=np.concatenate([moving(6), black]), right=moving(9, seed=1))
+    done = CliRunner().invoke(app, ["preview", "two.npz", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "2 clips, 19 frames, 1 second, 15 different frames" in done.stdout
+    assert "Name the ranges without them in a table of file,start,end" in done.stdout
+    assert "ffmpeg" not in done.stdout
+    words = Page((tmp_path / "preview.html").read_text()).words
+    assert words.count("takes left, right; for one alone: ") == 1
+
+
 def test_a_page_shows_clips_and_says_what_is_wrong_with_them(clips: Path) -> None:
     done = CliRunner().invoke(app, ["preview", "clips", "--device", "cpu"])
     assert done.exit_code == 0, done.output

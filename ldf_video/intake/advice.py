@@ -140,8 +140,9 @@ def _black(seen: Sequence[Seen]) -> Advice | None:
     some = _numbers(seen, lambda clip: clip.num_black > 0)
     return Advice(
         f"{number / read:.0%} of the frames read are black, in {counted(len(some), 'clip')}.",
-        "The models learn them like any other frame. Cut them off:",
-        "ffmpeg -ss 2 -i CLIP -c:v libx264 -crf 12 WITHOUT.mp4",
+        "The models learn them like any other frame. Name the ranges without them in a table of "
+        "file,start,end (docs/data.md, ranges of files) and train on that:",
+        "ldf-video preview clips.csv",
         some,
     )
 

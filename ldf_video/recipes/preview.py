@@ -90,7 +90,7 @@ class Previewed:
         exact = sums.is_whole
         lines = [
             f"{counted(sums.about_clips, 'clip')}, {about(sums.about_frames, exact=exact)} frames, "
-            f"{sums.about_seconds:,.0f} seconds, "
+            f"{counted(round(sums.about_seconds), 'second')}, "
             f"{about(sums.about_different, exact=exact)} different frames"
         ]
         lines += [
@@ -214,6 +214,7 @@ class _Reading:
         self._look: Look | None = None
         self._num_read, self._position = 0, 0.0
         self.seen, self.failure, self.num_clips = list[Seen](), "", 1
+        self._notes = set[str]()
 
     def take(self, event: Event) -> None:
         """See what happens to it."""
@@ -228,7 +229,7 @@ class _Reading:
             self._look.add(event.frames)
             self._num_read, self._position = self._num_read + len(event.frames), event.position
         elif isinstance(event, ClipEnded):
-            self._end(event.clip, event.damage or event.note)
+            self._end(event.clip, event.damage or self._new(event.note))
         elif isinstance(event, SourceFailed):
             if event.clip is not None and self._look is not None and self._look.num_frames:
                 self._end(event.clip, event.reason)
@@ -241,6 +242,12 @@ class _Reading:
             kept = np.linspace(0, len(first_frames) - 1, self._clips_each).astype(int).tolist()
             for index in set(range(len(first_frames))) - set(kept):
                 first_frames[index] = SKIP
+
+    def _new(self, note: str) -> str:
+        """A note that an earlier clip of the source does not have; else nothing."""
+        is_known = note in self._notes
+        self._notes.add(note)
+        return "" if is_known else note
 
     def _end(self, clip: Clip, trouble: str) -> None:
         if self._look is None or not self._look.num_frames:
