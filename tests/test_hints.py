@@ -186,6 +186,10 @@ def test_another_rate_than_the_clips_have_is_said(
     assert (
         "15 frames a second are read, as slow was trained, of clips that have 30: --fps 30 takes"
     ) in capfd.readouterr().err
+    api.encode("videos", out="film", frame_model="film-64", device="cpu")
+    said = capfd.readouterr().err
+    assert "24 frames a second are read, as film-64 was trained, of clips that have 30" in said
+    assert "the frame model reaches" in said or "come back from film-64 at" in said
     api.encode("videos", out="two", frame_model="slow", fps="10", device="cpu")
     api.encode("videos", out="three", device="cpu")
     assert "frames a second are read" not in capfd.readouterr().err

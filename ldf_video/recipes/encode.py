@@ -23,7 +23,7 @@ from ldf_video.runs.command import (
     out_of_memory,
     own_state,
 )
-from ldf_video.runs.zoo import find_model, layout_of_model
+from ldf_video.runs.zoo import find_model, layout_of_model, named
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
@@ -131,15 +131,16 @@ def _rates(job: EncodeJob, sources: Sequence[Source]) -> str:
     if rate is None or not others:
         return ""
     listed = ", ".join(f"{float(own):.4g}" for own in others)
+    model = named(job.frame_model)
     return (
-        f"encode: {float(rate):.4g} frames a second are read, as {job.frame_model} was trained, of "
+        f"encode: {float(rate):.4g} frames a second are read, as {model} was trained, of "
         f"clips that have {listed}: --fps {others[-1]} takes as many"
     )
 
 
 def _fit(fit_db: float, frame_model: Path) -> str:
     if fit_db >= POOR_FIT_DB:
-        return f"encode: frames come back from {frame_model} at {fit_db:.1f} dB"
+        return f"encode: frames come back from {named(frame_model)} at {fit_db:.1f} dB"
     return (
         f"encode: warning: the frame model reaches {fit_db:.1f} dB on these clips: "
         "run ldf-video train-frame on them, or for longer"
