@@ -181,7 +181,8 @@ def test_another_rate_than_the_clips_have_is_said(
     save_frame(root / "slow", fps="15")
     (root / "videos").mkdir()
     write_clip(root / "videos" / "a.mp4", [barcode(n) for n in range(30)], fps=30)
-    write_array(root / "videos" / "b.npy", 9)
+    frames = np.load(write_array(root / "videos" / "b.npy", 9))
+    np.savez(root / "videos" / "c.npz", frames=frames)  # arrays have no rate
     api.encode("videos", out="one", frame_model="slow", device="cpu")
     assert (
         "15 frames a second are read, as slow was trained, of clips that have 30: --fps 30 takes"

@@ -33,6 +33,7 @@ from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry, geometry_of
 from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
+from ldf_video.video.read import has_times
 from ldf_video.video.sources import Source, is_own
 
 Frames = npt.NDArray[np.uint8]
@@ -220,8 +221,8 @@ def own_rates(sources: Sequence[Source]) -> list[Fraction]:
     rates = set()
     with ClipReader(Geometry(8, 8), most_frames=2) as reader:
         for source in some_of(sources):
-            if source.series is None and source.path.suffix.lower() != ".npy":
-                with contextlib.suppress(ReadError):
+            with contextlib.suppress(ReadError):
+                if has_times(source):
                     for clip in reader.open_clips(source):
                         rates |= {clip.fps} if len([*clip.frames]) == 2 else set()
     return sorted(rates)
