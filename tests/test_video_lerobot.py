@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import numpy as np
 import pytest
 from array_files import ALL, NATIVE, numbers_of, write_lerobot
-from clip_files import read_barcode
+from clip_files import read_barcode, write_clip
 
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.readers.pool import ReaderPool
-from ldf_video.readers.reading import ClipEnded
+from ldf_video.readers.reading import ClipEnded, SourceEnded
 from ldf_video.video.identity import source_digest
 from ldf_video.video.read import SKIP, count_clips, has_times, open_clips, probe
 from ldf_video.video.sources import find_sources
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -92,3 +90,27 @@ def test_changed_episodes_are_seen_and_missing_ones_cost_a_line(tmp_path: Path) 
     change(begin, [1.2, 7.0, 0.0])
     with pytest.raises(ReadError, match=r"^the film ends before 2 episodes of 2$"):
         count_clips(source)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+def test_a_film_that_is_cut_short_keeps_the_episodes_before(tmp_path: Path, share: float) -> None:
+    root = write_lerobot(parquet, tmp_path / "set")
+    path, noise = Path(str(find_sources(root)[0].path)), np.random.default_rng(0)
+    images = [noise.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(40)]
+    write_clip(path, images, fps=10, container_options={"movflags": "faststart"})
+    table = root / "meta/episodes/chunk-000/file-000.parquet"
+    rows = dict.fromkeys(parquet.read_table(table).to_pydict(), [0] * 10)
+    rows |= {name: [k / 2 for k in range(10)] for name in rows if name.endswith("timestamp")}
+    rows["length"] = [5] * 10
+    parquet.write_table(pyarrow.table(rows), table)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    (source,) = [one for one in find_sources(root) if one.path == path]
+    with ReaderPool(NATIVE, num_workers=0) as pool:
+        events = [event for event in pool.read([source]) if event is not None]
+    ended = [event for event in events if isinstance(event, ClipEnded)]
+    assert isinstance(events[-1], SourceEnded)
+    assert 0 < len(ended) < 8
+    assert all(event.num_frames == 5 for event in ended[:-1])
+    assert "frames of the episode are not in the file" in ended[-1].damage or not ended[-1].damage
+    assert ended[0].note == f"the film ends before {10 - len(ended)} episodes of 10"

@@ -54,7 +54,8 @@ def open_episodes(path: Location, *, threads: int = 0) -> Iterator[Sequence[Medi
     """
     fps, episodes = episodes_of(path)
     with contextlib.closing(_Film(path, fps, threads)) as film:
-        there = [episode for episode in episodes if episode.start < film.num_frames]
+        num_frames = film.num_frames()
+        there = [episode for episode in episodes if episode.start < num_frames]
         missing = counted(len(episodes) - len(there), "episode")
         said = f"the film ends before {missing} of {len(episodes):,}"
         if not there:
@@ -92,13 +93,27 @@ class _Film:
         self._num_read, self._last = 0, -1  # the number of the last frame that was given
         self.media = self._open()
 
-    @property
     def num_frames(self) -> float:
-        """How many there are by the film's own header; without end where that does not say."""
-        stream = self.media.stream if isinstance(self.media, FilmMedia) else None
-        if stream is None or not stream.duration or stream.time_base is None:
+        """How many there are by the film's own header; without end where that does not say.
+
+        Of a film that is cut short, how many its packets are good for.
+        """
+        media = self.media
+        if not isinstance(media, FilmMedia):
             return math.inf
-        return round(stream.duration * stream.time_base * self.fps)
+        if media.is_cut_short:
+            # None shows before its dts, so all that shows up to the last one's is there.
+            first, last = math.inf, -math.inf
+            for packet in media.packets:
+                if packet.pts is not None and packet.dts is not None:
+                    first, last = min(first, packet.pts), max(last, packet.dts)
+            self.media = self._open()
+            if last < first:
+                return 0
+            return math.floor((int(last) - int(first)) * media.time_base * self.fps) + 1
+        if not media.stream.duration:
+            return math.inf
+        return round(media.stream.duration * media.time_base * self.fps)
 
     def close(self) -> None:
         self._stack.close()
