@@ -50,7 +50,7 @@ def _read(path: Path, **layout: str) -> list[list[int]]:
         ((GREY / 255).astype(np.float16), GREYS),
         (GREY > 0, GREYS),
         (255 - GREY, {"photometric": "miniswhite"}),
-        (255 - GREY, {"photometric": "miniswhite", "imagej": False, "compression": "png"}),
+        (255 - GREY, {"photometric": "miniswhite", "imagej": False, "compression": "zstd"}),
         (RGB, {"photometric": "rgb", "tile": (16, 16), "compression": "zlib"}),
         *(
             (RGB, {"photometric": "rgb", "compression": kind})
