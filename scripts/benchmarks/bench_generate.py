@@ -42,7 +42,7 @@ def generate(checkout: Path, frames: int, *, num_videos: int, top_model: str | N
     Raises:
         SystemExit: it failed.
     """
-    command = [sys.executable, "-m", "ldf_video", "generate", "--quiet", "--device", "cpu"]
+    command = [sys.executable, "-P", "-m", "ldf_video", "generate", "--quiet", "--device", "cpu"]
     command += ["--seed", "0", "--frames", str(frames), "--num-videos", str(num_videos)]
     command += [] if top_model is None else ["--top-model", top_model]
     with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,8 @@ def run(checkout: Path, folder: Path, *arguments: str) -> float:
     paths = [str(checkout.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     started = time.perf_counter()
-    command = [sys.executable, "-m", "ldf_video", *arguments, "--quiet", "--device", "cpu"]
+    command = [sys.executable, "-P", "-m", "ldf_video", *arguments]
+    command += ["--quiet", "--device", "cpu"]
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
