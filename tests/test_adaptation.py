@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from tiny_cli import shrink
-from tiny_models import save_frame, save_pair, write_array
+from tiny_models import save_frame, save_shipped, write_array
 
 from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
@@ -35,10 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with clips/ that neither of two shipped models knows; trainings are short."""
     monkeypatch.chdir(tmp_path)
     shrink(monkeypatch.setattr)
-    shipped = {
-        "pacman-32": save_pair(tmp_path / "shipped" / "pacman-32"),
-        "film-64": save_frame(tmp_path / "shipped" / "film-64" / "frame", seed=1).parent,
-    }
+    shipped = save_shipped(tmp_path / "shipped")
     monkeypatch.setattr(zoo, "shipped_models", lambda: shipped)
 
     monkeypatch.setattr(config, "share_of_budget", lambda *_, step, **__: min(step / 3, 1.0))

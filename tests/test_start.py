@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_cli import shrink
-from tiny_models import save_frame, save_pair, write_array
+from tiny_models import save_shipped, write_array
 from typer.testing import CliRunner
 
 from ldf_video.api import start
@@ -37,10 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with clips/, and two tiny models as shipped ones; trainings take a second."""
     monkeypatch.chdir(tmp_path)
     shrink(monkeypatch.setattr)
-    shipped = {
-        "pacman-32": save_pair(tmp_path / "shipped" / "pacman-32"),
-        "film-64": save_frame(tmp_path / "shipped" / "film-64" / "frame", seed=1).parent,
-    }
+    shipped = save_shipped(tmp_path / "shipped")
     monkeypatch.setattr(zoo, "shipped_models", lambda: shipped)
     monkeypatch.setattr(recipe, "FRAMES", 8)
     monkeypatch.setattr(recipe, "VIDEOS", 2)

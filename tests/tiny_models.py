@@ -183,3 +183,11 @@ def write_array(path: Path, num_frames: int, *, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, make_frames(num_frames, seed=seed))
     return path
+
+
+def save_shipped(root: Path) -> dict[str, Path]:
+    """Two frame models, the first with a top model, by the names of shipped ones."""
+    return {
+        "pacman-32": save_pair(root / "pacman-32"),
+        "film-64": save_frame(root / "film-64" / "frame", seed=1).parent,
+    }

@@ -180,8 +180,7 @@ def _open_plan(options: Start, out: Path, progress: Progress) -> Plan:
             )
         plan.minutes = options.minutes
         _save(plan, out)
-    if plan.done:
-        progress.say(f"start: going on in {out}; done: {', '.join(plan.done)}")
+    progress.say(f"start: going on in {out}; done: {', '.join(plan.done)}")
     return plan
 
 
