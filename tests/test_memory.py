@@ -297,6 +297,7 @@ def test_the_line_goes_through(
 @says_memory
 def test_what_is_held_and_what_was_held() -> None:
     meter = MainMemory()
+    meter.reset()  # else what earlier tests left may be freed meanwhile
     before = meter.now()
     block = torch.ones(64 * MIB, dtype=torch.uint8)
     assert meter.now() >= before + 60 * MIB
