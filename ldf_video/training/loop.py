@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -57,11 +57,13 @@ class Trainer:
         ranks: Ranks | None = None,
         tracker: str | None = None,
         recorder: CudaGraphs | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a training, on a `device` "cpu", "cuda" or "mps".
 
         A `recorder` records updates, to be played back, where the game says of which kind they are
-        and batches are tensors.
+        and batches are tensors. By the seconds of the `clock` the budget is used and the cadence is
+        kept: by `time.process_time` they are those of the processor, whatever else it does.
 
         Raises:
             UsageError: the batch cannot be divided, or the optimizer or tracker is not there.
@@ -80,7 +82,8 @@ class Trainer:
         self.recordings = recorder and Recordings(self.players, recorder, self._say)
         self.guard = Guard(level.score)
         self.step = 0
-        self.seconds_before, self._started = 0.0, time.monotonic()
+        self.clock = clock
+        self.seconds_before, self._started = 0.0, clock()
         self.best: float | None = None
         self._logs: list[Logs] = []  # since the last line of metrics
         self._quality = ""
@@ -99,7 +102,7 @@ class Trainer:
     @property
     def elapsed_seconds(self) -> float:
         """Of training, in this sitting and those before."""
-        return self.seconds_before + time.monotonic() - self._started
+        return self.seconds_before + self.clock() - self._started
 
     def run(self, progress: Progress) -> None:
         """Train until the budget is used; safe to interrupt and to run again.
@@ -107,7 +110,7 @@ class Trainer:
         Raises:
             BreakdownError: it broke down; the state that was saved last is from before.
         """
-        self._started, self._progress = time.monotonic(), progress
+        self._started, self._progress = self.clock(), progress
         with interrupts_held() as interrupts:
             try:
                 self._train(progress, interrupts)
@@ -129,7 +132,7 @@ class Trainer:
 
     def _train(self, progress: Progress, interrupts: Interrupts) -> None:
         """Update until the budget is used, and do in between what is due."""
-        saved = looked = time.monotonic()
+        saved = looked = self.clock()
         share, *_ = self._agree(interrupts)
         threads = self._threads()
         while share < 1:
@@ -137,16 +140,16 @@ class Trainer:
                 logs = self.update(share)
             self._log(logs, share)
             progress.update(self.step, share=share, note=self._quality)
-            now, c = time.monotonic(), self.cadence
+            now, c = self.clock(), self.cadence
             share, look_is_due, save_is_due = self._agree(
                 interrupts, now - looked > c.sheet_seconds, now - saved > c.save_seconds
             )
             if look_is_due:
                 self.look()
-                looked = time.monotonic()
+                looked = self.clock()
             if save_is_due and self.guard.is_well(means_of(self._logs)):
                 self.save()
-                saved = time.monotonic()
+                saved = self.clock()
 
     def _threads(self) -> Threads | None:
         """None where a run is to repeat, or where the threads are not this process's to choose."""

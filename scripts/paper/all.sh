@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs every experiment on the paper's claims; see docs/paper.md.
+#
+#   bash scripts/paper/all.sh CLIPS OUT [--short]
+#
+# CLIPS is the folder that record_pacman.py makes with --paper-clips: CLIPS/train and CLIPS/test.
+# Results go to OUT, such as docs/paper. Ctrl-C at any time: the same command goes on.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+if [ $# -lt 2 ]; then
+  echo "usage: bash scripts/paper/all.sh CLIPS OUT [--short]" >&2
+  exit 2
+fi
+clips=$1 out=$2
+shift 2
+export OMP_NUM_THREADS=1
+python=${PYTHON:-python}
+
+"$python" scripts/paper/covariance.py "$out" "$@"
