@@ -114,6 +114,9 @@ def _store(path: Path) -> Described:
     state = f"{counted(len(quarantined), 'source')} unreadable, {salvaged:,} cut short"
     if labels := reader.labels():
         described["labels"] = labels
+    if reader.columns:
+        described["conditions"] = _conditions(reader)
+        state += f", conditions of {counted(reader.num_told, 'frame')}: {_columns_line(reader)}"
     if cuts := _cuts(reader):
         described["cuts"] = cuts
         state += f", {sum(map(len, cuts.values())):,} cuts"
@@ -137,6 +140,20 @@ def _cuts(reader: StoreReader) -> dict[str, list[str]]:
         if source.clip_id in times:
             listed[source.source + "".join(number)] = times[source.clip_id]
     return listed
+
+
+def _conditions(reader: StoreReader) -> Described:
+    """The columns that are known of frames, with the names that one of names has."""
+    columns = {column.name: list(column.names) or "numbers" for column in reader.columns}
+    return {"frames": reader.num_told, "columns": columns}
+
+
+def _columns_line(reader: StoreReader) -> str:
+    """Such as `action (left, right), speed`."""
+    return ", ".join(
+        column.name + (f" ({', '.join(column.names)})" if column.names else "")
+        for column in reader.columns
+    )
 
 
 def _causes(reasons: Iterable[str]) -> dict[str, int]:

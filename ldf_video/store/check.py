@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import StoreError
+from ldf_video.store.conditions import lost_conditions
 from ldf_video.store.format import StoreSpec, find_difference, find_parts, read_store_json
 from ldf_video.store.manifest import (
     VALID_CLIP,
@@ -160,6 +161,19 @@ def _check_part(part: Path, spec: StoreSpec, found: Verified) -> Iterator[_Probl
             if len(own):  # else a writer has dropped them meanwhile
                 is_last = int(own["shard"][0]) == max(counts)
                 yield from _check_shard(part, spec, own, found, is_last=is_last)
+    yield from _check_conditions(part)
+
+
+def _check_conditions(part: Path) -> Iterator[_Problem]:
+    """The conditions of each extent have their checksum; without them its frames are lost, too."""
+    try:
+        for extent, problem in lost_conditions(part):
+            first, clip_id = int(extent["first_frame"]), extent["id"].decode()
+            frames = f"{first} to {first + extent['num_frames']}"
+            line = f"clip {clip_id}, conditions of frames {frames}: {problem}"
+            yield _Problem(line, clip_id, first)
+    except (StoreError, OSError) as error:
+        yield _Problem(str(error))
 
 
 def _check_coverage(connection: sqlite3.Connection, found: Verified) -> Iterator[_Problem]:

@@ -67,6 +67,11 @@ class StoreSpec:
         object.__setattr__(self, "settings", json.loads(canonical_json(self.settings)))
 
     @property
+    def stem(self) -> str:
+        """With which the names of the files of its rows begin."""
+        return "data"
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the settings as `canonical_json`, 64 hexadecimal digits."""
         return hashlib.sha256(canonical_json(self.settings).encode("ascii")).hexdigest()

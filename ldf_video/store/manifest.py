@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ldf_video.errors import StoreError
 from ldf_video.store.shards import Position, Rows, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -49,6 +50,17 @@ _LABELS = """
 CREATE TABLE IF NOT EXISTS labels (source TEXT NOT NULL PRIMARY KEY, label TEXT NOT NULL)
 WITHOUT ROWID
 """
+
+_CONDITIONS = (
+    "CREATE TABLE IF NOT EXISTS columns (number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,"
+    " kind TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS names (number INTEGER NOT NULL, code INTEGER NOT NULL,"
+    " name TEXT NOT NULL, PRIMARY KEY (number, code)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS conditions (clip_id TEXT NOT NULL, first_frame INTEGER NOT NULL,"
+    " crc32 INTEGER NOT NULL, PRIMARY KEY (clip_id, first_frame)) WITHOUT ROWID",
+)
+"""Made with the first conditions: of which columns they are, what the codes of names mean, and of
+which extents something is known."""
 
 # an extent that ends before a frame; whatever its types are, it is one or it is not
 _BEFORE = """
@@ -110,6 +122,16 @@ class ClipRecord:
     status: str = "partial"  # until all frames are there
     blocks: list[Rows] = field(default_factory=list)  # each (n, *item_shape) and contiguous
     cuts: list[int] = field(default_factory=list)  # frames that begin a shot
+    conditions: list[Rows | None] = field(default_factory=list)  # of each block, if known
+
+
+@dataclass
+class ColumnRecord:
+    """A column of conditions: its kind is "number", "name", or "" while it holds neither."""
+
+    name: str
+    kind: str = ""
+    names: list[str] = field(default_factory=list)  # by their codes
 
 
 def connect(root: Path) -> sqlite3.Connection:
@@ -197,6 +219,51 @@ def read_labels(part: Path) -> dict[str, str]:
         return dict(connection.execute("SELECT source, label FROM labels")) if known else {}
 
 
+def read_columns(part: Path) -> list[ColumnRecord]:
+    """Read which columns a part's conditions have, in the order of their file."""
+    with reading(part) as connection:
+        if not _has_table(connection, "columns"):
+            return []
+        return _columns(lambda query: connection.execute(query).fetchall())
+
+
+def _columns(ask: Callable[[str], Sequence[Any]]) -> list[ColumnRecord]:
+    """A ValueError or TypeError where they make no sense."""
+    rows = ask("SELECT number, name, kind FROM columns ORDER BY number")
+    columns = [ColumnRecord(str(name), str(kind)) for _, name, kind in rows]
+    if [number for number, *_ in rows] != list(range(len(columns))):
+        raise ValueError("columns are not numbered in turn")
+    for number, code, name in ask("SELECT number, code, name FROM names ORDER BY number, code"):
+        if not 0 <= number < len(columns) or code != len(columns[number].names):
+            raise ValueError("codes of names are not in turn")
+        columns[number].names.append(str(name))
+    return columns
+
+
+def read_told_extents(part: Path) -> npt.NDArray[np.void]:
+    """The extents of which conditions are known, in the order of their rows.
+
+    Their `crc32` is that of the conditions.
+    """
+    with reading(part) as connection:
+        if not _has_table(connection, "conditions"):
+            return np.empty(0, [("id", "S1"), *((name, np.int64) for name in _NUMBERS)])
+        rows = f"({_TOLD}) WHERE {VALID_EXTENT}"
+        extents = read_records(connection, rows, *_NUMBERS)
+    return extents[np.lexsort((extents["start"], extents["shard"]))]
+
+
+_TOLD = (
+    "SELECT e.clip_id, e.first_frame, e.shard, e.start, e.num_frames, c.crc32"
+    " FROM extents e JOIN conditions c USING (clip_id, first_frame)"
+)
+
+
+def has_conditions(connection: sqlite3.Connection) -> bool:
+    """Whether a manifest has a table of them."""
+    return _has_table(connection, "conditions")
+
+
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Whether there is a table that is made with its first row."""
     query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
@@ -260,6 +327,22 @@ class Manifest:
                 )
         return ends
 
+    def columns(self) -> list[ColumnRecord]:
+        """Which columns conditions have."""
+        try:
+            if not _has_table(self._connection, "columns"):
+                return []
+            return _columns(self._query)
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise _unreadable(self._path, error) from error
+
+    def told_ends(self) -> dict[int, int]:
+        """Rows that have conditions, by shard."""
+        if not self.columns():
+            return {}
+        query = f"SELECT shard, max(start + num_frames) FROM ({_TOLD}) GROUP BY shard"
+        return dict(self._query(query))
+
     def end(self) -> Position:
         """Where the row after the last committed one goes."""
         ends = self.shard_ends()
@@ -288,10 +371,30 @@ class Manifest:
 
     # Changes, inside a transaction
 
-    def put_clip(self, clip_id: str, clip: ClipRecord, runs: Iterable[Run]) -> None:
-        """Add the extents of a clip's blocks, and replace its row."""
+    def put_columns(self, columns: Sequence[ColumnRecord]) -> None:
+        """Replace what the columns of conditions are."""
+        execute = self._connection.execute
+        for table in _CONDITIONS:
+            execute(table)
+        for number, column in enumerate(columns):
+            row = number, column.name, column.kind
+            execute("INSERT OR REPLACE INTO columns VALUES (?, ?, ?)", row)
+            for code, name in enumerate(column.names):
+                execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (number, code, name))
+
+    def put_clip(
+        self, clip_id: str, clip: ClipRecord, runs: Iterable[Run], told: Iterable[int] = ()
+    ) -> None:
+        """Add the extents of a clip's blocks, and replace its row.
+
+        `told` are the checksums of their conditions, if any are known.
+        """
         end = clip.num_frames
+        told = iter(told)
         for run in runs:
+            for crc32 in islice(told, 1):
+                query = "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)"
+                self._connection.execute(query, (clip_id, end, crc32))
             extent = (clip_id, end, *run)
             self._connection.execute("INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)", extent)
             end += run.num_frames
@@ -354,6 +457,9 @@ class Manifest:
             execute(change, (end, clip_id))
             execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
             execute("DELETE FROM cuts WHERE clip_id = ? AND frame >= ?", (clip_id, end))
+            if _has_table(self._connection, "conditions"):
+                query = "DELETE FROM conditions WHERE clip_id = ? AND first_frame >= ?"
+                execute(query, (clip_id, end))
             if held is not None and isinstance(held[0], int):
                 num_frames += max(0, held[0] - end)
         return num_frames

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from ldf_video.errors import StoreError
 from ldf_video.output import FULL, PARTS, reason, remedy
+from ldf_video.store.conditions import ConditionWriter, is_short, lost_conditions
 from ldf_video.store.format import (
     STORE_JSON,
     StoreSpec,
@@ -122,7 +123,8 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
         is_wrong = file.header_rows != file.num_rows and shard != max(ends)
         if is_wrong or file.header_rows < 0 or file.num_rows < num_rows:
             torn[shard] = file.num_rows
-    if not torn:
+    told_is_torn = is_short(root, manifest)
+    if not torn and not told_is_torn:
         return ""
     lost: dict[str, int] = {}
     for shard, num_rows in torn.items():
@@ -130,14 +132,17 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
         for extent, _ in find_damage(path, spec, extents, num_rows=num_rows):
             clip_id, frame = extent["id"].decode(), int(extent["first_frame"])
             lost[clip_id] = min(frame, lost.get(clip_id, frame))
+    for extent, _ in lost_conditions(root) if told_is_torn else ():
+        clip_id, frame = extent["id"].decode(), int(extent["first_frame"])
+        lost[clip_id] = min(frame, lost.get(clip_id, frame))
     with manifest.transaction():
         num_frames = manifest.drop_frames(lost)
     remaining = manifest.shard_ends()
     for shard, num_rows in torn.items():  # the manifest first: a kill between leaves headers alone
         if shard in remaining:
             cut_rows(root, spec, shard=shard, num_rows=num_rows)
-    more = len(torn) - 1
-    names = shard_path(root, min(torn)).name
+    more = max(len(torn) - 1, 0)
+    names = shard_path(root, min(torn)).name if torn else "the files of conditions"
     if more:
         names += f" and {more:,} more shard{'s' * (more > 1)}"
     if not lost:
@@ -145,7 +150,7 @@ def repair_shards(root: Path, spec: StoreSpec, manifest: Manifest) -> str:
     clips = f"{len(lost):,} clip{'s' * (len(lost) > 1)}"
     frames = f"{num_frames:,} frame{'s' * (num_frames != 1)}"
     return (
-        f"{clips} lost {frames} that {names} no longer {'hold' if more else 'holds'}:"
+        f"{clips} lost {frames} that {names} no longer {'hold' if more or not torn else 'holds'}:"
         " they are encoded anew"
     )
 
@@ -177,6 +182,8 @@ class PartWriter:
                     self._root, spec, position=position, shard_bytes=shard_bytes
                 )
                 stack.callback(self._shards.close)
+                self.conditions = ConditionWriter(self._root, self._manifest, position=position)
+                stack.callback(self.conditions.close)
                 self._opened = stack.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise write_error(self._path, error) from error
@@ -219,9 +226,13 @@ class PartWriter:
         with self._writing():
             runs = [self._shards.append(clip.blocks) for clip in self.clips.values()]
             self._shards.sync()  # rows are on disk before the manifest points at them
+            told = self.conditions.write(self.clips.values(), runs)
             with self._manifest.transaction():
-                for (clip_id, clip), its_runs in zip(self.clips.items(), runs, strict=True):
-                    self._manifest.put_clip(clip_id, clip, its_runs)
+                self.conditions.put(self._manifest)
+                for (clip_id, clip), its_runs, its_told in zip(
+                    self.clips.items(), runs, told, strict=True
+                ):
+                    self._manifest.put_clip(clip_id, clip, its_runs, its_told)
                 for source, record in self.sources.items():
                     self._manifest.put_source(source, record)
             self._start_afresh()
@@ -243,6 +254,7 @@ class PartWriter:
         except (OSError, sqlite3.Error) as error:
             with suppress(OSError, StoreError):
                 self._shards.close()
+                self.conditions.close()
                 cut_after(self._root, self._spec, position=self._manifest.end())
             raise write_error(self._path, error) from error
         self._usable = True

@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from ldf_video.errors import StoreError
 from ldf_video.store.check import verify_store
+from ldf_video.store.conditions import ConditionReader
 from ldf_video.store.format import StoreSpec, find_differing_part, find_parts, read_store_json
 from ldf_video.store.manifest import (
     FINISHED,
     Quarantined,
     Source,
+    has_conditions,
     read_cuts,
     read_labels,
     read_records,
@@ -25,6 +27,7 @@ from ldf_video.store.manifest import (
 )
 from ldf_video.store.shards import Rows, map_rows
 from ldf_video.store.shots import split_records
+from ldf_video.video.conditions import Column, Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +38,10 @@ Records = npt.NDArray[np.void]
 
 _MOST = 1 << 48  # above any shard or row; sums of two cannot overflow
 _LAST_ASCII = 127
-_PLACE = np.dtype([(name, np.int64) for name in ("clip", "shard", "start", "num_frames")])
+_PLACE = np.dtype([(name, np.int64) for name in ("clip", "shard", "start", "num_frames", "told")])
+_LEFT_JOIN = """
+(SELECT e.clip_id, e.first_frame, e.shard, e.start, e.num_frames, c.crc32 IS NOT NULL AS told
+ FROM extents e LEFT JOIN conditions c USING (clip_id, first_frame))"""
 
 
 class StoreReader:
@@ -65,7 +71,8 @@ class StoreReader:
         if problem:
             raise StoreError(f"{problem}; use another store")
         self.parts = tuple(find_parts(self.path).values())
-        clips, extents, self._shards = _read_index(self.parts, self.spec)
+        self._told = ConditionReader(self.parts)
+        clips, extents, self._shards = _read_index(self.parts, self.spec, self._told)
         self._bytes = [shard.reshape(-1).view(np.uint8).data for shard in self._shards]
         self._set_clips(clips, extents)
 
@@ -79,6 +86,7 @@ class StoreReader:
         self._extent_stop = np.cumsum(extents["num_frames"])
         self._extent_shard = np.ascontiguousarray(extents["shard"])
         self._extent_shift = extents["start"] - _starts(extents["num_frames"])
+        self._extent_told = extents["told"].astype(np.bool_)
 
     @property
     def clip_ids(self) -> list[str]:
@@ -257,6 +265,31 @@ class StoreReader:
             pieces[window] = b"".join(real).ljust(size, b"\0")
         return self._join(pieces, len(clip), length), np.arange(length) < num_real[:, None]
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What is known of frames beside their rows, in the order of the columns' names."""
+        return self._told.columns
+
+    @property
+    def num_told(self) -> int:
+        """Frames of extents of which something is known."""
+        return int(self._extents["num_frames"][self._extent_told].sum())
+
+    def conditions(self, clips: npt.ArrayLike, starts: npt.ArrayLike, *, length: int) -> Values:
+        """What is known of the frames of windows, as of `windows`: (B, length, columns) float32.
+
+        A number, or the place of a name among its column's `names`; NaN where it is not known and
+        past the end of a clip.
+        """
+        clip, start = _integers(clips), _integers(starts)
+        _check_range("clip", clip, self.num_clips)
+        frame = start[:, None] + np.arange(length)
+        is_real = (frame >= 0) & (frame < self.lengths[clip][:, None])
+        flat = np.where(is_real, self._clip_frame[clip][:, None] + frame, 0).ravel()
+        extent, shards, rows = self._locate(flat)
+        rows = np.where(is_real.ravel() & self._extent_told[extent], rows, -1)
+        return self._told.values(shards, rows).reshape(len(clip), length, len(self.columns))
+
     # As of now; where the manifest is damaged, these raise StoreError
 
     def sources(self) -> list[Source]:
@@ -310,16 +343,19 @@ def _check_range(what: str, values: Ints, stop: int) -> None:
         )
 
 
-def _read_index(parts: Sequence[Path], spec: StoreSpec) -> tuple[Records, Records, list[Rows]]:
-    """Read which clips a store holds and where their rows are.
+def _read_index(
+    parts: Sequence[Path], spec: StoreSpec, told: ConditionReader
+) -> tuple[Records, Records, list[Rows]]:
+    """Read which clips a store holds and where their rows are; `told` maps their conditions.
 
     A clip is held if it is finished in some part and a source of some part points at it. Where
     several parts have finished it, all with the same bytes, the first of them counts.
 
     Returns:
         Records (clips,) of `id`, `num_frames`, `fps_num` and `fps_den`, ordered by id; records
-        (extents,) of `clip`, `shard`, `start` and `num_frames`, in the order of the clips' frames,
-        where `clip` and `shard` are positions in the other two; the shards in use, mapped.
+        (extents,) of `clip`, `shard`, `start`, `num_frames` and whether they are `told`, in the
+        order of the clips' frames, where `clip` and `shard` are positions in the other two; the
+        shards in use, mapped.
     """
     ids: list[Ids] = []
     for part in parts:
@@ -329,16 +365,20 @@ def _read_index(parts: Sequence[Path], spec: StoreSpec) -> tuple[Records, Record
     clips: list[Records] = []
     extents: list[Records] = []
     shards: list[Rows] = []
-    for part in parts:
+    for number, part in enumerate(parts):
         held, places = _read_held(part, wanted)
         wanted = wanted[_find(wanted, held["id"]) < 0]  # the rest is for the parts that follow
         used, numbers = np.unique(places["shard"], return_inverse=True)
-        num_rows = np.zeros(len(used), np.int64)
-        np.maximum.at(num_rows, numbers, places["start"] + places["num_frames"])
+        num_rows, num_told = np.zeros((2, len(used)), np.int64)
+        ends = places["start"] + places["num_frames"]
+        np.maximum.at(num_rows, numbers, ends)
+        np.maximum.at(num_told, numbers, ends * places["told"])
         places["shard"] = numbers + len(shards)
         places["clip"] += sum(map(len, clips))
-        for shard, count in zip(used.tolist(), num_rows.tolist(), strict=True):
+        counts = num_rows.tolist(), num_told.tolist()
+        for shard, count, count_told in zip(used.tolist(), *counts, strict=True):
             shards.append(map_rows(part, spec, shard=shard, num_rows=count))
+            told.map(number, part, shard=shard, num_rows=count_told)
         clips.append(held)
         extents.append(places)
     if len(parts) == 1:
@@ -355,9 +395,11 @@ def _read_held(part: Path, wanted: Ids) -> tuple[Records, Records]:
     with reading(part) as connection:
         finished = f"clips WHERE status IN {FINISHED} ORDER BY clip_id"
         clips = read_records(connection, finished, "num_frames", "fps_num", "fps_den")
-        ordered = "extents ORDER BY clip_id, first_frame"
-        numbers = ("first_frame", "shard", "start", "num_frames")
-        extents = read_records(connection, ordered, *numbers)
+        numbers = ["first_frame", "shard", "start", "num_frames"]
+        table = "extents"
+        if is_told := has_conditions(connection):
+            table, numbers = _LEFT_JOIN, [*numbers, "told"]
+        extents = read_records(connection, f"{table} ORDER BY clip_id, first_frame", *numbers)
     clips = clips[_find(clips["id"], wanted) >= 0]
     clip = _find(extents["id"], clips["id"])
     extents, clip = extents[clip >= 0], clip[clip >= 0]
@@ -368,6 +410,7 @@ def _read_held(part: Path, wanted: Ids) -> tuple[Records, Records]:
     places["clip"] = clip
     for name in ("shard", "start", "num_frames"):
         places[name] = extents[name]
+    places["told"] = extents["told"] if is_told else 0
     return clips, places
 
 

@@ -1,4 +1,7 @@
-"""The rows: `data-00000.npy` and on, each a valid npy file whose header counts its rows."""
+"""The rows: `data-00000.npy` and on, each a valid npy file whose header counts its rows.
+
+Conditions lie in files of the same kind, `conditions-00000.npy`, see `conditions`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import os
 import re
 import zlib
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import StoreError
 from ldf_video.output import sync
-from ldf_video.store.format import StoreSpec, sync_directory
+from ldf_video.store.format import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +32,23 @@ _BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 
 REPAIR = "run the same encode again to repair it, or --verify to see what is lost"
+
+
+class RowSpec(Protocol):
+    """What the rows of a file are: of a store's `StoreSpec`, or of its conditions."""
+
+    @property
+    def stem(self) -> str:
+        """With which the names of its files begin."""
+
+    @property
+    def item_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def row_bytes(self) -> int: ...
 
 
 class Position(NamedTuple):
@@ -54,12 +74,12 @@ class ShardFile(NamedTuple):
     header_rows: int  # rows that its header counts; -1 where it is no header of these rows
 
 
-def shard_path(root: Path, shard: int) -> Path:
+def shard_path(root: Path, shard: int, *, stem: str = "data") -> Path:
     """The file of a shard of a part."""
-    return root / f"data-{shard:05d}.npy"
+    return root / f"{stem}-{shard:05d}.npy"
 
 
-def header(spec: StoreSpec, num_rows: int) -> bytes:
+def header(spec: RowSpec, num_rows: int) -> bytes:
     """An npy header (format 1.0) of fixed size for an array of `num_rows` rows."""
     shape = (num_rows, *spec.item_shape)
     fields = {"descr": spec.numpy_dtype.str, "fortran_order": False, "shape": shape}
@@ -69,9 +89,9 @@ def header(spec: StoreSpec, num_rows: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | None:
+def inspect_shard(root: Path, spec: RowSpec, *, shard: int) -> ShardFile | None:
     """Find out what a shard's file holds; None where there is none, not even a link to it."""
-    path = shard_path(root, shard)
+    path = shard_path(root, shard, stem=spec.stem)
     try:
         with path.open("rb") as file:
             start = file.read(HEADER_BYTES)
@@ -87,15 +107,15 @@ def inspect_shard(root: Path, spec: StoreSpec, *, shard: int) -> ShardFile | Non
     return ShardFile(max(0, num_bytes - HEADER_BYTES) // spec.row_bytes, header_rows)
 
 
-def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
+def map_rows(root: Path, spec: RowSpec, *, shard: int, num_rows: int) -> Rows:
     """Map the first rows of a shard, (num_rows, *item_shape), whatever number its header counts."""
-    path = shard_path(root, shard)
+    path = shard_path(root, shard, stem=spec.stem)
     found = inspect_shard(root, spec, shard=shard)
     if found is None:
         raise StoreError(f"{path} is missing: the store is damaged, {REPAIR}")
     if found.header_rows < 0:
         raise StoreError(
-            f"{path} is damaged: expected rows {spec.item_shape} of {spec.dtype}, {REPAIR}"
+            f"{path} is damaged: expected rows {spec.item_shape} of {spec.numpy_dtype}, {REPAIR}"
         )
     if found.num_rows < num_rows:
         raise StoreError(
@@ -107,29 +127,29 @@ def map_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> Rows:
     return np.asarray(np.memmap(path, spec.numpy_dtype, "r", offset=HEADER_BYTES, shape=shape))
 
 
-def cut_rows(root: Path, spec: StoreSpec, *, shard: int, num_rows: int) -> None:
+def cut_rows(root: Path, spec: RowSpec, *, shard: int, num_rows: int) -> None:
     """Keep the first rows of a shard and make its header count them."""
-    with shard_path(root, shard).open("r+b") as file:
+    with shard_path(root, shard, stem=spec.stem).open("r+b") as file:
         file.write(header(spec, num_rows))
         file.truncate(HEADER_BYTES + num_rows * spec.row_bytes)
         file.flush()
         sync(file.fileno())
 
 
-def cut_after(root: Path, spec: StoreSpec, *, position: Position) -> None:
+def cut_after(root: Path, spec: RowSpec, *, position: Position) -> None:
     """Cut the rows at and after a position, which its shard reaches, and the shards that follow."""
-    for path in sorted(root.glob("data-*.npy")):
-        match = re.fullmatch(r"data-(\d{5,})\.npy", path.name)
+    for path in sorted(root.glob(f"{spec.stem}-*.npy")):
+        match = re.fullmatch(spec.stem + r"-(\d{5,})\.npy", path.name)
         if match and int(match[1]) > position.shard:
             path.unlink()
     if position.row:
         cut_rows(root, spec, shard=position.shard, num_rows=position.row)
     else:
-        shard_path(root, position.shard).unlink(missing_ok=True)
+        shard_path(root, position.shard, stem=spec.stem).unlink(missing_ok=True)
 
 
 def find_damage(
-    path: Path, spec: StoreSpec, extents: npt.NDArray[np.void], *, num_rows: int
+    path: Path, spec: RowSpec, extents: npt.NDArray[np.void], *, num_rows: int
 ) -> Iterator[tuple[Any, str]]:
     """Read all rows of one shard's extents, in order, and find what is wrong with which.
 
@@ -181,9 +201,7 @@ class ShardWriter:
     Rows count only once the manifest points at them; `sync` makes them safe on disk before that.
     """
 
-    def __init__(
-        self, root: Path, spec: StoreSpec, *, position: Position, shard_bytes: int
-    ) -> None:
+    def __init__(self, root: Path, spec: RowSpec, *, position: Position, shard_bytes: int) -> None:
         self._root, self._spec, self._position = root, spec, position
         self._rows_per_shard = max(1, shard_bytes // spec.row_bytes)
         self._file: BinaryIO | None = None

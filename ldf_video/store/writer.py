@@ -26,6 +26,8 @@ from ldf_video.store.shards import Rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ldf_video.video.conditions import Column, Conditions
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -163,13 +165,30 @@ class StoreWriter:
 
     # Adding
 
-    def append(self, clip_id: str, rows: Rows, *, fps: Fraction) -> None:
+    def begin_conditions(
+        self, clip_id: str, columns: Sequence[Column], *, usual: Sequence[str] = ()
+    ) -> str:
+        """See that what is known of a clip's frames fits the store; "", or why it does not.
+
+        Where the store has no columns yet, they will be those that `usual` names, or the clip's.
+        """
+        return self._part_that(lambda part: part.clip(clip_id)).conditions.begin(columns, usual)
+
+    def append(
+        self,
+        clip_id: str,
+        rows: Rows,
+        *,
+        fps: Fraction,
+        conditions: Conditions | None = None,
+    ) -> None:
         """Add rows after a clip's committed and pending ones; clips may interleave.
 
         Args:
             clip_id: ASCII, at most 200 characters.
             rows: shape (n, *item_shape) of the store's dtype; copied.
             fps: frames a second.
+            conditions: what is known of these n frames, in columns that `begin_conditions` took.
 
         Raises:
             ValueError: another shape or dtype, a finished clip, or a bad id or rate.
@@ -182,7 +201,11 @@ class StoreWriter:
                 f"rows {rows.shape} of {rows.dtype}:"
                 f" expected (n, *{self._spec.item_shape}) of {self._spec.dtype}"
             )
+        if conditions is not None and len(conditions.values) != len(rows):
+            raise ValueError(f"conditions of {len(conditions.values)} frames: expected {len(rows)}")
         clip.fps = _checked_fps(fps)
+        known = None if conditions is None else part.conditions.coded(conditions)
+        clip.conditions.append(known)
         block = np.array(rows, dtype=self._spec.numpy_dtype, order="C")
         clip.blocks.append(block)
         part.clips[clip_id] = clip
