@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from clip_files import barcode, read_barcode, write_clip
 
+from ldf_video.clips.read import open_clips
+from ldf_video.files.layout import Layout
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.layout import Layout
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

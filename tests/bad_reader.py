@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldf_video.clips import read
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import worker
-from ldf_video.video import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

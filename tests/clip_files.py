@@ -12,9 +12,9 @@ import av
 import numpy as np
 from PIL import Image
 
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import TruncatedError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

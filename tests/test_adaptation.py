@@ -18,11 +18,11 @@ from ldf_video.recipes.adaptation import Asked, own_or_adapted
 from ldf_video.recipes.encode import Encoded
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import shipped_models
+from ldf_video.sources.search import find_sources
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints, config, optim
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,16 +12,16 @@ from store_data import rows_by_source
 from tiny_models import save_frame
 
 from ldf_video.api import encode, info, reconstruct, train_frame
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.readers.clips import frame_size
+from ldf_video.sources.ranges import Range, clock, parse_seconds
+from ldf_video.sources.search import Source, find_sources
 from ldf_video.store import StoreReader
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.ranges import Range, clock, parse_seconds
-from ldf_video.video.read import open_clips
 from ldf_video.video.seeking import find_entry
-from ldf_video.video.sources import Source, find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

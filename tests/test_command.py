@@ -22,9 +22,9 @@ from tiny_models import make_frames, save_pair, write_array
 from ldf_video.api import encode, generate, reconstruct, train_frame, train_top
 from ldf_video.errors import LdfError, StoreError, UsageError
 from ldf_video.runs.command import check_files, check_folders, own_state
+from ldf_video.sources.search import find_sources
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import make_accelerator
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

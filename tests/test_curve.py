@@ -15,9 +15,9 @@ from test_train_frame import root, train
 
 from ldf_video.api import info
 from ldf_video.errors import WriteError
+from ldf_video.files.not_clips import is_own_file
 from ldf_video.runs.curve import write_curve
 from ldf_video.training import checkpoints
-from ldf_video.video.not_clips import is_own_file
 
 if TYPE_CHECKING:
     from pathlib import Path

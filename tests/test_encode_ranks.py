@@ -20,18 +20,18 @@ from store_data import Function, assert_holds, rows_by_source
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import encode
+from ldf_video.clips.identity import source_digest
 from ldf_video.errors import LdfError, StoreError, UsageError
+from ldf_video.files.layout import Layout
 from ldf_video.intake import ingest as ingest_room
 from ldf_video.intake.ingest import UNCHANGED, Conversion, ingest, list_sources, open_store
 from ldf_video.intake.report import Report
 from ldf_video.recipes import encode as room
 from ldf_video.recipes.encode import Encoded
+from ldf_video.sources.search import Found, find_sources
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.layout import Layout
-from ldf_video.video.sources import Found, find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

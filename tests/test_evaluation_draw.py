@@ -11,8 +11,8 @@ from tiny_models import write_array
 
 from ldf_video.errors import ReadError
 from ldf_video.evaluation.draw import all_clips, draw_clips, split_in_two
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,8 @@ from PIL import Image
 from store_data import Function, rows_by_source
 from tiny_models import make_frames, write_array
 
+from ldf_video.arrays.frame_array import FrameArray
+from ldf_video.clips.identity import source_digest
 from ldf_video.errors import StoreError
 from ldf_video.intake.ingest import (
     ALONE,
@@ -30,13 +32,11 @@ from ldf_video.readers.reading import (
     Event,
     SourceFound,
 )
+from ldf_video.sources.search import Found, Source, find_sources
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
-from ldf_video.video.arrays import FrameArray
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.sources import Found, Source, find_sources
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:

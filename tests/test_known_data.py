@@ -12,8 +12,8 @@ import pytest
 from array_files import ALL, FRAMES, GREY, read, write_lerobot, write_push_t, write_robomimic
 from clip_files import LOSSLESS, write_clip
 
+from ldf_video.files.layout import layout_of
 from ldf_video.options.commands import Encode, options_of
-from ldf_video.video.layout import layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from tiny_models import save_frame, write_array
 from ldf_video.api import encode
 from ldf_video.errors import UsageError
 from ldf_video.intake.ray_engine import _groups
+from ldf_video.sources.search import find_sources
 from ldf_video.store import StoreReader
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,20 +16,20 @@ from typer.testing import CliRunner
 
 from ldf_video.api import evaluate
 from ldf_video.cli import app
+from ldf_video.clips import read
+from ldf_video.clips import read as in_process
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import clips
 from ldf_video.readers.clips import ClipReader, frame_size, probe
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.recipes.adaptation import own_rates
-from ldf_video.video import read
-from ldf_video.video import read as in_process
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ldf_video.video.sources import Source
+    from ldf_video.sources.search import Source
 
 SIZE = Geometry(48, 64)
 Spoil = "Callable[..., None]"

@@ -21,6 +21,8 @@ import pytest
 from bad_reader import is_alive, process_ids
 from clip_files import LOSSLESS, barcode, barcodes, read_barcode, write_clip
 
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import SKIP, open_clips
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import (
@@ -33,15 +35,13 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.readers.worker import MEMORY_MIB, OOM_SCORE
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.read import SKIP, open_clips
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ldf_video.video.sources import Source
+    from ldf_video.sources.search import Source
 
 SIZE = Geometry(48, 64)
 NUM_FRAMES = 100
@@ -493,7 +493,7 @@ import bad_reader
 from ldf_video.video.geometry import Geometry
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import ClipEnded, FramesRead
-from ldf_video.video.sources import find_sources
+from ldf_video.sources.search import find_sources
 
 command = bad_reader.command(Path({notes!r}), {fault!r}, "*", 20)
 try:

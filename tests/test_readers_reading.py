@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from ldf_video.clips.read import SKIP
+from ldf_video.files.locations import RemotePath
 from ldf_video.readers.reading import (
     Clip,
     ClipEnded,
@@ -19,9 +21,7 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.readers.worker import Message, WireError
-from ldf_video.video.files import RemotePath
-from ldf_video.video.read import SKIP
-from ldf_video.video.sources import Source
+from ldf_video.sources.search import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from ldf_video.readers.worker import (
     receive,
     send,
 )
-from ldf_video.video.sources import find_sources
+from ldf_video.sources.search import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,13 +11,13 @@ from PIL import Image
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import reconstruct
+from ldf_video.clips.read import probe
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.progress import Progress
 from ldf_video.recipes import reconstruct as room
 from ldf_video.recipes.reconstruct import Reconstructed
 from ldf_video.runs.zoo import load_frame_model
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,6 +17,7 @@ from tiny_judge import moving_clips, write_judge
 from tiny_models import FEW, FLOW, flow, mlp, save_frame, save_top, write_array
 
 from ldf_video.api import evaluate, generate, interpolate, train_top
+from ldf_video.clips.read import probe
 from ldf_video.errors import UsageError
 from ldf_video.evaluation import judged
 from ldf_video.levels.top_level import TopLevel
@@ -38,7 +39,6 @@ from ldf_video.training import checkpoints
 from ldf_video.training.loop import Trainer
 from ldf_video.training.optim import make_optimizer
 from ldf_video.training.update import strided_windows, windows
-from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,12 +14,12 @@ from clip_files import NATIVE, barcode, barcodes, read_barcode, write_clip
 from PIL import Image
 
 from ldf_video import info
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, UsageError
+from ldf_video.files.inflated import GZIP, Checkpoints, Inflated
 from ldf_video.recipes.ends import named_clip
-from ldf_video.video.identity import source_digest
-from ldf_video.video.inflated import GZIP, Checkpoints, Inflated
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import Source, find_sources, search
+from ldf_video.sources.search import Source, find_sources, search
 
 if TYPE_CHECKING:
     from pathlib import Path

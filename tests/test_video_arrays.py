@@ -12,11 +12,11 @@ from clip_files import read_barcode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ldf_video.arrays.axes import choose_axes, readings
+from ldf_video.arrays.values import choose_scale
+from ldf_video.clips.read import open_clips, probe
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.axes import choose_axes, readings
-from ldf_video.video.read import open_clips, probe
-from ldf_video.video.sources import find_sources
-from ldf_video.video.values import choose_scale
+from ldf_video.sources.search import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

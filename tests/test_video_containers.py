@@ -20,8 +20,8 @@ from clip_files import (
     write_tracks,
 )
 
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
-from ldf_video.video.read import open_clips
 from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:

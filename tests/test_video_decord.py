@@ -27,6 +27,7 @@ from clip_files import (
 )
 from PIL import Image
 
+from ldf_video.clips.read import check_reader, open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video import decord_reader
 from ldf_video.video.decord_reader import (
@@ -36,7 +37,6 @@ from ldf_video.video.decord_reader import (
     display_order,
 )
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import check_reader, open_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

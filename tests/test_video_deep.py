@@ -12,13 +12,13 @@ import pytest
 from clip_files import frames_of
 from PIL import Image
 
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import range_note
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import read_picture
-from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,18 +19,18 @@ from fsspec.registry import _registry, known_implementations
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from PIL import Image
 
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import SKIP, count_clips, open_clips, probe
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.files import (
+from ldf_video.files.layout import Layout
+from ldf_video.files.locations import (
     BLOCK_BYTES,
     RemoteError,
     RemotePath,
     locate,
 )
+from ldf_video.sources.search import Source, find_sources, folder_series
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.layout import Layout
-from ldf_video.video.read import SKIP, count_clips, open_clips, probe
-from ldf_video.video.sources import Source, find_sources, folder_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -329,7 +329,7 @@ def test_a_remote_array_of_any_order_of_axes() -> None:
 
 
 def test_decord_is_not_asked_to_read_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldf_video.video.read.check_reader", lambda name: None)
+    monkeypatch.setattr("ldf_video.clips.read.check_reader", lambda name: None)
     write_clip(tmp_path / "a.mp4", [barcode(3)] * 2, **GOP_8)
     (source,) = find_sources(_in_memory(tmp_path))
     (clip,) = open_clips(source, NATIVE, reader="decord")

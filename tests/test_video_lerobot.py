@@ -10,12 +10,12 @@ import pytest
 from array_files import ALL, NATIVE, numbers_of, write_lerobot
 from clip_files import read_barcode, write_clip
 
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import SKIP, count_clips, has_times, open_clips, probe
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import ClipEnded, SourceEnded
-from ldf_video.video.identity import source_digest
-from ldf_video.video.read import SKIP, count_clips, has_times, open_clips, probe
-from ldf_video.video.sources import find_sources
+from ldf_video.sources.search import find_sources
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

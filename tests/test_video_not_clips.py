@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,13 +14,13 @@ from clip_files import barcode, read_barcode, write_clip
 from heif_files import write_tiles
 from PIL import Image, PngImagePlugin
 
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.video import pictures
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import low_bytes
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pictures import read_picture
-from ldf_video.video.read import open_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ldf_video.clips.read import probe
 from ldf_video.errors import UsageError
 from ldf_video.video.colour import to_sdr
 from ldf_video.video.geometry import Box, Geometry
@@ -30,7 +31,6 @@ from ldf_video.video.presentation import (
     matrix_orientation,
     upright,
 )
-from ldf_video.video.read import probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -29,10 +29,10 @@ from clip_files import (
 )
 from PIL import Image
 
+from ldf_video.clips.read import SKIP, VideoInfo, count_clips, frame_size, open_clips, probe
 from ldf_video.errors import ReadError
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import SKIP, VideoInfo, count_clips, frame_size, open_clips, probe
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.read import Reader
+    from ldf_video.clips.read import Reader
 
 # decord is not made for every platform
 READERS = ["pyav", "decord"] if importlib.util.find_spec("decord") else ["pyav"]

@@ -19,22 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ldf_video.clips.identity import source_digest, source_stamp
+from ldf_video.clips.read import VideoInfo, open_clips, probe
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.files import RemotePath, split_inner
+from ldf_video.files.layout import Layout
+from ldf_video.files.locations import RemotePath, split_inner
+from ldf_video.files.not_clips import is_own_file
+from ldf_video.sources.name_numbers import natural_key
+from ldf_video.sources.search import Source, find_sources, search
+from ldf_video.sources.series import find_series
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest, source_stamp
-from ldf_video.video.layout import Layout
-from ldf_video.video.name_numbers import natural_key
-from ldf_video.video.not_clips import is_own_file
-from ldf_video.video.read import VideoInfo, open_clips, probe
-from ldf_video.video.series import find_series
-from ldf_video.video.sources import Source, find_sources, search
 from ldf_video.video.write import VideoWriter, write_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 NATIVE = Geometry(48, 64)
 

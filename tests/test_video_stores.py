@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
 
+from ldf_video.arrays import hdf5
+from ldf_video.clips.identity import source_digest
+from ldf_video.clips.read import count_clips, open_clips, probe
 from ldf_video.errors import ReadError
 from ldf_video.readers.clips import probe as probe_apart
-from ldf_video.video import hdf5
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest
-from ldf_video.video.read import count_clips, open_clips, probe
-from ldf_video.video.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from clip_files import NATIVE, barcodes, read_barcode
 
+from ldf_video.clips import formats
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
-from ldf_video.video import formats
-from ldf_video.video.layout import Layout
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import find_sources, folder_series
+from ldf_video.files.layout import Layout
+from ldf_video.sources.search import find_sources, folder_series
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -40,8 +40,8 @@ from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, s
 from ldf_video.evaluation.segments import Drift, Plan, Rollouts, read_long
 from ldf_video.evaluation.tracks import Moves
 from ldf_video.progress import Progress
+from ldf_video.sources.search import Source
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import Source
 
 Clips = npt.NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ldf_video.errors import ReadError, counted
 from ldf_video.readers.clips import ClipReader
+from ldf_video.sources.search import Source
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.sources import Source
 
 Clips = npt.NDArray[np.uint8]
 Frames = Iterator[npt.NDArray[np.uint8]]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import counted
+from ldf_video.files.layout import layout_of
 from ldf_video.intake.batches import Frames, Transform
 from ldf_video.intake.ingest import Conversion
 from ldf_video.models.frame import FrameModel
@@ -23,11 +24,10 @@ from ldf_video.models.inference import GridInference
 from ldf_video.options.commands import Encode
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
+from ldf_video.sources.search import Source
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
 from ldf_video.video.geometry import Geometry, geometry_of, with_options
-from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.sources import Source
 
 CUDA_LANES = 2
 """One batch is copied while another is computed."""

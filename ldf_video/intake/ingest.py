@@ -15,7 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ldf_video.clips.read import SKIP, Reader
 from ldf_video.errors import LdfError, StoreError
+from ldf_video.files.layout import UNSAID, Layout
 from ldf_video.intake.batches import Item, RowsMade, Transform, make_rows
 from ldf_video.intake.cuts import CutsOfClips
 from ldf_video.intake.known import claim
@@ -32,16 +34,14 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.runs.command import MAX_WORKERS, num_cores
+from ldf_video.sources.search import Found, Source, is_own, search
+from ldf_video.sources.series import PICTURE_SUFFIXES
 from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.layout import UNSAID, Layout
-from ldf_video.video.read import SKIP, Reader
-from ldf_video.video.series import PICTURE_SUFFIXES
-from ldf_video.video.sources import Found, Source, is_own, search
 
 ALONE = Ranks()
 NO_INFO: Mapping[str, Any] = MappingProxyType({})

@@ -12,15 +12,15 @@ from itertools import islice
 from pathlib import Path
 
 from ldf_video.errors import StoreError, counted
+from ldf_video.files.locations import RemotePath, join, locate
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
+from ldf_video.sources.search import Source, is_own
 from ldf_video.store.check import Verified, drop_damaged, verify_store
 from ldf_video.store.format import STORE_JSON, find_parts, read_store_json, write_store_json
 from ldf_video.store.manifest import select
 from ldf_video.store.parts import write_error
 from ldf_video.store.reader import StoreReader
-from ldf_video.video.files import RemotePath, join, locate
-from ldf_video.video.sources import Source, is_own
 
 PLACE = "clips"
 """What store.json calls it, under `info`."""

@@ -20,9 +20,9 @@ from ldf_video.intake.ingest import ingest_sources, lines_on_opening
 from ldf_video.intake.known import claim
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
+from ldf_video.sources.search import Found, Source
 from ldf_video.store.parts import NOBODY, known_owners
 from ldf_video.store.writer import StoreWriter
-from ldf_video.video.sources import Found, Source
 
 GROUPS_AN_ACTOR = 8
 """Into how many groups an actor's share of the sources falls: the last ones are spread evenly."""

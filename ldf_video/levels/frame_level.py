@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ldf_video.errors import UsageError
+from ldf_video.files.layout import layout_of
 from ldf_video.models import build
 from ldf_video.models.frame import FrameGame, FrameModel
 from ldf_video.models.game import Batch, Part
@@ -24,7 +25,6 @@ from ldf_video.runs.zoo import Loaded
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import frame_indices
 from ldf_video.video.geometry import make_geometry
-from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.write import write_sheet
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
+from ldf_video.clips.read import ClipStream, VideoInfo
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.files.locations import UNKNOWN, RemotePath
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import Answered, Clip, ClipEnded, FramesRead, SourceFailed
-from ldf_video.video.files import UNKNOWN, RemotePath
+from ldf_video.sources.search import Source
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import ClipStream, VideoInfo
-from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ldf_video.files.locations import Location
     from ldf_video.readers.reading import Event, Question
     from ldf_video.readers.worker import Header
-    from ldf_video.video.files import Location
 
 NUM_READERS = 1
 """More would give frames in no order; 0 reads in this process, as most tests do."""

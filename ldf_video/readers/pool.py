@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 
+from ldf_video.clips.read import Reader, check_reader
 from ldf_video.errors import LdfError
 from ldf_video.readers.reading import Event, Question, Reading
 from ldf_video.readers.worker import (
@@ -29,14 +30,13 @@ from ldf_video.readers.worker import (
     receive,
     send,
 )
-from ldf_video.video.read import Reader, check_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from ldf_video.sources.search import Source
     from ldf_video.video.geometry import Geometry
-    from ldf_video.video.sources import Source
 
 # -P: a file av.py in the current directory is none of ours.
 COMMAND = (sys.executable, "-P", "-m", "ldf_video.readers.worker")

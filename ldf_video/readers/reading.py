@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.clips.read import SKIP
+from ldf_video.files.locations import RemotePath
 from ldf_video.readers.worker import Header, Message, WireError
-from ldf_video.video.files import RemotePath
-from ldf_video.video.read import SKIP
-from ldf_video.video.sources import Source
+from ldf_video.sources.search import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

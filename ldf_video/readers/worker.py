@@ -26,11 +26,11 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from ldf_video.clips.identity import source_digest, source_stamp
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.video.files import is_remote_failure
+from ldf_video.files.locations import is_remote_failure
+from ldf_video.sources.search import Source
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.identity import source_digest, source_stamp
-from ldf_video.video.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,7 +276,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     outbox = Outbox(end)
     try:
-        from ldf_video.video import read  # noqa: F401 - loads the decoders, which takes a while
+        from ldf_video.clips import read  # noqa: F401 - loads the decoders, which takes a while
     except ImportError as error:
         outbox.put(Message({"is": "broken", "reason": _one_line(error)}))
     else:
@@ -308,7 +308,7 @@ def _lower(kind: int, limit: int) -> None:
 
 
 def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header:
-    from ldf_video.video import read
+    from ldf_video.clips import read
 
     if command["do"] == "measure":
         return {"is": "answer", "size": read.frame_size(source)}
@@ -337,7 +337,7 @@ def _digest(source: Source, stamp: str, alive: Callable[[], None]) -> str:
 
 
 def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterator[Message]:
-    from ldf_video.video import read
+    from ldf_video.clips import read
 
     fps = command["geometry"]["fps"]
     geometry = Geometry(**command["geometry"] | {"fps": None if fps is None else Fraction(fps)})

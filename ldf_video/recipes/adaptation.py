@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ldf_video.clips.read import has_times
 from ldf_video.errors import CheckpointError, ReadError, StoreError, counted
+from ldf_video.files.layout import layout_of
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
@@ -27,14 +29,12 @@ from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
 from ldf_video.runs.run import kept_options
 from ldf_video.runs.training import default_minutes, find_origin
+from ldf_video.sources.search import Source, is_own
 from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry, geometry_of
-from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.read import has_times
-from ldf_video.video.sources import Source, is_own
 
 Frames = npt.NDArray[np.uint8]
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ldf_video.clips.read import check_reader
 from ldf_video.errors import LdfError, counted
+from ldf_video.files.layout import layout_of
 from ldf_video.intake.frame_encoder import EncodeJob, plan_job, pooled_psnr_db, threads_kept
 from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.intake.known import check_place, verify_clips
@@ -24,12 +26,10 @@ from ldf_video.runs.command import (
     own_state,
 )
 from ldf_video.runs.zoo import find_model, layout_of_model, named
+from ldf_video.sources.search import Found, Source
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks
-from ldf_video.video.layout import layout_of
-from ldf_video.video.read import check_reader
-from ldf_video.video.sources import Found, Source
 
 
 @dataclass(frozen=True)

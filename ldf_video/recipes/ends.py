@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
+from ldf_video.files.archives import ArchivePath
+from ldf_video.files.layout import UNSAID, Layout
+from ldf_video.files.locations import split_inner
 from ldf_video.models.build import KINDS
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.top import TopModel
 from ldf_video.options.commands import Sampling
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
+from ldf_video.sources.search import Source, find_sources, folder_series, named_source
 from ldf_video.training import checkpoints
 from ldf_video.training.update import span
-from ldf_video.video.archives import ArchivePath
-from ldf_video.video.files import split_inner
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.layout import UNSAID, Layout
 from ldf_video.video.media import DEFAULT_FPS
-from ldf_video.video.sources import Source, find_sources, folder_series, named_source
 
 Frames = npt.NDArray[np.uint8]
 

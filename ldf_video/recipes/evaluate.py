@@ -8,24 +8,24 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ldf_video.clips.read import has_times
 from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.evaluation.comparison import FEWEST_CLIPS, Comparison
 from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.judged import Models, choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
 from ldf_video.evaluation.segments import Plan
+from ldf_video.files.layout import layout_of
+from ldf_video.files.locations import Location
 from ldf_video.options.commands import Evaluate
 from ldf_video.options.option import flag
 from ldf_video.output import json_text, write_atomically
 from ldf_video.recipes.ends import known_stride
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels
+from ldf_video.sources.search import Source, find_sources
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.files import Location
 from ldf_video.video.geometry import with_options
-from ldf_video.video.layout import layout_of
-from ldf_video.video.read import has_times
-from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import check_output, write_sheet
 
 NUM_CLIPS = 5000

@@ -47,9 +47,9 @@ from ldf_video.runs.zoo import (
     frame_model_of,
     layout_of_model,
 )
+from ldf_video.sources.search import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
-from ldf_video.video.sources import Source
 from ldf_video.video.steps import Seams, Steps
 from ldf_video.video.write import ENCODERS, VideoWriter, check_output, tile
 

@@ -11,18 +11,18 @@ from typing import Any
 
 from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError, counted
+from ldf_video.files.archives import ArchivePath
+from ldf_video.files.layout import layout_of
+from ldf_video.files.locations import split_inner
 from ldf_video.options.commands import Info
 from ldf_video.readers.clips import probe
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
+from ldf_video.sources.ranges import clock
+from ldf_video.sources.search import named_source, within
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.video.archives import ArchivePath
-from ldf_video.video.files import split_inner
-from ldf_video.video.layout import layout_of
-from ldf_video.video.ranges import clock
-from ldf_video.video.sources import named_source, within
 
 Described = dict[str, Any]
 

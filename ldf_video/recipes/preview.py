@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ldf_video.clips.read import SKIP
 from ldf_video.errors import LdfError, StoreError, UsageError, counted
+from ldf_video.files.layout import Layout, layout_of
 from ldf_video.intake.advice import Advice, Totals, about, advise, totals
 from ldf_video.intake.seen import Look, Seen
 from ldf_video.levels.latents import maker_of
@@ -39,16 +41,14 @@ from ldf_video.runs.command import (
     own_state,
 )
 from ldf_video.runs.zoo import frame_model_of
+from ldf_video.sources.name_numbers import natural_key
+from ldf_video.sources.search import Found, Source, is_own, search
 from ldf_video.store.format import STORE_JSON
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.shards import Rows
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import Geometry, make_geometry
-from ldf_video.video.layout import Layout, layout_of
-from ldf_video.video.name_numbers import natural_key
 from ldf_video.video.pixels import from_model
-from ldf_video.video.read import SKIP
-from ldf_video.video.sources import Found, Source, is_own, search
 
 Frames = npt.NDArray[np.uint8]
 

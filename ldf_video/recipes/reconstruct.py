@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import ReadError, TruncatedError, UsageError
+from ldf_video.files.layout import layout_of
+from ldf_video.files.locations import locate
 from ldf_video.intake.report import Reach
 from ldf_video.models.frame import FrameModel
 from ldf_video.options.commands import Reconstruct
@@ -19,11 +21,9 @@ from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import find_model, load_frame_model
+from ldf_video.sources.search import Source, find_sources
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.files import locate
-from ldf_video.video.layout import layout_of
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.sources import Source, find_sources
 from ldf_video.video.write import VideoWriter, check_output
 
 Frames = npt.NDArray[np.uint8]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError, counted
+from ldf_video.files.layout import layout_of
 from ldf_video.options.commands import Encode, Generate, Preview, Start
 from ldf_video.options.option import DEFAULT_SHIPPED, flag
 from ldf_video.options.trainings import TrainFrame, TrainTop
@@ -24,11 +25,10 @@ from ldf_video.recipes.train_frame import train_frame
 from ldf_video.recipes.train_top import train_top
 from ldf_video.runs import zoo
 from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
+from ldf_video.sources.search import is_own, search
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
-from ldf_video.video.layout import layout_of
-from ldf_video.video.sources import is_own, search
 
 PLAN, PAGE, SHEET, VIDEO = "start.json", "preview.html", "sheet.png", "out.mp4"
 STAGES = ("preview", "train-frame", "encode", "train-top", "generate")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError, StoreError, counted
+from ldf_video.files.layout import layout_of
 from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frames
 from ldf_video.intake.known import holds_clips
 from ldf_video.levels.frame_level import RESIDENT_SHARE, FrameLevel, frame_run_config
@@ -30,6 +31,7 @@ from ldf_video.runs.training import (
     train,
 )
 from ldf_video.runs.zoo import find_model, find_reference, load_top_model
+from ldf_video.sources.search import find_sources, search
 from ldf_video.store.format import STORE_JSON
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
@@ -37,8 +39,6 @@ from ldf_video.training.graphs import find_recorder
 from ldf_video.training.metrics import check_tracker
 from ldf_video.training.ranks import Ranks, join_ranks
 from ldf_video.video.geometry import geometry_of
-from ldf_video.video.layout import layout_of
-from ldf_video.video.sources import find_sources, search
 
 
 @own_state()

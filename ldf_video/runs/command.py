@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.files.locations import locate
 from ldf_video.interrupts import launched, stops_raised
+from ldf_video.sources.search import Source
 from ldf_video.training.ranks import accelerate_kept
-from ldf_video.video.files import locate
-from ldf_video.video.sources import Source
 
 MAX_WORKERS = 16
 """Reader processes, and batches under way, at most."""

@@ -14,6 +14,7 @@ import torch
 
 import ldf_video
 from ldf_video.errors import CheckpointError, LdfError, UsageError
+from ldf_video.files.layout import UNSAID, Layout, layout_of
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
@@ -21,7 +22,6 @@ from ldf_video.options.option import DEFAULT_SHIPPED
 from ldf_video.output import reason
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of
-from ldf_video.video.layout import UNSAID, Layout, layout_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 

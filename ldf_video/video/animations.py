@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.files.locations import RemoteError, reason_of
 from ldf_video.video.colour import over_white
 from ldf_video.video.containers import open_container, shown_delay, unreachable
-from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.media import DEFAULT_FPS, Media
 from ldf_video.video.pictures import check_size
 

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from ldf_video.errors import ReadError
-from ldf_video.video.files import RemoteError, reason_of
+from ldf_video.files.locations import RemoteError, reason_of
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.pictures import check_size

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from av.error import FFmpegError
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.files.locations import RemoteError, reason_of
+from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.animations import AnimationMedia, WholeGif
 from ldf_video.video.colour import UNSPECIFIED
 from ldf_video.video.containers import (
@@ -26,10 +28,8 @@ from ldf_video.video.containers import (
     stream_decoder,
     unreachable,
 )
-from ldf_video.video.files import RemoteError, reason_of
 from ldf_video.video.headers import read_headers
 from ldf_video.video.media import Media
-from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.pictures import (
     HEAD_BYTES,
     JPEG_SUFFIXES,
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from ldf_video.files.locations import Location
     from ldf_video.video.containers import Readable
-    from ldf_video.video.files import Location
     from ldf_video.video.headers import Headers
 
 _CUT_SHORT = "the file ends early"

@@ -17,9 +17,9 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
+from ldf_video.files.locations import reason_of
 from ldf_video.video.colour import HDR_TRANSFERS, is_untagged_hd
 from ldf_video.video.decode import FilmMedia, open_media
-from ldf_video.video.files import reason_of
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.media import Media
 from ldf_video.video.pictures import PictureMedia
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from numpy.typing import NDArray
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
     from ldf_video.video.geometry import Geometry
 
 # FFmpeg's names of the formats whose packets all carry times.

@@ -17,9 +17,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.files.locations import GONE_OR_CLOSED, RemoteError, is_remote_failure
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
-from ldf_video.video.files import GONE_OR_CLOSED, RemoteError, is_remote_failure
 from ldf_video.video.media import Media
 from ldf_video.video.presentation import UPRIGHT, Orientation, exif_orientation, upright
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 MAX_PIXELS = 2**26  # 8192 x 8192, whole in memory for a while: 4 bytes each
 MAX_JPEG_PIXELS = 2**28  # 16384 x 16384, of which a half, quarter or eighth of the rows is decoded

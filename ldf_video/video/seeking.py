@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, cast
 from av.error import FFmpegError
 
 from ldf_video.errors import ReadError
+from ldf_video.files.locations import UNKNOWN, look_at
 from ldf_video.video.containers import open_container, picture_stream, stream_decoder
-from ldf_video.video.files import UNKNOWN, look_at
 from ldf_video.video.timing import MAX_GAP_SECONDS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 FROM_SECONDS = 4
 """Before this, decoding from the start costs no more than looking at all packets."""

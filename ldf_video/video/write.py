@@ -18,9 +18,9 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from PIL import Image, PngImagePlugin
 
 from ldf_video.errors import LdfError, UsageError
+from ldf_video.files.not_clips import MARK
 from ldf_video.output import replacing, write_atomically, write_errors
 from ldf_video.video.colour import yuv420_planes
-from ldf_video.video.not_clips import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

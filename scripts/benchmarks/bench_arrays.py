@@ -26,11 +26,11 @@ import numpy as np
 import zarr
 from bench_tools import MIB, alone, resident_bytes
 
-from ldf_video.video.arrays import ArrayClips
-from ldf_video.video.formats import open_source
+from ldf_video.arrays.frame_array import ArrayClips
+from ldf_video.clips.formats import open_source
+from ldf_video.clips.read import open_clips
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import find_sources
 
 SIDE, CHUNK, SHORT, TIMES = 96, 100, 100, 3
 FILES = {

@@ -91,7 +91,7 @@ def decoding(work: Work) -> int:
     """Our readers alone."""
     from ldf_video.readers.pool import ReaderPool
     from ldf_video.readers.reading import FramesRead
-    from ldf_video.video.sources import find_sources
+    from ldf_video.sources.search import find_sources
 
     geometry = _load(work)[1]
     sources = find_sources(work.clips[0].parent)
@@ -105,11 +105,11 @@ def decoding(work: Work) -> int:
 
 def encoding(work: Work) -> int:
     """Our encoder alone: the frames of the first clip again and again."""
+    from ldf_video.clips.read import open_clips
     from ldf_video.intake.batches import RowsMade, make_rows
     from ldf_video.intake.frame_encoder import FrameEncoder
     from ldf_video.readers.reading import Clip, FramesRead
-    from ldf_video.video.read import open_clips
-    from ldf_video.video.sources import find_sources
+    from ldf_video.sources.search import find_sources
 
     model, geometry = _load(work)
     (stream,) = open_clips(work.clips[0], geometry)

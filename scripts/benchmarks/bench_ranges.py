@@ -20,11 +20,11 @@ from unittest import mock
 import av
 import numpy as np
 
+from ldf_video.clips.read import open_clips
+from ldf_video.sources.ranges import Range
+from ldf_video.sources.search import Source
 from ldf_video.video import seeking
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.ranges import Range
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import Source
 
 
 def repeated(film: Path, out: Path, count: int) -> Fraction:

@@ -22,8 +22,8 @@ import av
 import numpy as np
 from bench_tools import MIB, alone, resident_bytes
 
+from ldf_video.clips.read import Reader, check_reader, open_clips
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import Reader, check_reader, open_clips
 
 
 def make_video(path: Path, *, num_frames: int) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from ldf_video.clips.read import open_clips
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import open_clips
 
 PAGES = (100, 10_000)
 SIDE = 128

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.clips.read import frame_size
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.evaluation.figures import (
     COMPARED,
@@ -42,9 +43,8 @@ from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.reference import Reference, blurred
 from ldf_video.evaluation.report import table
 from ldf_video.progress import Progress
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.read import frame_size
-from ldf_video.video.sources import find_sources
 
 Clips = npt.NDArray[np.uint8]
 

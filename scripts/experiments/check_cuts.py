@@ -33,11 +33,11 @@ import av
 import numpy as np
 
 import ldf_video
+from ldf_video.clips.read import open_clips
+from ldf_video.sources.ranges import Range
+from ldf_video.sources.search import Source
 from ldf_video.store.reader import StoreReader
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.ranges import Range
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import Source
 
 MARKS = Path(__file__).resolve().parents[1] / "data" / "film_cuts.csv"
 RATE = 24  # of Big Buck Bunny

@@ -30,8 +30,8 @@ from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
+from ldf_video.sources.search import find_sources
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
 
 Clips = npt.NDArray[np.uint8]

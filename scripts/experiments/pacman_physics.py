@@ -58,9 +58,9 @@ from ldf_video.errors import LdfError, UsageError
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import find_model, load_frame_model
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.sources import find_sources
 
 Counts = Counter[str]
 Row = dict[str, dict[str, float | None]]

@@ -24,9 +24,9 @@ from ldf_video.evaluation.report import side_by_side
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import geometry_of
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.sources import find_sources
 from ldf_video.video.write import write_sheet
 
 Clips = npt.NDArray[np.uint8]

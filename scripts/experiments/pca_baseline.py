@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.checks import frame_rate, frame_size
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import LdfError, ReadError, UsageError
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry, make_geometry
 from ldf_video.video.pixels import psnr_db
-from ldf_video.video.read import open_clips
-from ldf_video.video.sources import find_sources
 
 Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

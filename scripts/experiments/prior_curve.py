@@ -33,8 +33,8 @@ from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.reference import Reference
 from ldf_video.progress import Progress
 from ldf_video.runs.zoo import find_model, load_frame_model
+from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import geometry_of
-from ldf_video.video.sources import find_sources
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 

@@ -19,7 +19,7 @@ def _break_readers() -> None:
     import time
     from pathlib import Path
 
-    from ldf_video.video import read
+    from ldf_video.clips import read
 
     def is_first(mark: str) -> bool:
         try:

@@ -9,14 +9,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError
-from ldf_video.video.archives import ArchivePath
-from ldf_video.video.files import RemotePath, reason_of
+from ldf_video.files.archives import ArchivePath
+from ldf_video.files.locations import RemotePath, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ldf_video.video.files import Location
-    from ldf_video.video.sources import Source
+    from ldf_video.files.locations import Location
+    from ldf_video.sources.search import Source
 
 _MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18
@@ -65,7 +65,7 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
 
 
 def _file_digest(source: Source, alive: Callable[[], None]) -> bytes:
-    from ldf_video.video.formats import format_of  # loads the decoders, which takes a while
+    from ldf_video.clips.formats import format_of  # loads the decoders, which takes a while
 
     content = format_of(source).content
     if content is None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
-from ldf_video.video.files import is_remote_failure, reason_of
+from ldf_video.files.locations import is_remote_failure, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.arrays import Index
-    from ldf_video.video.files import Location
+    from ldf_video.arrays.frame_array import Index
+    from ldf_video.files.locations import Location
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CACHE_BYTES = 2**20  # of chunks, which are read whole and once

@@ -8,7 +8,8 @@ from collections import defaultdict
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from ldf_video.video.name_numbers import (
+from ldf_video.arrays.npy import ARRAY_SUFFIX, is_frame_file
+from ldf_video.sources.name_numbers import (
     NUMBER,
     Column,
     Key,
@@ -17,13 +18,12 @@ from ldf_video.video.name_numbers import (
     with_standard_times,
     with_year_first,
 )
-from ldf_video.video.npy import ARRAY_SUFFIX, is_frame_file
 from ldf_video.video.pictures import JPEG_SUFFIXES, is_animated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 PICTURE_SUFFIXES = frozenset(
     {

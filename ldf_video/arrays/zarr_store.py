@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
+from ldf_video.arrays.npy import packed_member
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
-from ldf_video.video.files import reason_of
-from ldf_video.video.folders import files_below
-from ldf_video.video.npy import packed_member
+from ldf_video.files.folders import files_below
+from ldf_video.files.locations import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.arrays import Index
-    from ldf_video.video.files import Location
+    from ldf_video.arrays.frame_array import Index
+    from ldf_video.files.locations import Location
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
 

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import ReadError, UsageError
-from ldf_video.video.archives import ArchivePath, is_archive_name, is_zarr_archive, read_archive
-from ldf_video.video.clip_table import TABLE_SUFFIX, read_table
-from ldf_video.video.files import (
+from ldf_video.files.archives import ArchivePath, is_archive_name, is_zarr_archive, read_archive
+from ldf_video.files.folders import (
+    LEROBOT_INFO,
+    ZARR_FILES,
+    camera_of,
+    files_below,
+    is_lerobot,
+    is_zarr,
+)
+from ldf_video.files.layout import UNSAID, Layout, layout_of
+from ldf_video.files.locations import (
     GONE_OR_CLOSED,
     UNKNOWN,
     Entry,
@@ -26,24 +34,16 @@ from ldf_video.video.files import (
     reason_of,
     split_inner,
 )
-from ldf_video.video.folders import (
-    LEROBOT_INFO,
-    ZARR_FILES,
-    camera_of,
-    files_below,
-    is_lerobot,
-    is_zarr,
-)
-from ldf_video.video.layout import UNSAID, Layout, layout_of
-from ldf_video.video.name_numbers import natural_key
-from ldf_video.video.not_clips import (
+from ldf_video.files.not_clips import (
     STORE_JSON,
     is_own_file,
     is_own_folder,
     sidecar_kind,
 )
-from ldf_video.video.ranges import Range
-from ldf_video.video.series import Series, all_pictures, find_series
+from ldf_video.sources.clip_table import TABLE_SUFFIX, read_table
+from ldf_video.sources.name_numbers import natural_key
+from ldf_video.sources.ranges import Range
+from ldf_video.sources.series import Series, all_pictures, find_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from ldf_video.arrays.axes import is_frame
+from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
+from ldf_video.arrays.values import NotNumbersError, check_dtype
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import BLOCK_BYTES, NumberArray
-from ldf_video.video.axes import is_frame
-from ldf_video.video.files import reason_of
-from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
-from ldf_video.video.values import NotNumbersError, check_dtype
+from ldf_video.files.locations import reason_of
+from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.arrays import Index
-    from ldf_video.video.files import Location
+    from ldf_video.arrays.frame_array import Index
+    from ldf_video.files.locations import Location
 
 ARRAY_SUFFIX, MEMBERS_SUFFIX = ".npy", ".npz"
 MAGIC = b"\x93NUMPY"

@@ -14,14 +14,14 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from ldf_video.arrays.frame_array import ArrayClips
+from ldf_video.clips.formats import format_of, open_source
 from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.video.arrays import ArrayClips
+from ldf_video.sources.search import Source, named_source
 from ldf_video.video.decode import FilmMedia
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
-from ldf_video.video.formats import format_of, open_source
 from ldf_video.video.presentation import Resizer, frame_orientation
 from ldf_video.video.seeking import find_entry
-from ldf_video.video.sources import Source, named_source
 from ldf_video.video.timing import resample, shown_seconds, timed
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
+    from ldf_video.sources.ranges import Range
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
-    from ldf_video.video.ranges import Range
 
 Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1

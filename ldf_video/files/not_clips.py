@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 MARK = b"made by ldf-video"  # in a PNG before its pixels, at the end of a GIF or an MP4
 STORE_JSON = "store.json"

@@ -15,9 +15,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ldf_video.errors import ReadError, TruncatedError, counted
+from ldf_video.files.folders import LEROBOT_INFO
+from ldf_video.files.locations import list_folder, reason_of
 from ldf_video.video.decode import FilmMedia, open_media
-from ldf_video.video.files import list_folder, reason_of
-from ldf_video.video.folders import LEROBOT_INFO
 from ldf_video.video.media import Media
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 _FILE = re.compile(r"/videos/([^/]+)/chunk-(\d+)/file-(\d+)\.mp4$")
 _INFO_BYTES = 2**24

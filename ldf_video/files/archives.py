@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from ldf_video.video.folders import is_zarr
-from ldf_video.video.inflated import GZIP, RAW, Checkpoints, Inflated, Window
+from ldf_video.files.folders import is_zarr
+from ldf_video.files.inflated import GZIP, RAW, Checkpoints, Inflated, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

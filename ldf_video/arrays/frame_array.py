@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from ldf_video.arrays.axes import choose_axes, sizes_of
+from ldf_video.arrays.values import Scale, check_dtype, choose_scale
 from ldf_video.errors import ReadError, counted
-from ldf_video.video.axes import choose_axes, sizes_of
 from ldf_video.video.colour import over_white
 from ldf_video.video.media import Media
-from ldf_video.video.values import Scale, check_dtype, choose_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.layout import Layout
+    from ldf_video.files.layout import Layout
 
 BLOCK_BYTES = 2**20
 """What is read at once where no chunk is larger."""

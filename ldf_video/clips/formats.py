@@ -12,35 +12,35 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ldf_video.arrays.frame_array import BLOCK_BYTES, ArrayClips, FrameArray
+from ldf_video.arrays.hdf5 import MAGIC, open_hdf5
+from ldf_video.arrays.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_frames, open_npy, open_npz
+from ldf_video.arrays.tiff_stack import needs_tifffile, open_tiff
+from ldf_video.arrays.zarr_store import open_zarr
+from ldf_video.clips.datasets import clips_of
+from ldf_video.clips.lerobot import episodes_of, is_lerobot, open_episodes
+from ldf_video.clips.series_media import SeriesMedia
 from ldf_video.errors import ReadError
-from ldf_video.video.archives import (
+from ldf_video.files.archives import (
     ArchivePath,
     is_archive_name,
     is_packed,
     is_zarr_archive,
     read_archive,
 )
-from ldf_video.video.arrays import BLOCK_BYTES, ArrayClips, FrameArray
-from ldf_video.video.datasets import clips_of
+from ldf_video.files.folders import ZARR_FILES, ZARR_SUFFIX
+from ldf_video.files.locations import reason_of
+from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.decode import open_media
-from ldf_video.video.files import reason_of
-from ldf_video.video.folders import ZARR_FILES, ZARR_SUFFIX
-from ldf_video.video.hdf5 import MAGIC, open_hdf5
-from ldf_video.video.lerobot import episodes_of, is_lerobot, open_episodes
-from ldf_video.video.not_clips import FOREIGN_BYTES, describe_foreign
-from ldf_video.video.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_frames, open_npy, open_npz
 from ldf_video.video.pictures import picture_kind
-from ldf_video.video.series_media import SeriesMedia
-from ldf_video.video.tiff_stack import needs_tifffile, open_tiff
-from ldf_video.video.zarr_store import open_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ldf_video.video.arrays import NumberArray
-    from ldf_video.video.files import Location
+    from ldf_video.arrays.frame_array import NumberArray
+    from ldf_video.files.locations import Location
+    from ldf_video.sources.search import Source
     from ldf_video.video.media import Media
-    from ldf_video.video.sources import Source
 
 
 class Look:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import av
 
-    from ldf_video.video.files import Location
-    from ldf_video.video.series import Series
+    from ldf_video.files.locations import Location
+    from ldf_video.sources.series import Series
 
 
 class SeriesMedia(PictureMedia):

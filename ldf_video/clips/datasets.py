@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ldf_video.arrays.axes import is_frame
+from ldf_video.arrays.frame_array import ArrayClips, FrameArray, NumberArray, pattern_of
+from ldf_video.arrays.values import NotNumbersError
 from ldf_video.errors import ReadError
-from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray, pattern_of
-from ldf_video.video.axes import is_frame
-from ldf_video.video.name_numbers import natural_key
-from ldf_video.video.series import find_numbered
-from ldf_video.video.values import NotNumbersError
+from ldf_video.sources.name_numbers import natural_key
+from ldf_video.sources.series import find_numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.arrays import Index
-    from ldf_video.video.sources import Source
+    from ldf_video.arrays.frame_array import Index
+    from ldf_video.sources.search import Source
 
 EPISODE_ENDS = "meta/episode_ends"
 """Of diffusion policy's stores: behind which frame each episode ends, in all arrays of `data`."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ldf_video.checks import frame_rate
 from ldf_video.errors import UsageError
-from ldf_video.video.ranges import Range, clock, parse_seconds
+from ldf_video.sources.ranges import Range, clock, parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 TABLE_SUFFIX = ".csv"
 COLUMNS = ("file", "start", "end", "label", "fps")

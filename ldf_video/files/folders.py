@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from pathlib import Path
 
-    from ldf_video.video.files import Location
+    from ldf_video.files.locations import Location
 
 ZARR_SUFFIX = ".zarr"
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")

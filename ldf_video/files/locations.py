@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ldf_video.errors import UsageError
-from ldf_video.video.archives import ArchivePath, archive_place, read_archive
+from ldf_video.files.archives import ArchivePath, archive_place, read_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ldf_video.arrays.frame_array import ArrayClips, FrameArray, NumberArray
 from ldf_video.errors import ReadError, counted
-from ldf_video.video.arrays import ArrayClips, FrameArray, NumberArray
-from ldf_video.video.files import reason_of
+from ldf_video.files.locations import reason_of
 from ldf_video.video.pictures import check_size, tiff_tags
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ldf_video.video.arrays import Index
-    from ldf_video.video.files import Location
-    from ldf_video.video.layout import Layout
+    from ldf_video.arrays.frame_array import Index
+    from ldf_video.files.layout import Layout
+    from ldf_video.files.locations import Location
 
 # TIFF 6.0, 22: the tags that are looked at.
 _COMPRESSION, _DESCRIPTION, _SAMPLES, _PLANAR, _BITS, _FORMAT = 259, 270, 277, 284, 258, 339
