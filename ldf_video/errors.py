@@ -1,6 +1,6 @@
 """Errors that a user can act on: one line with what was got, what was expected, what to do.
 
-And how a line counts things.
+And how a line counts things, and what it takes from an error of others.
 """
 
 from __future__ import annotations
@@ -58,3 +58,9 @@ def counted(number: float, unit: str) -> str:
     """`1 clip`, `2,000 clips`, `0.5 minutes`."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{shown} {unit}" + ("" if number == 1 else "s")
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the first line of what an error says, for one that may say nothing."""
+    said = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return said.splitlines()[0]

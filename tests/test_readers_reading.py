@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ldf_video.clips.read import SKIP
-from ldf_video.files.locations import RemotePath
+from ldf_video.files.remote import RemotePath
 from ldf_video.readers.reading import (
     Clip,
     ClipEnded,

@@ -23,12 +23,8 @@ from ldf_video.clips.identity import source_digest
 from ldf_video.clips.read import SKIP, count_clips, open_clips, probe
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.files.layout import Layout
-from ldf_video.files.locations import (
-    BLOCK_BYTES,
-    RemoteError,
-    RemotePath,
-    locate,
-)
+from ldf_video.files.locations import locate
+from ldf_video.files.remote import BLOCK_BYTES, RemoteError, RemotePath
 from ldf_video.sources.search import Source, find_sources, folder_series
 from ldf_video.video.geometry import Geometry
 

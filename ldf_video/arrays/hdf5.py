@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
-from ldf_video.errors import ReadError
-from ldf_video.files.locations import is_remote_failure, reason_of
+from ldf_video.errors import ReadError, reason_of
+from ldf_video.files.remote import is_remote_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,7 @@ import numpy as np
 from ldf_video.arrays.axes import is_frame
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.values import NotNumbersError, check_dtype
-from ldf_video.errors import ReadError
-from ldf_video.files.locations import reason_of
+from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:

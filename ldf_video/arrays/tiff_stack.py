@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldf_video.arrays.frame_array import ArrayClips, FrameArray, NumberArray
-from ldf_video.errors import ReadError, counted
-from ldf_video.files.locations import reason_of
+from ldf_video.errors import ReadError, counted, reason_of
 from ldf_video.video.pictures import check_size, tiff_tags
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ import numpy as np
 
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.npy import packed_member
-from ldf_video.errors import ReadError
+from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.folders import files_below
-from ldf_video.files.locations import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

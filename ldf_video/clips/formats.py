@@ -20,7 +20,7 @@ from ldf_video.arrays.zarr_store import open_zarr
 from ldf_video.clips.datasets import clips_of
 from ldf_video.clips.lerobot import episodes_of, is_lerobot, open_episodes
 from ldf_video.clips.series_media import SeriesMedia
-from ldf_video.errors import ReadError
+from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.archives import (
     ArchivePath,
     is_archive_name,
@@ -29,7 +29,6 @@ from ldf_video.files.archives import (
     read_archive,
 )
 from ldf_video.files.folders import ZARR_FILES, ZARR_SUFFIX
-from ldf_video.files.locations import reason_of
 from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 from ldf_video.video.decode import open_media
 from ldf_video.video.pictures import picture_kind

@@ -8,9 +8,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ldf_video.errors import ReadError
+from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.archives import ArchivePath
-from ldf_video.files.locations import RemotePath, reason_of
+from ldf_video.files.remote import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

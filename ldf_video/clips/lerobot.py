@@ -14,9 +14,9 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ldf_video.errors import ReadError, TruncatedError, counted
+from ldf_video.errors import ReadError, TruncatedError, counted, reason_of
 from ldf_video.files.folders import LEROBOT_INFO
-from ldf_video.files.locations import list_folder, reason_of
+from ldf_video.files.locations import list_folder
 from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.media import Media
 

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from ldf_video.errors import StoreError, counted
-from ldf_video.files.locations import RemotePath, join, locate
+from ldf_video.files.locations import join, locate
+from ldf_video.files.remote import RemotePath
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.sources.search import Source, is_own

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from ldf_video.clips.read import ClipStream, VideoInfo
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.files.locations import UNKNOWN, RemotePath
+from ldf_video.files.entry import UNKNOWN
+from ldf_video.files.remote import RemotePath
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import Answered, Clip, ClipEnded, FramesRead, SourceFailed
 from ldf_video.sources.search import Source

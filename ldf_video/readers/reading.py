@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.clips.read import SKIP
-from ldf_video.files.locations import RemotePath
+from ldf_video.files.remote import RemotePath
 from ldf_video.readers.worker import Header, Message, WireError
 from ldf_video.sources.search import Source
 

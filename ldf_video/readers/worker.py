@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ldf_video.clips.identity import source_digest, source_stamp
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.files.locations import is_remote_failure
+from ldf_video.files.remote import is_remote_failure
 from ldf_video.sources.search import Source
 from ldf_video.video.geometry import Geometry
 

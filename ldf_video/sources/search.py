@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldf_video.errors import ReadError, UsageError
+from ldf_video.errors import ReadError, UsageError, reason_of
 from ldf_video.files.archives import ArchivePath, is_archive_name, is_zarr_archive, read_archive
+from ldf_video.files.entry import UNKNOWN, Entry
 from ldf_video.files.folders import (
     LEROBOT_INFO,
     ZARR_FILES,
@@ -21,25 +22,14 @@ from ldf_video.files.folders import (
     is_zarr,
 )
 from ldf_video.files.layout import UNSAID, Layout, layout_of
-from ldf_video.files.locations import (
-    GONE_OR_CLOSED,
-    UNKNOWN,
-    Entry,
-    Location,
-    RemoteError,
-    join,
-    list_folder,
-    locate,
-    look_at,
-    reason_of,
-    split_inner,
-)
+from ldf_video.files.locations import Location, join, list_folder, locate, look_at, split_inner
 from ldf_video.files.not_clips import (
     STORE_JSON,
     is_own_file,
     is_own_folder,
     sidecar_kind,
 )
+from ldf_video.files.remote import GONE_OR_CLOSED, RemoteError
 from ldf_video.sources.clip_table import TABLE_SUFFIX, read_table
 from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.ranges import Range

@@ -10,8 +10,8 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.files.locations import RemoteError, reason_of
+from ldf_video.errors import ReadError, TruncatedError, reason_of
+from ldf_video.files.remote import RemoteError
 from ldf_video.video.colour import over_white
 from ldf_video.video.containers import open_container, shown_delay, unreachable
 from ldf_video.video.media import DEFAULT_FPS, Media

@@ -15,8 +15,8 @@ from av.codec.context import CodecContext
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from ldf_video.errors import ReadError
-from ldf_video.files.locations import RemoteError, reason_of
+from ldf_video.errors import ReadError, reason_of
+from ldf_video.files.remote import RemoteError
 from ldf_video.video.geometry import SQUARE
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.pictures import check_size

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from av.error import FFmpegError
 
-from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.files.locations import RemoteError, reason_of
+from ldf_video.errors import ReadError, TruncatedError, reason_of
 from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
+from ldf_video.files.remote import RemoteError
 from ldf_video.video.animations import AnimationMedia, WholeGif
 from ldf_video.video.colour import UNSPECIFIED
 from ldf_video.video.containers import (

@@ -17,7 +17,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
-from ldf_video.files.locations import reason_of
+from ldf_video.errors import reason_of
 from ldf_video.video.colour import HDR_TRANSFERS, is_untagged_hd
 from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.geometry import SQUARE

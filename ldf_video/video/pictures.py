@@ -17,7 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ldf_video.errors import ReadError, TruncatedError
-from ldf_video.files.locations import GONE_OR_CLOSED, RemoteError, is_remote_failure
+from ldf_video.files.remote import GONE_OR_CLOSED, RemoteError, is_remote_failure
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
 from ldf_video.video.media import Media

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, cast
 from av.error import FFmpegError
 
 from ldf_video.errors import ReadError
-from ldf_video.files.locations import UNKNOWN, look_at
+from ldf_video.files.entry import UNKNOWN
+from ldf_video.files.locations import look_at
 from ldf_video.video.containers import open_container, picture_stream, stream_decoder
 from ldf_video.video.timing import MAX_GAP_SECONDS
 
