@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldf_video.clips import read
+from ldf_video.clips import probe, read
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import worker
 
@@ -99,8 +99,8 @@ def main() -> None:
         misbehave(fault, alive)
         return right_probe(*arguments)
 
-    right_probe, read.probe = read.probe, answer
-    read.frame_size = answer
+    right_probe, probe.probe = probe.probe, answer
+    probe.frame_size = answer
     read.open_clips = open_clips
     worker.main()
 

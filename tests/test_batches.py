@@ -14,7 +14,7 @@ import pytest
 from ldf_video.intake import batches as room
 from ldf_video.intake.batches import RowsMade, Transform, make_rows
 from ldf_video.readers.reading import Clip, ClipEnded, FramesRead
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

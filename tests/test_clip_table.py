@@ -18,7 +18,8 @@ from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.readers.clips import frame_size
 from ldf_video.sources.ranges import Range, clock, parse_seconds
-from ldf_video.sources.search import Source, find_sources
+from ldf_video.sources.search import find_sources
+from ldf_video.sources.source import Source
 from ldf_video.store import StoreReader
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.seeking import find_entry

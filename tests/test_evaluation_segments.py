@@ -15,7 +15,7 @@ from ldf_video.evaluation.change import Change
 from ldf_video.evaluation.clouds import Estimate
 from ldf_video.evaluation.figures import Figures
 from ldf_video.evaluation.segments import Plan, Rollouts, read_long
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ldf_video.intake.batches import RowsMade, make_rows
 from ldf_video.intake.frame_encoder import Fit, FrameEncoder, pooled_psnr_db
 from ldf_video.readers.reading import Clip, FramesRead
 from ldf_video.runs.zoo import load_frame_model
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.store.reader import StoreReader
 
 if TYPE_CHECKING:

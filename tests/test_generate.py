@@ -23,7 +23,7 @@ from PIL import Image
 from tiny_models import FLOW, save_frame, save_pair, save_top, write_array
 
 from ldf_video.api import generate, interpolate, reconstruct
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 from ldf_video.errors import CheckpointError, ReadError, UsageError
 from ldf_video.levels import latents as latents_room
 from ldf_video.levels.latents import DECODED_AT_ONCE, video_generator

@@ -32,7 +32,8 @@ from ldf_video.readers.reading import (
     Event,
     SourceFound,
 )
-from ldf_video.sources.search import Found, Source, find_sources
+from ldf_video.sources.search import Found, find_sources
+from ldf_video.sources.source import Source
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter

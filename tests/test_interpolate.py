@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_models import FLOW, FRAME, save_frame, save_pair, save_top
 
 from ldf_video.api import interpolate, reconstruct
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 from ldf_video.errors import LdfError, ReadError, UsageError
 from ldf_video.recipes.interpolate import Interpolated
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from ldf_video.api import evaluate
 from ldf_video.cli import app
+from ldf_video.clips import probe as in_process
 from ldf_video.clips import read
-from ldf_video.clips import read as in_process
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.readers import clips
 from ldf_video.readers.clips import ClipReader, frame_size, probe
@@ -29,7 +29,7 @@ from ldf_video.video.geometry import Geometry
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
 
 SIZE = Geometry(48, 64)
 Spoil = "Callable[..., None]"

@@ -41,7 +41,7 @@ from ldf_video.video.geometry import Geometry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
 
 SIZE = Geometry(48, 64)
 NUM_FRAMES = 100

@@ -21,7 +21,7 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.readers.worker import Message, WireError
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_models import make_frames, save_frame, write_array
 
 from ldf_video.api import reconstruct
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.progress import Progress
 from ldf_video.recipes import reconstruct as room

@@ -17,7 +17,7 @@ from tiny_judge import moving_clips, write_judge
 from tiny_models import FEW, FLOW, flow, mlp, save_frame, save_top, write_array
 
 from ldf_video.api import evaluate, generate, interpolate, train_top
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 from ldf_video.errors import UsageError
 from ldf_video.evaluation import judged
 from ldf_video.levels.top_level import TopLevel

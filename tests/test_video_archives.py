@@ -19,7 +19,8 @@ from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.files.inflated import GZIP, Checkpoints, Inflated
 from ldf_video.recipes.ends import named_clip
-from ldf_video.sources.search import Source, find_sources, search
+from ldf_video.sources.search import find_sources, search
+from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

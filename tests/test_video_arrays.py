@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ldf_video.arrays.axes import choose_axes, readings
 from ldf_video.arrays.values import choose_scale
-from ldf_video.clips.read import open_clips, probe
+from ldf_video.clips.probe import probe
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.sources.search import find_sources
 

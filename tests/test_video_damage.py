@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clip_files import at_rate, barcodes, noisy_barcode, read_barcode, salvaged_of, write_clip
 
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,12 +20,15 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from PIL import Image
 
 from ldf_video.clips.identity import source_digest
-from ldf_video.clips.read import SKIP, count_clips, open_clips, probe
+from ldf_video.clips.probe import count_clips, probe
+from ldf_video.clips.read import SKIP, open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.files.layout import Layout
 from ldf_video.files.locations import locate
 from ldf_video.files.remote import BLOCK_BYTES, RemoteError, RemotePath
-from ldf_video.sources.search import Source, find_sources, folder_series
+from ldf_video.sources.folder import folder_series
+from ldf_video.sources.search import find_sources
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:

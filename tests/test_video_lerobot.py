@@ -11,7 +11,8 @@ from array_files import ALL, NATIVE, numbers_of, write_lerobot
 from clip_files import read_barcode, write_clip
 
 from ldf_video.clips.identity import source_digest
-from ldf_video.clips.read import SKIP, count_clips, has_times, open_clips, probe
+from ldf_video.clips.probe import count_clips, has_times, probe
+from ldf_video.clips.read import SKIP, open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import ClipEnded, SourceEnded

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ldf_video.clips.read import probe
+from ldf_video.clips.probe import probe
 from ldf_video.errors import UsageError
 from ldf_video.video.colour import to_sdr
 from ldf_video.video.geometry import Box, Geometry

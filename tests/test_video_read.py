@@ -29,7 +29,8 @@ from clip_files import (
 )
 from PIL import Image
 
-from ldf_video.clips.read import SKIP, VideoInfo, count_clips, frame_size, open_clips, probe
+from ldf_video.clips.probe import VideoInfo, count_clips, frame_size, probe
+from ldf_video.clips.read import SKIP, open_clips
 from ldf_video.errors import ReadError
 from ldf_video.sources.search import find_sources
 from ldf_video.video.geometry import Geometry

@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_video.clips.identity import source_digest, source_stamp
-from ldf_video.clips.read import VideoInfo, open_clips, probe
+from ldf_video.clips.probe import VideoInfo, probe
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.files.layout import Layout
 from ldf_video.files.locations import split_inner
 from ldf_video.files.not_clips import is_own_file
 from ldf_video.files.remote import RemotePath
 from ldf_video.sources.name_numbers import natural_key
-from ldf_video.sources.search import Source, find_sources, search
+from ldf_video.sources.search import find_sources, search
 from ldf_video.sources.series import find_series
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.write import VideoWriter, write_png
 

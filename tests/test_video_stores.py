@@ -18,7 +18,8 @@ from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, w
 
 from ldf_video.arrays import hdf5
 from ldf_video.clips.identity import source_digest
-from ldf_video.clips.read import count_clips, open_clips, probe
+from ldf_video.clips.probe import count_clips, probe
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
 from ldf_video.readers.clips import probe as probe_apart
 from ldf_video.sources.search import find_sources

@@ -13,7 +13,8 @@ from ldf_video.clips import formats
 from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError
 from ldf_video.files.layout import Layout
-from ldf_video.sources.search import find_sources, folder_series
+from ldf_video.sources.folder import folder_series
+from ldf_video.sources.search import find_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ldf_video.arrays.frame_array import Index
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
 
 EPISODE_ENDS = "meta/episode_ends"
 """Of diffusion policy's stores: behind which frame each episode ends, in all arrays of `data`."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ldf_video.arrays.frame_array import NumberArray
     from ldf_video.files.locations import Location
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
     from ldf_video.video.media import Media
 
 

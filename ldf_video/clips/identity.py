@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ldf_video.files.locations import Location
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
 
 _MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18

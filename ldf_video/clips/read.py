@@ -12,17 +12,16 @@ import contextlib
 import importlib.util
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ldf_video.arrays.frame_array import ArrayClips
 from ldf_video.clips.formats import format_of, open_source
-from ldf_video.errors import ReadError, TruncatedError, UsageError
-from ldf_video.sources.search import Source, named_source
+from ldf_video.errors import ReadError, UsageError
+from ldf_video.sources.folder import as_source
 from ldf_video.video.decode import FilmMedia
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError
-from ldf_video.video.presentation import Resizer, frame_orientation
+from ldf_video.video.presentation import Resizer, upright_size
 from ldf_video.video.seeking import find_entry
-from ldf_video.video.timing import resample, shown_seconds, timed
+from ldf_video.video.timing import resample, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ldf_video.files.locations import Location
     from ldf_video.sources.ranges import Range
+    from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
 
@@ -72,35 +72,6 @@ class ClipStream:
     first_frame: int = 0
     note: Callable[[], str] = str
     size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Facts about one file.
-
-    Attributes:
-        container: see `Media.container_name`.
-        codec: see `Media.codec_name`.
-        width: columns of the first frame as stored, before rotation.
-        height: rows of the first frame as stored, before rotation.
-        fps: nominal frames a second (25 for arrays and pictures, which carry no times).
-        num_frames: frames that decode, over all clips of an array.
-        duration_seconds: from the first frame's start to the last one's end.
-        rotation: counter-clockwise degrees that set the frames upright.
-        truncated: whether the file is damaged, so that frames are missing or concealed.
-        held: of a file that holds several arrays, which of them are clips, alike ones in a line.
-    """
-
-    container: str
-    codec: str
-    width: int
-    height: int
-    fps: Fraction
-    num_frames: int
-    duration_seconds: float
-    rotation: int = 0
-    truncated: bool = False
-    held: tuple[str, ...] = ()
 
 
 def check_reader(reader: str) -> None:
@@ -154,7 +125,7 @@ def open_clips(
         ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
     check_reader(reader)
-    source = _as_source(source)
+    source = as_source(source)
     if first_frames is not None and set(first_frames) == {SKIP}:
         return
     part = source.part
@@ -184,7 +155,7 @@ def open_clips(
             decoded = itertools.islice(decoded, first, None)
         else:
             head, decoded = _begun(_owning(media.frames(first), file, alive))
-        size, head = None if head is None else media.source_size or _upright_size(head), None
+        size, head = None if head is None else media.source_size or upright_size(head), None
         yield ClipStream(
             index=media.index,
             fps=geometry.fps or media.fps,
@@ -226,92 +197,6 @@ def _in_range(
     return _begun(part.of_timed(pairs, native_fps=media.fps, fps=fps))
 
 
-def count_clips(source: Source | Location) -> int | None:
-    """Returns how many clips an array (N, T, H, W, 3) holds; None where a source is one clip.
-
-    Raises:
-        ReadError: if it is of a format that can hold several clips, and cannot be opened.
-    """
-    source = _as_source(source)
-    if not format_of(source).is_many:
-        return None
-    with open_source(source) as clips:
-        return None if clips[0].index is None else len(clips)
-
-
-def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None) -> VideoInfo:
-    """Decodes a source once and says what it is; headers are not believed.
-
-    Args:
-        source: a file, or a directory with one series of numbered pictures.
-        alive: called after every frame.
-
-    Raises:
-        ReadError: if not one frame can be read.
-    """
-    source = _as_source(source)
-    with open_source(source) as clips:
-        media = clips[0]
-        names = media.container_name, media.codec_name
-        if isinstance(clips, ArrayClips):
-            height, width = clips.arrays[0].frame_size
-            count = clips.num_frames
-            seconds = float(count / media.fps)
-            held = clips.describe()
-            return VideoInfo(*names, width, height, media.fps, count, seconds, held=held)
-        measured = [_measured(clip, alive) for clip in clips]
-        first = measured[0].first
-        return VideoInfo(
-            *names,
-            first.width,
-            first.height,
-            media.fps,
-            sum(clip.num_frames for clip in measured),
-            float(sum(clip.seconds for clip in measured)),
-            first.rotation % 360,
-            any(clip.truncated for clip in measured),
-        )
-
-
-class _Measured(NamedTuple):
-    """A clip that was decoded once."""
-
-    first: av.VideoFrame
-    num_frames: int
-    seconds: Fraction
-    truncated: bool
-
-
-def _measured(media: Media, alive: Callable[[], None]) -> _Measured:
-    frames = timed(media.frames(), native_fps=media.fps)
-    first, _ = next(frames)
-    num_frames, truncated = 1, False
-    end = shown_seconds(first, native_fps=media.fps)
-    try:
-        for frame, start in frames:
-            num_frames += 1
-            alive()
-            end = start + shown_seconds(frame, native_fps=media.fps)
-    except TruncatedError:
-        truncated = True
-    return _Measured(first, num_frames, end, truncated)
-
-
-def frame_size(source: Source) -> tuple[int, int]:
-    """Height and width, upright, of the first frame of what `find_sources` found.
-
-    Raises:
-        ReadError: if it cannot be read.
-    """
-    with open_source(source) as clips:
-        return _upright_size(next(clips[0].frames()))
-
-
-def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    size = frame.height, frame.width
-    return size[::-1] if frame_orientation(frame).transposed else size
-
-
 def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str]:
     """Opens a film with decord, if that is right; else says why not, "" where nobody expects it."""
     if not format_of(source).is_film:
@@ -322,18 +207,6 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
         return [DecordMedia(source.path, geometry)], ""
     except NotForDecordError as error:
         return [], str(error)
-
-
-def _as_source(place: Source | Location) -> Source:
-    if not isinstance(place, Source):
-        return named_source(place)
-    known = place.series is not None or place.is_folder or place.part is not None
-    return place if known or not place.path.is_dir() else named_source(place.path)
-
-
-def has_times(source: Source) -> bool:
-    """Whether a source says when its frames are shown: arrays and series of pictures do not."""
-    return format_of(source).has_times
 
 
 def _begun(items: Iterator[_T]) -> tuple[_T | None, Iterator[_T]]:

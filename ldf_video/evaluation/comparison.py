@@ -40,7 +40,7 @@ from ldf_video.evaluation.report import FLOOR, Earlier, Evaluated, sheet_rows, s
 from ldf_video.evaluation.segments import Drift, Plan, Rollouts, read_long
 from ldf_video.evaluation.tracks import Moves
 from ldf_video.progress import Progress
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 Clips = npt.NDArray[np.uint8]

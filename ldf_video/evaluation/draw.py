@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ldf_video.errors import ReadError, counted
 from ldf_video.readers.clips import ClipReader
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 Clips = npt.NDArray[np.uint8]

@@ -28,7 +28,7 @@ from ldf_video.runs.zoo import (
     load_frame_model,
     load_top_model,
 )
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, parse_size
 from ldf_video.video.pixels import from_model, psnr_db, to_model

@@ -16,7 +16,7 @@ from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.reference import Reference, Views
 from ldf_video.evaluation.tracks import Moves
 from ldf_video.readers.clips import ClipReader
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 NUM_VIDEOS, SEGMENT_FRAMES, NUM_CLIPS = 8, 1000, 400

@@ -24,7 +24,7 @@ from ldf_video.models.inference import GridInference
 from ldf_video.options.commands import Encode
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.store.format import STORE_JSON, StoreSpec, read_store_json
 from ldf_video.video.geometry import Geometry, geometry_of, with_options
 from ldf_video.video.pixels import from_model, psnr_db, to_model

@@ -34,8 +34,9 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.runs.command import MAX_WORKERS, num_cores
-from ldf_video.sources.search import Found, Source, is_own, search
+from ldf_video.sources.search import Found, is_own, search
 from ldf_video.sources.series import PICTURE_SUFFIXES
+from ldf_video.sources.source import Source
 from ldf_video.store.format import STORE_JSON, StoreSpec, describe_difference, read_store_json
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader

@@ -16,7 +16,8 @@ from ldf_video.files.locations import join, locate
 from ldf_video.files.remote import RemotePath
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
-from ldf_video.sources.search import Source, is_own
+from ldf_video.sources.search import is_own
+from ldf_video.sources.source import Source
 from ldf_video.store.check import Verified, drop_damaged, verify_store
 from ldf_video.store.format import STORE_JSON, find_parts, read_store_json, write_store_json
 from ldf_video.store.manifest import select

@@ -20,7 +20,8 @@ from ldf_video.intake.ingest import ingest_sources, lines_on_opening
 from ldf_video.intake.known import claim
 from ldf_video.intake.report import Report, merge_reports
 from ldf_video.progress import Progress
-from ldf_video.sources.search import Found, Source
+from ldf_video.sources.search import Found
+from ldf_video.sources.source import Source
 from ldf_video.store.parts import NOBODY, known_owners
 from ldf_video.store.writer import StoreWriter
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 
 from ldf_video.errors import counted
 from ldf_video.sources.name_numbers import natural_key
-from ldf_video.sources.search import Found, Source
+from ldf_video.sources.search import Found
+from ldf_video.sources.source import Source
 
 MANY = 10
 """Sources that cannot be read for one reason, above which they are not listed one by one."""

@@ -183,7 +183,7 @@ class Computation(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipLayout(Command):
-    """A command that reads clips, of which files do not say all; see `video.layout`.
+    """A command that reads clips, of which files do not say all; see `files.layout`.
 
     Attributes:
         axes: Of arrays whose shape can be read in several ways, in the letters of microscopy: N

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
-from ldf_video.clips.read import ClipStream, VideoInfo
+from ldf_video.clips.probe import VideoInfo
+from ldf_video.clips.read import ClipStream
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.files.entry import UNKNOWN
 from ldf_video.files.remote import RemotePath
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import Answered, Clip, ClipEnded, FramesRead, SourceFailed
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ClipReader:
         self._pool: ReaderPool | None = None
 
     def open_clips(self, source: Source) -> Iterator[ClipStream]:
-        """Yields the clips of a source, each to be read before the next; see `video.read`.
+        """Yields the clips of a source, each to be read before the next; see `clips.read`.
 
         Where a decoder crashes or hangs, the frames before that are given.
 
@@ -97,7 +98,7 @@ def _stream(clip: Clip, events: Iterator[Event | None]) -> ClipStream:
 
 
 def probe(place: Source | Location) -> VideoInfo:
-    """Returns what a file is; see `video.read.probe`.
+    """Returns what a file is; see `clips.probe`.
 
     Raises:
         ReadError: if not one frame can be read, or the decoder crashes or hangs.
@@ -110,7 +111,7 @@ def probe(place: Source | Location) -> VideoInfo:
 
 
 def frame_size(source: Source) -> tuple[int, int]:
-    """Returns height and width, upright, of the first frame; see `video.read.frame_size`.
+    """Returns height and width, upright, of the first frame; see `clips.probe.frame_size`.
 
     Raises:
         ReadError: if it cannot be read, or the decoder crashes or hangs.

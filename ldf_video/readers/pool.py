@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from ldf_video.sources.search import Source
+    from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
 
 # -P: a file av.py in the current directory is none of ours.
@@ -105,7 +105,7 @@ class ReaderPool:
         Args:
             sources: any number; a call that is not taken to its end is ended by the next one.
             question: "look" reads them, "probe" and "measure" have one `Answered` event of each
-                instead, with what `video.read` says.
+                instead, with what `clips.read` says.
 
         Yields:
             The events of each source in order: SourceFound; for each clip wanted one Clip, any

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ldf_video.clips.read import SKIP
 from ldf_video.files.remote import RemotePath
 from ldf_video.readers.worker import Header, Message, WireError
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ldf_video.clips.identity import source_digest, source_stamp
 from ldf_video.errors import ReadError, TruncatedError
 from ldf_video.files.remote import is_remote_failure
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -308,16 +308,16 @@ def _lower(kind: int, limit: int) -> None:
 
 
 def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header:
-    from ldf_video.clips import read
+    from ldf_video.clips import probe
 
     if command["do"] == "measure":
-        return {"is": "answer", "size": read.frame_size(source)}
+        return {"is": "answer", "size": probe.frame_size(source)}
     if command["do"] == "probe":
-        found = read.probe(source, alive=alive)
+        found = probe.probe(source, alive=alive)
         return {"is": "answer", "info": asdict(found) | {"fps": found.fps.as_integer_ratio()}}
     stamp = source_stamp(source, alive=alive)
     digest = _digest(source, stamp, alive) if command["hashed"] else "0" * 64
-    num_clips = read.count_clips(source)
+    num_clips = probe.count_clips(source)
     return {"is": "digested", "digest": digest, "num_clips": num_clips, "stamp": stamp}
 
 

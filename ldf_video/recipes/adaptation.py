@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ldf_video.clips.read import has_times
+from ldf_video.clips.probe import has_times
 from ldf_video.errors import CheckpointError, ReadError, StoreError, counted
 from ldf_video.files.layout import layout_of
 from ldf_video.levels.frame_level import frame_run_config
@@ -29,7 +29,8 @@ from ldf_video.recipes.train_frame import train_frame
 from ldf_video.runs import zoo
 from ldf_video.runs.run import kept_options
 from ldf_video.runs.training import default_minutes, find_origin
-from ldf_video.sources.search import Source, is_own
+from ldf_video.sources.search import is_own
+from ldf_video.sources.source import Source
 from ldf_video.store.format import STORE_JSON, read_store_json
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import Ranks

@@ -26,7 +26,8 @@ from ldf_video.runs.command import (
     own_state,
 )
 from ldf_video.runs.zoo import find_model, layout_of_model, named
-from ldf_video.sources.search import Found, Source
+from ldf_video.sources.search import Found
+from ldf_video.sources.source import Source
 from ldf_video.store.parts import check_directory
 from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks, check_alone, join_ranks

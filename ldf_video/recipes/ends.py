@@ -23,7 +23,9 @@ from ldf_video.models.top import TopModel
 from ldf_video.options.commands import Sampling
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
-from ldf_video.sources.search import Source, find_sources, folder_series, named_source
+from ldf_video.sources.folder import folder_series, named_source
+from ldf_video.sources.search import find_sources
+from ldf_video.sources.source import Source
 from ldf_video.training import checkpoints
 from ldf_video.training.update import span
 from ldf_video.video.geometry import Geometry

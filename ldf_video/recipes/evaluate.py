@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from ldf_video.clips.read import has_times
+from ldf_video.clips.probe import has_times
 from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.evaluation.comparison import FEWEST_CLIPS, Comparison
 from ldf_video.evaluation.judge import load_judge
@@ -23,7 +23,8 @@ from ldf_video.output import json_text, write_atomically
 from ldf_video.recipes.ends import known_stride
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels
-from ldf_video.sources.search import Source, find_sources
+from ldf_video.sources.search import find_sources
+from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import with_options
 from ldf_video.video.write import check_output, write_sheet

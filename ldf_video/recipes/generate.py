@@ -47,7 +47,7 @@ from ldf_video.runs.zoo import (
     frame_model_of,
     layout_of_model,
 )
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
 from ldf_video.video.steps import Seams, Steps

@@ -19,8 +19,9 @@ from ldf_video.readers.clips import probe
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
+from ldf_video.sources.folder import named_source
 from ldf_video.sources.ranges import clock
-from ldf_video.sources.search import named_source, within
+from ldf_video.sources.source import within
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 

@@ -29,7 +29,7 @@ from ldf_video.recipes.ends import (
 )
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import clip_geometry, frame_model_of, layout_of_model
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.steps import Steps

@@ -42,7 +42,8 @@ from ldf_video.runs.command import (
 )
 from ldf_video.runs.zoo import frame_model_of
 from ldf_video.sources.name_numbers import natural_key
-from ldf_video.sources.search import Found, Source, is_own, search
+from ldf_video.sources.search import Found, is_own, search
+from ldf_video.sources.source import Source
 from ldf_video.store.format import STORE_JSON
 from ldf_video.store.reader import StoreReader
 from ldf_video.store.shards import Rows

@@ -21,7 +21,8 @@ from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import find_model, load_frame_model
-from ldf_video.sources.search import Source, find_sources
+from ldf_video.sources.search import find_sources
+from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import from_model, psnr_db, to_model
 from ldf_video.video.write import VideoWriter, check_output

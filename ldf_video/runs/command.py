@@ -13,7 +13,7 @@ import torch
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.files.locations import locate
 from ldf_video.interrupts import launched, stops_raised
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.training.ranks import accelerate_kept
 
 MAX_WORKERS = 16

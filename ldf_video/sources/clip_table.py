@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldf_video.checks import frame_rate
-from ldf_video.errors import UsageError
+from ldf_video.errors import ReadError, UsageError, reason_of
+from ldf_video.files.folders import is_zarr
+from ldf_video.files.locations import look_at, split_inner
+from ldf_video.sources.folder import folder_series, hidden, zarr_source
 from ldf_video.sources.ranges import Range, clock, parse_seconds
+from ldf_video.sources.source import Source, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ldf_video.files.entry import Entry
+    from ldf_video.files.layout import Layout
     from ldf_video.files.locations import Location
 
 TABLE_SUFFIX = ".csv"
@@ -83,3 +91,43 @@ def _clip_of(row: list[str], names: list[str], place: str) -> tuple[str, Range]:
         return known["file"], Range(start, end, fps, known.get("label", ""))
     except ValueError as error:
         return place, Range(problem=str(error))
+
+
+def table_sources(table: Location, entry: Entry, layout: Layout) -> list[Source]:
+    """A source a row of a table of clips, whose files are relative to its folder."""
+    sources: dict[str, Source] = {}
+    try:
+        for name, row in read_table(table):
+            part = row
+            source = Source(table.parent, name, entry.size, entry.mtime_ns, is_named=True)
+            if not row.problem:
+                source, problem = _file_of_row(source, layout)
+                part = replace(row, problem=problem)
+            source = replace(source, name=source.name + part.suffix, part=part)
+            sources.setdefault(source.name, source)
+    except OSError as error:
+        raise ReadError(f"{table} cannot be read: {reason_of(error)}") from error
+    if not sources:
+        raise UsageError(f"{table} has no row: name a file in each line below the first")
+    return list(sources.values())
+
+
+def _file_of_row(row: Source, layout: Layout) -> tuple[Source, str]:
+    """The file, zarr store or folder with a series of a row; and what is wrong with it, or ""."""
+    path, inner = split_inner(row.root / row.name)
+    entry = look_at(path)
+    if entry is None:
+        return row, "there is no such file"
+    name = row.name.removesuffix(f"::{inner}") if inner else row.name
+    if entry.is_folder and isinstance(path, Path) and is_zarr(path.name, hidden(path)):
+        store = replace(zarr_source(path), root=row.root, name=name.rstrip("/"))
+        return within(store, inner, layout), ""
+    if entry.is_folder:
+        try:
+            series = folder_series(path)
+        except ReadError as error:
+            return row, str(error)
+        name = f"{row.name.rstrip('/')}/{series.name}"
+        return replace(series, root=row.root, name=name, is_named=True), ""
+    file = replace(row, name=name, size=entry.size, mtime_ns=entry.mtime_ns)
+    return within(file, inner, layout), ""

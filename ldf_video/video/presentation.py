@@ -89,6 +89,12 @@ def frame_orientation(frame: av.VideoFrame) -> Orientation:
     return UPRIGHT
 
 
+def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Returns rows and columns of a decoded frame as it is shown."""
+    size = frame.height, frame.width
+    return size[::-1] if frame_orientation(frame).transposed else size
+
+
 def matrix_orientation(matrix: Sequence[float]) -> Orientation:
     """Returns the nearest of the eight orientations; only the first five numbers count.
 

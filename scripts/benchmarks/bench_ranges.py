@@ -22,7 +22,7 @@ import numpy as np
 
 from ldf_video.clips.read import open_clips
 from ldf_video.sources.ranges import Range
-from ldf_video.sources.search import Source
+from ldf_video.sources.source import Source
 from ldf_video.video import seeking
 from ldf_video.video.geometry import Geometry
 

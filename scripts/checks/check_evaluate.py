@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ldf_video.clips.read import frame_size
+from ldf_video.clips.probe import frame_size
 from ldf_video.evaluation.draw import draw_clips
 from ldf_video.evaluation.figures import (
     COMPARED,
