@@ -18,7 +18,11 @@ FLOORS = [
     {"checks", "interrupts", "output", "progress"},
     {"options"},
     {"hints"},
+    {"files"},
     {"video"},
+    {"arrays"},
+    {"sources"},
+    {"clips"},
     {"readers"},
     {"store"},
     {"models"},
@@ -36,7 +40,7 @@ FLOORS = [
 UPPER = {"intake", "levels", "evaluation", "recipes"}
 
 ALLOWED = {
-    "numpy": {"video", "readers", "store", "models", "training", "runs", *UPPER},
+    "numpy": {"video", "arrays", "clips", "readers", "store", "models", "training", "runs", *UPPER},
     "torch": {"video/pixels.py", "models", "training", "runs", *UPPER},
     "accelerate": {"training"},
     "bitsandbytes": {"training"},
@@ -46,15 +50,16 @@ ALLOWED = {
     "safetensors": {"training/checkpoints.py"},
     "filelock": {"store", "training/checkpoints.py"},
     "sqlite3": {"store"},
-    "av": {"video"},
+    "av": {"video", "arrays", "sources", "clips"},
     "decord": {"video"},
-    "fsspec": {"video/files.py"},
-    "imageio": {"video/write.py"},
+    "fsspec": {"files/remote.py"},
+    "imageio": {"video/write.py", "video/sheet.py"},
     "matplotlib": {"runs/curve.py"},
     "PIL": {"video"},
     "pi_heif": {"video"},
     "typer": {"cli.py"},
-    # By importlib, as they are extras: h5py in video/hdf5.py, zarr in video/zarr_store.py.
+    # By importlib, as they are extras: h5py in arrays/hdf5.py, zarr in arrays/zarr_store.py,
+    # tifffile in arrays/tiff_stack.py, pyarrow in clips/lerobot.py.
     "tqdm": {"progress.py"},
 }
 """Where each package that is not the standard library's may be imported, and SQLite too."""

@@ -24,7 +24,7 @@ from ldf_video.evaluation.reference import Reference
 from ldf_video.evaluation.report import Evaluated, _aligned
 from ldf_video.evaluation.segments import Rollouts
 from ldf_video.recipes import evaluate as recipe
-from ldf_video.video.write import tile
+from ldf_video.video.sheet import tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

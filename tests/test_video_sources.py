@@ -32,7 +32,8 @@ from ldf_video.sources.search import find_sources, search
 from ldf_video.sources.series import find_series
 from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
-from ldf_video.video.write import VideoWriter, write_png
+from ldf_video.video.sheet import write_png
+from ldf_video.video.write import VideoWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

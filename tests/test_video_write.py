@@ -16,13 +16,8 @@ from ldf_video.errors import LdfError, UsageError
 from ldf_video.video.colour import yuv420_planes
 from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import psnr_db
-from ldf_video.video.write import (
-    VideoWriter,
-    check_output,
-    default_upscale,
-    tile,
-    write_sheet,
-)
+from ldf_video.video.sheet import tile, write_sheet
+from ldf_video.video.write import VideoWriter, check_output, default_upscale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,7 +210,7 @@ def test_a_sheet_that_cannot_be_written_keeps_the_one_of_before(
         raise OSError(28, "No space left on device")
 
     (tmp_path / "a.png").write_bytes(b"before")
-    monkeypatch.setattr("ldf_video.video.write.write_png", half)
+    monkeypatch.setattr("ldf_video.video.sheet.write_png", half)
     with pytest.raises(LdfError, match="No space left on device; make room"):
         write_sheet(tmp_path / "a.png", [noise(2, 8, 8, 3)])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]

@@ -26,7 +26,7 @@ from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import frame_indices
 from ldf_video.video.geometry import make_geometry
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 SHOWN, SHEET_PAIRS = 16, 4
 """Frames in a row of a picture; rows of real frames in the final one."""

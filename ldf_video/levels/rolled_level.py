@@ -30,7 +30,7 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.store.writer import StoreWriter
 from ldf_video.training import checkpoints
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 VIDEOS, FRAMES = 512, 64
 """What is rolled: enough to begin anew hundreds of times, and deep enough to be far from that."""

@@ -32,7 +32,8 @@ from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import Ranks
 from ldf_video.training.update import Integers, span, strided_windows
 from ldf_video.video.pixels import from_model
-from ldf_video.video.write import VideoWriter, tile, write_sheet
+from ldf_video.video.sheet import tile, write_sheet
+from ldf_video.video.write import VideoWriter
 
 MEASURED_WINDOWS = 1024
 """Held-out windows that a loss is taken over."""

@@ -27,7 +27,8 @@ from ldf_video.sources.search import find_sources
 from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import with_options
-from ldf_video.video.write import check_output, write_sheet
+from ldf_video.video.sheet import write_sheet
+from ldf_video.video.write import check_output
 
 NUM_CLIPS = 5000
 

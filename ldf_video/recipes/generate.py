@@ -50,8 +50,9 @@ from ldf_video.runs.zoo import (
 from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model
+from ldf_video.video.sheet import tile
 from ldf_video.video.steps import Seams, Steps
-from ldf_video.video.write import ENCODERS, VideoWriter, check_output, tile
+from ldf_video.video.write import ENCODERS, VideoWriter, check_output
 
 Frames = npt.NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ldf_video.output import write_atomically
 from ldf_video.training import checkpoints
-from ldf_video.video.write import write_png
+from ldf_video.video.sheet import write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

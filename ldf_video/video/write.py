@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import av
-import imageio.v3 as iio
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.files.not_clips import MARK
-from ldf_video.output import replacing, write_atomically, write_errors
+from ldf_video.output import replacing, write_errors
 from ldf_video.video.colour import yuv420_planes
+from ldf_video.video.sheet import enlarged, sheet_of, write_png
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -43,7 +43,6 @@ _BATCH = 32
 _GIF_TICKS = 100  # the format counts hundredths of a second ...
 _GIF_MAX_FPS = 50  # ... and viewers slow down what claims to be faster than this
 _SHEET_COLUMNS = 16
-_SHEET_GREY = 224
 
 
 def check_output(path: Path) -> None:
@@ -232,7 +231,7 @@ class _GifEncoder(_Encoder):
     def add(self, frames: NDArray[np.uint8]) -> None:
         for image in frames:
             indices, palette = _indexed(image)
-            pair: Any = (_enlarged(indices, self._upscale), palette)  # PyAV takes the two together
+            pair: Any = (enlarged(indices, self._upscale), palette)  # PyAV takes the two together
             frame = av.VideoFrame.from_ndarray(pair, format="pal8")
             # Rounding start times, not delays, keeps the mean rate: 30 a second is 3, 4, 3, ...
             start, end = (
@@ -269,7 +268,7 @@ class _SheetEncoder(_Encoder):
         starts = range(0, self.num_frames, _SHEET_COLUMNS)
         rows = [np.stack(self._frames[start : start + _SHEET_COLUMNS]) for start in starts]
         if rows:
-            write_png(self._path, _sheet(rows, upscale=self._upscale, gap=0, background=0))
+            write_png(self._path, sheet_of(rows, upscale=self._upscale, gap=0, background=0))
 
 
 ENCODERS: dict[str, type[_Encoder]] = {
@@ -297,84 +296,3 @@ def _indexed(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.ui
     rgb = np.array(quantized.getpalette() or [], np.uint8).reshape(-1, 3)
     palette[: len(rgb), 1:] = rgb
     return np.array(quantized, np.uint8), palette
-
-
-def write_sheet(
-    path: Path | str, rows: Sequence[NDArray[np.uint8]], *, upscale: int = 2, gap: int = 2
-) -> NDArray[np.uint8]:
-    """Writes a PNG with one row a sequence and one column a frame, on light grey.
-
-    Args:
-        path: ends in .png; parents are made.
-        rows: at least one of uint8 (T, H, W, 3); T may differ between them, H and W may not.
-        upscale: how many times each pixel repeats each way, at least 1.
-        gap: grey pixels between and around the frames.
-
-    Returns:
-        The picture, uint8 (height, width, 3).
-
-    Raises:
-        UsageError: for another suffix.
-        ValueError: if there is no row, or a row has another type or size than the first.
-        LdfError: if the file cannot be written.
-    """
-    path = Path(path)
-    check_output(path)
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"got sheet {path}, expected .png; change the suffix")
-    if not rows:
-        raise ValueError("got no rows, expected at least one")
-    for row in rows:
-        if row.dtype != np.uint8 or row.ndim != 4 or row.shape[1:] != (*rows[0].shape[1:3], 3):
-            raise ValueError(f"got a row of {row.dtype} {row.shape}, expected uint8 (T, H, W, 3)")
-    image = _sheet(rows, upscale=upscale, gap=gap, background=_SHEET_GREY)
-    write_atomically(path, lambda part: write_png(part, image))
-    return image
-
-
-def _sheet(
-    rows: Sequence[NDArray[np.uint8]], *, upscale: int, gap: int, background: int
-) -> NDArray[np.uint8]:
-    """Lays sequences of frames of one size under each other, each as a row."""
-    _, height, width, _ = rows[0].shape
-    step = (height * upscale + gap, width * upscale + gap)
-    columns = max(len(row) for row in rows)
-    canvas = np.full((len(rows) * step[0] + gap, columns * step[1] + gap, 3), background, np.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            top, left = gap + i * step[0], gap + j * step[1]
-            large = _enlarged(image, upscale)
-            canvas[top : top + len(large), left : left + large.shape[1]] = large
-    return canvas
-
-
-def _enlarged(image: NDArray[np.uint8], upscale: int) -> NDArray[np.uint8]:
-    return image.repeat(upscale, axis=0).repeat(upscale, axis=1)
-
-
-def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes uint8 (H, W, 3) as a PNG."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", MARK.decode())
-    iio.imwrite(path, image, extension=".png", plugin="pillow", pnginfo=info)
-
-
-def tile(videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lays several videos out in a near-square grid, for one file.
-
-    Args:
-        videos: uint8 (N, T, H, W, 3) with N at least 1.
-
-    Returns:
-        uint8 (T, rows * H, columns * W, 3), filled row by row; cells left over are black.
-    """
-    num_videos, num_frames, height, width, channels = videos.shape
-    columns = math.isqrt(num_videos - 1) + 1
-    rows = -(-num_videos // columns)
-    cells = np.zeros((rows * columns, *videos.shape[1:]), np.uint8)
-    cells[:num_videos] = videos
-    # (rows * columns, T, H, W, C) -> (T, rows, H, columns, W, C) -> (T, rows * H, columns * W, C)
-    grid = cells.reshape(rows, columns, num_frames, height, width, channels)
-    return grid.transpose(2, 0, 3, 1, 4, 5).reshape(
-        num_frames, rows * height, columns * width, channels
-    )

@@ -32,7 +32,7 @@ from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 from ldf_video.sources.search import find_sources
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 Clips = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]

@@ -34,7 +34,7 @@ from ldf_video.evaluation.change import CHANGED_LEVELS, STILL_SHARE
 from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 SHOWN = (0, 100, 1_000, 10_000, 50_000)
 ROWS = 4

@@ -26,7 +26,7 @@ from ldf_video.models.rollout import Rollout
 from ldf_video.runs.zoo import frame_model_of, load_top_model
 from ldf_video.training import checkpoints
 from ldf_video.video.pixels import from_model, psnr_db, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 CURVES = {
     "frame": ("discriminator", "pixels", "held_out/psnr_db"),

@@ -41,7 +41,7 @@ from ldf_video.training.ranks import Ranks, check_alone
 from ldf_video.training.update import windows
 from ldf_video.video.geometry import geometry_of, make_geometry
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 SHOWN = 9
 
