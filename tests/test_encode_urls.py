@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from store_data import rows_by_source
-from test_video_files import FlakyFile, Odd, protocol
+from test_files_urls import FlakyFile, Odd, protocol
 from tiny_models import save_frame, write_array
 
 from ldf_video.api import encode, reconstruct
