@@ -25,7 +25,7 @@ from ldf_video.models.layers import Down, PlainBlock, Stack, Up
 from ldf_video.models.losses import relativistic_loss
 from ldf_video.training.update import frame_indices
 from ldf_video.video.pixels import from_model, to_model
-from ldf_video.video.write import write_sheet
+from ldf_video.video.sheet import write_sheet
 
 SHOWN = 64
 """Clips of a sheet while training, and of which the spread is taken."""
