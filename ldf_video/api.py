@@ -22,6 +22,7 @@ from ldf_video.options.commands import (
     Generate,
     Info,
     Interpolate,
+    Play,
     Preview,
     Reconstruct,
     Start,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ldf_video.recipes.encode import Encoded
     from ldf_video.recipes.generate import Generated
     from ldf_video.recipes.interpolate import Interpolated
+    from ldf_video.recipes.play import Played
     from ldf_video.recipes.preview import Previewed
     from ldf_video.recipes.reconstruct import Reconstructed
     from ldf_video.recipes.start import Started
@@ -207,6 +209,25 @@ def interpolate(options: Interpolate) -> Interpolated:
     from ldf_video.recipes import interpolate as recipe
 
     return recipe.interpolate(options)
+
+
+@takes(Play)
+def play(options: Play) -> Played:
+    """Serve a page on this machine that shows what a top model makes, until Ctrl-C.
+
+    Memory does not grow with the time that it plays.
+
+    Returns:
+        The recordings that were made, and the seed of the last film.
+
+    Raises:
+        UsageError: an option means nothing, the port is taken, or the top model makes a fixed
+            number of frames.
+        CheckpointError: a model is missing or damaged.
+    """
+    from ldf_video.recipes import play as recipe
+
+    return recipe.play(options)
 
 
 @takes(Reconstruct)

@@ -100,6 +100,8 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
             found, last = result.paths, hints.after_generate(result.paths, result.seed, *asked)
         case "interpolate":  # what is between two clips is no clip to be judged by
             found, last = result.paths, hints.after_interpolate(result.paths[0], result.seed)
+        case "play":
+            found, last = result.paths, hints.after_play(result.seed)
         case "reconstruct":
             psnr, path = result.psnr_db, result.path
             said = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"

@@ -91,6 +91,11 @@ def after_interpolate(path: Path, seed: int) -> str:
     return f"look at {path}, --seed {seed} makes the same again, another --seed another way"
 
 
+def after_play(seed: int) -> str:
+    """What follows on a film that was watched."""
+    return f"--seed {seed} plays the same again"
+
+
 def after_reconstruct(
     psnr_db: float, clips: str | Path, output: Path | None, frame_model: str | None
 ) -> str:

@@ -131,13 +131,22 @@ def rolled_frames(frame: FrameModel, blocks: Iterator[Tensor]) -> Iterator[Itera
 
 @torch.inference_mode()
 def decode(
-    model: FrameModel, blocks: Iterator[Tensor], *, before: Frames | None = None
+    model: FrameModel,
+    blocks: Iterator[Tensor],
+    *,
+    before: Frames | None = None,
+    at_once: int = DECODED_AT_ONCE,
 ) -> Iterator[Frames]:
     """Latents (N, n, C, H, W) a block -> frames (N, m, H, W, 3) uint8, of some blocks together.
 
-    `before` are the frames (N, H, W, 3) that are shown before the first of them, if any are.
+    Args:
+        model: made the latents.
+        blocks: in the order of time.
+        before: the frames (N, H, W, 3) that are shown before the first of them, if any are.
+        at_once: latents that are decoded together at least, but for the last; 1: each block as it
+            comes.
     """
-    for latents in _together(blocks):
+    for latents in _together(blocks, at_once):
         videos, count = latents.shape[:2]
         frames = from_model(model.decode(latents.flatten(0, 1)))
         frames = frames.reshape(videos, count, *frames.shape[1:])
@@ -169,12 +178,12 @@ def hold(frames: Frames, before: Frames | None, *, levels: int) -> Frames:
     return before.copy()
 
 
-def _together(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same latents, at least DECODED_AT_ONCE of them at a time but for the last."""
+def _together(blocks: Iterator[Tensor], at_once: int) -> Iterator[Tensor]:
+    """The same latents, at least `at_once` of them at a time but for the last."""
     held: list[Tensor] = []
     for latents in blocks:
         held.append(latents)
-        if sum(block.shape[0] * block.shape[1] for block in held) >= DECODED_AT_ONCE:
+        if sum(block.shape[0] * block.shape[1] for block in held) >= at_once:
             yield torch.cat(held, dim=1)
             held = []
     if held:

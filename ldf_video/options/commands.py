@@ -240,6 +240,23 @@ class Interpolate(Sampling):
 
 
 @dataclass(frozen=True)
+class Play(Sampling):
+    """Watch what a top model makes, in a browser, as it makes it.
+
+    Attributes:
+        out: Where recordings go, `played-0001.mp4` and so on.
+        fps: Frames per second; the page can go slower and faster.
+        port: Of this machine; nobody else can open the page.
+        browser: Open the page, whose address is printed.
+    """
+
+    out: Out = "."
+    _: KW_ONLY
+    port: Annotated[int, Option("N", integer(0, 65535), "a free one")] = 0
+    browser: Annotated[bool, Option(usual="browser")] = True
+
+
+@dataclass(frozen=True)
 class Reconstruct(ClipLayout, Computation):
     """Encode and decode frames, and say how close they come.
 
@@ -343,6 +360,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train-top": TrainTop,
     "generate": Generate,
     "interpolate": Interpolate,
+    "play": Play,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "info": Info,

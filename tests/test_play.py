@@ -1,0 +1,317 @@
+"""play: who may open the page, what it shows, what it can ask for."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from fractions import Fraction
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from browser import browsing
+from tiny_models import flow, frame_model, save_pair
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from ldf_video.api import play
+from ldf_video.clips.probe import probe
+from ldf_video.errors import UsageError
+from ldf_video.levels.latents import decode, video_generator
+from ldf_video.models.rollout import Rollout
+from ldf_video.play.film import Film
+from ldf_video.play.server import PageServer
+from ldf_video.play.show import AHEAD, Show
+
+Frames = npt.NDArray[np.uint8]
+WAIT = 30
+"""Seconds for what takes milliseconds."""
+
+
+def film(seed: int = 1) -> Film:
+    return Film(flow(), frame_model(), seed=seed)
+
+
+def begin(count: int, *, seed: int) -> Frames:
+    """The first frames of a film, as `generate` makes them, in whole blocks of 4."""
+    blocks = flow().sample(Rollout(-(-count // 4) * 4), [video_generator(seed, 0)])
+    frames = np.concatenate(list(decode(frame_model(), blocks, at_once=1)), axis=1)[0]
+    return frames[:count]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PageServer]:
+    show = Show(film(), name="tiny", fps=Fraction(200), folder=tmp_path, upscale=1)
+    with PageServer(show) as server:
+        yield server
+
+
+class Page:
+    """What the page does, in Python."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.told: list[dict[str, Any]] = []
+
+    def ask(self, **asked: Any) -> None:
+        self.connection.send(json.dumps(asked))
+
+    def frame(self, *, is_shown: bool = True) -> tuple[int, Frames]:
+        """The next frame and its number; what is told before it goes to `told`."""
+        while isinstance(message := self.connection.recv(WAIT), str):
+            self.told.append(json.loads(message))
+        number, _ = struct.unpack("<II", message[:8])
+        if is_shown:
+            self.ask(shown=number)
+        self.newest = np.frombuffer(message[8:], np.uint8).reshape(32, 32, 3)
+        return number, self.newest
+
+    def comes_nothing(self) -> bool:
+        """Whether no frame comes."""
+        try:
+            self.connection.recv(0.2)
+        except TimeoutError:
+            return True
+        return False
+
+    def until(self, name: str) -> Any:
+        """Show frames until something is told, and the one that follows."""
+        while not (found := [told[name] for told in self.told if name in told]):
+            self.frame()
+        self.told.clear()
+        return found[-1]
+
+
+@contextmanager
+def opened(server: PageServer) -> Iterator[Page]:
+    origin = f"http://127.0.0.1:{server.port}"
+    with connect(server.url.replace("http", "ws") + "film", origin=origin) as connection:
+        yield Page(connection)
+
+
+def test_a_film_is_that_of_generate_and_goes_on_in_any_pieces() -> None:
+    playing = film(seed=3)
+    assert playing.size == (32, 32)
+    made = np.stack([next(playing) for _ in range(11)])
+    assert np.array_equal(made, begin(11, seed=3))
+    playing.restart(4)
+    assert np.array_equal(next(playing), begin(1, seed=4)[0])
+
+
+def test_the_page_tells_what_plays_and_shows_each_frame_once(server: PageServer) -> None:
+    with opened(server) as page:
+        shown = [page.frame() for _ in range(9)]
+        assert [number for number, _ in shown] == list(range(1, 10))
+        assert np.array_equal(np.stack([frame for _, frame in shown]), begin(9, seed=1))
+        about = {"name": "tiny", "height": 32, "width": 32, "fps": 200.0, "seed": 1}
+        assert page.told == [about]
+
+
+def test_no_frame_waits_behind_more_than_a_few_others(server: PageServer) -> None:
+    with opened(server) as page:
+        for number in range(1, AHEAD + 1):
+            assert page.frame(is_shown=False)[0] == number
+        assert page.comes_nothing()
+        page.ask(shown=1)
+        assert page.frame(is_shown=False)[0] == AHEAD + 1
+
+
+def test_a_page_can_pause_slow_down_and_ask_for_another_film(server: PageServer) -> None:
+    with opened(server) as page:
+        page.ask(pause=True)
+        with suppress(TimeoutError):
+            for _ in range(AHEAD + 5):
+                page.connection.recv(0.2)
+                page.ask(shown=10**6)
+        assert page.comes_nothing()
+        page.ask(pause=False, restart=5)
+        assert page.until("seed") == 5
+        assert np.array_equal(page.newest, begin(1, seed=5)[0])
+        page.ask(restart=None)
+        seed = page.until("seed")
+        assert np.array_equal(page.newest, begin(1, seed=seed)[0])
+        page.ask(speed=0.1)  # 20 frames a second
+        before = time.monotonic()
+        for _ in range(AHEAD + 11):  # some were on their way, some late
+            page.frame()
+        assert time.monotonic() - before > 0.2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[1, 2]",
+        "null",
+        b"\xff\xfe",
+        '{"restart": -1, "restart ": 4, "speed": "fast", "shown": true, "pause": 1}',
+        '{"speed": NaN, "heard": -1, "record": "yes", "_listen": 1}',
+        '{"restart": 4e99, "speed": -5, "shown": 1e9}',
+        "[" * 2000,
+        '{"speed": 1' + "0" * 2000 + "}",
+    ],
+)
+def test_a_message_that_means_nothing_is_left_aside(
+    server: PageServer, message: str | bytes
+) -> None:
+    with opened(server) as page:
+        page.connection.send(message)
+        numbers = [page.frame()[0] for _ in range(6)]
+        assert numbers == list(range(1, 7))
+
+
+def test_a_recording_holds_the_frames_that_were_shown(server: PageServer, tmp_path: Path) -> None:
+    with opened(server) as page:
+        page.ask(record=True)
+        assert page.until("recording") is True
+        first = page.frame()[0]
+        for _ in range(20):
+            last = page.frame()[0]
+        page.ask(record=False)
+        assert page.until("recording") is False
+        page.ask(record=True)
+        page.until("recording")
+        page.frame()
+    path = tmp_path / "played-0001.mp4"
+    assert probe(path).fps == 200
+    assert last - first <= probe(path).num_frames <= last - first + AHEAD + 2
+    end = time.monotonic() + WAIT  # a page that goes leaves its recording whole
+    while not (second := tmp_path / "played-0002.mp4").is_file():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert probe(second).num_frames >= 1
+
+
+def test_a_recording_that_cannot_be_written_is_said_and_the_film_goes_on(
+    server: PageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ldf_video.video.write.VideoWriter.write", _fail)
+    with opened(server) as page:
+        page.ask(record=True)
+        while "no room for it" not in [told.get("note") for told in page.told]:
+            page.frame()
+        assert page.told[-1]["recording"] is False
+        page.frame()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fail(*_: Any) -> None:
+    from ldf_video.errors import WriteError
+
+    raise WriteError("no room for it")
+
+
+def test_a_second_window_takes_over(server: PageServer) -> None:
+    with opened(server) as first:
+        first.frame()
+        with opened(server) as second:
+            assert second.frame()[0] == 1
+            with suppress(ConnectionClosed):
+                for _ in range(1000):
+                    first.frame()
+            assert first.connection.close_reason == "opened in another window"
+            second.frame()
+
+
+def ask_for(server: PageServer, path: str, *, host: str | None = None) -> tuple[int, Any, str]:
+    """Status, headers and text of what a program gets that knows the port."""
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=WAIT)) as connection:
+        connection.putrequest("GET", path, skip_host=True)
+        connection.putheader("Host", f"127.0.0.1:{server.port}" if host is None else host)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+
+
+def test_the_page_alone_is_served_and_to_this_machine_alone(server: PageServer) -> None:
+    path = "/" + server.url.split("/", 3)[3]
+    status, headers, text = ask_for(server, path)
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
+    assert text.count(f'nonce="{nonce}"') == 2
+    assert "http" not in text.replace("location.href.replace(/^http/", "")
+    assert ask_for(server, path, host=f"localhost:{server.port}")[0] == 200
+    for wrong in (
+        "/",
+        path[:-2] + "/",
+        path + "x",
+        path + "../",
+        "/%2e%2e/",
+        path + "?",
+        "/" + path,
+    ):
+        assert ask_for(server, wrong)[0] in (403, 404), wrong
+    for host in ("example.com", f"example.com:{server.port}", "127.0.0.1", "", "127.0.0.1:1"):
+        assert ask_for(server, path, host=host)[0] == 403, host
+
+
+@pytest.mark.parametrize(
+    ("origin", "tail"),
+    [
+        ("http://example.com", "film"),
+        ("null", "film"),
+        (None, "film"),
+        ("https://127.0.0.1:{port}", "film"),
+        ("http://127.0.0.1:{port}", "films"),
+    ],
+)
+def test_another_site_cannot_connect(server: PageServer, origin: str | None, tail: str) -> None:
+    said = origin and origin.format(port=server.port)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.url.replace("http", "ws") + tail, origin=said)  # type: ignore[arg-type]
+    assert refused.value.response.status_code in (403, 404)
+
+
+def test_an_error_of_the_film_ends_the_server() -> None:
+    def fail(connection: Any) -> None:
+        raise ZeroDivisionError
+
+    with PageServer(fail) as server, opened(server), pytest.raises(ZeroDivisionError):
+        server.wait()
+
+
+def test_what_cannot_be_played_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints")
+    with PageServer(lambda connection: None) as other, pytest.raises(UsageError) as refused:
+        play(port=other.port, browser=False, device="cpu")
+    assert f"--port {other.port}: " in str(refused.value)
+    assert str(refused.value).endswith("name another, or none")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="a file is in the way"):
+        play(out="file", browser=False)
+
+
+def test_in_a_browser(server: PageServer, tmp_path: Path) -> None:
+    with browsing(server.url, tmp_path / "profile", width=900, height=700) as browser:
+        browser.wait("window.film && film.shown > 5")
+        assert browser.value("document.title") == "tiny"
+        browser.click("#pause")
+        browser.wait("document.querySelector('#pause').ariaPressed === 'true'")
+        time.sleep(0.3)
+        before = browser.value("film.shown")
+        time.sleep(0.3)
+        assert browser.value("film.shown") == before
+        expected = begin(before, seed=1)[-1]
+        pixels = browser.value("Array.from(context.getImageData(0, 0, 32, 32).data)")
+        assert np.array_equal(np.reshape(pixels, (32, 32, 4))[..., :3], expected)
+        browser.click("#record")
+        browser.click("#pause")
+        browser.wait("document.querySelector('#record').ariaPressed === 'true'")
+        browser.wait(f"film.shown > {before + 20}")
+        browser.click("#record")
+        browser.wait("document.querySelector('#note').textContent.includes('recorded')")
+        browser.click("#restart")
+        browser.wait("document.querySelector('#seed').value !== '1'")
+        browser.wait("document.querySelector('#rate').textContent.endsWith('frames/s')")
+    assert probe(tmp_path / "played-0001.mp4").num_frames >= 15
