@@ -78,7 +78,16 @@ def test_the_layers_are_those_of_alis_table() -> None:
     assert norms == [6, 6, 0]
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40), (64, 64)])
+def test_small_frames_have_one_halving_less() -> None:
+    config = AliConfig(16, 16)
+    E, G, D = AliEncoder(config), AliGenerator(config), AliDiscriminator(config)
+    last, first = (128, 512, 2, 1), (64, 128, 2, 1)
+    assert layers_of(E) == [*ENCODER[:3], last, *ENCODER[5:]]
+    assert layers_of(G) == [first, *GENERATOR[2:]]
+    assert layers_of(D.of_frame) == [*OF_FRAME[:3], (128, 2 * 512, 2, 1)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40), (64, 64), (16, 16)])
 def test_shapes(height: int, width: int) -> None:
     config = replace(ALI, height=height, width=width)
     game = AliGame(AliModel(config), AliGameConfig())
@@ -97,7 +106,7 @@ def test_shapes(height: int, width: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (36, 32), (32, 50), (0, 32)])
 def test_sizes_that_the_networks_cannot_have_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"{width}x{height}: .* multiples of 8 from 24 on"):
+    with pytest.raises(ValueError, match=f"{width}x{height}: .* 16x16 or multiples of 8"):
         AliConfig(height=height, width=width)
 
 
@@ -208,6 +217,29 @@ def test_a_latent_thinner_than_the_least_spread_can_widen_again() -> None:
     expected = 4 * 0.01 / 0.26**0.5
     found = game.model.encoder.head.bias.grad[8:]
     torch.testing.assert_close(found, torch.full((8,), expected))
+
+
+def test_without_the_game_d_takes_no_part_and_the_loss_is_an_autoencoders() -> None:
+    game = ali_game(game=0.0, shortcut=0.0, deterministic=True)
+    loss, logs = game.discriminator_loss(frames(), tick(game))
+    assert (loss.requires_grad, logs) == (False, {})
+    loss, logs = game.encoder_generator_loss(frames(), tick(game))
+    assert set(logs) == {"pixels", "moments", "latent_std"}
+    expected = 20 * logs["pixels"] + 0.5 * logs["moments"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_deterministic_latent_is_the_mean_and_draws_no_noise() -> None:
+    game = ali_game(deterministic=True)
+    hidden = game.model.encoder.trunk(frames(4))
+    drawn, std = game._infer(hidden, tick(game, 1).noise)
+    assert torch.equal(drawn, game.model.encoder.gaussian(hidden)[0])
+    assert not std.any()
+
+
+def test_new_settings_are_what_old_configs_without_them_meant() -> None:
+    config = AliGameConfig()
+    assert (config.game, config.deterministic) == (1.0, False)
 
 
 def test_calibrated_averages_give_what_batch_statistics_give() -> None:

@@ -2,7 +2,8 @@
 
 Adversarially learned inference (ALI, Dumoulin et al. 2017, arXiv:1606.00704, table 5, CIFAR-10):
 all convolutions without padding, so that 32 x 32 pixels end in one cell. Larger frames end in a
-wider last kernel. Left out is ALI's dropout in D: Roth's penalty does its work.
+wider last kernel; 16 x 16 pixels, which may be patches of images, have one halving less. Left out
+is ALI's dropout in D: Roth's penalty does its work.
 
 The game is ALI's by binary cross-entropy, the paper's for one pair of levels (section 2.2), with
 reconstruction and the shortcut reconstruction through E's last hidden layer (section 3.1), and
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ldf_video.models.frame import FrameConfig, FrameGame, FrameModel, every
 from ldf_video.models.game import Logs, Noise, Player, Tick
-from ldf_video.models.gan import GanConfig
+from ldf_video.models.gan import GanConfig, Turn
 from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics
 from ldf_video.models.losses import binary_loss, moment_penalty
 
@@ -30,7 +31,7 @@ class AliConfig(FrameConfig):
     """Shape of the paper's frame model.
 
     Attributes:
-        height: a multiple of 8 from 24 on.
+        height: a multiple of 8 from 24 on; or both are 16.
         width: likewise.
         latent_channels: length of a frame's vector of latents.
         base_width: channels of the first layer; ALI's are 32.
@@ -40,10 +41,12 @@ class AliConfig(FrameConfig):
     base_width: int = 32
 
     def __post_init__(self) -> None:
+        if self.is_small:
+            return
         if self.height % 8 or self.width % 8 or min(self.height, self.width) < 24:
             raise ValueError(
-                f"frame size {self.width}x{self.height}: the paper's networks expect multiples of "
-                "8 from 24 on"
+                f"frame size {self.width}x{self.height}: the paper's networks expect 16x16 or "
+                "multiples of 8 from 24 on"
             )
 
     @property
@@ -51,9 +54,19 @@ class AliConfig(FrameConfig):
         return (self.latent_channels, 1, 1)
 
     @property
+    def is_small(self) -> bool:
+        """Whether frames are 16 x 16, and are halved once."""
+        return self.height == self.width == 16
+
+    @property
     def last_kernel(self) -> tuple[int, int]:
-        """What 5/1, 4/2, 4/1 and 4/2 leave of a frame: 4 x 4 of 32 x 32."""
-        return (self.height // 4 - 4, self.width // 4 - 4)
+        """What 5/1, 4/2, 4/1 and 4/2 leave of a frame: 4 x 4 of 32 x 32; 2 x 2 of 16 x 16."""
+        return (2, 2) if self.is_small else (self.height // 4 - 4, self.width // 4 - 4)
+
+    @property
+    def last_width(self) -> int:
+        """Channels of what they leave."""
+        return (4 if self.is_small else 8) * self.base_width
 
 
 class AliEncoder(nn.Module):
@@ -81,9 +94,10 @@ class AliGenerator(nn.Module):
     def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
         super().__init__()
         w = config.base_width
-        self.stem = _deconv(config.latent_channels, 8 * w, config.last_kernel)
+        self.stem = _deconv(config.latent_channels, config.last_width, config.last_kernel)
+        doubling = [] if config.is_small else [_deconv(8 * w, 4 * w, 4, stride=2)]
         self.trunk = Stack(
-            _deconv(8 * w, 4 * w, 4, stride=2),
+            *doubling,
             _deconv(4 * w, 2 * w, 4),
             _deconv(2 * w, w, 4, stride=2),
             _deconv(w, w, 5),
@@ -169,12 +183,13 @@ def _to_a_cell(
     layer: Callable[..., nn.Module], channels: int, config: AliConfig
 ) -> list[nn.Module]:
     w = config.base_width
+    halving = [] if config.is_small else [layer(4 * w, 8 * w, 4, stride=2)]
     return [
         layer(channels, w, 5),
         layer(w, 2 * w, 4, stride=2),
         layer(2 * w, 4 * w, 4),
-        layer(4 * w, 8 * w, 4, stride=2),
-        layer(8 * w, 16 * w, config.last_kernel),
+        *halving,
+        layer(config.last_width, 16 * w, config.last_kernel),
     ]
 
 
@@ -208,6 +223,8 @@ class AliGameConfig(GanConfig):
         least_std: standard deviation that E's Gaussian has at least, added to its own as
             independent noise is: reconstruction drives that to 0, and D then tells thin latents
             from N(0, I) at a glance.
+        game: weight of the game itself; 0: an autoencoder, whose D neither plays nor takes time.
+        deterministic: whether E's latents in the game are its means alone, whatever `least_std`.
     """
 
     reconstruction: float = 20.0
@@ -215,10 +232,12 @@ class AliGameConfig(GanConfig):
     shortcut_share: float = 0.25
     moments: float = 0.5
     least_std: float = 0.2
+    game: float = 1.0
+    deterministic: bool = False
 
 
 class AliGame(FrameGame):
-    """E and G against D. E's latents are Gaussian in the game."""
+    """E and G against D. E's latents are Gaussian in the game, unless its config says otherwise."""
 
     model: AliModel
     discriminator: AliDiscriminator
@@ -226,8 +245,9 @@ class AliGame(FrameGame):
     def __init__(self, model: AliModel, config: AliGameConfig) -> None:
         super().__init__(model, AliDiscriminator(model.config), config)
         self.config = config
-        w, kernel = model.config.base_width, model.config.last_kernel
-        self.shortcut = nn.ModuleDict({"stem": _deconv(16 * w, 8 * w, kernel)})
+        c = model.config
+        stem = _deconv(16 * c.base_width, c.last_width, c.last_kernel)
+        self.shortcut = nn.ModuleDict({"stem": stem})
         initialise(self.shortcut)
 
     @property
@@ -239,11 +259,17 @@ class AliGame(FrameGame):
             Player("encoder_generator", E_G, self.encoder_generator_loss),
         )
 
+    def kind(self, step: int, progress: float) -> Turn:
+        """What D does; it plays where the game has a weight."""
+        return self.restraint.turn(plays=self.config.game > 0)
+
     def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What D minimises: softplus(-D(x, E(x))) + softplus(D(G(z), z)) + Roth's penalty.
 
         ALI (2017), section 2, by `binary_loss`; the paper's objective in section 2.2.
         """
+        if not tick.kind.plays:
+            return torch.zeros(()), {}
         with torch.no_grad():
             inferred, _ = self._infer(self.model.encoder.trunk(x), tick.noise)
             z = tick.noise.normal(*inferred.shape, device=x.device)
@@ -259,20 +285,21 @@ class AliGame(FrameGame):
         c, D, G = self.config, self.discriminator, self.model.generator
         hidden = self.model.encoder.trunk(x)
         inferred, std = self._infer(hidden, tick.noise)
-        z = tick.noise.normal(*inferred.shape, device=x.device)
-        game = binary_loss(D(G(z), z), D(x, inferred))
-        pixels = self.pixel_loss(G(inferred), x)
-        few, weight = every(len(x), c.shortcut_share, tick.noise.part)
-        shortcut = weight * self.pixel_loss(self.around(hidden[few]), x[few])
-        moments = moment_penalty(inferred)
-        loss = game + c.reconstruction * pixels + c.shortcut * shortcut + c.moments * moments
-        logs = {
-            "encoder_generator": game,
-            "pixels": pixels,
-            "shortcut": shortcut,
-            "moments": moments,
-            "latent_std": std.mean(),
-        }
+        logs = {"latent_std": std.mean()}
+        loss = torch.zeros((), device=x.device)
+        if tick.kind.plays:
+            z = tick.noise.normal(*inferred.shape, device=x.device)
+            logs["encoder_generator"] = binary_loss(D(G(z), z), D(x, inferred))
+            loss = loss + c.game * logs["encoder_generator"]
+        if c.reconstruction:
+            logs["pixels"] = self.pixel_loss(G(inferred), x)
+            loss = loss + c.reconstruction * logs["pixels"]
+        if c.shortcut:
+            few, weight = every(len(x), c.shortcut_share, tick.noise.part)
+            logs["shortcut"] = weight * self.pixel_loss(self.around(hidden[few]), x[few])
+            loss = loss + c.shortcut * logs["shortcut"]
+        logs["moments"] = moment_penalty(inferred)
+        loss = loss + c.moments * logs["moments"]
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def around(self, hidden: Tensor) -> Tensor:
@@ -292,5 +319,7 @@ class AliGame(FrameGame):
     def _infer(self, hidden: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """A draw from E's Gaussian, and its standard deviation."""
         mean, std = self.model.encoder.gaussian(hidden)
+        if self.config.deterministic:
+            return mean, torch.zeros_like(std)
         std = (std.square() + self.config.least_std**2).sqrt()  # a thin one still has a gradient
         return mean + std * noise.normal(*mean.shape, device=mean.device), std

@@ -36,7 +36,7 @@ class RothConfig:
                 of the relativistic loss as Roth's is that of the binary one. A relativistic loss
                 leaves D's common offset free: it drifts, and "roth" then switches one side off;
             "r1r2": 1 (R1 and R2, as in R3GAN, arXiv:2501.05441).
-        gamma: the weight at the start.
+        gamma: the weight at the start; 0: no penalty.
         gamma_floor: the weight at the end, as a share of that at the start.
         target: D's loss in nats under which the weight is raised beyond that schedule.
         pressure_rate: how much it is raised, or lowered again, an update, as a share.
@@ -165,7 +165,9 @@ class Restraint(nn.Module):
     def turn(self, *, plays: bool) -> Turn:
         """What D does in an update; waits for the device that the last one ran on."""
         moves = plays and not bool(self.resting)
-        return Turn(plays, moves, moves and int(self.moves) % self.roth.config.interval == 0)
+        roth = self.roth.config
+        due = roth.gamma > 0 and int(self.moves) % roth.interval == 0
+        return Turn(plays, moves, moves and due)
 
     @torch.no_grad()
     def observe(self, logs: Logs) -> None:

@@ -78,7 +78,7 @@ class TrainFrame(ClipLayout, Training):
 
     Attributes:
         size: Pixels, `32` or `64x36` (width x height), 8 and more; multiples of 8 cost least for
-            what they show. The preset paper needs multiples of 8 from 24 on.
+            what they show. The preset paper needs 16 or multiples of 8 from 24 on.
         preset: default: a small grid of latents per frame; paper: the paper's networks, one vector
             per frame.
         width: Channels of encoder and generator at half resolution, a multiple of 8: more learn
