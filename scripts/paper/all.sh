@@ -4,6 +4,7 @@
 #   bash scripts/paper/all.sh CLIPS OUT [--short]
 #
 # CLIPS is the folder that record_pacman.py makes with --paper-clips: CLIPS/train and CLIPS/test.
+# With IMAGES set to a folder of CIFAR-10's binary files, or of films, the experiment on images, too.
 # Results go to OUT, such as docs/paper. Ctrl-C at any time: the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,3 +18,8 @@ export OMP_NUM_THREADS=1
 python=${PYTHON:-python}
 
 "$python" scripts/paper/covariance.py "$out" "$@"
+"$python" scripts/paper/moving_shape.py "$out" "$@"
+"$python" scripts/paper/lower_level.py "$clips" "$out" "$@"
+if [ -n "${IMAGES:-}" ]; then
+  "$python" scripts/paper/images.py "$IMAGES" "$out" "$@"
+fi

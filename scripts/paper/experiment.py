@@ -287,6 +287,7 @@ def plot_curves(
     x: str,
     y: str,
     log_x: bool = False,
+    log_y: bool = True,
     lines: Mapping[str, float] | None = None,
 ) -> None:
     """Draw a figure over another: a thin line a seed, a colour a curve, `lines` across."""
@@ -304,7 +305,9 @@ def plot_curves(
     for name, value in (lines or {}).items():
         axes.axhline(value, color="grey", linewidth=0.8, linestyle="--")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-    axes.set(xlabel=x, ylabel=y, yscale="log", xscale="log" if log_x else "linear")
+    axes.set(
+        xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear"
+    )
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     drawing.tight_layout()
