@@ -29,7 +29,9 @@ SLOWEST, FASTEST = Fraction(1, 1000), 10_000
 
 def wrong(option: str, value: object, expected: str) -> UsageError:
     """The error of a value that means nothing."""
-    shown = value if isinstance(value, str | bool | numbers.Number) else repr(value)
+    shown: object = value if isinstance(value, str | bool | numbers.Number) else repr(value)
+    if isinstance(value, float) and value.is_integer():  # 0 was typed, and not 0.0
+        shown = int(value)
     return UsageError(f"{option} {shown}: expected {expected}")
 
 
@@ -126,8 +128,10 @@ def rising(option: str, value: Any) -> str:
 
 
 def axis_letters(option: str, value: Any) -> str:
-    """Letters of N, T, Y, X and C, each once, rows and columns among them -> capitals."""
+    """Letters of N, T, Y, X and C, each once, rows and columns among them -> capitals; `auto`."""
     letters = value.upper() if isinstance(value, str) else ""
+    if letters == "AUTO":
+        return "auto"
     if set("YX") <= set(letters) <= set("NTYXC") and len(set(letters)) == len(letters):
         return letters
     raise wrong(
@@ -138,7 +142,9 @@ def axis_letters(option: str, value: Any) -> str:
 
 
 def level_range(option: str, value: Any) -> str:
-    """`0:4095`, the numbers of black and white -> the same, as short as they can be written."""
+    """`0:4095`, the numbers of black and white -> as short as they can be written; `auto`."""
+    if value == "auto":
+        return "auto"
     parts = value.split(":") if isinstance(value, str) else []
     with contextlib.suppress(TypeError, ValueError):
         low, high = map(float, parts)

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from ldf_video.options.option import (
     LATENTS,
     START,
     TOP_MODEL,
-    ClipLayout,
-    flag,
 )
 
 EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
@@ -48,15 +45,12 @@ def after_train_frame(
 ) -> str:
     """What follows on a frame model, or on one that learned to decode what a top model makes.
 
-    A run that goes on remembers its `top_model`, and how its clips were to be read.
+    A run that goes on remembers its `top_model`. How its clips are read `encode` knows by itself.
     """
-    layout = list[str]()
-    with suppress(OSError, ValueError, AttributeError, KeyError):  # no run, or one that is damaged
+    with suppress(OSError, ValueError, AttributeError):  # no run, or one that is damaged
         config = json.loads((Path(out) / "config.json").read_text())
         top_model = top_model or config.get("options", {}).get("top_model")
-        said = {name: config["frames"].get(name) for name in get_annotations(ClipLayout)}
-        layout = [part for name, value in said.items() if value for part in (flag(name), value)]
-    return f"{_pictures(Path(out))}next: {frame_model_line(clips, out, top_model, layout)}"
+    return f"{_pictures(Path(out))}next: {frame_model_line(clips, out, top_model)}"
 
 
 def after_encode(out: str | Path) -> str:
@@ -113,22 +107,17 @@ def after_evaluate(output: str | Path | None, real: str | Path) -> str:
     return f"to see such clips, next: {_line('evaluate', '--real', real, '-o', 'sheet.png')}"
 
 
-def encode_line(
-    clips: str | Path, frame_model: str | Path | None, layout: Sequence[str] = ()
-) -> str:
-    """How to encode clips by a frame model, with the options of their layout."""
-    return _line("encode", clips, *layout, *_option("--frame-model", frame_model, FRAME_MODEL))
+def encode_line(clips: str | Path, frame_model: str | Path | None) -> str:
+    """How to encode clips by a frame model."""
+    return _line("encode", clips, *_option("--frame-model", frame_model, FRAME_MODEL))
 
 
 def frame_model_line(
-    clips: str | Path,
-    frame_model: str | Path,
-    top_model: str | Path | None,
-    layout: Sequence[str] = (),
+    clips: str | Path, frame_model: str | Path, top_model: str | Path | None
 ) -> str:
     """How to encode clips, or how to generate by the top model that a frame model learned from."""
     if top_model is None:
-        return encode_line(clips, frame_model, layout)
+        return encode_line(clips, frame_model)
     named = _option("--frame-model", frame_model, FRAME_MODEL)
     return _line("generate", "--top-model", top_model, *named)
 

@@ -50,10 +50,24 @@ def test_demos_of_robomimic(tmp_path: Path) -> None:
     held = ("data/demo_*/obs/agentview_image: 3 arrays of uint8, axes TYXC, 64x48",)
     assert probe(source).held == probe_apart(source).held == held
     assert len(probe(path).held) == 2
-    with pytest.raises(ReadError, match=r"nothing at ::data/rgb; it holds data/demo_\*/actions, "):
+    held = r"it holds data/demo_\*/next_obs/agentview_image, [^;]*_eye_in_hand_image$"  # no actions
+    with pytest.raises(ReadError, match=f"nothing at ::data/rgb; {held}"):
         numbers_of(f"{path}::data/rgb")
-    with pytest.raises(ReadError, match="no array of a camera wrist; it holds"):
+    with pytest.raises(ReadError, match=f"no array of a camera wrist; {held}"):
         numbers_of(path, camera="wrist")
+
+
+def test_a_camera_where_there_is_nothing_to_choose(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frames"] = FRAMES
+    assert notes_of(tmp_path / "a.h5", camera="wrist") == {
+        "--camera wrist: takes frames, the only one there"
+    }
+    np.save(tmp_path / "b.npy", FRAMES)
+    assert notes_of(tmp_path / "b.npy", camera="wrist") == {
+        "--camera wrist: a .npy array has no cameras"
+    }
+    assert notes_of(tmp_path / "b.npy") == {""}
 
 
 def _csgo(file: Any) -> None:

@@ -69,6 +69,18 @@ def test_a_stack_is_a_clip_of_its_pages(
     assert _read(tmp_path) == [NUMBERS]
 
 
+def test_numbered_pictures_of_compressions_that_pillow_lacks(tmp_path: Path) -> None:
+    pytest.importorskip("imagecodecs")
+    for number in range(3):
+        options = {"photometric": "rgb", "compression": "jpeg2000"}
+        tifffile.imwrite(tmp_path / f"still_{number}.tif", RGB[number], **options)
+        tifffile.imwrite(tmp_path / f"stack_{number}.tif", RGB, **options)
+    series, *stacks = sorted(find_sources(tmp_path), key=lambda source: source.series is None)
+    (clip,) = open_clips(series, NATIVE)
+    assert [read_barcode(image) for image in clip.frames] == [0, 1, 2]
+    assert [_read(source.path) for source in stacks] == 3 * [[NUMBERS]]
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 def test_depths_are_clips_and_channels_are_colours(tmp_path: Path, kind: str) -> None:
     options: dict[str, Any] = {kind: True} | (GREYS if kind == "ome" else {})

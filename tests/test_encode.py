@@ -207,6 +207,8 @@ def test_clips_are_laid_out_as_those_of_the_model_were(
     assert said in capfd.readouterr().err
     encode("a.npy", out="given", axes="YXTC")
     run("a.npy", out="other", frame_model="turned", axes="XYTC")
+    run("a.npy", out="told", frame_model="turned", axes="auto")  # as if nothing had been said
+    assert StoreReader(root / "told").num_frames == len(np.load(root / "a.npy")) > 3
     assert said not in capfd.readouterr().err
     found = [rows_by_source(root / name)["a.npy"] for name in ("learned", "given", "other")]
     assert (found[0] == found[1]).all()

@@ -206,8 +206,8 @@ def test_trainings_say_how_good_they_are_and_where_their_pictures_lie(
     assert " dB, picture in new/samples/step-0000001.png" in said
 
 
-def test_the_next_command_reads_clips_as_the_last_one_did(tmp_path: Path) -> None:
+def test_what_encode_knows_of_the_frame_model_is_not_to_be_typed(tmp_path: Path) -> None:
     config = {"frames": {"height": 32, "axes": "TNYX", "levels": "0:4095"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     line = hints.after_train_frame("a.npy", tmp_path)
-    assert f"encode a.npy --axes TNYX --levels 0:4095 --frame-model {tmp_path}" in line
+    assert line == f"next: ldf-video encode a.npy --frame-model {tmp_path}"

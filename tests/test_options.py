@@ -111,6 +111,8 @@ def taken(name: str, value: Any) -> Any:
         ("out", "~/run.v2/", str(Path.home() / "run.v2") + "/"),
         ("clips", "s3://bucket/clips", "s3://bucket/clips"),
         ("optimizer", "adam", "adam"),
+        ("axes", "auto", "auto"),
+        ("levels", "auto", "auto"),
     ],
 )
 def test_values_that_mean_something_are_taken(name: str, value: Any, expected: Any) -> None:
@@ -155,12 +157,13 @@ def test_values_that_mean_something_are_taken(name: str, value: Any, expected: A
         ("fps", "1/100000", "--fps 1/100000: expected a positive number such as 15"),
         ("minutes", float("nan"), "--minutes nan: expected more than 0"),
         ("minutes", float("inf"), "--minutes inf: expected more than 0"),
+        ("minutes", 0.0, "--minutes 0: expected more than 0"),
         ("minutes", True, "--minutes True: expected more than 0"),
         ("minutes", "1", "--minutes '1': expected more than 0, a number"),
         ("learning_rate", 0, "--learning-rate 0: expected more than 0"),
         *(
             ("latent_noise", value, f"--latent-noise {value}: expected 0 to 10")
-            for value in (float("nan"), -0.1, 11.0)
+            for value in (float("nan"), -0.1, 11.5)
         ),
         ("preset", "cubist", "--preset cubist: expected default or paper"),
         ("accumulate", 0, "--accumulate 0: expected 1 or more"),

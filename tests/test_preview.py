@@ -212,8 +212,10 @@ def test_what_is_to_be_known_of_a_file_stands_once(
     assert "2 clips, 19 frames, 1 second, 15 different frames" in done.stdout
     assert "Name the ranges without them in a table of file,start,end" in done.stdout
     assert "ffmpeg" not in done.stdout
+    assert "two.npz::left: takes left, right; for one alone: " in done.stdout
     words = Page((tmp_path / "preview.html").read_text()).words
     assert words.count("takes left, right; for one alone: ") == 1
+    assert "two.npz::right" in words
 
 
 def test_a_page_shows_clips_and_says_what_is_wrong_with_them(clips: Path) -> None:

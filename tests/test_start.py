@@ -220,6 +220,7 @@ def test_wrong_input_is_one_line_and_leaves_no_trace(root: Path, stages: Stages)
     (root / "mine" / "letter.txt").write_text("dear")
     for error, said, clips, options in (
         (UsageError, "--minutes 0: expected more than 0", "clips", {"minutes": 0}),
+        (UsageError, "--size: frame size 5x5: expected sides of 8", "clips", {"size": 5}),
         (UsageError, "nowhere does not exist", "nowhere", {}),
         (UsageError, "empty holds no file", "empty", {}),
         (UsageError, "--out clips: it is the input clips", "clips", {"out": "clips"}),

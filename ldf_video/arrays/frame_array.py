@@ -276,5 +276,8 @@ class ArrayClips(Sequence[ArrayClip]):
         media = ArrayClip(part.array, clip, frames)
         media.container_name, media.said = self._container, self._said
         media.index = None if self._is_one else number
+        media.name = part.array.array.name
+        if media.name and len(part) > 1:
+            media.name += f"#{number - self._starts[k]}"
         media._num_read, media._num_all = self._frames_before[k] + before, self.num_frames
         return media

@@ -90,7 +90,10 @@ def open_tiff(path: Location, layout: Layout) -> Iterator[ArrayClips]:
     Raises:
         ReadError: if it cannot be read; the message names the package that is missing.
     """
-    tifffile: Any = importlib.import_module("tifffile")
+    try:
+        tifffile: Any = importlib.import_module("tifffile")
+    except ImportError:
+        raise ReadError("which tifffile reads: pip install 'ldf-video[tiff]'") from None
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of what is odd in descriptions
     with contextlib.ExitStack() as stack:
         try:

@@ -17,7 +17,7 @@ from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.series import find_numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,7 +46,7 @@ def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -
         ReadError: if there is no such array, or none that can be video; names those that are there.
     """
     known = {array.name: array for array in arrays}
-    names = _chosen(sorted(known, key=natural_key), source)
+    names = _chosen(known, source)
     joined = {array.name: array for array in _joined([known[name] for name in names])}
     found, refused = list[FrameArray](), dict[str, str]()
     for name in sorted(joined, key=natural_key):
@@ -61,29 +61,40 @@ def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -
         listed = "; ".join((likely or list(refused.values()))[:_SHOWN]) or _listed(known)
         raise ReadError(f"{container} without an array that is video for sure: {listed}")
     ends = [_ends(known.get(EPISODE_ENDS), array) for array in found]
-    said = ""
+    said = _unused_camera(names, source.layout.camera)
     if len(patterns := dict.fromkeys(pattern_of(array.array.name) for array in found)) > 1:
         said = f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"
     return ArrayClips(found, container=container, ends=ends, said=said)
 
 
-def _chosen(names: Sequence[str], source: Source) -> list[str]:
-    """The arrays that the user means."""
+def _chosen(known: Mapping[str, NumberArray], source: Source) -> list[str]:
+    """The paths of arrays that the user means, in natural order."""
+    names = sorted(known, key=natural_key)
     if not names:
         raise ReadError("it holds no array of numbers")
     found = [name for name in names if _is_at(name, source.inner)]
+    likely = [name for name in names if len(known[name].shape) > 2] or names  # no actions
     if not found:
-        raise ReadError(f"nothing at ::{source.inner}; it holds {_listed(names)}")
+        raise ReadError(f"nothing at ::{source.inner}; it holds {_listed(likely)}")
     if not source.inner:
         found = [name for name in found if not _REPEATED & set(name.split("/"))]
     camera = source.layout.camera
     if camera and len(found) > 1:
-        found = [
-            name for name in found if re.search(rf"(^|[/._]){re.escape(camera)}($|[/._])", name)
-        ]
+        found = [name for name in found if _is_of_camera(name, camera)]
         if not found:
-            raise ReadError(f"no array of a camera {camera}; it holds {_listed(names)}")
+            raise ReadError(f"no array of a camera {camera}; it holds {_listed(likely)}")
     return found
+
+
+def _is_of_camera(name: str, camera: str) -> bool:
+    return re.search(rf"(^|[/._]){re.escape(camera)}($|[/._])", name) is not None
+
+
+def _unused_camera(names: Sequence[str], camera: str) -> str:
+    """That the only array is not of the camera that was named, if so."""
+    if not camera or len(names) > 1 or _is_of_camera(names[0], camera):
+        return ""
+    return f"--camera {camera}: takes {names[0]}, the only one there"
 
 
 def _is_at(name: str, inner: str) -> bool:

@@ -90,6 +90,7 @@ class Format:
             file; None where it is.
         package: that is imported to read it, beside those that are always installed; "" for none.
         extra: of ldf-video, which installs that package.
+        has_cameras: whether there may be several, of which a user may name one.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Format:
     content: Callable[[Source], Iterator[bytes]] | None = None
     package: str = ""
     extra: str = ""
+    has_cameras: bool = False
 
 
 @contextlib.contextmanager
@@ -112,7 +114,7 @@ def _open_series(source: Source, threads: int) -> Iterator[Sequence[Media]]:
             layout = replace(source.layout, axes="TYXC"[: len(array.shape)])
             yield ArrayClips([FrameArray(array, layout)], container="npy")
         return
-    yield [SeriesMedia(source.path, source.series)]
+    yield [SeriesMedia(source.path, source.series, source.layout)]
 
 
 @contextlib.contextmanager
@@ -205,6 +207,7 @@ FORMATS = (
         is_many=True,
         has_inner=True,
         content=_content_of_arrays,
+        has_cameras=True,
     ),
     Format(
         "an HDF5 file",
@@ -215,6 +218,7 @@ FORMATS = (
         content=_content_of_arrays,
         package="h5py",
         extra="hdf5",
+        has_cameras=True,
     ),
     Format(
         "a zarr store",
@@ -225,6 +229,7 @@ FORMATS = (
         content=_content_of_arrays,
         package="zarr",
         extra="zarr",
+        has_cameras=True,
     ),
     Format(
         "a film of a LeRobot data set",
@@ -235,6 +240,7 @@ FORMATS = (
         content=_content_of_episodes,
         package="pyarrow",
         extra="lerobot",
+        has_cameras=True,
     ),
     Format(
         "a TIFF stack",
@@ -246,6 +252,7 @@ FORMATS = (
         is_many=True,
         package="tifffile",
         extra="tiff",
+        has_cameras=True,
     ),
     # The last: whatever FFmpeg or Pillow makes of it, or its true name.
     Format("a video", lambda look: True, _open_film, has_times=True, is_film=True),

@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import itertools
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ldf_video.clips.formats import format_of, open_source
@@ -62,6 +63,7 @@ class ClipStream:
             such frame, `frames` gives none and ends.
         note: returns what a user must know of the frames that were given, empty if nothing.
         size: rows and columns of the source's own frames, upright; None where there is no frame.
+        name: see `Media.name`.
     """
 
     index: int | None
@@ -72,6 +74,7 @@ class ClipStream:
     first_frame: int = 0
     note: Callable[[], str] = str
     size: tuple[int, int] | None = None
+    name: str = ""
 
 
 def check_reader(reader: str) -> None:
@@ -165,8 +168,9 @@ def open_clips(
             position=media.position,
             why_pyav=why_pyav,
             first_frame=first,
-            note=media.note,
+            note=partial(_note, source, media),
             size=size,
+            name=media.name,
         )
 
 
@@ -207,6 +211,14 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
         return [DecordMedia(source.path, geometry)], ""
     except NotForDecordError as error:
         return [], str(error)
+
+
+def _note(source: Source, media: Media) -> str:
+    """What a user must know of a clip, also of a camera that was named where there is none."""
+    said, camera = media.note(), source.layout.camera
+    if camera and not (found := format_of(source)).has_cameras:
+        return "; ".join(filter(None, (said, f"--camera {camera}: {found.name} has no cameras")))
+    return said
 
 
 def _begun(items: Iterator[_T]) -> tuple[_T | None, Iterator[_T]]:

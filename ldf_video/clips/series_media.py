@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ldf_video.arrays.tiff_stack import needs_tifffile, open_tiff
 from ldf_video.errors import ReadError
 from ldf_video.video.decode import open_media
 from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import av
 
+    from ldf_video.files.layout import Layout
     from ldf_video.files.locations import Location
     from ldf_video.sources.series import Series
 
@@ -22,8 +24,9 @@ class SeriesMedia(PictureMedia):
 
     has_times = False
 
-    def __init__(self, folder: Location, series: Series) -> None:
+    def __init__(self, folder: Location, series: Series, layout: Layout) -> None:
         super().__init__(folder / series.names[0])
+        self._layout = layout
         self._folder, self._names = folder, series.names
         self._num_all = len(series.names)
 
@@ -31,8 +34,11 @@ class SeriesMedia(PictureMedia):
         for name in self._names[self._num_read :]:
             path = self._folder / name
             try:
-                if is_picture(path):
+                if is_picture(path) and not needs_tifffile(path):
                     frame = self._frame(read_picture(path))
+                elif is_picture(path):
+                    with open_tiff(path, self._layout) as clips:
+                        frame = next(clips[0].frames())
                 else:
                     with open_media(path) as media:
                         frame = next(media.frames())

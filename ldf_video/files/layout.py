@@ -37,6 +37,8 @@ class Layout:
         return {name: value for name, value in asdict(self).items() if value}
 
 
+OFF = {"axes": "auto", "levels": "auto", "camera": "all", "series": "number"}
+"""What says nothing again, where a frame model would say something."""
 UNSAID = Layout()
 """Nothing is said: all is told from the files."""
 
@@ -44,7 +46,8 @@ UNSAID = Layout()
 def layout_of(settings: Any) -> Layout:
     """The layout in an object that has its fields, such as options, or in a mapping of settings.
 
-    What is not there, or None, is empty.
+    What is not there, None or `OFF` is empty.
     """
     known = settings if isinstance(settings, dict) else vars(settings)
-    return Layout(**{one.name: known.get(one.name) or "" for one in fields(Layout)})
+    said = {one.name: known.get(one.name) or "" for one in fields(Layout)}
+    return Layout(**{name: "" if value == OFF[name] else value for name, value in said.items()})

@@ -76,9 +76,7 @@ class Report:
         """
         lines = [f"  salvaged {name}: {reason}" for name, reason in self.salvaged]
         lines += self._unreadable(", which info lists" if listed else "")
-        for note, names in _by_note(self.noted).items():
-            others = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
-            lines.append(f"  {names[0]}{others}: {note}")
+        lines += [f"  {line}" for line in note_lines(self.noted)]
         if self.not_by_decord:
             counts = Counter(reason for _, reason in self.not_by_decord)
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
@@ -133,6 +131,15 @@ class Report:
         if self.num_kept:
             lines.append(f"  other sources of the store, kept as they are: {self.num_kept:,}")
         return lines
+
+
+def note_lines(noted: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each thing to be known of some sources, or clips, by name."""
+    lines = list[str]()
+    for note, names in _by_note(noted).items():
+        others = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+        lines.append(f"{names[0]}{others}: {note}")
+    return lines
 
 
 def _by_note(noted: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -188,11 +188,11 @@ class ClipLayout(Command):
     Attributes:
         axes: Of arrays whose shape can be read in several ways, in the letters of microscopy: N
             clips, T frames, Y rows, X columns, C channels ([arrays](docs/data.md#arrays)).
-        levels: Of arrays: the numbers that are black and white, such as `0:4095`.
+        levels: Of arrays: the numbers that are black and white, such as `0:4095`, or `auto`.
         camera: The camera to read, where there are several: of LeRobot, or of datasets that are
-            named by it.
+            named by it; `all` for every one.
         series: Of pictures: make all those of a folder one clip, in natural order of their names
-            ([pictures](docs/data.md#pictures)).
+            ([pictures](docs/data.md#pictures)), or go by number.
     """
 
     axes: Annotated[
@@ -202,4 +202,4 @@ class ClipLayout(Command):
         str | None, Option("LOW:HIGH", level_range, "the range of the type; of floats, by values")
     ] = None
     camera: Annotated[str | None, Option("NAME", text, "all")] = None
-    series: Annotated[Literal["folder"] | None, Option(usual="by number")] = None
+    series: Annotated[Literal["folder", "number"] | None, Option(usual="by number")] = None

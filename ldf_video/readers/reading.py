@@ -67,6 +67,7 @@ class Clip:
         fps: frames a second of the frames that follow.
         why_pyav: why decord, asked for, does not read it; else empty.
         size: rows and columns of the source's own frames, upright; None where that is not known.
+        name: of the clip within its source, "" where it has none.
     """
 
     source: Source
@@ -75,6 +76,16 @@ class Clip:
     fps: Fraction
     why_pyav: str
     size: tuple[int, int] | None = None
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people call it: its source, and which of its clips it is."""
+        if self.index is None:
+            return self.source.name
+        if not self.name:
+            return f"{self.source.name}#{self.index}"
+        return f"{self.source.name.removesuffix(f'::{self.source.inner}')}::{self.name}"
 
 
 @dataclass(frozen=True)
@@ -262,7 +273,9 @@ class Reading:
                 raise ValueError
             if self._clip is None:  # else the reader that died had opened it
                 clip_id = found.content if index is None else f"{found.content}#{index}"
-                self._clip = Clip(self._source, clip_id, index, fps, why_pyav, size)
+                self._clip = Clip(
+                    self._source, clip_id, index, fps, why_pyav, size, _text(header.get("name", ""))
+                )
                 yield self._clip
             header, payload = _next(messages, "frames", "clip_end")
             while header["is"] == "frames":

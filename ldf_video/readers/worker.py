@@ -358,6 +358,7 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
         check()
         fps = clip.fps.as_integer_ratio()
         facts = {"index": clip.index, "fps": fps, "why_pyav": clip.why_pyav, "size": clip.size}
+        facts["name"] = clip.name
         yield Message({"is": "clip", **facts})
         damage = ""
         try:

@@ -14,6 +14,7 @@ from ldf_video.clips.read import SKIP
 from ldf_video.errors import LdfError, StoreError, UsageError, counted
 from ldf_video.files.layout import Layout, layout_of
 from ldf_video.intake.advice import Advice, Totals, about, advise, totals
+from ldf_video.intake.report import note_lines
 from ldf_video.intake.seen import Look, Seen
 from ldf_video.levels.latents import maker_of
 from ldf_video.models.frame import FrameModel
@@ -75,6 +76,8 @@ class Previewed:
         totals: of all clips.
         advice: what is wrong with them, the worst first.
         unreadable: names of sources that gave no frame, and the reasons.
+        noted: names of clips of which something is to be known, such as that they are cut short,
+            and what.
         fits: the shipped frame models and how well each brings a sample back, in dB, the best
             first; empty for a store.
     """
@@ -83,6 +86,7 @@ class Previewed:
     totals: Totals
     advice: tuple[Advice, ...]
     unreadable: tuple[tuple[str, str], ...]
+    noted: tuple[tuple[str, str], ...]
     fits: dict[str, float]
 
     def lines(self) -> list[str]:
@@ -97,6 +101,7 @@ class Previewed:
         lines += [
             f"warning: {advice.what} {advice.todo} {advice.command}" for advice in self.advice
         ]
+        lines += note_lines(self.noted)
         if self.unreadable:
             lines.append(f"{counted(len(self.unreadable), 'file')} cannot be read, see the page")
         return [line.rstrip() for line in lines]
@@ -131,7 +136,8 @@ def preview(options: Preview) -> Previewed:
         sums, advice = totals(view.seen), advise(view.seen, view.geometry)
         text = write_page(view, sums, advice, fits)
         write_atomically(out, lambda part: part.write_text(text, encoding="utf-8"))
-    done = Previewed(out, sums, tuple(advice), tuple(view.left.unreadable), fits)
+    noted = tuple((clip.name, clip.trouble) for clip in view.seen if clip.trouble)
+    done = Previewed(out, sums, tuple(advice), tuple(view.left.unreadable), noted, fits)
     if not view.seen:
         name, reason = (*view.left.unreadable, (str(clips), "it holds no clip"))[0]
         raise LdfError(f"nothing under {clips} could be read: {name}: {reason}")
@@ -257,10 +263,11 @@ class _Reading:
         length = max((other.num_frames for other in self.seen), default=0) if is_cut else 0
         if is_cut and clip.index is None:
             length = _about_frames(clip, self._num_read, self._position)
-        name = clip.source.name + ("" if clip.index is None else f"#{clip.index}")
         label = "" if clip.source.part is None else clip.source.part.label
         self.seen.append(
-            self._look.end(name, about_frames=length, trouble=trouble, size=clip.size, label=label)
+            self._look.end(
+                clip.title, about_frames=length, trouble=trouble, size=clip.size, label=label
+            )
         )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ldf_video.errors import CheckpointError, UsageError, counted
-from ldf_video.files.layout import layout_of
+from ldf_video.files.layout import OFF, layout_of
+from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.options.commands import Encode, Generate, Preview, Start
 from ldf_video.options.option import DEFAULT_SHIPPED, flag
 from ldf_video.options.trainings import TrainFrame, TrainTop
@@ -28,7 +29,7 @@ from ldf_video.runs.command import check_folders, choose_device, out_of_memory, 
 from ldf_video.sources.search import is_own, search
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
-from ldf_video.training.ranks import check_alone
+from ldf_video.training.ranks import Ranks, check_alone
 
 PLAN, PAGE, SHEET, VIDEO = "start.json", "preview.html", "sheet.png", "out.mp4"
 STAGES = ("preview", "train-frame", "encode", "train-top", "generate")
@@ -102,7 +103,9 @@ def start(options: Start) -> Started:
     """Go the whole way from clips to a video; see `ldf_video.api.start`."""
     check_alone("start")
     out, clips = Path(options.out), options.clips
-    digest_of(clips, vars(options))  # a mistyped path fails before anything is written
+    # A mistyped size, or path, fails before anything is written.
+    frame_run_config(TrainFrame(clips, size=options.size), device="cpu", ranks=Ranks())
+    digest_of(clips, vars(options))
     check_folders([("--out", out)], inputs=[clips])
     device = choose_device(options.device)
     with Progress("start", unit="stages", quiet=options.quiet) as progress:
@@ -160,7 +163,7 @@ def _open_plan(options: Start, out: Path, progress: Progress) -> Plan:
             "by -o"
         )
     for name, value in asked.items():
-        if plan.read.get(name, SIZE if name == "size" else None) != value:
+        if plan.read.get(name, SIZE if name == "size" else OFF.get(name)) != value:
             has = plan.read.get(name)
             begun = f"no {flag(name)}" if has is None else f"{flag(name)} {has}"
             raise UsageError(

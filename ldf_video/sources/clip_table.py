@@ -34,9 +34,8 @@ def read_table(path: Location) -> Iterator[tuple[str, Range]]:
     """Yields of each row the file, and the range of it that is a clip.
 
     The first line names the columns: file, start and end, and label and fps if there are any, in
-    any order. An empty start is the file's, and so is an empty end. A row that makes no sense, and
-    a column that means nothing, come as a range with a `problem`, and the place in the table as
-    the file.
+    any order. An empty start is the file's, and so is an empty end. A row that makes no sense comes
+    as a range with a `problem`, and the place in the table as the file.
 
     Raises:
         UsageError: it is no such table.
@@ -57,11 +56,14 @@ def read_table(path: Location) -> Iterator[tuple[str, Range]]:
             f"{path} has no column {', '.join(lacking)}: its first line is to name them, such as "
             f"{','.join(COLUMNS)}"
         )
-    for name in names:
-        if name not in COLUMNS or names.count(name) > 1:
-            what = "twice" if name in COLUMNS else f"unknown, expected {', '.join(COLUMNS)}"
-            problem = f"column {name!r} is {what}: it is passed over"
-            yield f"{path.name}:1", Range(label=name, problem=problem)
+    for name in names:  # a rate or an end under a misspelt name must not be passed over
+        if name not in COLUMNS:
+            raise UsageError(
+                f"{path} has an unknown column {name!r}: expected {', '.join(COLUMNS)}; rename it, "
+                "or take it out"
+            )
+        if names.count(name) > 1:
+            raise UsageError(f"{path} has the column {name} twice: take one of them out")
     try:
         for row in rows:
             if any(value.strip() for value in row):

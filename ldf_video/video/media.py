@@ -26,6 +26,7 @@ class Media(ABC):
         sample_aspect_ratio: width of a pixel as shown, over its height, before rotation.
         source_size: rows and columns of the file's frames, where these may come smaller, whole.
         index: which clip of an array of clips, 0-based; None where a file is one clip.
+        name: of the clip within a file that holds several; "" where they have none.
         has_times: whether frames are resampled in time; else all are given.
     """
 
@@ -35,6 +36,7 @@ class Media(ABC):
     sample_aspect_ratio: Fraction = SQUARE
     source_size: tuple[int, int] | None = None
     index: int | None = None
+    name: str = ""
     has_times = True
     _num_read, _num_all = 0, 1  # of frames or bytes
 

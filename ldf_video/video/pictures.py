@@ -138,12 +138,20 @@ def is_animated(path: Location) -> bool:
                 case "gif":
                     return bool(getattr(_open_as("GIF", file), "is_animated", False))
                 case "tiff":
-                    return len(list(islice(_pages(_open_as("TIFF", file)), 2))) > 1
+                    return _has_pages(path, file)
             return is_animated_webp(head) or bool(_brands(head) & _SEQUENCES)
     except _DECODER_ERRORS as error:
         if isinstance(error, RemoteError) and error.errno not in GONE_OR_CLOSED:
             raise
         return False
+
+
+def _has_pages(path: Location, file: BinaryIO) -> bool:
+    """Whether a TIFF has several, also one that Pillow cannot open."""
+    with contextlib.suppress(*_DECODER_ERRORS):
+        return len(list(islice(_pages(_open_as("TIFF", file)), 2))) > 1
+    tags = tiff_tags(path)
+    return tags is not None and tags["pages"] > 1
 
 
 def is_animated_webp(head: bytes) -> bool:
