@@ -12,7 +12,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -72,6 +72,20 @@ def number(expected: str, holds: Callable[[float], bool]) -> Check:
         raise wrong(option, value, expected)
 
     return check
+
+
+def pairs(option: str, value: Any) -> tuple[str, ...]:
+    """Texts of the form `NAME=VALUE`: one, several, or a mapping from names to values."""
+    if isinstance(value, Mapping):
+        value = [f"{name}={of_name}" for name, of_name in value.items()]
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise wrong(option, value, "NAME=VALUE")
+    for pair in listed:
+        name, sign, of_name = pair.partition("=") if isinstance(pair, str) else ("", "", "")
+        if not (name.strip() and sign and of_name.strip()):
+            raise wrong(option, pair, "NAME=VALUE, such as left=1 or action=left")
+    return tuple(listed)
 
 
 def one_of(choices: Any) -> Check:

@@ -45,6 +45,8 @@ def parameter(option: Option) -> inspect.Parameter:
     if option.usual and not is_switch and not option.required:
         said += plain(f"  [default: {option.usual}]")
     kind: Any = str if default is not None else str | None
+    if option.is_repeated:
+        kind = list[str] | None
     if is_switch:
         switch = option.flags[0] + (f"/--no-{option.name}" if default else "")
         kind, shown = bool, typer.Option(bool(default), switch, help=said)
@@ -118,6 +120,8 @@ def _asked(typed: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]
     for name, value in typed.items():
         option = known[name]
         if value is False and option.default is None:
+            continue
+        if option.is_repeated and not value:
             continue
         asked[name] = value
         if value is not None and option.plain_type in (int, float):

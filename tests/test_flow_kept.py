@@ -98,9 +98,9 @@ def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) 
         passes.append((frames.shape[1], seen))
         return features(self, frames, *args, **kwargs)
 
-    def counted_steady(self: SteadyPass, newest: torch.Tensor, *args: Any) -> Any:
+    def counted_steady(self: SteadyPass, newest: torch.Tensor, *args: Any, **options: Any) -> Any:
         passes.append((newest.shape[1], "steady"))
-        return steady(self, newest, *args)
+        return steady(self, newest, *args, **options)
 
     monkeypatch.setattr(FlowTop, "features", counted)
     monkeypatch.setattr(SteadyPass, "__call__", counted_steady)

@@ -23,12 +23,12 @@ from store_data import (
 )
 
 from ldf_video.api import info
+from ldf_video.arrays.conditions import Column, Conditions
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, conditions, drop_damaged, verify_store
 from ldf_video.store.format import STORE_JSON
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
-from ldf_video.video.conditions import Column, Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ldf_video.errors import UsageError
+from ldf_video.levels.conditions import columns_of, told_of
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_shape, usual_fps
 from ldf_video.models import build
@@ -24,7 +25,15 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game, Noise, Part
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
-from ldf_video.options.trainings import FEW_RATE, FLOW_BY_ADAM, PAPER_RATE, RATE, WINDOWS, TrainTop
+from ldf_video.options.trainings import (
+    BLOCK,
+    FEW_RATE,
+    FLOW_BY_ADAM,
+    PAPER_RATE,
+    RATE,
+    WINDOWS,
+    TrainTop,
+)
 from ldf_video.runs.run import Settings
 from ldf_video.runs.training import check_top_origin, origin_settings, training_config
 from ldf_video.runs.zoo import Loaded, find_beginning, named
@@ -42,8 +51,6 @@ FEW_MEASURED = 128
 SHOWN = 9
 """Videos in a sheet and an mp4 of a training."""
 
-BLOCK = 4
-"""Frames of a block that a flow makes at once."""
 DEFAULTS = {
     "flow": {"optimizer": "muon", "learning_rate": RATE, "beta1": 0.9},
     "few": {"optimizer": "adam", "learning_rate": FEW_RATE, "beta1": 0.5, "average": 0.998},
@@ -69,7 +76,13 @@ def top_run_config(
     kind = options.kind or build.kind_of(like)
     longest = int(latents.lengths.max())
     asked = options.window or like.get("window", WINDOWS[kind])
-    window, block = window_of(asked, like={**like, "kind": kind}, longest=longest)
+    if options.block is not None and (
+        kind != "flow" or like.get("block", options.block) != options.block
+    ):
+        raise UsageError(_other_block(options, kind, like))
+    window, block = window_of(
+        asked, like={**like, "kind": kind}, longest=longest, block=options.block
+    )
     shape = latent_shape(latents)
     if origin is not None:
         check_top_origin(str(options.init), origin, kind=kind, latent_shape=shape, window=window)
@@ -91,6 +104,9 @@ def top_run_config(
         )
     if kind == "flow":
         model["strides"] = _strides_of(options, like, window=window, longest=longest)
+        if options.block == 1 and origin is None:
+            model |= {"kept": True, "shared_noise": 0.0}
+        model["columns"] = _columns_of(options, like, latents)
     elif options.strides not in (None, "1"):
         raise UsageError(f"--strides {options.strides}: a flow alone can know several; drop it")
     if options.few:
@@ -145,6 +161,36 @@ def _check_teacher(
         )
 
 
+def _other_block(options: TrainTop, kind: str, like: Mapping[str, Any]) -> str:
+    """Why blocks cannot be of so many frames."""
+    if kind != "flow":
+        return f"--block {options.block}: a flow alone has blocks; drop it"
+    return (
+        f"--block {options.block}: --init {options.init} makes blocks of {like['block']}: drop the "
+        "option, or start without --init"
+    )
+
+
+def _columns_of(
+    options: TrainTop, like: Mapping[str, Any], latents: StoreReader
+) -> list[dict[str, Any]]:
+    """What a flow is told of frames: what the flow that it starts from was, else what is stored.
+
+    Raises:
+        UsageError: that flow was told something, and this one is to be told nothing; or a student
+            is to be told what its teacher was not.
+    """
+    known = list(like.get("columns", ()))
+    if options.conditions == "off":
+        if known:
+            raise UsageError(
+                f"--conditions off: --init {options.init} is told of frames; drop the option, or "
+                "start without --init"
+            )
+        return []
+    return known or ([] if options.few else columns_of(latents))
+
+
 def _strides_of(
     options: TrainTop, like: Mapping[str, Any], *, window: int, longest: int
 ) -> list[int]:
@@ -173,11 +219,24 @@ def _strides_of(
     return asked
 
 
-def window_of(window: int, *, like: Mapping[str, Any], longest: int) -> tuple[int, int]:
+def window_of(
+    window: int, *, like: Mapping[str, Any], longest: int, block: int | None = None
+) -> tuple[int, int]:
     """Window and block (frames) of a top model that may be asked for more than clips can fill.
 
     An mlp has no blocks, and a model like another one has its window.
+
+    Raises:
+        UsageError: the window holds no two blocks of so many frames.
     """
+    if block is not None and like.get("kind") != "mlp":
+        usable = max(min(window, longest), 2)
+        if usable < 2 * block:
+            raise UsageError(
+                f"--block {block}: windows of {usable} frames hold no two such blocks, the longest "
+                f"clip has {longest}: give a smaller --block, or a larger --window and longer clips"
+            )
+        return usable - usable % block, block
     if like.get("kind") == "mlp" or (window == like.get("window") and window <= longest):
         return max(min(window, longest), 2), 1
     return fit_window(window, longest=longest)
@@ -219,6 +278,7 @@ class TopLevel:
         if isinstance(game, FewGame):
             self.score = "distance"
         self._window, self._strides = game.model.config.window, game.model.strides
+        self._columns = game.model.columns
         self._held_out = held_out
         self._frame_model, self._fps = frame_model, fps
 
@@ -250,12 +310,19 @@ class TopLevel:
     ) -> Windows:
         values = np.empty((len(clips), self._window, *store.spec.item_shape), store.spec.dtype)
         mask = np.empty(values.shape[:2], np.bool_)
+        known = np.empty((*values.shape[:2], len(self._columns)), np.float32)
         for stride in self._strides:
-            here = strides == stride
-            found = store.windows(clips[here], starts[here], length=span(self._window, stride))
+            here, length = strides == stride, span(self._window, stride)
+            found = store.windows(clips[here], starts[here], length=length)
             values[here], mask[here] = (rows[:, ::stride] for rows in found)
-        latents, real, told = (torch.from_numpy(x).to(device) for x in (values, mask, strides))
-        return Windows(latents.float(), real, Condition(told))
+            if self._columns:
+                known[here] = told_of(
+                    store, clips[here], starts[here], length=length, columns=self._columns
+                )[:, ::stride]
+        arrays = (values, mask, strides, known)
+        latents, real, told, of_frames = (torch.from_numpy(x).to(device) for x in arrays)
+        condition = Condition(told, of_frames if self._columns else None)
+        return Windows(latents.float(), real, condition)
 
     def calibration(self, device: torch.device) -> None:
         """No top model has batch statistics."""
@@ -272,13 +339,14 @@ class TopLevel:
         if isinstance(self.game, FewGame):
             assert isinstance(model, FlowTop)
             some, real = latents[:FEW_MEASURED], mask[:FEW_MEASURED]
-            few = Condition(told.stride[:FEW_MEASURED])
+            few = told.rows(0, FEW_MEASURED)
             return self.game.measure(model, some, real, few, noise=Noise(0))
         if isinstance(model, FlowTop):
             total = 0.0
-            parts = zip(latents.split(64), mask.split(64), told.stride.split(64), strict=True)
-            for i, (x, m, stride) in enumerate(parts):
-                loss = velocity_loss(model, x, m, Condition(stride), noise=Noise(i))[1]["velocity"]
+            for i, first in enumerate(range(0, count, 64)):
+                stop = first + 64
+                x, m, here = latents[first:stop], mask[first:stop], told.rows(first, stop)
+                loss = velocity_loss(model, x, m, here, noise=Noise(i))[1]["velocity"]
                 total += len(x) * loss.item()
             return {"velocity": total / count}
         whole = latents[mask.all(1)]

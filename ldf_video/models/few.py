@@ -23,6 +23,7 @@ from ldf_video.models.few_rolling import Rolling, next_block, roll
 from ldf_video.models.few_teacher import distances
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_loss import sometimes_untold
 from ldf_video.models.game import Game, Logs, Noise, Player, Tick
 from ldf_video.models.gan import Restrained, Restraint, RothConfig
 
@@ -31,8 +32,8 @@ FOLLOWED = 0.03
 TURNS = 7
 """Updates, of which every other one begins from nothing. Odd, and no multiple of the penalty's
 interval: else the penalty would fall on one kind alone."""
-WARM_UP = 8
-"""Blocks that a student makes before those that are shown. Its first blocks are its weakest, and a
+WARM_UP = 32
+"""Frames that a student makes before those that are shown. Its first blocks are its weakest, and a
 pass each is soon made (docs/results.md)."""
 
 
@@ -92,7 +93,7 @@ def student_config(flow: FlowConfig, config: FewConfig) -> FlowConfig:
         renewed=True,
         first_steps=config.first_steps,
         sampling_steps=config.sampling_steps,
-        warm_up=WARM_UP,
+        warm_up=-(-WARM_UP // flow.block),
     )
 
 
@@ -160,6 +161,8 @@ class FewGame(Game):
     def _student_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """Near where the teacher leads, and scored above real windows by the critic."""
         x, mask, told = self._blocks(*batch)
+        told = sometimes_untold(told, len(x), tick.noise)
+        tick.passed_on["told"] = told
         first, later = distances(self.model, self.teacher, x, mask, told, noise=tick.noise)
         loss = self.config.distance * (first + later)
         logs = {"distance_first": first.detach(), "distance": later.detach()}
@@ -172,7 +175,8 @@ class FewGame(Game):
         contests = [(x, made)]
         if turn.first_pass is not None:
             passes = turn.first_pass + 1
-            guess = next_block(self.model, None, len(x), tick.noise, told, passes=passes)
+            of_first = None if told is None else told.frames(0, x.shape[2])
+            guess = next_block(self.model, None, len(x), tick.noise, of_first, passes=passes)
             contests.append((x[:, :1], guess.unsqueeze(1)))
         scores = self._scores(contests, level, e, told)
         games = [_contest(of_own, of_real, whole) for of_real, of_own in scores]
@@ -190,9 +194,10 @@ class FewGame(Game):
     def _critic_loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
         """Real windows are scored above those that the student just made."""
         turn: Rolling = tick.kind
-        x, mask, told = self._blocks(*batch)
+        x, mask, _ = self._blocks(*batch)
         if not turn.plays:
             return x.new_zeros(()), {}
+        told = tick.passed_on["told"]
         contests, level, e = (tick.passed_on[name] for name in ("contests", "level", "e"))
         whole = mask.all(1).float()
         with (

@@ -42,12 +42,12 @@ class Critic(nn.Module):
         """
         flow, (b, n, block, _) = self.flow, blocks.shape
         visible = flow.visible(torch.ones(b, n * block, dtype=torch.bool, device=blocks.device))
-        told = None if condition is None else condition.repeated(n)
+        told = None if condition is None else condition.frames(0, n * block).repeated(n)
         of_level = flow.level_features(level.repeat_interleave(n)[:, None], told)
         of_level = of_level.expand(-1, block, -1)
         first = flow.first_of_blocks(b, n)
         tokens, cells, _ = flow.features(
-            blocks.flatten(0, 1), of_level, first=first, mask=visible, sequence=n
+            blocks.flatten(0, 1), of_level, condition=told, first=first, mask=visible, sequence=n
         )
         assert cells is not None
         tokens = flow.norm(tokens)

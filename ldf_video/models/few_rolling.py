@@ -47,7 +47,7 @@ def roll(
     Args:
         student: of few passes.
         past: a block of real frames, (B, 1, block, size).
-        condition: what the student is told of them.
+        condition: what the student is told of the window that is judged.
         noise: source of chance.
         turn: whether to begin without that, and how many blocks go unjudged.
         blocks: of a window. Where something stands before them the first of them is given.
@@ -57,13 +57,17 @@ def roll(
     seen: KeysValues | None = None
     total = turn.depth + blocks
     given = total - blocks + (1 if turn.depth or not turn.from_nothing else 0)
+    block = student.config.block
     for number in range(total):
+        # Blocks that are not judged are told what those of the window are.
+        place = number - turn.depth if number >= turn.depth else number % blocks
+        told = None if condition is None else condition.frames(place * block, block)
         with torch.set_grad_enabled(torch.is_grad_enabled() and number >= given):
             if number == len(made):
-                made.append(next_block(student, seen, b, noise, condition))
+                made.append(next_block(student, seen, b, noise, told))
         with torch.set_grad_enabled(torch.is_grad_enabled() and number + 1 >= given):
             if number + 1 < total:
-                seen = student.remember_block(made[number].detach(), seen, condition)
+                seen = student.remember_block(made[number].detach(), seen, told)
     return torch.stack(made[-blocks:], dim=1)
 
 

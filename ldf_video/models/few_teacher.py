@@ -46,7 +46,7 @@ def distances(
     whole = e, past, level, real
     of_first = _distance(
         *(part[:, :1] for part in whole),
-        condition=condition,
+        condition=None if condition is None else condition.frames(0, block),
         student=student,
         teacher=teacher,
         chance=chance[:, 0],

@@ -35,26 +35,32 @@ class FlowTop(FlowNetwork):
             Latents (N, up to `block`, C, H, W), float32, `num_frames` of them in all.
         """
         self.check_stride(rollout)
-        c, condition = self.config, Condition.of(rollout.stride, self.latent_mean.device)
+        c, device = self.config, self.latent_mean.device
         past = self._known(rollout.past, len(generators))
-        steady = SteadyPass(self, condition) if c.kept else None
+        of_past = Condition.of(rollout.stride, device)
+        if rollout.conditions is not None:
+            of_past = of_past.of_unknown(past.shape[1], len(self.columns))
+        steady = SteadyPass(self, of_past) if c.kept else None
         seen: KeysValues | None = None
         new = past.split(c.block, dim=1) if past.shape[1] else ()
+        of_newest = of_past.frames(0, c.block)
         before = c.warm_up * c.block if rollout.past is None else 0
         for done in range(-before, rollout.num_frames, c.block):
             given = self._given(rollout, done)
+            condition = rollout.condition_in(done, c.block, device)
             if not c.kept:
-                seen = self.remember_window(past, condition) if past.shape[1] else None
+                seen = self.remember_window(past, of_past) if past.shape[1] else None
                 tokens, _ = self._next_block(seen, condition, generators, given=given)
                 past = torch.cat([past, tokens], dim=1)[:, -c.reach :]
+                of_past = of_past.followed_by(condition, most=c.reach)
             else:
                 for block in new[:-1]:
-                    seen = self.remember_block(block, seen, condition)
-                newest = new[-1] if new else None
+                    seen = self.remember_block(block, seen, of_newest)
+                newest = (new[-1], of_newest) if new else None
                 tokens, seen = self._next_block(
                     seen, condition, generators, newest=newest, given=given, steady=steady
                 )
-                new = (tokens,)
+                new, of_newest = (tokens,), condition
             if done >= 0:
                 yield self.restore(tokens[:, : rollout.num_frames - done])
 
@@ -84,7 +90,7 @@ class FlowTop(FlowNetwork):
         condition: Condition,
         generators: Sequence[torch.Generator],
         *,
-        newest: Tensor | None = None,
+        newest: tuple[Tensor, Condition] | None = None,
         given: tuple[Tensor, Tensor] | None = None,
         steady: SteadyPass | None = None,
     ) -> tuple[Tensor, KeysValues | None]:
@@ -92,9 +98,9 @@ class FlowTop(FlowNetwork):
 
         Args:
             seen: keys and values of the past.
-            condition: what the network is told of the video.
+            condition: what the network is told of the video, and of the frames of this block.
             generators: sources of chance, one a video.
-            newest: the block before, where `seen` does not hold it yet.
+            newest: the block before and what it was told, where `seen` does not hold it yet.
             given: which of its frames are known, and those. A pass sees them as it sees the past.
             steady: makes the first pass, with what `newest` leaves, where nothing is given and as
                 much is seen as there is room for.
@@ -104,7 +110,8 @@ class FlowTop(FlowNetwork):
         """
         is_steady = given is None and seen is not None and self.is_full(seen)
         if newest is not None and not is_steady:
-            seen, newest = self.remember_block(newest, seen, condition), None
+            block, of_block = newest
+            seen, newest = self.remember_block(block, seen, of_block), None
 
         def known(x: Tensor) -> Tensor:
             if given is None:
@@ -119,7 +126,8 @@ class FlowTop(FlowNetwork):
                 levels = torch.where(given[0], self.config.context_level, levels)
                 levels = levels.expand(len(x), -1)
             if newest is not None and seen is not None and steady is not None:
-                direction, seen = steady(newest, x, seen)
+                block, of_block = newest
+                direction, seen = steady(block, x, seen, told=(of_block, condition))
                 newest = None
                 return direction
             return self.velocity(x, levels, condition=condition, past=seen)

@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class ColumnConfig:
+    """One thing that a flow may be told of each frame, such as the action that leads to it.
+
+    Attributes:
+        name: as clips have it.
+        names: that its values have, in the order of their codes; empty where they are numbers.
+        mean: of numbers, in the latents that were learned.
+        spread: their standard deviation, more than 0.
+        low: their least.
+        high: their largest.
+    """
+
+    name: str
+    names: tuple[str, ...] = ()
+    mean: float = 0.0
+    spread: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if not self.spread > 0:
+            raise ValueError(f"column {self.name}: spread {self.spread}, expected more than 0")
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that the network sees of it: one a name; or the value, and that there is one."""
+        return len(self.names) or 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +71,7 @@ class FlowConfig:
             few passes. Otherwise the velocity is integrated.
         warm_up: blocks before a video's beginning that are made and not shown: a video that goes on
             from a past of its own is better than one that begins from nothing.
+        columns: what it may be told of each frame beside its noise, see `ColumnConfig`.
         strides: how many frames of a clip a frame may be after the one before it, 1 first, rising:
             at R frames a second, (1, 2, 4) knows the rates R, R / 2 and R / 4.
     """
@@ -62,8 +95,14 @@ class FlowConfig:
     renewed: bool = False
     warm_up: int = 0
     strides: tuple[int, ...] = (1,)
+    columns: tuple[ColumnConfig, ...] = ()
 
     def __post_init__(self) -> None:
+        columns = (
+            ColumnConfig(**column) if isinstance(column, Mapping) else column
+            for column in self.columns
+        )
+        object.__setattr__(self, "columns", tuple(columns))
         for name in ("latent_shape", "strides"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.block < 1 or self.window % self.block or self.window < 2 * self.block:

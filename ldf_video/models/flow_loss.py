@@ -13,6 +13,8 @@ from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.game import Game, Logs, Noise, Player, Tick
 
+UNTOLD = 0.15
+"""Share of windows in training of whose frames a flow is told nothing."""
 DrawLevel = Callable[[int, Noise], Tensor]
 """From a number of windows and a source of chance to a noise level each, (B, 1)."""
 
@@ -38,7 +40,21 @@ class FlowGame(Game):
         return (Player("flow", [self.model], self._loss),)
 
     def _loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
-        return velocity_loss(self.model, *batch, noise=tick.noise, draw_level=self.draw_level)
+        latents, mask, condition = batch
+        told = sometimes_untold(condition, len(mask), tick.noise)
+        return velocity_loss(
+            self.model, latents, mask, told, noise=tick.noise, draw_level=self.draw_level
+        )
+
+
+def sometimes_untold(condition: Condition | None, b: int, noise: Noise) -> Condition | None:
+    """What b windows are told, and nothing in some of them, so that a flow also works untold.
+
+    Where nothing is known of any frame no number is drawn.
+    """
+    if condition is None or condition.values is None:
+        return condition
+    return condition.untold(noise.uniform(b, device=condition.values.device) < UNTOLD)
 
 
 def velocity_loss(

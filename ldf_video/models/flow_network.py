@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldf_video.models.condition import Condition, ConditionFeatures
-from ldf_video.models.flow_config import FlowConfig
+from ldf_video.models.flow_config import ColumnConfig, FlowConfig
 from ldf_video.models.flow_layers import KeysValues, LocalPath, TransformerLayer
 from ldf_video.models.game import Noise
 from ldf_video.models.layers import fourier_features, patchify, unpatchify
@@ -64,8 +64,8 @@ class FlowNetwork(TopModel):
             )
         self.level = nn.Sequential(nn.Linear(16, w), nn.SiLU(), nn.Linear(w, w), nn.SiLU())
         self.condition: ConditionFeatures | None = None
-        if config.strides != (1,):
-            self.condition = ConditionFeatures(config.strides, w)
+        if config.strides != (1,) or config.columns:
+            self.condition = ConditionFeatures(config)
         self.modulate = nn.Linear(w, 6 * w)
         self.layers = nn.ModuleList(
             [
@@ -82,6 +82,10 @@ class FlowNetwork(TopModel):
     @property
     def strides(self) -> tuple[int, ...]:
         return self.config.strides
+
+    @property
+    def columns(self) -> tuple[ColumnConfig, ...]:
+        return self.config.columns
 
     # -- a pass ----------------------------------------------------------------------------------
 
@@ -100,7 +104,7 @@ class FlowNetwork(TopModel):
         Args:
             frames: (B, T, size), standardised.
             levels: of their noise, (B, T), or (1, 1) where all frames have one.
-            condition: what it is told of them.
+            condition: what it is told of them, and of each of these frames.
             past: what stands before the first of them and all of them see, if anything does.
             first: number of the first frame in its window, or of each row's, (B,). By default the
                 one that follows the past: 0 without one, and always `block` where it is `kept`.
@@ -111,7 +115,7 @@ class FlowNetwork(TopModel):
             Velocities like `frames`.
         """
         level = self._levels(frames, levels, condition)
-        found = self.features(frames, level, past=past, first=first, mask=mask)
+        found = self.features(frames, level, condition=condition, past=past, first=first, mask=mask)
         return self._head(found.tokens, found.cells, level)
 
     def window_velocity(
@@ -142,7 +146,9 @@ class FlowNetwork(TopModel):
         told = None if condition is None else condition.repeated(blocks)
         level = self.level_features(levels.flatten(0, 1), told)
         flat = past.flatten(0, 1)
-        seen = self.features(flat, level, first=block, mask=visible, sequence=blocks).past
+        seen = self.features(
+            flat, level, condition=told, first=block, mask=visible, sequence=blocks
+        ).past
 
         def velocities(noisy: Tensor, levels: Tensor) -> Tensor:
             x, u = noisy.flatten(0, 1), levels.flatten(0, 1)
@@ -161,7 +167,9 @@ class FlowNetwork(TopModel):
         Each block's keys and values are computed here, at `context_level`, and never again.
         """
         level = self._levels(block, block.new_full((1, 1), self.config.context_level), condition)
-        new = self.features(block, level, past=past, first=self.config.block).past
+        new = self.features(
+            block, level, condition=condition, past=past, first=self.config.block
+        ).past
         if past is None:
             return new
         kept = self.config.reach * self.config.patches
@@ -173,7 +181,8 @@ class FlowNetwork(TopModel):
     def remember_window(self, frames: Tensor, condition: Condition | None = None) -> KeysValues:
         """A past (N, T, size) computed anew, at `context_level`; where it is not `kept`."""
         level = self._levels(frames, frames.new_full((1, 1), self.config.context_level), condition)
-        return self.features(frames, level, mask=self._causal(frames.shape[1])).past
+        mask = self._causal(frames.shape[1])
+        return self.features(frames, level, condition=condition, mask=mask).past
 
     def is_full(self, past: KeysValues) -> bool:
         """Whether as much of the past is seen as there is room for."""
@@ -215,6 +224,8 @@ class FlowNetwork(TopModel):
         if self.condition is None:
             return of_levels
         told = self.condition(condition)
+        if told is None:
+            return of_levels
         return of_levels + told.view(len(told), *(1,) * (levels.ndim - 1), -1)
 
     def _levels(self, frames: Tensor, levels: Tensor, condition: Condition | None) -> Tensor:
@@ -227,6 +238,7 @@ class FlowNetwork(TopModel):
         frames: Tensor,
         level: Tensor,
         *,
+        condition: Condition | None = None,
         past: KeysValues | None = None,
         first: int | Tensor | None = None,
         mask: Tensor | None = None,
@@ -237,6 +249,7 @@ class FlowNetwork(TopModel):
         Args:
             frames: as of `velocity`, and so are `past`, `first` and `mask`.
             level: of `level_features`, (B, T, width) or (1, 1, width).
+            condition: of whose frames' values what they say is added to the frames' tokens.
             past: see there.
             first: see there.
             mask: see there.
@@ -255,6 +268,9 @@ class FlowNetwork(TopModel):
         h = h + self.position[number].unsqueeze(-2)
         if c.patches > 1:
             h = h + self.place
+        told = None if self.condition is None else self.condition.of_frames(condition)
+        if told is not None:
+            h = h + told.unsqueeze(-2)
         modulation = self.modulate(level).unsqueeze(2)
         if mask is not None:  # of frames -> (..., 1, tokens, keys), for all heads
             mask = mask.repeat_interleave(c.patches, -1).repeat_interleave(c.patches, -2)

@@ -3,8 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from ldf_video.models.condition import Condition
+
+
+class ConditionSource(Protocol):
+    """What the frames of a rollout are told, when they are made."""
+
+    def conditions_in(self, first: int, count: int) -> Tensor:
+        """Of `count` frames from `first` on, (N, count, columns) or (1, count, columns).
+
+        It is asked once a block, in order, just before the block is made: so what is known only
+        then, such as the keys that are held, can be told. Frames before 0 are made and not shown.
+        A number, or the code of a name, as the top model's `columns` have them; NaN for unknown.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class KnownConditions:
+    """What is told of frames that is known beforehand.
+
+    Attributes:
+        values: (N, T, columns) or (1, T, columns), of the frames from 0 on; behind them nothing is
+            known.
+    """
+
+    values: Tensor
+
+    def conditions_in(self, first: int, count: int) -> Tensor:
+        """See `ConditionSource`."""
+        n, length, columns = self.values.shape
+        found = self.values.new_full((n, count, columns), float("nan"))
+        start, stop = max(first, 0), min(first + count, length)
+        if start < stop:
+            found[:, start - first : stop - first] = self.values[:, start:stop]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +60,8 @@ class Rollout:
         mask: (num_frames,) bool, True at the k frames that `given` holds.
         stride: how many frames of a clip each frame is after the one before it, known ones too: one
             of the strides that the top model knows.
+        conditions: what each frame is told: what leads to it from the frame before. None where
+            nothing is known. Of the past nothing is.
     """
 
     num_frames: int
@@ -30,6 +69,7 @@ class Rollout:
     given: Tensor | None = None
     mask: Tensor | None = None
     stride: int = 1
+    conditions: ConditionSource | None = None
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -45,6 +85,11 @@ class Rollout:
                     f"{self.given.shape[1]} given frames, a mask of {tuple(self.mask.shape)} with "
                     f"{known}: expected ({self.num_frames},) with as many as are given"
                 )
+
+    def condition_in(self, first: int, count: int, device: torch.device) -> Condition:
+        """What `count` frames from `first` on are told."""
+        told = None if self.conditions is None else self.conditions.conditions_in(first, count)
+        return Condition.of(self.stride, device, told)
 
     def given_in(self, first: int, count: int) -> tuple[Tensor, Tensor] | None:
         """Which of `count` frames from `first` on are given, (count,) bool, and their latents.

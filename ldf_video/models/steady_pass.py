@@ -24,7 +24,7 @@ NEWEST, NEW = 0, 1
 class SteadyPass:
     """`remember_block` of a block and `velocity` of the noise behind it, in one pass.
 
-    Of a flow that keeps its past, with the weights that it has now, of one condition for all rows.
+    Of a flow that keeps its past, with the weights that it has now, of one stride for all rows.
     """
 
     def __init__(self, flow: FlowNetwork, condition: Condition | None = None) -> None:
@@ -43,13 +43,21 @@ class SteadyPass:
             self._before = [_Cells(block, level) for block in _blocks(flow.local.before)]
             self._after = [_Cells(block, level[NEW:]) for block in _blocks(flow.local.after)]
 
-    def __call__(self, newest: Tensor, x: Tensor, past: KeysValues) -> tuple[Tensor, KeysValues]:
+    def __call__(
+        self,
+        newest: Tensor,
+        x: Tensor,
+        past: KeysValues,
+        *,
+        told: tuple[Condition, Condition] | None = None,
+    ) -> tuple[Tensor, KeysValues]:
         """A pass.
 
         Args:
             newest: the block that is done, (N, block, size).
             x: noise for the block behind it.
             past: what stands before both, `reach` frames.
+            told: what the frames of both blocks are told, if anything.
 
         Returns:
             The velocity of x; what stands before x, `reach` frames.
@@ -57,6 +65,8 @@ class SteadyPass:
         flow, c, n = self._flow, self._flow.config, len(x)
         both = torch.stack([newest, x]).unflatten(-1, c.latent_shape)  # (2, N, T, C, H, W)
         h = F.linear(patchify(both, c.patch_shape), flow.embed.weight) + self._place
+        if told is not None:
+            h = self._with_told(h, told)
         cells = None
         if c.local_width:
             cells = flow.local.stem(both.flatten(0, 2))  # (2 N T, width, H, W)
@@ -79,6 +89,19 @@ class SteadyPass:
                 cells = block(cells)
             velocity = velocity + flow.local.head(F.silu(cells)).unflatten(0, (n, c.block))
         return velocity.flatten(-3), seen
+
+    def _with_told(self, h: Tensor, told: tuple[Condition, Condition]) -> Tensor:
+        """Tokens of both blocks, (2, N, T, patches, width), and what their frames are told."""
+        if self._flow.condition is None:
+            return h
+        of_blocks = [self._flow.condition.of_frames(condition) for condition in told]
+        if all(of_block is None for of_block in of_blocks):
+            return h
+        parts = [
+            part if of_block is None else part + of_block.unsqueeze(-2)
+            for part, of_block in zip(h, of_blocks, strict=True)
+        ]
+        return torch.stack(parts)
 
 
 class _Layer:

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import Rollout
 
 LEAST_SPREAD = 0.1
@@ -50,6 +51,11 @@ class TopModel(nn.Module):
         """How far apart in time its frames may be, in frames of the clips that it learned."""
         return (1,)
 
+    @property
+    def columns(self) -> tuple[ColumnConfig, ...]:
+        """What it may be told of each frame."""
+        return ()
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set what latents are standardised by; both of a latent's shape, std at least 0.
 
@@ -86,7 +92,9 @@ class TopModel(nn.Module):
         raise NotImplementedError
 
     def check_stride(self, rollout: Rollout) -> None:
-        """Refuse a stride that it does not know, by a ValueError."""
+        """Refuse a stride that it does not know, and conditions, by a ValueError."""
         if rollout.stride not in self.strides:
             known = " or ".join(map(str, self.strides))
             raise ValueError(f"stride {rollout.stride}: expected {known}")
+        if rollout.conditions is not None and not self.columns:
+            raise ValueError("conditions: expected none, as it was told of none when it learned")

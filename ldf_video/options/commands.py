@@ -7,7 +7,7 @@ recipe.
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
-from ldf_video.checks import MOST, frame_rate, frame_size, integer, number
+from ldf_video.checks import MOST, frame_rate, frame_size, integer, number, pairs
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,
@@ -198,6 +198,11 @@ class Generate(Sampling):
         num_frames: Frames per video.
         num_videos: Videos; many at once take less time a frame.
         start_from: A video to go on from.
+        conditions: What leads to each frame, for a top model that learned with conditions: a CSV
+            with the columns' names in its first line and a row a frame, or a .npy array. Frames
+            behind its end are told nothing ([conditions](docs/models.md#conditions)).
+        condition: The same for all frames, such as `left=1` or `action=left`; may be given several
+            times.
         loop: Make a video that plays in a circle: its last frames lead to its first one. How far
             the last frame is from the first is said, beside how far neighbouring frames are.
     """
@@ -210,10 +215,16 @@ class Generate(Sampling):
     ] = None
     num_videos: Annotated[int, Option("N", integer(1, MOST))] = 1
     start_from: Annotated[Place | None, Option("CLIP", names=("--from", "--start-from"))] = None
+    conditions: File = None
+    condition: Annotated[tuple[str, ...] | None, Option("NAME=VALUE", pairs)] = None
     loop: Switch = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.loop and (self.conditions is not None or self.condition):
+            raise UsageError(
+                "got --loop and --condition or --conditions: a loop is told nothing; drop one"
+            )
         if self.loop and self.start_from is not None:
             raise UsageError(
                 "got --loop and --from: a loop has no beginning that a clip could stand before; "

@@ -74,6 +74,11 @@ class Option:
         return get_args(self.plain_type) if get_origin(self.plain_type) is Literal else ()
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether it may be given several times."""
+        return get_origin(self.plain_type) is tuple
+
+    @property
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is ...

@@ -35,6 +35,8 @@ CPU_MINUTES, GPU_MINUTES = 10.0, 5.0
 MINUTES = f"{CPU_MINUTES:g} on a CPU, {GPU_MINUTES:g} on a GPU"
 WINDOWS = {"flow": 16, "mlp": 5}
 """Frames that a top model sees at once, by kind."""
+BLOCK = 4
+"""Frames of a block that a flow makes at once."""
 RATE, FLOW_BY_ADAM, PAPER_RATE, FEW_RATE, ROLLED_RATE = 1e-3, 2e-3, 2e-4, 5e-5, 2e-4
 """Learning rates: of default models, a flow without Muon, the paper's models, a student, a G that
 learns to decode what a top model makes."""
@@ -160,6 +162,11 @@ class TrainTop(Training):
             stride 4 needs clips of 61 frames ([rates](docs/models.md#frame-rates)).
         cuts: auto: no window crosses a cut that encode found ([cuts](docs/data.md#cuts)); off:
             windows may.
+        block: Frames that a flow makes at once. 1: a flow for play, in which what it is told of a
+            frame acts on that frame; it keeps its past, and each block costs passes of its own
+            ([conditions](docs/models.md#conditions)).
+        conditions: auto: where the latents come with what is known of each frame, a flow is told
+            it, and is told nothing now and then, so that it also works without; off: never.
         few: From the flow of `--init`, learn to make a block in one pass and a first block in four
             ([few passes](docs/models.md#few-passes)).
     """
@@ -187,4 +194,8 @@ class TrainTop(Training):
         str | None, Option("N,N,...", rising, "1, or those of the model of `--init`")
     ] = None
     cuts: Annotated[Cuts | None, Option(usual="auto")] = None
+    block: Annotated[
+        int | None, Option("N", integer(1, MOST), f"{BLOCK}, fewer where clips are short")
+    ] = None
+    conditions: Annotated[Literal["auto", "off"] | None, Option(usual="auto")] = None
     few: Switch = False

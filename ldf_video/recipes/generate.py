@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from ldf_video.recipes.ends import (
     speed_note,
     stride_of,
 )
+from ldf_video.recipes.told import told_by
 from ldf_video.runs.command import (
     check_files,
     check_folders,
@@ -103,6 +105,7 @@ def generate(options: Generate) -> Generated:
     frame = frame_model_of(
         top.config, beside=top.directory, device=device, asked=options.frame_model
     )
+    told, untold = told_by(top, options, num_frames)
     past = None if clip is None else _last_latents(clip, top, frame, stride=stride, device=device)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
@@ -110,20 +113,15 @@ def generate(options: Generate) -> Generated:
         if top_model is None and shipped:
             progress.say(shipped_line("generate", top.directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes = 0, {speed_note(top, options.fps, paths[0])}
+        done, notes = 0, {speed_note(top, options.fps, paths[0]), untold}
         looped = Steps() if options.loop else None
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
             group = range(first, min(first + size, num_videos))
             generators = [video_generator(seed, video) for video in group]
-            if looped is not None:
-                assert isinstance(top.model, FlowTop)
-                blocks = loop(top.model, num_frames, generators, stride=stride)
-            else:
-                known = None if past is None else past.expand(len(group), *past.shape)
-                blocks = top.model.sample(
-                    Rollout(num_frames, past=known, stride=stride), generators
-                )
+            known = None if past is None else past.expand(len(group), *past.shape)
+            rollout = Rollout(num_frames, past=known, stride=stride, conditions=told)
+            blocks = _sampled(top.model, rollout, generators, looped=options.loop)
             files = paths[group.start : group.stop] if is_directory else paths
             with ExitStack() as stack:
                 writers = [VideoWriter(path, fps=rate, upscale=options.upscale) for path in files]
@@ -144,6 +142,16 @@ def generate(options: Generate) -> Generated:
         for note in [*sorted(filter(None, notes)), *([closed] if closed else [])]:
             progress.say(f"generate: {note}")
     return Generated(paths, seed, num_frames, closed)
+
+
+def _sampled(
+    top: TopModel, rollout: Rollout, generators: list[torch.Generator], *, looped: bool
+) -> Iterator[Tensor]:
+    """Latents of videos, a block at a time."""
+    if not looped:
+        return top.sample(rollout, generators)
+    assert isinstance(top, FlowTop)
+    return loop(top, rollout.num_frames, generators, stride=rollout.stride)
 
 
 def _clip_of(options: Generate) -> Source | None:

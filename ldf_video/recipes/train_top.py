@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from ldf_video.errors import CheckpointError, counted
+from ldf_video.levels.conditions import described
 from ldf_video.levels.latents import latent_statistics, maker_of, open_latents, whole_windows
 from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
+from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.frame import FrameModel
 from ldf_video.options.trainings import TrainTop
 from ldf_video.progress import Progress
@@ -66,7 +68,8 @@ def train_top(options: TrainTop) -> Path:
             return find_origin(value, "top").fingerprint
         if name == "window":
             longest = int(seen_by(config).lengths.max())
-            return window_of(value, like=config["model"], longest=longest)[0]
+            block = config.get("options", {}).get("block")
+            return window_of(value, like=config["model"], longest=longest, block=block)[0]
         if name == "strides":
             return list(map(int, value.split(",")))
         return value
@@ -138,6 +141,8 @@ def _data_line(run: Run, data: Split, cuts: int) -> str:
     block = f" in blocks of {model['block']}" if "block" in model else ""
     strides = model.get("strides", [1])
     block += f", strides {', '.join(map(str, strides))}" if len(strides) > 1 else ""
+    columns = [described(ColumnConfig(**column)) for column in model.get("columns", ())]
+    block += f", told {', '.join(columns)}" if columns else ""
     return (
         f"{counted(latents.num_frames, 'latent')} of {counted(latents.num_clips, 'clip')}"
         f"{f' between {cuts:,} cuts' if cuts else ''}, {model['kind']}, "

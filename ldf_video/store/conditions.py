@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import (
+    MOST_COLUMNS,
+    MOST_NAMES,
+    Column,
+    Conditions,
+    Values,
+    unknown,
+)
 from ldf_video.output import sync
 from ldf_video.store.format import sync_directory
 from ldf_video.store.manifest import ColumnRecord, Manifest, read_columns, read_told_extents
@@ -31,14 +39,6 @@ from ldf_video.store.shards import (
     inspect_shard,
     map_rows,
     shard_path,
-)
-from ldf_video.video.conditions import (
-    MOST_COLUMNS,
-    MOST_NAMES,
-    Column,
-    Conditions,
-    Values,
-    unknown,
 )
 
 if TYPE_CHECKING:

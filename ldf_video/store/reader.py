@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import Column, Values
 from ldf_video.errors import StoreError
 from ldf_video.store.check import verify_store
 from ldf_video.store.conditions import ConditionReader
@@ -27,7 +28,6 @@ from ldf_video.store.manifest import (
 )
 from ldf_video.store.shards import Rows, map_rows
 from ldf_video.store.shots import split_records
-from ldf_video.video.conditions import Column, Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -26,7 +26,7 @@ from ldf_video.store.shards import Rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ldf_video.video.conditions import Column, Conditions
+    from ldf_video.arrays.conditions import Column, Conditions
 
 MIB = 1 << 20
 GIB = 1 << 30

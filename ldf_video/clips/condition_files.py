@@ -1,0 +1,235 @@
+"""Files of conditions: `NAME.csv`, or `NAME.npy`, a row a frame, beside a clip or of its own.
+
+A CSV begins with the columns' names. A cell is a number, or a name such as that of an action; an
+empty one is not known, nor is an empty row. A column `frame` is passed over: rows count by
+themselves. A `.npy` array has shape (frames,), (frames, columns), or both with clips before them;
+of a structured one the fields are the columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ldf_video.arrays.conditions import MOST_COLUMNS, MOST_NAMES, Column, Conditions
+from ldf_video.errors import ReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ldf_video.files.locations import Location
+
+CONDITION_SUFFIXES = (".csv", ".npy")
+FRAME = "frame"
+"""A column that only counts."""
+MOST_LETTERS = 100
+_DELIMITERS = ",;\t"
+_ALIVE_ROWS = 4096
+
+
+@dataclass
+class _Cells:
+    """One column while it is read."""
+
+    name: str
+    values: array[float] = field(default_factory=lambda: array("f"))
+    codes: dict[str, int] = field(default_factory=dict)
+    holds_numbers: bool = False
+
+    def add(self, cell: str, place: str) -> None:
+        """The next cell, from a place that errors name."""
+        text = cell.strip()
+        if not text:
+            self.values.append(math.nan)
+            return
+        try:
+            number = float(text)
+        except ValueError:
+            self.values.append(self._code(text, place))
+            return
+        if not math.isfinite(number):
+            raise ReadError(f"{place}: {self.name} is {text}: leave the cell empty where unknown")
+        if self.codes:
+            raise ReadError(f"{place}: {self.name} is {text}, a number, and was a name before")
+        self.holds_numbers = True
+        self.values.append(number)
+
+    def _code(self, name: str, place: str) -> int:
+        shown = name[:MOST_LETTERS]
+        if self.holds_numbers:
+            raise ReadError(f"{place}: {self.name} is {shown!r}, expected a number as before")
+        if len(name) > MOST_LETTERS or not name.isprintable():
+            raise ReadError(f"{place}: {self.name} is {shown!r}, expected a short name")
+        code = self.codes.setdefault(name, len(self.codes))
+        if code >= MOST_NAMES:
+            raise ReadError(f"{place}: {self.name} has more than {MOST_NAMES} different names")
+        return code
+
+
+def read_csv(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
+    """Read a table of conditions; columns of which nothing is known are left out.
+
+    `alive` is called now and then.
+
+    Raises:
+        ReadError: it is none; the message names the row and the column, and not the path.
+    """
+    with path.open("rb") as file:
+        text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
+        try:
+            return _of_lines(text, alive)
+        except UnicodeDecodeError:
+            raise ReadError("no text in UTF-8: save it as CSV in UTF-8") from None
+        except csv.Error as error:
+            raise ReadError(f"no CSV: {error}") from None
+
+
+def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
+    first = lines.readline()
+    delimiter = max(_DELIMITERS, key=first.count)
+    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    columns = [_Cells(name) for name in names]
+    kept = [cells for cells in columns if cells.name.casefold() != FRAME]
+    check_names([cells.name for cells in kept])
+    num_rows = 0
+    rows = csv.reader(lines, delimiter=delimiter)
+    for row in rows:
+        place = f"row {num_rows + 1}"
+        if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
+            raise ReadError(f"{place} has {len(row)} values, for {len(columns)} columns")
+        cells = [*row[: len(columns)], *[""] * (len(columns) - len(row))]
+        for column, cell in zip(columns, cells, strict=True):
+            if column.name.casefold() != FRAME:
+                column.add(cell, place)
+        num_rows += 1
+        if num_rows % _ALIVE_ROWS == 0:
+            alive()
+    return _known(
+        [Column(cells.name, tuple(cells.codes)) for cells in kept],
+        [np.frombuffer(cells.values, np.float32) for cells in kept],
+        num_rows,
+    )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """See that columns have names, each another.
+
+    Raises:
+        ReadError: they have not.
+    """
+    if not names or not all(names):
+        raise ReadError("its first line is to name the columns, such as left,right or action")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ReadError(f"two columns {twice[0]!r}: each needs another name")
+    if len(names) > MOST_COLUMNS:
+        raise ReadError(f"{len(names)} columns: expected {MOST_COLUMNS} at most")
+    if unfit := [name for name in names if len(name) > MOST_LETTERS or not name.isprintable()]:
+        raise ReadError(f"column {unfit[0][:MOST_LETTERS]!r}: expected a short name")
+    if all(_is_number(name) for name in names):
+        raise ReadError(
+            f"its first line is {','.join(names)[:MOST_LETTERS]}: it is to name the columns, such "
+            "as left,right or action"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _known(
+    columns: Sequence[Column], values: Sequence[NDArray[np.float32]], num_rows: int
+) -> Conditions:
+    """The columns of which something is known."""
+    some = [
+        (column, of_column)
+        for column, of_column in zip(columns, values, strict=True)
+        if np.isfinite(of_column).any()
+    ]
+    found = np.empty((num_rows, len(some)), np.float32)
+    for place, (_, of_column) in enumerate(some):
+        found[:, place] = of_column
+    return Conditions(tuple(column for column, _ in some), found)
+
+
+def read_npy(path: Location) -> NDArray[Any]:
+    """Load an array of conditions; no pickle.
+
+    Raises:
+        ReadError: it is none.
+    """
+    with path.open("rb") as file:
+        try:
+            loaded: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, MemoryError, OverflowError) as error:
+            said = " ".join(str(error).split())[:MOST_LETTERS]
+            raise ReadError(f"no array of numbers: {said}") from None
+    return loaded
+
+
+def of_array(values: NDArray[Any], *, name: str = "", names: Iterable[str] = ()) -> Conditions:
+    """Conditions of one clip from an array (frames,) or (frames, columns).
+
+    Fields of a structured array are columns, of numbers or of texts, by their names. Columns of a
+    plain one have the `names` given, else `name` and their number.
+
+    Raises:
+        ReadError: it is neither.
+    """
+    if values.dtype.names:
+        check_names(values.dtype.names)
+        if values.ndim != 1:
+            raise ReadError(f"shape {values.shape}: expected a row a frame")
+        parts = [_of_vector(values[one], one) for one in values.dtype.names]
+        return _known([column for column, _ in parts], [v for _, v in parts], len(values))
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ReadError(f"shape {values.shape}: expected (frames, columns)")
+    listed = list(names) or _numbered(name or "value", values.shape[1])
+    check_names(listed)
+    parts = [_of_vector(values[:, n], one) for n, one in enumerate(listed)]
+    return _known([column for column, _ in parts], [v for _, v in parts], len(values))
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}{number}" for number in range(count)]
+
+
+def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.float32]]:
+    kind = values.dtype.kind
+    if kind in "SU":
+        cells = _Cells(name)
+        texts = np.char.decode(values, "utf-8") if kind == "S" else values
+        for row, text in enumerate(texts.tolist(), 1):
+            cells.add(text, f"row {row}")
+        return Column(name, tuple(cells.codes)), np.frombuffer(cells.values, np.float32)
+    if kind not in "biuf" or values.ndim != 1:
+        raise ReadError(f"{name} is {values.dtype} {values.shape[1:]}: expected numbers or names")
+    found = values.astype(np.float32)
+    if np.isinf(found).any():
+        raise ReadError(f"{name} is infinite in row {int(np.isinf(found).argmax()) + 1}")
+    return Column(name), found
+
+
+def read_conditions(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
+    """The conditions of one clip in a file of one of CONDITION_SUFFIXES.
+
+    Raises:
+        ReadError: it holds none.
+        OSError: it cannot be read.
+    """
+    if path.suffix.lower() == ".npy":
+        return of_array(read_npy(path))
+    return read_csv(path, alive=alive)
