@@ -5,6 +5,7 @@
 #
 # CLIPS is the folder that record_pacman.py makes with --paper-clips: CLIPS/train and CLIPS/test.
 # With IMAGES set to a folder of CIFAR-10's binary files, or of films, the experiment on images, too.
+# With GAMES set to the folder that the head of lengths.py makes, clips of any length, too.
 # Results go to OUT, such as docs/paper. Ctrl-C at any time: the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,4 +23,8 @@ python=${PYTHON:-python}
 "$python" scripts/paper/lower_level.py "$clips" "$out" "$@"
 if [ -n "${IMAGES:-}" ]; then
   "$python" scripts/paper/images.py "$IMAGES" "$out" "$@"
+fi
+"$python" scripts/paper/memory.py "$clips" "$out" "$@"
+if [ -n "${GAMES:-}" ]; then
+  "$python" scripts/paper/lengths.py "$GAMES" "$out" "$@"
 fi
