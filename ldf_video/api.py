@@ -19,6 +19,7 @@ from ldf_video.options.commands import (
     OLD_NAMES,
     Encode,
     Evaluate,
+    Export,
     Generate,
     Info,
     Interpolate,
@@ -33,6 +34,7 @@ from ldf_video.options.trainings import TrainFrame, TrainTop
 if TYPE_CHECKING:
     from ldf_video.evaluation.report import Evaluated
     from ldf_video.recipes.encode import Encoded
+    from ldf_video.recipes.export import Exported
     from ldf_video.recipes.generate import Generated
     from ldf_video.recipes.interpolate import Interpolated
     from ldf_video.recipes.play import Played
@@ -228,6 +230,23 @@ def play(options: Play) -> Played:
     from ldf_video.recipes import play as recipe
 
     return recipe.play(options)
+
+
+@takes(Export)
+def export(options: Export) -> Exported:
+    """Write a top model and its frame model as ONNX graphs, or as one page that plays by itself.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: an option means nothing, or the top model cannot go on frame after frame.
+        CheckpointError: a model is missing or damaged.
+        LdfError: a package of the extra `export` is not installed.
+    """
+    from ldf_video.recipes import export as recipe
+
+    return recipe.export(options)
 
 
 @takes(Reconstruct)

@@ -104,6 +104,8 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
             found, last = result.paths, hints.after_interpolate(result.paths[0], result.seed)
         case "play":
             found, last = result.paths, hints.after_play(result.seed)
+        case "export":
+            found, last = result.paths, hints.after_export(result.paths, result.page_bytes)
         case "reconstruct":
             psnr, path = result.psnr_db, result.path
             said = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"

@@ -90,6 +90,13 @@ def after_play(seed: int) -> str:
     return f"--seed {seed} plays the same again"
 
 
+def after_export(paths: Sequence[Path], page_bytes: int | None) -> str:
+    """What follows on graphs, or on a page."""
+    if page_bytes is None:
+        return f"{paths[0] / 'model.json'} says what the graphs take and give"
+    return f"open {paths[-1]} in a browser, {page_bytes / 2**20:.1f} MiB; it needs no network"
+
+
 def after_reconstruct(
     psnr_db: float, clips: str | Path, output: Path | None, frame_model: str | None
 ) -> str:

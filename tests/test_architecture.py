@@ -58,6 +58,7 @@ ALLOWED = {
     "PIL": {"video"},
     "pi_heif": {"video"},
     "typer": {"cli.py"},
+    "onnx": {"play/html.py"},
     "websockets": {"play/server.py", "play/show.py"},
     # By importlib, as they are extras: h5py in arrays/hdf5.py, zarr in arrays/zarr_store.py,
     # tifffile in arrays/tiff_stack.py, pyarrow in clips/lerobot.py.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 COMMANDS = ["start", "preview", "train-frame", "encode", "train-top", "generate", "interpolate"]
-COMMANDS += ["play", "reconstruct", "evaluate", "info"]
+COMMANDS += ["play", "export", "reconstruct", "evaluate", "info"]
 DRIVER = [sys.executable, str(Path(__file__).parent / "tiny_cli.py")]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from browser import browsing
-from tiny_models import flow, frame_model, save_pair
+from tiny_models import FLOW, flow, frame_model, save_pair
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -24,6 +26,7 @@ from ldf_video.api import play
 from ldf_video.clips.probe import probe
 from ldf_video.errors import UsageError
 from ldf_video.levels.latents import decode, video_generator
+from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import Rollout
 from ldf_video.play.film import Film
 from ldf_video.play.server import PageServer
@@ -66,7 +69,7 @@ class Page:
         """The next frame and its number; what is told before it goes to `told`."""
         while isinstance(message := self.connection.recv(WAIT), str):
             self.told.append(json.loads(message))
-        number, _ = struct.unpack("<II", message[:8])
+        number, self.acted = struct.unpack("<II", message[:8])
         if is_shown:
             self.ask(shown=number)
         self.newest = np.frombuffer(message[8:], np.uint8).reshape(32, 32, 3)
@@ -109,8 +112,39 @@ def test_the_page_tells_what_plays_and_shows_each_frame_once(server: PageServer)
         shown = [page.frame() for _ in range(9)]
         assert [number for number, _ in shown] == list(range(1, 10))
         assert np.array_equal(np.stack([frame for _, frame in shown]), begin(9, seed=1))
-        about = {"name": "tiny", "height": 32, "width": 32, "fps": 200.0, "seed": 1}
+        about = {"name": "tiny", "height": 32, "width": 32, "fps": 200.0, "seed": 1, "actions": []}
         assert page.told == [about]
+
+
+def told_film(seed: int = 1) -> Film:
+    """One that makes a frame at a time and can be told a direction."""
+    config = replace(FLOW, kept=True, block=1, columns=(ColumnConfig("stick", ("left", "right")),))
+    return Film(flow(config=config), frame_model(), seed=seed)
+
+
+def test_what_is_held_acts_on_the_next_frame_and_on_no_earlier_one(tmp_path: Path) -> None:
+    show = Show(told_film(), name="told", fps=Fraction(200), folder=tmp_path)
+    with PageServer(show) as server, opened(server) as page:
+        page.ask(pause=True)
+        page.frame(is_shown=False)
+        assert [one["name"] for one in page.told[0]["actions"]] == ["left", "right"]
+        page.ask(hold={"names": ["right"], "number": 7}, pause=False)
+        frames = {1: page.newest}
+        while page.acted != 7:
+            number, frames[number] = page.frame()
+        first = number
+        for number in range(first + 1, first + 5):
+            assert page.frame()[0] == number
+            frames[number] = page.newest
+    expected = told_film()
+    for number in range(1, first + 5):
+        if number == first:
+            expected.hold(["right"])
+        assert np.array_equal(frames[number], next(expected)), number
+    other = told_film()
+    for _ in range(first):
+        unheld = next(other)
+    assert not np.array_equal(unheld, frames[first])
 
 
 def test_no_frame_waits_behind_more_than_a_few_others(server: PageServer) -> None:
@@ -154,6 +188,9 @@ def test_a_page_can_pause_slow_down_and_ask_for_another_film(server: PageServer)
         '{"restart": -1, "restart ": 4, "speed": "fast", "shown": true, "pause": 1}',
         '{"speed": NaN, "heard": -1, "record": "yes", "_listen": 1}',
         '{"restart": 4e99, "speed": -5, "shown": 1e9}',
+        '{"hold": ["left"]}',
+        '{"hold": {"names": [["left"], null, 3], "number": 1}}',
+        '{"hold": {"names": "left", "number": -1}}',
         "[" * 2000,
         '{"speed": 1' + "0" * 2000 + "}",
     ],
@@ -238,8 +275,8 @@ def test_the_page_alone_is_served_and_to_this_machine_alone(server: PageServer) 
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
-    assert text.count(f'nonce="{nonce}"') == 2
-    assert "http" not in text.replace("location.href.replace(/^http/", "")
+    assert text.count(f'nonce="{nonce}"') == 3
+    assert not re.search(r"https?://|NONCE|SOURCE", text)
     assert ask_for(server, path, host=f"localhost:{server.port}")[0] == 200
     for wrong in (
         "/",
@@ -315,3 +352,31 @@ def test_in_a_browser(server: PageServer, tmp_path: Path) -> None:
         browser.wait("document.querySelector('#seed').value !== '1'")
         browser.wait("document.querySelector('#rate').textContent.endsWith('frames/s')")
     assert probe(tmp_path / "played-0001.mp4").num_frames >= 15
+
+
+def test_keys_and_buttons_in_a_browser(tmp_path: Path) -> None:
+    show = Show(told_film(), name="told", fps=Fraction(60), folder=tmp_path)
+    with (
+        PageServer(show) as server,
+        browsing(server.url, tmp_path / "profile", width=400, height=700) as browser,
+    ):
+        browser.wait("window.film && film.shown > 2")
+        assert browser.value("document.querySelector('#actions').innerText").split() == [
+            *("left", "←", "A"),
+            *("right", "→", "D"),
+        ]
+        browser.key("ArrowLeft", is_down=True)
+        browser.wait("film.acted === 1")
+        assert browser.value("[...film.held].join()") == "left"
+        browser.key("KeyD", is_down=True)
+        browser.wait("film.acted === 2")
+        browser.key("ArrowLeft", is_down=False)
+        browser.key("KeyD", is_down=False)
+        browser.wait("film.acted === 4")
+        assert browser.value("film.held.size") == 0
+        browser.click("#actions button")  # down and up
+        browser.wait("film.acted === 6")
+        browser.value("document.querySelector('#seed').focus()")
+        browser.key("ArrowLeft", is_down=True)  # who types a number does not play
+        browser.wait(f"film.shown > {browser.value('film.shown') + 5}")
+        assert browser.value("film.heard") == 6

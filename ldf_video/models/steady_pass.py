@@ -50,6 +50,7 @@ class SteadyPass:
         past: KeysValues,
         *,
         told: tuple[Condition, Condition] | None = None,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """A pass.
 
@@ -58,6 +59,8 @@ class SteadyPass:
             x: noise for the block behind it.
             past: what stands before both, `reach` frames.
             told: what the frames of both blocks are told, if anything.
+            visible: what is added to the attention to each frame of the past, (2, reach): for
+                `newest`, and for x, whose past ends with `newest`. None where all are seen.
 
         Returns:
             The velocity of x; what stands before x, `reach` frames.
@@ -76,8 +79,13 @@ class SteadyPass:
             h = h + F.linear(patches, flow.local.to_tokens.weight)
             cells = cells[len(cells) // 2 :]
         h, seen = h.flatten(2, 3), []  # (2, N, T * patches, width)
+        mask = None
+        if visible is not None:
+            own = visible.new_zeros(2, c.block)
+            mask = torch.cat([visible, own], dim=1).repeat_interleave(c.patches, dim=1)
+            mask = mask[:, None, None, None]  # (2, N, heads, tokens, keys)
         for number, layer in enumerate(self._layers):
-            h, kept = layer(h, past[number], is_last=number + 1 == len(self._layers))
+            h, kept = layer(h, past[number], mask, is_last=number + 1 == len(self._layers))
             seen.append(kept)
         tokens = flow.norm(h[-1]).unflatten(1, (c.block, c.patches))
         velocity = unpatchify(flow.head(tokens), c.latent_shape, c.patch_shape)
@@ -116,7 +124,7 @@ class _Layer:
         self._distance = layer.distance.repeat_interleave(patches, dim=2)[:, None, None]
 
     def __call__(
-        self, h: Tensor, past: tuple[Tensor, Tensor], *, is_last: bool
+        self, h: Tensor, past: tuple[Tensor, Tensor], mask: Tensor | None, *, is_last: bool
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Tokens of both blocks, (2, N, tokens, width), of the last layer only those of the new."""
         layer, (_, n, t, w) = self._layer, h.shape
@@ -130,7 +138,11 @@ class _Layer:
         k, v = torch.cat([torch.stack([before, kept], dim=1) + self._distance, own], dim=-2)
         if is_last:
             h, q, k, v, gate = h[NEW:], q[NEW:], k[NEW:], v[NEW:], gate[NEW:]
-        out = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+            mask = None if mask is None else mask[NEW:]
+        if mask is not None:
+            mask = mask.expand(-1, n, -1, -1, -1).flatten(0, 1)
+        q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out = out.transpose(1, 2).reshape(h.shape)
         h = torch.addcmul(h, gate, layer.project(out))
         (shift, scale), gate = self._of_mlp

@@ -7,7 +7,7 @@ recipe.
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
-from ldf_video.checks import MOST, frame_rate, frame_size, integer, number, pairs
+from ldf_video.checks import MOST, frame_rate, frame_size, integer, number, pairs, text
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,
@@ -29,8 +29,10 @@ from ldf_video.options.option import (
     OtherClips,
     Out,
     OutFile,
+    OutFolder,
     Place,
     Precision,
+    Quiet,
     Seed,
     Switch,
     Upscale,
@@ -159,15 +161,14 @@ class Encode(ClipLayout, Computation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Computation):
-    """What both commands take that sample a top model.
+class Pair(Quiet):
+    """What commands take that use a top model and the frame model that decodes it.
 
     Attributes:
         seed: The same gives the same files.
         fps: Frames per second of the file. Where the model knows several rates (`train-top
             --strides`) the nearest of them is made. Where it knows one, the same frames play
             faster or slower.
-        upscale: Integer factor.
         steps_per_block: Passes of a flow for each block of frames, in proportion more for a
             video's first one. More take more time. A student of few passes takes no others.
         top_model: A directory or a shipped name; its own frame model is loaded with it.
@@ -177,7 +178,6 @@ class Sampling(Computation):
 
     seed: Seed = None
     fps: Annotated[str | float | None, Option("F", frame_rate, "of the training clips")] = None
-    upscale: Upscale = None
     steps_per_block: Annotated[
         int | None, Option("N", integer(1, MOST), "as the top model was trained")
     ] = None
@@ -185,6 +185,17 @@ class Sampling(Computation):
         Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
     ] = None
     frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Pair, Computation):
+    """What commands take that make frames with such a pair.
+
+    Attributes:
+        upscale: Integer factor.
+    """
+
+    upscale: Upscale = None
 
 
 @dataclass(frozen=True)
@@ -265,6 +276,29 @@ class Play(Sampling):
     _: KW_ONLY
     port: Annotated[int, Option("N", integer(0, 65535), "a free one")] = 0
     browser: Annotated[bool, Option(usual="browser")] = True
+
+
+@dataclass(frozen=True)
+class Export(Pair):
+    """Write a pair of models for other programs, or as a page that plays by itself.
+
+    Attributes:
+        out: The graphs in ONNX, with what a program needs to run them in `model.json`.
+        html: One page with everything in it; it needs no network.
+        name: What the page is called.
+        weights: half: as they are shipped, two bytes each; int8: one byte each for those of large
+            layers, which changes a little what the models make.
+        runtime: The npm package onnxruntime-web, which goes into the page.
+        seed: Of the first film.
+        fps: Frames per second.
+    """
+
+    _: KW_ONLY
+    out: OutFolder = None
+    html: File = None
+    name: Annotated[str | None, Option("NAME", text, "that of the model")] = None
+    weights: Annotated[Literal["half", "int8"], Option()] = "half"
+    runtime: Annotated[Place, Option("DIR")] = "node_modules/onnxruntime-web"
 
 
 @dataclass(frozen=True)
@@ -372,6 +406,7 @@ COMMANDS: dict[str, type[Command]] = {
     "generate": Generate,
     "interpolate": Interpolate,
     "play": Play,
+    "export": Export,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "info": Info,

@@ -151,6 +151,7 @@ POSITIVE = number("more than 0", lambda value: value > 0)
 OUT = ("--out", "-o", "--output")
 Out = Annotated[Place, Option("DIR", names=OUT)]
 OutFile = Annotated[Place | None, Option("FILE", names=OUT)]
+OutFolder = Annotated[Place | None, Option("DIR", names=OUT)]
 Clips = Annotated[Place, Option(names=("CLIPS",))]
 OtherClips = Annotated[Place | None, Option("CLIPS")]
 File = Annotated[Place | None, Option("FILE")]
@@ -174,16 +175,25 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computation(Command):
-    """A command that computes.
+class Quiet(Command):
+    """A command that says what it does.
 
     Attributes:
-        device: Where to compute; auto takes a GPU if there is one.
         quiet: Print nothing but results and errors.
     """
 
-    device: Annotated[Device, Option()] = "auto"
     quiet: Switch = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation(Quiet):
+    """A command that computes where it is told to.
+
+    Attributes:
+        device: Where to compute; auto takes a GPU if there is one.
+    """
+
+    device: Annotated[Device, Option()] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

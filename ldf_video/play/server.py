@@ -23,7 +23,7 @@ from ldf_video.errors import UsageError
 from ldf_video.output import reason
 
 HOST = "127.0.0.1"
-PAGE = Path(__file__).with_name("page.html")
+PAGE, SOURCE = (Path(__file__).with_name(name) for name in ("page.html", "socket.js"))
 MAX_MESSAGE = 4096
 """Bytes of what a page asks for at once."""
 TAKEN_OVER = 4001
@@ -110,9 +110,8 @@ class PageServer:
 
     def _page(self, connection: ServerConnection) -> Response:
         nonce = secrets.token_urlsafe(16)
-        response = connection.respond(
-            HTTPStatus.OK, PAGE.read_text("utf-8").replace("NONCE", nonce)
-        )
+        page = PAGE.read_text("utf-8").replace("SOURCE", SOURCE.read_text("utf-8"))
+        response = connection.respond(HTTPStatus.OK, page.replace("NONCE", nonce))
         del response.headers["Content-Type"]
         response.headers.update(
             {

@@ -57,8 +57,9 @@ class Show:
 
     def _begin(self) -> None:
         """As a page finds it when it opens."""
+        self._film.hold(())
         self._speed, self._is_paused = 1.0, False
-        self._made = self._shown = self._heard = 0
+        self._made = self._shown = 0
 
     def __call__(self, viewer: ServerConnection) -> None:
         """Show the film until the connection closes; what is recorded then is kept.
@@ -82,7 +83,7 @@ class Show:
             if self._recording is not None:
                 self._record_frame(frame)
             self._made += 1
-            head = struct.pack("<II", self._made & 0xFFFFFFFF, self._heard)
+            head = struct.pack("<II", self._made & 0xFFFFFFFF, self._film.acted)
             self._viewer.send(head + frame.tobytes())
             now = time.monotonic()
             due = max(due, now - LATE_SECONDS) + 1 / (float(self._fps) * self._speed)
@@ -114,9 +115,10 @@ class Show:
         if _is_whole(value):
             self._shown = min(value, self._made)
 
-    def _hear(self, value: Any) -> None:
-        if _is_whole(value):
-            self._heard = value & 0xFFFFFFFF
+    def _hold(self, value: Any) -> None:
+        match value:
+            case {"number": int(number), "names": list(names)} if 0 <= number < 1 << 32:
+                self._film.hold(names, number=number)
 
     def _pause(self, value: Any) -> None:
         self._is_paused = value is True
@@ -145,7 +147,7 @@ class Show:
 
     _asks: ClassVar[Mapping[str, Callable[[Show, Any], None]]] = {
         "shown": _see,
-        "heard": _hear,
+        "hold": _hold,
         "pause": _pause,
         "speed": _set_speed,
         "restart": _restart,
@@ -162,6 +164,7 @@ class Show:
             width=width,
             fps=float(self._fps),
             seed=self._film.seed,
+            actions=[{"name": one.name, "keys": one.keys} for one in self._film.actions],
         )
 
     def _tell(self, **told: Any) -> None:

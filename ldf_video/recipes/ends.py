@@ -20,7 +20,7 @@ from ldf_video.files.locations import split_inner
 from ldf_video.models.build import KINDS
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Sampling
+from ldf_video.options.commands import Pair
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
 from ldf_video.sources.folder import folder_series, named_source
@@ -163,7 +163,7 @@ def speed_note(top: Loaded[TopModel], fps: str | float | None, path: Path) -> st
     return f"{knows}: the nearest to --fps is {float(made):g}, so the file {plays}"
 
 
-def load_sampler(options: Sampling, *, device: str) -> tuple[Loaded[TopModel], bool]:
+def load_sampler(options: Pair, *, device: str) -> tuple[Loaded[TopModel], bool]:
     """The top model that a command samples, with the passes asked for, and whether it is shipped.
 
     Raises:
