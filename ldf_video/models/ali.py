@@ -75,7 +75,7 @@ class AliEncoder(nn.Module):
     def __init__(self, config: AliConfig) -> None:
         super().__init__()
         w = config.base_width
-        self.trunk = Stack(*_to_a_cell(_conv, 3, config), _conv(16 * w, 16 * w, 1))
+        self.trunk = Stack(*_to_a_cell(_conv, config), _conv(16 * w, 16 * w, 1))
         self.head = nn.Conv2d(16 * w, 2 * config.latent_channels, 1)
         initialise(self)
 
@@ -89,9 +89,9 @@ class AliEncoder(nn.Module):
 
 
 class AliGenerator(nn.Module):
-    """G: latents (B, C, 1, 1) -> frames (B, channels, H, W), about [-1, 1], not clamped."""
+    """G: latents (B, C, 1, 1) -> frames (B, 3, H, W), about [-1, 1], not clamped."""
 
-    def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
+    def __init__(self, config: AliConfig) -> None:
         super().__init__()
         w = config.base_width
         self.stem = _deconv(config.latent_channels, config.last_width, config.last_kernel)
@@ -102,7 +102,7 @@ class AliGenerator(nn.Module):
             _deconv(2 * w, w, 4, stride=2),
             _deconv(w, w, 5),
             _conv(w, w, 1),
-            nn.Conv2d(w, channels, 1),
+            nn.Conv2d(w, 3, 1),
         )
         initialise(self)
 
@@ -111,11 +111,11 @@ class AliGenerator(nn.Module):
 
 
 class FrameFeatures(nn.Module):
-    """D(x): frames (B, channels, H, W) -> features (B, 16 * base_width). No normalisation."""
+    """D(x): frames (B, 3, H, W) -> features (B, 16 * base_width). No normalisation."""
 
-    def __init__(self, config: AliConfig, *, channels: int = 3) -> None:
+    def __init__(self, config: AliConfig) -> None:
         super().__init__()
-        self.layers = Stack(*_to_a_cell(_Maxout, channels, config))
+        self.layers = Stack(*_to_a_cell(_Maxout, config))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,13 +179,11 @@ class _Maxout(nn.Module):
         return torch.maximum(first, second)
 
 
-def _to_a_cell(
-    layer: Callable[..., nn.Module], channels: int, config: AliConfig
-) -> list[nn.Module]:
+def _to_a_cell(layer: Callable[..., nn.Module], config: AliConfig) -> list[nn.Module]:
     w = config.base_width
     halving = [] if config.is_small else [layer(4 * w, 8 * w, 4, stride=2)]
     return [
-        layer(channels, w, 5),
+        layer(3, w, 5),
         layer(w, 2 * w, 4, stride=2),
         layer(2 * w, 4 * w, 4),
         *halving,

@@ -40,7 +40,6 @@ BEST = "best"
 _PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "frame": {"model": (), "frames": ("height", "width", "crop", "fps")},
     "top": {"model": (), "frame_model": ("fingerprint", "path")},
-    "joint": {"model": (), "frames": ("height", "width", "crop", "fps")},
 }
 """What the config of each kind holds at least, part by part."""
 _UNREADABLE: tuple[type[Exception], ...] = (
@@ -58,7 +57,7 @@ def save_config(directory: Path, config: Mapping[str, Any]) -> None:
 
 
 def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
-    """Read config.json of a checkpoint, of a `kind` ("frame", "top" or "joint") if one is given.
+    """Read config.json of a checkpoint, of a `kind` ("frame" or "top") if one is given.
 
     Raises:
         CheckpointError: there is none, it is damaged, newer than this program, or of another kind.
@@ -81,7 +80,7 @@ def load_config(directory: Path, *, kind: str | None = None) -> dict[str, Any]:
             "use the ldf-video that wrote it"
         )
     if found not in _PARTS or kind not in (None, found):
-        expected = f"a {kind} model" if kind else "a frame, top or joint model"
+        expected = f"a {kind} model" if kind else "a frame or top model"
         raise CheckpointError(f"{directory} holds a {found} model, expected {expected}")
     for part, names in _PARTS[found].items():
         held = config.get(part)

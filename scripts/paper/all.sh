@@ -28,3 +28,5 @@ fi
 if [ -n "${GAMES:-}" ]; then
   "$python" scripts/paper/lengths.py "$GAMES" "$out" "$@"
 fi
+"$python" scripts/paper/pacman.py "$clips" "$out" "$@"
+"$python" scripts/paper/few_clips.py "$clips" "$out" "$@"

@@ -101,6 +101,8 @@ def clips_of(root: Path) -> tuple[Clips, Clips]:
 class Marked:
     """A level whose averaged weights are kept whenever the loop looks, in folders of samples/."""
 
+    score = "none"  # all that is kept is judged, and no checkpoint is chosen
+
     def __init__(self, level: Level) -> None:
         self._level = level
 
@@ -217,7 +219,8 @@ class Judged:
         if len(clips) != self.num_clips:
             raise ValueError(f"{name}: {len(clips)} clips, expected {self.num_clips}")
         with Progress(f"judge {name}", unit="frames", total=clips.shape[0] * 5) as bar:
-            found = figures_of(measure(self.reference, clips, self.judge, on_frames=bar.update))
+            figures = measure(self.reference, clips, self.judge, on_frames=bar.update)
+        found = figures_of(figures) | {"spread_levels": round(spread(clips), 3)}
         write_atomically(path, lambda partial: partial.write_text(json.dumps(found) + "\n"))
         return found
 
@@ -313,3 +316,39 @@ def plot_curves(
     drawing.tight_layout()
     drawing.savefig(path, dpi=110)
     plt.close(drawing)
+
+
+def plot_clips(path: Path, sets: Mapping[str, Clips], *, in_a_row: int = 3) -> None:
+    """Draw clips (N, T, H, W, 3) of some sets, some clips in a row, a panel with a title a set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    pictures = {name: picture_of(clips, in_a_row) for name, clips in sets.items()}
+    heights = [picture.shape[0] for picture in pictures.values()]
+    width = next(iter(pictures.values())).shape[1]
+    drawing, panels = plt.subplots(
+        len(sets),
+        squeeze=False,
+        figsize=(9, 9 * sum(heights) / width + 0.3 * len(sets)),
+        gridspec_kw={"height_ratios": heights},
+    )
+    for (name, picture), panel in zip(pictures.items(), panels.flat, strict=True):
+        panel.imshow(picture, interpolation="nearest")
+        panel.set_title(name, fontsize=9, loc="left")
+        panel.axis("off")
+    drawing.tight_layout(pad=0.4)
+    drawing.savefig(path, dpi=120)
+    plt.close(drawing)
+
+
+def picture_of(clips: Clips, in_a_row: int) -> Clips:
+    """Clips (N, T, H, W, 3) as one picture, with grey between frames and more between clips."""
+    padded = np.pad(clips, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
+    strips = [np.concatenate(list(clip), axis=1) for clip in padded]
+    strips = [np.pad(s, ((0, 0), (0, 6), (0, 0)), constant_values=255) for s in strips]
+    rows = [
+        strips[i : i + in_a_row] for i in range(0, len(strips) // in_a_row * in_a_row, in_a_row)
+    ]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])

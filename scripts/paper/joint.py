@@ -18,10 +18,11 @@ import torch
 from experiment import Clips, spread
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ldf_video.models.game import Game, Logs, Noise, Part, Player, Tick
 from ldf_video.models.gan import GanGame, Restrained, RothConfig
-from ldf_video.models.layers import Down, PlainBlock, Stack, Up
+from ldf_video.models.layers import Down, PlainBlock, Stack
 from ldf_video.models.losses import relativistic_loss
 from ldf_video.training.update import frame_indices
 from ldf_video.video.pixels import from_model, to_model
@@ -30,6 +31,14 @@ from ldf_video.video.sheet import write_sheet
 SHOWN = 64
 """Clips of a sheet while training, and of which the spread is taken."""
 AT_ONCE = 64
+TRAINING = {
+    "learning_rate": 5e-4,
+    "beta1": 0.0,
+    "average": 0.998,
+    "batch_size": 64,
+    "mixed_precision": "bf16",
+}
+"""As of `TrainConfig`; by Adam."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,20 @@ class JointConfig:
     def widths(self) -> tuple[int, int, int]:
         """Channels at a half, a quarter and an eighth of a frame's size."""
         return (self.width, 2 * self.width, 4 * self.width)
+
+
+class Up(nn.Module):
+    """Double height and width between pixels, then mix by a 3 x 3 convolution.
+
+    Sub-pixel convolutions, as the frame model has, began with patterns of single pixels here.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(interpolate(x, scale_factor=2, mode="bilinear"))
 
 
 class JointModel(nn.Module):
@@ -109,16 +132,16 @@ class JointDiscriminator(nn.Module):
 
 @dataclass(frozen=True)
 class JointGameConfig(Restrained):
-    """The game: R1 + R2 of constant form, no pressure and no rest.
+    """The game: R1 + R2 in their plain form, raised while D wins; D never rests.
 
     Attributes:
-        roth: the penalty on D; see `RothConfig`.
+        roth: the penalty on D; see `RothConfig`. 15 channels want a larger weight than R3GAN's.
         rest: D's loss in nats under which D would rest; it is never below 0.
     """
 
     roth: RothConfig = field(
         default_factory=lambda: RothConfig(
-            penalty="r1r2", gamma=0.5, gamma_floor=0.1, pressure_limit=1.0
+            penalty="r1r2", gamma=10.0, gamma_floor=0.5, target=0.5, pressure_rate=0.03
         )
     )
     rest: float = 0.0
