@@ -11,6 +11,7 @@ from joint import JointConfig, JointGame, JointGameConfig, JointModel
 from tiny_models import ali_game, flow, frame_game, mlp_game, tick
 from tiny_trainings import FrameGameLevel, LatentLevel
 
+from ldf_video.models.condition import Windows
 from ldf_video.models.flow_loss import FlowGame
 from ldf_video.models.game import Part
 
@@ -131,7 +132,7 @@ def masked(game: Game, padding: float) -> list[tuple[torch.Tensor, list[torch.Te
     for player in game.players:
         game.requires_grad_(False)
         weights = [p for n in player.networks for p in n.requires_grad_().parameters()]
-        loss, _ = player.loss((values, mask), tick(game))
+        loss, _ = player.loss(Windows(values, mask), tick(game))
         loss.backward()
         found.append((loss.detach(), [p.grad for p in weights]))
     return found
