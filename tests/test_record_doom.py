@@ -156,8 +156,9 @@ def test_lively_is_to_move_and_to_show_something() -> None:
 def test_a_lively_clip_is_taken_at_once_and_a_still_one_after_ten_tries() -> None:
     for still, tries in ((False, 1), (True, 10)):
         game = FakeGame(still=still)
-        clip = player(game).clip(num_frames=5, size=8)
+        clip, done = player(game).clip(num_frames=5, size=8)
         assert clip.shape == (5, 8, 8, 3)
+        assert done.tolist() == np.float32([action for action, _ in game.moves[-5:]]).tolist()
         assert len(game.commands) == 1 + tries
 
 
@@ -190,8 +191,11 @@ def test_clips_are_written_in_order_of_maps_that_are_shared_and_seeds_that_are_n
         assert (clips.shape, clips.dtype) == ((count, 4, 16, 16, 3), np.uint8)
         for index, clip in enumerate(clips):
             alone = recorder.record_episode(recorder.Episode(split, index, 1, options))
-            assert np.array_equal(clip, alone[0])
-        assert [path.name for path in (tmp_path / split).iterdir()] == ["doom-4.npy"]
+            assert np.array_equal(clip, alone.frames[0])
+            rows = np.loadtxt(tmp_path / split / "doom-4.csv", delimiter=",", skiprows=1)
+            np.testing.assert_allclose(rows[4 * index : 4 * index + 4], alone.actions[0], rtol=1e-4)
+        names = sorted(path.name for path in (tmp_path / split).iterdir())
+        assert names == ["doom-4.csv", "doom-4.npy"]
     out = capsys.readouterr().out
     assert "train 6/6: MAP06, 6 of 6 clips" in out
     assert "test 3/3: MAP03, 3 of 3 clips" in out

@@ -62,7 +62,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def short_clips(frames: np.ndarray, *, size: int, num_clips: int, length: int = 5) -> np.ndarray:
-    return recorder.cut_paper_clips(
+    clips, _ = recorder.cut_paper_clips(
         frames,
         recorder.motion_energy(frames),
         np.random.default_rng(0),
@@ -70,13 +70,14 @@ def short_clips(frames: np.ndarray, *, size: int, num_clips: int, length: int = 
         num_clips=num_clips,
         length=length,
     )
+    return clips
 
 
 # -------------------- play
 
 
 def test_a_frame_is_the_maximum_of_the_last_two_raw_frames_of_four() -> None:
-    frames = recorder.play(CountingEmulator(300 + 20), itertools.repeat(3))
+    frames, _ = recorder.play(CountingEmulator(300 + 20), itertools.repeat(3))
     assert frames.shape == (5, 210, 160, 3)
     lit = [np.flatnonzero(frame[0, :, 0]).tolist() for frame in frames]
     assert lit == [[3, 4], [7, 8], [11, 12], [15, 16], [19, 20]]
@@ -84,8 +85,9 @@ def test_a_frame_is_the_maximum_of_the_last_two_raw_frames_of_four() -> None:
 
 def test_the_opening_is_idle_and_a_step_cut_short_is_dropped() -> None:
     emulator = CountingEmulator(300 + 27)
-    frames = recorder.play(emulator, iter([2, 3, 4, 5, 2, 3, 4]))
+    frames, held = recorder.play(emulator, iter([2, 3, 4, 5, 2, 3, 4]))
     assert len(frames) == 6
+    assert held.tolist() == [2, 3, 4, 5, 2, 3]  # the frame shows what it led to
     assert emulator.actions[:300] == [0] * 300
     assert emulator.actions[300:] == np.repeat([2, 3, 4, 5, 2, 3, 4], 4)[:-1].tolist()
     with pytest.raises(LdfError, match="game of 4 frames"):
@@ -230,7 +232,8 @@ def test_without_a_lossless_encoder_nothing_is_written(
 
 def test_windows_are_seeded_and_only_missing_ones_written_again(tmp_path: Path) -> None:
     frames, one = screens(), episode(tmp_path)
-    result = recorder.write_episode(one, frames)
+    game = recorder.Played(frames, 2 + np.arange(20) % 4)
+    result = recorder.write_episode(one, game)
     assert (result.num_frames, result.num_files) == (20, 2)
     assert result.paper_clips.shape == (3, 5, 16, 16, 3)
     energy = recorder.motion_energy(frames)
@@ -238,13 +241,16 @@ def test_windows_are_seeded_and_only_missing_ones_written_again(tmp_path: Path) 
         top, left, _ = recorder.choose_window(energy, one.rng(recorder.WINDOWS, w), size=16)
         path = tmp_path / "train" / f"episode-0000-window-{w:02d}.mp4"
         assert np.array_equal(pixels(path), frames[:, top : top + 16, left : left + 16])
+        held = (tmp_path / "train" / f"episode-0000-window-{w:02d}.csv").read_text().split()
+        assert held == ["action", *["up", "right", "left", "down"] * 5]
+    assert result.paper_actions.shape == (3, 5)
     assert one.missing() == []
     lost, kept = one.window_path(0), one.window_path(1)
     before = lost.read_bytes()
     lost.unlink()
     kept.write_bytes(b"untouched")
     assert one.missing() == [0]
-    assert recorder.write_episode(one, frames).num_files == 1
+    assert recorder.write_episode(one, game).num_files == 1
     assert lost.read_bytes() == before
     assert kept.read_bytes() == b"untouched"
 
@@ -256,7 +262,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def record(one: Any) -> object:
         episodes.append(one)
-        return recorder.write_episode(one, screens(seed=one.index))
+        frames = screens(seed=one.index)
+        return recorder.write_episode(one, recorder.Played(frames, 2 + np.arange(20) % 4))
 
     monkeypatch.setattr(recorder, "record_episode", record)
     monkeypatch.setattr(recorder, "open_emulator", lambda game: None)
@@ -273,11 +280,18 @@ def test_a_run_writes_both_splits_and_the_next_does_nothing(
 ) -> None:
     assert recorder.main(arguments(tmp_path, "--paper-clips", "5")) == 0
     assert len(played) == 5
-    assert len(list((tmp_path / "train").iterdir())) == 6
-    assert len(list((tmp_path / "test").iterdir())) == 4
+    assert len(list((tmp_path / "train").glob("*.mp4"))) == 6
+    assert len(list((tmp_path / "test").glob("*.csv"))) == 4
     for split in ("train", "test"):
         clips = np.load(tmp_path / "paper" / split / "paper-5.npy")
         assert (clips.shape, clips.dtype) == ((5, 5, 16, 16, 3), np.uint8)
+        name, *held = (tmp_path / "paper" / split / "paper-5.csv").read_text().split()
+        assert (name, len(held)) == ("action", 25)
+        for clip, row in zip(clips, np.reshape(held, (5, 5)), strict=True):
+            start = ["up", "right", "left", "down"].index(row[0])  # its frames follow each other
+            expected = [["up", "right", "left", "down"][(start + n) % 4] for n in range(5)]
+            assert row.tolist() == expected
+            assert clip.any()
     assert "train 3/3: episode 2, 20 frames, 2 files" in capsys.readouterr().out
 
     assert recorder.main(arguments(tmp_path, "--paper-clips", "5")) == 0
@@ -302,10 +316,10 @@ def test_the_same_options_write_the_same_bytes_and_more_episodes_change_none(
         assert recorder.main(arguments(tmp_path / name, "--paper-clips", "4")) == 0
     before = contents(tmp_path / "a")
     assert before == contents(tmp_path / "b")
-    assert (len(before), len(played)) == (6 + 4 + 2 + 1, 10)
+    assert (len(before), len(played)) == (2 * (6 + 4 + 2) + 1, 10)
     assert recorder.main(arguments(tmp_path / "b", "--paper-clips", "4", "--episodes", "4")) == 0
     after = contents(tmp_path / "b")
-    assert (len(after), after | before) == (len(before) + 2, after)
+    assert (len(after), after | before) == (len(before) + 4, after)
     assert [one.index for one in played[10:]] == [3]
 
 

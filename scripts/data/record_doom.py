@@ -8,6 +8,8 @@ optional dependency ViZDoom (MIT; the ZDoom engine inside has licences of its ow
 68 maps of Freedoom 1 and 2 (BSD) along: pip install "ldf-video[doom]". None is part of ldf-video.
 
     OUT/train/doom-16.npy, OUT/test/doom-16.npy     uint8 (N, 16, SIZE, SIZE, 3), 17.5 a second
+    OUT/train/doom-16.csv, OUT/test/doom-16.csv     what the player did up to each frame, clip by
+                                                    clip: forward, right, turn, shoot, open
 
 Every episode, a game with its own seed, is in one split alone; the maps are shared by both, so that
 test/ shows known places from new points of view. The same options and the same ViZDoom give the
@@ -29,8 +31,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from recording import SPLITS, Frames, Number, Parser, exit_code, in_processes, write_clips
+from recording import (
+    SPLITS,
+    Frames,
+    Number,
+    Parser,
+    exit_code,
+    in_processes,
+    write_clips,
+    write_conditions,
+)
 
 from ldf_video.errors import LdfError
 
@@ -47,6 +59,8 @@ HOLD_STEPS = 10.0
 TURN_DEGREES = 2.5  # standard deviation, a tic
 NEAR = 10  # of 0..255 in the depth buffer, where a wall fills the view
 WALL_TURN_DEGREES = 6.0
+
+COLUMNS = ("forward", "right", "turn", "shoot", "open")
 
 MAPS = [("freedoom2.wad", f"MAP{number:02d}") for number in range(1, 33)]
 MAPS += [("freedoom1.wad", f"E{part}M{number}") for part in range(1, 5) for number in range(1, 10)]
@@ -70,6 +84,13 @@ class Episode(NamedTuple):
     index: int
     num_clips: int
     options: argparse.Namespace
+
+
+class Recorded(NamedTuple):
+    """Frames (..., T, SIZE, SIZE, 3), and what the player did up to each, (..., T, columns)."""
+
+    frames: Frames
+    actions: NDArray[np.float32]
 
 
 # -------------------- play
@@ -168,12 +189,14 @@ class Player:
         things = game.get_state().objects
         self.places = [(thing.position_x, thing.position_y) for thing in things]
         self.actions = actions(rng)
+        self.done: list[float] = []  # in the last step
         game.send_game_command("god")
 
     def step(self) -> Frames:
         """One step of two tics, and the screen (120, 160, 3) after it; a level left begins anew."""
         depth = self.game.get_state().depth_buffer
-        self.game.make_action(turned_from_walls(next(self.actions), depth), FRAME_SKIP)
+        self.done = turned_from_walls(next(self.actions), depth)
+        self.game.make_action(self.done, FRAME_SKIP)
         if self.game.is_episode_finished():
             self.game.new_episode()
             self.game.send_game_command("god")
@@ -188,14 +211,15 @@ class Player:
         for _ in range(SETTLE_STEPS):
             self.step()
 
-    def clip(self, *, num_frames: int, size: int) -> Frames:
+    def clip(self, *, num_frames: int, size: int) -> Recorded:
         """A clip (num_frames, size, size, 3) that moves; after ten tries, the last one."""
         for _ in range(MAX_TRIES):
             self.jump()
-            frames = np.stack([shrunk(self.step(), size=size) for _ in range(num_frames)])
+            steps = [(shrunk(self.step(), size=size), self.done) for _ in range(num_frames)]
+            frames = np.stack([frame for frame, _ in steps])
             if is_lively(frames):
                 break
-        return frames
+        return Recorded(frames, np.array([done for _, done in steps], np.float32))
 
 
 def is_lively(frames: Frames) -> bool:
@@ -221,14 +245,15 @@ def plan(split: str, options: argparse.Namespace) -> list[Episode]:
     ]
 
 
-def record_episode(episode: Episode) -> Frames:
+def record_episode(episode: Episode) -> Recorded:
     """Play one game; returns its clips, shape (n, T, size, size, 3)."""
     split, index, num_clips, options = episode
     rng = np.random.default_rng((options.seed, SPLITS.index(split), index))
     with open_game(*MAPS[index % len(MAPS)], seed=int(rng.integers(2**32))) as game:
         player = Player(game, rng)
         length, size = options.clip_frames, options.size
-        return np.stack([player.clip(num_frames=length, size=size) for _ in range(num_clips)])
+        clips = [player.clip(num_frames=length, size=size) for _ in range(num_clips)]
+        return Recorded(*(np.stack(parts) for parts in zip(*clips, strict=True)))
 
 
 def record_split(split: str, options: argparse.Namespace) -> None:
@@ -239,14 +264,15 @@ def record_split(split: str, options: argparse.Namespace) -> None:
     """
     episodes = plan(split, options)
     num_clips = sum(episode.num_clips for episode in episodes)
-    began = time.monotonic()
+    began, done_in = time.monotonic(), list[NDArray[np.float32]]()
 
     def recorded() -> Iterator[Frames]:
         results = in_processes(record_episode, episodes, jobs=options.jobs)
         done = 0
         for episode, found in zip(episodes, results, strict=True):
-            yield found
-            done += len(found)
+            yield found.frames
+            done_in.append(found.actions)
+            done += len(found.frames)
             print(
                 f"{split} {episode.index + 1}/{len(episodes)}: "
                 f"{MAPS[episode.index % len(MAPS)][1]}, {done} of {num_clips} clips, "
@@ -258,6 +284,8 @@ def record_split(split: str, options: argparse.Namespace) -> None:
         path = options.out / split / f"doom-{options.clip_frames}.npy"
         shape = (num_clips, options.clip_frames, options.size, options.size, 3)
         write_clips(path, recorded(), shape=shape)
+        rows = ([f"{value:g}" for value in row] for part in done_in for row in part.reshape(-1, 5))
+        write_conditions(path.with_suffix(".csv"), COLUMNS, rows)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

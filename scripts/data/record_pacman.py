@@ -7,9 +7,12 @@ game (--game riverraid) any action there is. Needs the optional dependency ale-p
 games along): pip install "ldf-video[pacman]". Neither ale-py nor a game is part of ldf-video.
 
     OUT/train/episode-0000-window-00.mp4      lossless RGB, size x size, 15 frames a second
+    OUT/train/episode-0000-window-00.csv      the joystick, a row a frame: how it was held from the
+                                              frame before on
     OUT/test/...                              the same from other episodes
     OUT/paper/{train,test}/paper-5.npy        uint8 (N, 5, size, size, 3), with --paper-clips N;
-                                              longer ones, paper-T.npy, with --clip-frames T
+                                              longer ones, paper-T.npy, with --clip-frames T;
+                                              paper-5.csv: the joystick, clip by clip
     OUT/.recording.json                       what decides the pixels
 
 Same options and same ale-py, same pixels, whatever --jobs is. The same command again writes only
@@ -35,7 +38,16 @@ from typing import Any, NamedTuple, Protocol
 import av
 import numpy as np
 from numpy.typing import NDArray
-from recording import SPLITS, Frames, Number, Parser, exit_code, in_processes, write_clips
+from recording import (
+    SPLITS,
+    Frames,
+    Number,
+    Parser,
+    exit_code,
+    in_processes,
+    write_clips,
+    write_conditions,
+)
 
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.output import replacing
@@ -62,6 +74,14 @@ PACMAN = "ms_pacman"
 DIRECTIONS = (2, 3, 4, 5)  # the console's numbers for up, right, left and down
 HOLD_STEPS = 8.0  # mean number of steps for which a direction is held
 
+ACTIONS = (
+    *("none", "fire", "up", "right", "left", "down", "upright", "upleft", "downright", "downleft"),
+    *("upfire", "rightfire", "leftfire", "downfire"),
+    *("uprightfire", "upleftfire", "downrightfire", "downleftfire"),
+)
+"""What the console's numbers mean."""
+COLUMNS = ("action",)
+
 PLAY, WINDOWS, PAPER = range(3)  # one stream of random numbers each
 
 
@@ -80,12 +100,24 @@ class Episode(NamedTuple):
     def missing(self) -> list[int]:
         """The windows whose files are not there yet."""
         windows = range(self.options.windows_per_episode)
-        return [window for window in windows if not self.window_path(window).exists()]
+        paths = map(self.window_path, windows)
+        return [
+            window
+            for window, path in zip(windows, paths, strict=True)
+            if not (path.exists() and path.with_suffix(".csv").exists())
+        ]
 
     def rng(self, stream: int, item: int = 0) -> Rng:
         """Random numbers of this episode and split alone: more episodes change none."""
         key = (self.options.seed, SPLITS.index(self.split), self.index, stream, item)
         return np.random.default_rng(key)
+
+
+class Played(NamedTuple):
+    """A game: frames (T, 210, 160, 3), and the action that was held up to each of them, (T,)."""
+
+    frames: Frames
+    actions: NDArray[np.int64]
 
 
 class Window(NamedTuple):
@@ -97,12 +129,13 @@ class Window(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What came of one episode; its clips have shape (n, T, size, size, 3)."""
+    """What came of one episode; its clips have shape (n, T, size, size, 3), actions (n, T)."""
 
     num_frames: int
     num_files: int
     moving_share: float
     paper_clips: Frames
+    paper_actions: NDArray[np.int64]
 
 
 # -------------------- play
@@ -166,7 +199,7 @@ def held_directions(rng: Rng, actions: Sequence[int] = DIRECTIONS) -> Iterator[i
         yield from repeat(action, int(rng.geometric(1 / HOLD_STEPS)))
 
 
-def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
+def play(emulator: Emulator, directions: Iterator[int]) -> Played:
     """Play one whole game and keep one frame of each step of 4 raw frames.
 
     A kept frame is the pixelwise maximum of the last two raw frames. Three ghosts in one row, as in
@@ -175,9 +208,6 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
     The first 300 raw frames, the opening, are skipped without touching the stick. A step that the
     end of the game cuts short is dropped. `directions` are one a step.
 
-    Returns:
-        uint8 RGB of shape (T, 210, 160, 3).
-
     Raises:
         LdfError: the game ended within 5 frames of the opening.
     """
@@ -185,6 +215,7 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
     for _ in range(START_FRAMES):
         emulator.act(0)
     kept: list[Frames] = []
+    held: list[int] = []
     for direction in directions:
         raw = []
         for _ in range(FRAME_SKIP):
@@ -194,13 +225,14 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Frames:
                 break
         if len(raw) == FRAME_SKIP:
             kept.append(np.maximum.reduce(raw[-MERGE_FRAMES:]))
+            held.append(direction)
         if emulator.game_over() or len(kept) == MAX_FRAMES:
             break
     if len(kept) < CLIP_FRAMES:
         raise LdfError(
             f"got a game of {len(kept)} frames, expected {CLIP_FRAMES} or more: try another --seed"
         )
-    return np.stack(kept)
+    return Played(np.stack(kept), np.array(held))
 
 
 # -------------------- motion
@@ -262,14 +294,14 @@ def choose_window(
 
 def cut_paper_clips(
     frames: Frames, energy: NDArray[np.int32], rng: Rng, *, size: int, num_clips: int, length: int
-) -> Frames:
+) -> tuple[Frames, NDArray[np.int64]]:
     """Short clips as Cooper (2017) cuts them: 5 frames, a random window, kept if it moves.
 
     Up to 100 draws a clip, then the last is taken as it is; 5 % are taken unfiltered at the first.
     Longer clips must move as much from frame to frame.
 
     Returns:
-        uint8 of shape (num_clips, length, size, size, 3).
+        uint8 of shape (num_clips, length, size, size, 3), and with which frame each begins.
 
     Raises:
         LdfError: the game is shorter than a clip.
@@ -280,8 +312,9 @@ def cut_paper_clips(
             "try another --seed or shorter --clip-frames"
         )
     clips = np.empty((num_clips, length, size, size, 3), np.uint8)
+    starts = np.empty(num_clips, np.int64)
     steps, usual_steps = length - 1, CLIP_FRAMES - 1
-    for clip in clips:
+    for number, clip in enumerate(clips):
         tries = 1 if rng.random() < UNFILTERED_SHARE else MAX_TRIES
         for _ in range(tries):
             start = int(rng.integers(len(frames) - length + 1))
@@ -291,7 +324,8 @@ def cut_paper_clips(
             if motion * usual_steps > MIN_MOTION * steps:
                 break
         clip[:] = frames[(slice(start, start + length), *area)]
-    return clips
+        starts[number] = start
+    return clips, starts
 
 
 # -------------------- recording
@@ -327,17 +361,20 @@ def record_episode(episode: Episode) -> Recorded:
     return write_episode(episode, play(emulator, held_directions(episode.rng(PLAY), actions)))
 
 
-def write_episode(episode: Episode, frames: Frames) -> Recorded:
-    """Write the missing windows of a game, frames (T, 210, 160, 3), and cut its short clips."""
+def write_episode(episode: Episode, played: Played) -> Recorded:
+    """Write the missing windows of a game with its joystick, and cut its short clips."""
+    frames, actions = played
     options, size, energy = episode.options, episode.options.size, motion_energy(frames)
     missing, shares = episode.missing(), []
     for number in missing:
         top, left, share = choose_window(energy, episode.rng(WINDOWS, number), size=size)
         comment = f"{options.game}, seed {options.seed}, top {top}, left {left}"
         window = frames[:, top : top + size, left : left + size]
-        write_video(episode.window_path(number), window, comment=comment)
+        path = episode.window_path(number)
+        write_conditions(path.with_suffix(".csv"), COLUMNS, named(actions))
+        write_video(path, window, comment=comment)
         shares.append(share)
-    clips = cut_paper_clips(
+    clips, starts = cut_paper_clips(
         frames,
         energy,
         episode.rng(PAPER),
@@ -345,7 +382,14 @@ def write_episode(episode: Episode, frames: Frames) -> Recorded:
         num_clips=episode.num_paper_clips,
         length=options.clip_frames,
     )
-    return Recorded(len(frames), len(missing), float(np.mean(shares or [0])), clips)
+    of_clips = actions[starts[:, None] + np.arange(options.clip_frames)]
+    share = float(np.mean(shares or [0]))
+    return Recorded(len(frames), len(missing), share, clips, of_clips)
+
+
+def named(actions: NDArray[np.int64]) -> Iterator[tuple[str]]:
+    """Rows of a table of them."""
+    return ((ACTIONS[action],) for action in actions.ravel())
 
 
 def keep_settings(args: argparse.Namespace) -> None:
@@ -391,7 +435,11 @@ def plan_split(args: argparse.Namespace, split: str) -> list[Episode]:
     """The episodes of a split with work left; the short clips are spread evenly over them all."""
     num_episodes = args.episodes if split == "train" else args.test_episodes
     path, clips_left = paper_path(args, split), args.paper_clips
-    if path.exists() and len(np.load(path, mmap_mode="r")) == clips_left:
+    if (
+        path.exists()
+        and path.with_suffix(".csv").exists()
+        and len(np.load(path, mmap_mode="r")) == clips_left
+    ):
         clips_left = 0
     shares = (
         clips_left // num_episodes + (index < clips_left % num_episodes)
@@ -407,10 +455,11 @@ def record_split(args: argparse.Namespace, split: str) -> None:
     if not episodes:
         print(f"{split}: all files are there")
         return
-    began, clips = time.monotonic(), []
+    began, clips, actions = time.monotonic(), [], []
     results = in_processes(record_episode, episodes, jobs=args.jobs)
     for number, (episode, result) in enumerate(zip(episodes, results, strict=True), start=1):
         clips.append(result.paper_clips)
+        actions.append(result.paper_actions)
         print(
             f"{split} {number}/{len(episodes)}: episode {episode.index}, "
             f"{result.num_frames} frames, {result.num_files} files, "
@@ -419,7 +468,9 @@ def record_split(args: argparse.Namespace, split: str) -> None:
         )
     if count := sum(map(len, clips)):
         shape = (count, args.clip_frames, args.size, args.size, 3)
-        write_clips(paper_path(args, split), clips, shape=shape)
+        path = paper_path(args, split)
+        write_conditions(path.with_suffix(".csv"), COLUMNS, named(np.concatenate(actions)))
+        write_clips(path, clips, shape=shape)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

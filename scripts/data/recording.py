@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -76,6 +77,18 @@ def write_clips(path: Path, parts: Iterable[Frames], *, shape: tuple[int, ...]) 
             array[begin : begin + len(part)] = part
             begin += len(part)
         array.flush()
+
+
+def write_conditions(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write what led to each frame beside a clip, a row a frame, as a CSV of these columns.
+
+    Of an array of clips the rows follow each other, clip by clip.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def exit_code(record: Callable[[], object], *, stopped: str) -> int:
