@@ -8,10 +8,12 @@ of a structured one the fields are the columns.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ldf_video.files.locations import Location
+    from ldf_video.sources.source import Source
 
 CONDITION_SUFFIXES = (".csv", ".npy")
 FRAME = "frame"
@@ -33,6 +36,7 @@ FRAME = "frame"
 MOST_LETTERS = 100
 _DELIMITERS = ",;\t"
 _ALIVE_ROWS = 4096
+_LONGEST_LINE = 1 << 16
 
 
 @dataclass
@@ -92,10 +96,18 @@ def read_csv(path: Location, *, alive: Callable[[], None] = lambda: None) -> Con
             raise ReadError(f"no CSV: {error}") from None
 
 
+def _delimiter(line: str) -> str:
+    return max(_DELIMITERS, key=line.count)
+
+
+def _names_of(line: str) -> list[str]:
+    """The names in a first line."""
+    return [name.strip() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+
+
 def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
-    first = lines.readline()
-    delimiter = max(_DELIMITERS, key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    first = lines.readline(_LONGEST_LINE)
+    names, delimiter = _names_of(first), _delimiter(first)
     columns = [_Cells(name) for name in names]
     kept = [cells for cells in columns if cells.name.casefold() != FRAME]
     check_names([cells.name for cells in kept])
@@ -117,6 +129,22 @@ def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
         [np.frombuffer(cells.values, np.float32) for cells in kept],
         num_rows,
     )
+
+
+def usual_columns(sources: Iterable[Source]) -> list[str]:
+    """The columns that most CSVs beside sources name; of several as usual, the first that comes.
+
+    So one file with a slip in its first line does not decide for all. Empty where there is none.
+    """
+    counts: Counter[tuple[str, ...]] = Counter()
+    for name in dict.fromkeys(one.conditions_path for one in sources if one.conditions):
+        if name is not None and name.suffix.lower() == ".csv":
+            with contextlib.suppress(OSError, UnicodeDecodeError, ReadError):
+                with name.open("rb") as file:
+                    names = _names_of(file.readline(_LONGEST_LINE).decode("utf-8-sig"))
+                check_names(kept := [one for one in names if one.casefold() != FRAME])
+                counts[tuple(kept)] += 1
+    return list(next((names for names, _ in counts.most_common(1)), ()))
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, reason_of
@@ -28,13 +29,17 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     Of a file it is the sha256 of its bytes; of a series the sha256 of its pictures' sha256, 32
     bytes each, in order. Of a file that holds arrays by name it is that of the arrays that are
     clips, as they lie in it: what else it holds is not read. `alive` is called after every block,
-    as a sign of life.
+    as a sign of life. Where a file tells of its frames, its sha256 is part of it.
 
     Raises:
         ReadError: if a file cannot be read.
     """
     if source.part is not None and source.part.problem:
         raise ReadError(source.part.problem)
+    if source.conditions_path is not None:
+        pixels = source_digest(replace(source, conditions=""), alive=alive)
+        told = _bytes_digest(source.conditions_path, alive)
+        return hashlib.sha256(bytes.fromhex(pixels) + told).hexdigest()
     if source.series is None:
         return _file_digest(source, alive).hex()
     digest = hashlib.sha256()
@@ -54,7 +59,9 @@ def source_stamp(source: Source, *, alive: Callable[[], None] = lambda: None) ->
     if isinstance(source.root, RemotePath):
         return ""
     stamp = hashlib.sha256()
-    for path in islice(source.files(), None if source.series else _MOST_STAMPED):
+    files = islice(source.files(), None if source.series else _MOST_STAMPED)
+    told = source.conditions_path
+    for path in chain(files, () if told is None else (told,)):
         found = "gone"
         with contextlib.suppress(OSError):
             status = os.stat(path.archive if isinstance(path, ArchivePath) else str(path))

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ldf_video.clips.formats import format_of, open_source
+from ldf_video.clips.told import CountedFrames, read_told
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.sources.folder import as_source
 from ldf_video.video.decode import FilmMedia
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ldf_video.arrays.conditions import Column
     from ldf_video.files.locations import Location
     from ldf_video.sources.ranges import Range
     from ldf_video.sources.source import Source
@@ -64,6 +66,9 @@ class ClipStream:
         note: returns what a user must know of the frames that were given, empty if nothing.
         size: rows and columns of the source's own frames, upright; None where there is no frame.
         name: see `Media.name`.
+        columns: what is known of its frames beside their pixels.
+        told: returns what is known of the frame that was given last, a value for each column, None
+            where it is not known.
     """
 
     index: int | None
@@ -75,6 +80,8 @@ class ClipStream:
     note: Callable[[], str] = str
     size: tuple[int, int] | None = None
     name: str = ""
+    columns: tuple[Column, ...] = ()
+    told: Callable[[], list[float | None]] = list
 
 
 def check_reader(reader: str) -> None:
@@ -135,6 +142,7 @@ def open_clips(
     if part is not None:
         geometry = replace(geometry, fps=part.fps or geometry.fps)
         part = part if part.suffix else None
+    told = read_told(source, alive=alive)
     with contextlib.ExitStack() as stack:
         clips, why_pyav = _by_decord(source, geometry) if reader == "decord" else ([], "")
         clips = clips or stack.enter_context(open_source(source, threads=threads))
@@ -148,30 +156,42 @@ def open_clips(
     for media, first in zip(clips, firsts, strict=True):
         if first == SKIP:
             continue
+        counted = told.of_clip(media.index, len(clips))
         if part is not None:
-            head, decoded = _in_range(source, part, media, fps=geometry.fps, file=file, alive=alive)
+            head, decoded = _in_range(
+                source, part, media, fps=geometry.fps, file=file, alive=alive, counted=counted
+            )
             decoded = itertools.islice(decoded, first, None)
         elif media.has_times:
-            head, decoded = _begun(_owning(media.frames(), file, alive))
+            head, decoded = _begun(counted.frames(_owning(media.frames(), file, alive)))
             if geometry.fps is not None:
                 decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
             decoded = itertools.islice(decoded, first, None)
         else:
-            head, decoded = _begun(_owning(media.frames(first), file, alive))
+            frames = counted.frames(_owning(media.frames(first), file, alive), first)
+            head, decoded = _begun(frames)
         size, head = None if head is None else media.source_size or upright_size(head), None
         yield ClipStream(
             index=media.index,
             fps=geometry.fps or media.fps,
             frames=_resized(
-                decoded, Resizer(geometry, media.source_size, media.sample_aspect_ratio)
+                counted.given(decoded),
+                Resizer(geometry, media.source_size, media.sample_aspect_ratio),
             ),
             position=media.position,
             why_pyav=why_pyav,
             first_frame=first,
-            note=partial(_note, source, media),
+            note=_notes(partial(_note, source, media), counted.note),
             size=size,
             name=media.name,
+            columns=counted.columns,
+            told=counted.told,
         )
+
+
+def _notes(*notes: Callable[[], str]) -> Callable[[], str]:
+    """All of what is to be known, in one text."""
+    return lambda: "; ".join(filter(None, (note() for note in notes)))
 
 
 def _in_range(
@@ -182,18 +202,24 @@ def _in_range(
     fps: Fraction | None,
     file: _Shared,
     alive: Callable[[], None],
+    counted: CountedFrames,
 ) -> tuple[av.VideoFrame | None, Iterator[av.VideoFrame]]:
     """The frames of a range of an open file, at a rate, of which the first is made."""
     if media.index is not None:
         raise ReadError("it holds several clips: leave start and end of its row empty")
     if not media.has_times:
         rate = fps or media.fps
-        frames = _owning(media.frames(part.numbers(rate)[0]), file, alive)
+        first = part.numbers(rate)[0]
+        frames = counted.frames(_owning(media.frames(first), file, alive), first)
         return _begun(part.of_untimed(frames, fps=rate))
     entry = None
-    if isinstance(media, FilmMedia) and (entry := find_entry(source.path, part.start, alive=alive)):
+    if (
+        isinstance(media, FilmMedia)
+        and not counted.columns  # a row a frame: they are counted from the first on
+        and (entry := find_entry(source.path, part.start, alive=alive))
+    ):
         media.seek(entry.seek_to)
-    frames = _owning(media.frames(), file, alive)
+    frames = counted.frames(_owning(media.frames(), file, alive))
     if entry is None or not isinstance(media, FilmMedia):
         pairs = timed(frames, native_fps=media.fps)
     else:
@@ -207,6 +233,8 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
         return [], ""
     if source.part is not None and source.part.suffix:
         return [], "ranges of files"
+    if source.conditions:
+        return [], "clips with conditions"
     try:
         return [DecordMedia(source.path, geometry)], ""
     except NotForDecordError as error:

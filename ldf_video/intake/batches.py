@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import Conditions, Values
 from ldf_video.readers.reading import Clip, Event, FramesRead
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
@@ -51,11 +52,13 @@ class RowsMade:
         clip: that they belong to.
         rows: shape (n, *item_shape), n at least 1; valid until the next item is asked for.
         position: how much of the source the rows so far are, in [0, 1].
+        conditions: what is known of their frames; None where nothing is.
     """
 
     clip: Clip
     rows: Rows
     position: float
+    conditions: Conditions | None = None
 
 
 Item: TypeAlias = Event | RowsMade | None
@@ -68,6 +71,13 @@ class _Part:
     clip: Clip
     position: float
     count: int = 0
+    known: list[Values] = field(default_factory=list)
+
+    def conditions(self) -> Conditions | None:
+        """What is known of them."""
+        if not self.known:
+            return None
+        return Conditions(self.clip.columns, np.concatenate(self.known))
 
 
 @dataclass
@@ -138,7 +148,7 @@ class _Batcher:
 
     def add(self, event: FramesRead) -> Iterator[Item]:
         """Copy frames (n, H, W, 3) into batches; yields what leaves them meanwhile."""
-        frames = event.frames
+        frames, done = event.frames, 0
         while len(frames):
             if self._open is None:
                 shape = (self._batch_size, *frames.shape[1:])
@@ -154,6 +164,9 @@ class _Batcher:
                 last = _Part(event.clip, event.position)
                 batch.contents.append(last)
             last.count += len(taken)
+            if event.conditions is not None:
+                last.known.append(event.conditions.values[done : done + len(taken)])
+            done += len(taken)
             last.position = event.position
             if batch.count == self._batch_size:
                 self._send(batch)
@@ -211,7 +224,7 @@ class _Batcher:
         for content in batch.contents:
             if isinstance(content, _Part):
                 part = rows[first : first + content.count]
-                yield RowsMade(content.clip, part, content.position)
+                yield RowsMade(content.clip, part, content.position, content.conditions())
                 first += content.count
             else:
                 yield content

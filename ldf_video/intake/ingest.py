@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ldf_video.arrays.conditions import Conditions
+from ldf_video.clips.condition_files import usual_columns
 from ldf_video.clips.read import SKIP, Reader
 from ldf_video.errors import LdfError, StoreError
 from ldf_video.files.layout import UNSAID, Layout
@@ -226,6 +228,8 @@ class _Intake:
         self._sources, self._writer, self._progress = sources, writer, progress
         self._cuts = CutsOfClips() if cuts else None
         self._reach = Reach(sources)
+        self._usual = usual_columns(sources)
+        self._told: set[str] = set()  # clips that are open and whose conditions are kept
         # By digest and number of clips: the source that is being read, and the others of its bytes.
         self._copies: dict[tuple[str, int | None], list[Source]] = {}
         self.report = Report(num_sources=len(sources))
@@ -278,8 +282,10 @@ class _Intake:
     def write(self, item: Item) -> None:
         """Write rows to the store and events to the report."""
         match item:
-            case Clip() if item.why_pyav:
-                self.report.not_by_decord.append((item.source.name, item.why_pyav))
+            case Clip():
+                if item.why_pyav:
+                    self.report.not_by_decord.append((item.source.name, item.why_pyav))
+                self._begin_conditions(item)
             case RowsMade():
                 self._write_rows(item)
             case ClipEnded():
@@ -291,12 +297,26 @@ class _Intake:
                 self._fail(item)
         self._writer.commit_if_due()
 
+    def _begin_conditions(self, clip: Clip) -> None:
+        """See that what is known of a clip's frames fits that of others; else it is not kept."""
+        if not clip.columns:
+            return
+        problem = self._writer.begin_conditions(clip.clip_id, clip.columns, usual=self._usual)
+        if problem:
+            note = f"conditions are not used, {clip.source.conditions or 'its own'}: {problem}"
+            self.report.noted.append((clip.source.name, note))
+        else:
+            self._told.add(clip.clip_id)
+
     def _write_rows(self, made: RowsMade) -> None:
-        clip_id, rows = made.clip.clip_id, made.rows
+        clip_id, rows, known = made.clip.clip_id, made.rows, made.conditions
         if self._cuts is not None:
-            rows = rows[self._cuts.drop_known(clip_id, len(rows)) :]
+            dropped = self._cuts.drop_known(clip_id, len(rows))
+            rows = rows[dropped:]
+            known = known and Conditions(known.columns, known.values[dropped:])
         if len(rows):
-            self._writer.append(clip_id, rows, fps=made.clip.fps)
+            told = known if clip_id in self._told else None
+            self._writer.append(clip_id, rows, fps=made.clip.fps, conditions=told)
             self._add_cuts(clip_id)
         self.report.num_frames += len(rows)
         self._reach.at(made.clip.source, made.position)
@@ -309,6 +329,7 @@ class _Intake:
 
     def _end_clip(self, ended: ClipEnded) -> None:
         source = ended.clip.source
+        self._told.discard(ended.clip.clip_id)
         self._add_cuts(ended.clip.clip_id)
         if ended.damage:
             self.report.salvaged.append((source.name, ended.damage))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import MOST_COLUMNS, MOST_NAMES, Column, Conditions
 from ldf_video.clips.read import SKIP
 from ldf_video.files.remote import RemotePath
 from ldf_video.readers.worker import Header, Message, WireError
@@ -68,6 +70,7 @@ class Clip:
         why_pyav: why decord, asked for, does not read it; else empty.
         size: rows and columns of the source's own frames, upright; None where that is not known.
         name: of the clip within its source, "" where it has none.
+        columns: what is known of its frames beside their pixels.
     """
 
     source: Source
@@ -77,6 +80,7 @@ class Clip:
     why_pyav: str
     size: tuple[int, int] | None = None
     name: str = ""
+    columns: tuple[Column, ...] = ()
 
     @property
     def title(self) -> str:
@@ -97,11 +101,13 @@ class FramesRead:
         frames: uint8 (n, height, width, 3) RGB, n at least 1; valid until the next event is asked
             for.
         position: how much of the source has been read, in [0, 1].
+        conditions: what is known of these frames, in the clip's columns; None where it has none.
     """
 
     clip: Clip
     frames: npt.NDArray[np.uint8]
     position: float
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True)
@@ -273,9 +279,8 @@ class Reading:
                 raise ValueError
             if self._clip is None:  # else the reader that died had opened it
                 clip_id = found.content if index is None else f"{found.content}#{index}"
-                self._clip = Clip(
-                    self._source, clip_id, index, fps, why_pyav, size, _text(header.get("name", ""))
-                )
+                name, columns = _text(header.get("name", "")), _columns(header.get("columns", ()))
+                self._clip = Clip(self._source, clip_id, index, fps, why_pyav, size, name, columns)
                 yield self._clip
             header, payload = _next(messages, "frames", "clip_end")
             while header["is"] == "frames":
@@ -298,7 +303,8 @@ class Reading:
             raise ValueError
         first_frames[self._place] += num_frames
         self._num_frames += num_frames
-        return FramesRead(clip, frames, position if 0 <= position <= 1 else 1.0)
+        known = _conditions(header.get("told", ()), clip.columns, num_frames)
+        return FramesRead(clip, frames, position if 0 <= position <= 1 else 1.0, known)
 
 
 class _FailedError(Exception):
@@ -320,6 +326,29 @@ def _next(messages: Iterator[Message], *kinds: str) -> Message:
     if kind not in kinds:
         raise WireError(f"a message {kind!r} out of turn")
     return message
+
+
+def _columns(listed: Any) -> tuple[Column, ...]:
+    """What a reader says is known of frames."""
+    columns = tuple(Column(_text(name), tuple(map(_text, names))) for name, names in listed)
+    if len({column.name for column in columns}) < len(columns) or len(columns) > MOST_COLUMNS:
+        raise ValueError
+    if any(len(set(one.names)) < len(one.names) or len(one.names) > MOST_NAMES for one in columns):
+        raise ValueError
+    return columns
+
+
+def _conditions(told: Any, columns: tuple[Column, ...], count: int) -> Conditions | None:
+    """What a reader says of so many frames."""
+    if not columns:
+        return None
+    rows = [[math.nan if value is None else float(value) for value in row] for row in told]
+    values = np.array(rows, np.float32).reshape(count, len(columns))  # ValueError: too few
+    for place, column in enumerate(columns):
+        of_column = values[:, place]
+        if column.names and not (np.isnan(of_column) | (of_column < len(column.names))).all():
+            raise ValueError
+    return Conditions(columns, values)
 
 
 def _integer(value: Any) -> int:

@@ -160,6 +160,7 @@ class Outbox:
         self._filling: memoryview | None = None
         self._num_frames, self._num_bytes = 0, 0  # in the block that is filled
         self._position, self._filling_since = 0.0, 0.0
+        self._told: list[list[float | None]] = []  # of the frames in it
         self._last_message = time.monotonic()
         threading.Thread(target=self._send_all, daemon=True).start()
 
@@ -222,6 +223,7 @@ class Outbox:
         self._num_frames += 1
         self._num_bytes += frame_bytes
         self._position = message.header["position"]
+        self._told += message.header.get("told", ())
         if self._num_bytes == len(self._filling):
             self._seal()
 
@@ -229,8 +231,10 @@ class Outbox:
         if self._filling is None:
             return
         header = {"is": "frames", "num_frames": self._num_frames, "position": self._position}
+        if self._told:
+            header["told"] = self._told
         self._append(Message(header, self._filling[: self._num_bytes]), self._filling)
-        self._filling, self._num_frames, self._num_bytes = None, 0, 0
+        self._filling, self._num_frames, self._num_bytes, self._told = None, 0, 0, []
 
     def _append(self, message: Message, block: memoryview | None) -> None:
         self._waiting.append((message, block))
@@ -357,14 +361,18 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
     ):
         check()
         fps = clip.fps.as_integer_ratio()
-        facts = {"index": clip.index, "fps": fps, "why_pyav": clip.why_pyav, "size": clip.size}
-        facts["name"] = clip.name
+        facts: Header = {"index": clip.index, "fps": fps, "why_pyav": clip.why_pyav}
+        facts |= {"size": clip.size, "name": clip.name}
+        if clip.columns:
+            facts["columns"] = [[column.name, column.names] for column in clip.columns]
         yield Message({"is": "clip", **facts})
         damage = ""
         try:
             for frame in islice(clip.frames, num_left):
                 num_left -= 1
                 header = {"is": "frames", "num_frames": 1, "position": clip.position()}
+                if clip.columns:
+                    header["told"] = [clip.told()]
                 yield Message(header, frame.data.cast("B"))
         except TruncatedError as error:
             damage = _reason(error)

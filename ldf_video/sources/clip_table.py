@@ -13,7 +13,7 @@ from ldf_video.checks import frame_rate
 from ldf_video.errors import ReadError, UsageError, reason_of
 from ldf_video.files.folders import is_zarr
 from ldf_video.files.locations import look_at, split_inner
-from ldf_video.sources.folder import folder_series, hidden, zarr_source
+from ldf_video.sources.folder import folder_series, hidden, told_by_file, zarr_source
 from ldf_video.sources.ranges import Range, clock, parse_seconds
 from ldf_video.sources.source import Source, within
 
@@ -132,4 +132,6 @@ def _file_of_row(row: Source, layout: Layout) -> tuple[Source, str]:
         name = f"{row.name.rstrip('/')}/{series.name}"
         return replace(series, root=row.root, name=name, is_named=True), ""
     file = replace(row, name=name, size=entry.size, mtime_ns=entry.mtime_ns)
+    if isinstance(path, Path):
+        file = told_by_file(file, path, entry)
     return within(file, inner, layout), ""

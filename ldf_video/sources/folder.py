@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,16 @@ from ldf_video.errors import ReadError, UsageError, reason_of
 from ldf_video.files.entry import UNKNOWN, Entry
 from ldf_video.files.folders import LEROBOT_INFO, ZARR_FILES, camera_of, files_below, is_zarr
 from ldf_video.files.layout import UNSAID, Layout
-from ldf_video.files.locations import Location, join, list_folder
+from ldf_video.files.locations import Location, join, list_folder, look_at
 from ldf_video.files.not_clips import sidecar_kind
 from ldf_video.sources.series import all_pictures, find_series
 from ldf_video.sources.source import Source
 
+CSV, NPY = ".csv", ".npy"
+"""Suffixes of files that tell of the frames of the clip of their name."""
+TABLE = "clips.csv"
+"""A table of clips, and no conditions."""
+_NPY_HEADER = 4096
 _IMAGES = "observation.images."  # what LeRobot puts before the names of cameras
 
 
@@ -42,12 +49,64 @@ def file_sources(
         in_series.update(series.names)
         size, stamp = _series_stamp([by_name[name] for name in series.names])
         sources.append(Source(root, prefix + series.pattern, size, stamp, series))
+    clips = {e.name: e for e in files if not sidecar_kind(e.name) and e.name not in in_series}
+    told = dict[str, str]()
+    for name in clips:
+        beside = conditions_of(name, by_name)
+        if beside.endswith(CSV) or (beside and is_no_clip(join(root, prefix + beside))):
+            told[name] = beside
+    used = {*told.values()}
     for entry in files:
+        if entry.name in used:
+            continue
         if kind := sidecar_kind(entry.name):
             sidecars[kind] += 1
-        elif entry.name not in in_series:
-            sources.append(Source(root, prefix + entry.name, entry.size, entry.mtime_ns))
+        elif entry.name in clips:
+            source = Source(root, prefix + entry.name, entry.size, entry.mtime_ns)
+            if entry.name in told:
+                of_conditions = by_name[told[entry.name]]
+                name = prefix + of_conditions.name
+                source = with_conditions(source, entry, of_conditions, name)
+            sources.append(source)
     return sources, sidecars
+
+
+def with_conditions(source: Source, entry: Entry, beside: Entry, name: str) -> Source:
+    """A source whose frames a file beside it tells of."""
+    size, stamp = _series_stamp([entry, beside])
+    return replace(source, size=size, mtime_ns=stamp, conditions=name)
+
+
+def told_by_file(source: Source, path: Path, entry: Entry) -> Source:
+    """The source of a file of this machine that was named, with the conditions beside it."""
+    beside = {one for one in (path.stem + CSV, path.stem + NPY) if (path.parent / one).is_file()}
+    name = conditions_of(path.name, beside)
+    if not name or not (name.endswith(CSV) or is_no_clip(path.parent / name)):
+        return source
+    there = look_at(path.parent / name)
+    folder, _, _ = source.name.rpartition("/")
+    if there is None:
+        return source
+    return with_conditions(source, entry, there, f"{folder}/{name}" if folder else name)
+
+
+def conditions_of(name: str, names: Container[str]) -> str:
+    """Which of the names beside a clip's may be that of its conditions; "" for none."""
+    stem, _, suffix = name.rpartition(".")
+    found = [stem + CSV] if stem and stem + CSV != TABLE else []
+    found += [stem + NPY] if stem and f".{suffix.lower()}" != NPY else []
+    return next((one for one in found if one in names), "")
+
+
+def is_no_clip(path: Location) -> bool:
+    """Whether a `.npy` array has too few axes for a clip, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_NPY_HEADER)
+    except OSError:
+        return False
+    shape = re.search(rb"'shape': \(([0-9, ]*)\)", start)
+    return shape is not None and len(re.findall(rb"\d+", shape[1])) <= 2
 
 
 def _series_stamp(pictures: list[Entry]) -> tuple[int, int]:

@@ -24,7 +24,14 @@ from ldf_video.files.not_clips import (
 )
 from ldf_video.files.remote import GONE_OR_CLOSED, RemoteError
 from ldf_video.sources.clip_table import TABLE_SUFFIX, table_sources
-from ldf_video.sources.folder import below, file_sources, hidden, lerobot_sources, zarr_source
+from ldf_video.sources.folder import (
+    below,
+    file_sources,
+    hidden,
+    lerobot_sources,
+    told_by_file,
+    zarr_source,
+)
 from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.source import Source, within
 
@@ -105,6 +112,8 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
             if not place:
                 root, place = clips.parent, entry.name
             named = Source(root, place, entry.size, entry.mtime_ns, is_named=True)
+            if isinstance(clips, Path):
+                named = told_by_file(named, clips, entry)
             return Found([within(named, inner, layout)])
         found = Found() if entry is None else _search_folder(root, place, entry, pattern, layout)
     except RemoteError as error:

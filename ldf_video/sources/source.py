@@ -37,6 +37,8 @@ class Source:
             all that can be read.
         is_folder: whether it is a folder that is read as one, such as a zarr store.
         layout: what the user said of its clips.
+        conditions: POSIX path relative to `root` of the file that says what is known of its frames,
+            "" for none. Its size and time are in `size` and `mtime_ns`.
         part: the range of the file that is the clip, of a row of a table; None for all of it. The
             name ends in its suffix.
     """
@@ -50,6 +52,7 @@ class Source:
     inner: str = ""
     is_folder: bool = False
     layout: Layout = UNSAID
+    conditions: str = ""
     part: Range | None = None
 
     @property
@@ -63,6 +66,11 @@ class Source:
         elif self.inner:
             name = name.removesuffix(f"::{self.inner}")
         return join(self.root, name)
+
+    @property
+    def conditions_path(self) -> Location | None:
+        """Where the file of its conditions is; None where there is none."""
+        return join(self.root, self.conditions) if self.conditions else None
 
     @property
     def asked(self) -> Location:
