@@ -199,7 +199,8 @@ def sheet(rows: Sequence[tuple[str, Clips]], path: Path) -> None:
 
     figure, panels = plt.subplots(len(rows), 1, figsize=(10, 0.62 * len(rows)), squeeze=False)
     for panel, (name, frames) in zip(panels[:, 0], rows, strict=True):
-        panel.imshow(np.concatenate(list(frames), axis=1), interpolation="nearest")
+        apart = np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
+        panel.imshow(np.concatenate(list(apart), axis=1), interpolation="nearest")
         panel.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
         panel.set_xticks([])
         panel.set_yticks([])

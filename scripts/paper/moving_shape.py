@@ -8,7 +8,8 @@ of them, chosen by the seed, is learned from, three times by the same network, a
 for a frame differs:
 
 - pixels: the 256 pixels themselves.
-- latents: 16 numbers of the paper's frame model, which is trained on the single frames before.
+- latents: 16 numbers of the paper's networks, trained on the single frames before as an autoencoder
+  (`game` 0): with ALI's game they took too long to show a shape of a few pixels where it is.
 - factors: 6 numbers, which shape it is and where: what the figure assumes to be known.
 
 The network is a perceptron over all five frames. `flow` trains it as a rectified flow that guesses
@@ -42,7 +43,6 @@ from experiment import Clips
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ldf_video.levels.frame_level import DEFAULTS as FRAME_DEFAULTS
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.latents import video_generator
 from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
@@ -75,8 +75,9 @@ TOLERANCE = 0.25
 MADE = 1000
 TARGETS = (0.1, 0.25, 0.5)
 SPACES, KINDS = ("pixels", "latents", "factors"), ("flow", "mlp")
-LATENTS, WIDTH = 16, 16
-"""Numbers a frame of the frame model, and its base width."""
+LATENTS, WIDTH, FRAME_RATE = 16, 8, 1e-3
+"""Of the frame model: numbers a frame, base width, learning rate."""
+FRAME_GAME = AliGameConfig(game=0, shortcut=0, least_std=0.1)
 OCTAVES, PASSES, FLOW_RATE = 4, 40, 2e-3
 """Of the flow: frequencies that its level is told in, passes of a sample, learning rate."""
 LEAST_LEVEL = 0.1
@@ -190,12 +191,12 @@ def factors(clips: NDArray[np.int64]) -> Space:
 
 
 def latents(clips: NDArray[np.int64], directory: Path, *, steps: int, seed: int) -> Space:
-    """A frame is what the paper's frame model, trained on the single frames, makes of it."""
+    """A frame is what the paper's E, trained on the single frames, makes of it."""
     known = drawn(factors_of(clips))
-    config = TrainConfig(**FRAME_DEFAULTS["paper"], steps=steps, batch_size=32, seed=seed)
+    config = TrainConfig(steps=steps, batch_size=64, learning_rate=FRAME_RATE, seed=seed)
     torch.manual_seed(seed)
     shape = AliConfig(SIDE, SIDE, latent_channels=LATENTS, base_width=WIDTH)
-    game = AliGame(AliModel(shape), AliGameConfig())
+    game = AliGame(AliModel(shape), FRAME_GAME)
     level = FrameLevel(game, FramesOf(known), batch_size=config.batch_size, seed=seed)
     mark = experiment.train(level, directory, config, mark_seconds=1e9)[-1]
     model = mark.load(AliModel(shape))
@@ -313,14 +314,15 @@ def reached(curve: Sequence[Mapping[str, float]], target: float, what: str) -> f
 def run_arm(kind: str, space: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One training, measured; at once where that was done."""
     place = options.runs / "moving_shape" / f"{kind}-{space}-{seed}"
-    kept = place / f"result-{options.steps}-{options.frame_steps}.json"
+    of_frames = f"-{options.frame_steps}" * (space == "latents")
+    kept = place / f"result-{options.steps}{of_frames}.json"
     if kept.is_file():
         return dict(json.loads(kept.read_text()))
     every = every_clip()
     half = np.random.default_rng(seed).permutation(len(every))[: len(every) // 2]
     clips = every[np.sort(half)]
     if space == "latents":
-        frame = options.runs / "moving_shape" / f"frame-{seed}"
+        frame = options.runs / "moving_shape" / f"frame-{seed}{of_frames}"
         made = latents(clips, frame, steps=options.frame_steps, seed=seed)
     else:
         made = {"pixels": pixels, "factors": factors}[space](clips)
@@ -398,7 +400,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frame-steps", type=int, help="updates of the frame model")
     parser.add_argument("--every", type=int, help="updates from one measurement to the next")
     options = parser.parse_args(argv)
-    usual = (2, 2000, 500, 250) if options.short else (5, 10_000, 3000, 500)
+    usual = (2, 2000, 2500, 250) if options.short else (5, 10_000, 10_000, 500)
     for name, value in zip(("seeds", "steps", "frame_steps", "every"), usual, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
