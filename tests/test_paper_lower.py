@@ -82,16 +82,14 @@ def test_a_toy_run_measures_trains_and_goes_on_where_it_was(
         found: dict[str, Any] = json.loads((tmp_path / "out" / "lower_level.json").read_text())
         return found["arms"]
 
-    arms = ["--arms", "preset paper", "default autoencoder"]
+    arms = ["--arms", "preset paper"]
     first = run(*arms)
     assert list(first) == arms[1:]
     for (found,) in first.values():
-        assert set(lower_level.FIGURES) - {"prior_own"} <= set(found)
+        assert set(lower_level.FIGURES) <= set(found)
         assert found["updates"] >= 1
         assert found["top_updates"] >= 1
         assert found["off"] >= 0
-    assert "prior_own" in first["preset paper"][0]
-    assert "prior_own" not in first["default autoencoder"][0]  # it has no batch norm
     monkeypatch.setattr(experiment, "train", None)  # nothing is trained again
     frame = tmp_path / "runs" / "lower_level" / "preset_paper-1" / "frame"
     monkeypatch.setattr(lower_level, "plot", lambda *_: None)
@@ -247,11 +245,11 @@ def test_a_toy_run_of_images_trains_both_levels_and_goes_on(
     monkeypatch.setattr(images, "load_judge", lambda: judge)
     rng = np.random.default_rng(0)
     monkeypatch.setattr(images, "_classes", lambda: (rng.normal(size=(5, 48)), np.zeros(5)))
-    for name, value in (("BATCH", 8), ("EPOCHS", 2), ("LOOKED_AT", 16), ("DIRECTIONS", 4)):
+    for name, value in (("EPOCHS", 2), ("LOOKED_AT", 16), ("DIRECTIONS", 4)):
         monkeypatch.setattr(images, name, value)
     arms = ["pretrained, paper", "from scratch, default"]
     asked = [str(tmp_path), str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
-    asked += ["--seeds", "1", "--count", "10", "--width", "8", "--arms", *arms]
+    asked += ["--seeds", "1", "--count", "10", "--width", "8", "--batch-size", "8", "--arms", *arms]
     options = images.parse(asked)
     images.main(options)
     monkeypatch.setattr(experiment, "plot_curves", lambda *_, **__: None)
@@ -269,8 +267,9 @@ def test_a_top_model_from_scratch_sees_latents_as_they_are_and_moves_no_encoder(
     tmp_path: Path,
 ) -> None:
     patches = images.cut(clips(16, 0)[:, 0])
-    lower = images.lower_trainer("default", patches, tmp_path / "a", steps=4, width=8, seed=0)
-    upper = images.upper_trainer(lower, patches, tmp_path / "b", steps=4, seed=0, scratch=True)
+    budget = images.Budget(steps=4, batch_size=16, seed=0)
+    lower = images.lower_trainer("default", patches, tmp_path / "a", budget, width=8)
+    upper = images.upper_trainer(lower, patches, tmp_path / "b", budget, scratch=True)
     before = [weight.clone() for weight in lower.level.game.parameters()]
     upper.update(0.0)
     for weight, was in zip(lower.level.game.parameters(), before, strict=True):

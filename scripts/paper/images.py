@@ -12,8 +12,8 @@ The arms:
 - from scratch: both levels take their updates side by side. The top model learns from E(x) as it is
   at the time; no gradient passes between the two.
 
-The last two with the paper's networks and with the default ones. An epoch is an update of 64 images
-for every 64 images; of each of these a frame model sees one patch. After each of eight epochs, on
+The last two with the paper's networks and with the default ones. An epoch has as many updates
+as make up all images; of each a frame model sees one patch. After each of eight epochs, on
 generated images: Frechet distance (64 directions of test images) and a score made like the
 Inception Score (Salimans et al. 2016, arXiv:1606.03498), exp of the mean KL divergence of each
 image's class probabilities from their mean. Features and probabilities are those of
@@ -27,6 +27,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ Images = NDArray[np.uint8]
 
 SIDE, PATCH = 32, 16
 RECORD = 1 + 3 * SIDE * SIDE
-EPOCHS, BATCH = 8, 64
+EPOCHS = 8
+AT_ONCE = 64
+"""Patches that are encoded or decoded together."""
 RENEWED = 20
 """Updates after which a top model from scratch looks again at what latents are like."""
 LOOKED_AT = 256
@@ -200,11 +203,26 @@ def _classes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 # -- the arms --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What every training of an arm is given."""
+
+    steps: int
+    batch_size: int
+    seed: int
+
+    def config(self, **settings: Any) -> TrainConfig:
+        """How it is trained, beside that; sets the seed of its networks."""
+        torch.manual_seed(self.seed)
+        return TrainConfig(**settings, **vars(self))
+
+
 class PatchesNow(WindowsOf):
     """The upper level from scratch: a batch is encoded by the lower level as it is now."""
 
-    def __init__(self, game: Any, lower: Trainer, patches: Images, *, seed: int) -> None:
-        super().__init__(game, torch.empty(0), batch_size=BATCH, seed=seed)
+    def __init__(self, game: Any, lower: Trainer, patches: Images) -> None:
+        config = lower.config
+        super().__init__(game, torch.empty(0), batch_size=config.batch_size, seed=config.seed)
         self._lower, self._patches = lower, patches
 
     def batch(self, step: int, part: Part, device: torch.device) -> Windows:
@@ -229,47 +247,44 @@ class PatchesNow(WindowsOf):
 def encoded(model: Any, patches: Images) -> Tensor:
     """E of patches (N, 4, 16, 16, 3): (N, 4, C, h, w)."""
     frames = to_model(patches.reshape(-1, PATCH, PATCH, 3))
-    return torch.cat([model.encoder(x) for x in frames.split(BATCH)]).unflatten(0, (-1, 4)).clone()
+    return (
+        torch.cat([model.encoder(x) for x in frames.split(AT_ONCE)]).unflatten(0, (-1, 4)).clone()
+    )
 
 
 def lower_trainer(
-    preset: str, patches: Images, directory: Path, *, steps: int, width: int, seed: int
+    preset: str, patches: Images, directory: Path, budget: Budget, *, width: int
 ) -> Trainer:
     """The frame model of patches (N, 4, 16, 16, 3)."""
+    config = budget.config(**FRAME_DEFAULTS[preset])
     model, settings = build.frame_settings(preset, height=PATCH, width=PATCH)
-    config = TrainConfig(**FRAME_DEFAULTS[preset], steps=steps, batch_size=BATCH, seed=seed)
-    torch.manual_seed(seed)
     game = build.frame_game({**model, "base_width": width}, settings)
-    level = FrameLevel(game, FramesOf(patches), batch_size=BATCH, seed=seed)
+    level = FrameLevel(game, FramesOf(patches), batch_size=budget.batch_size, seed=budget.seed)
     return Trainer(level, directory, config=config)
 
 
 def upper_trainer(
-    lower: Trainer, patches: Images, directory: Path, *, steps: int, seed: int, scratch: bool
+    lower: Trainer, patches: Images, directory: Path, budget: Budget, *, scratch: bool
 ) -> Trainer:
     """The top model of latents of the four patches."""
+    config = budget.config(**TOP_DEFAULTS["mlp"])
     shape = lower.average.module.config.latent_shape
     model, settings = build.top_settings("mlp", latent_shape=shape, window=4, block=1)
-    config = TrainConfig(**TOP_DEFAULTS["mlp"], steps=steps, batch_size=BATCH, seed=seed)
-    torch.manual_seed(seed)
     top: Any = build.top_model(model)
     game = build.top_game(top, settings)
     if scratch:
-        return Trainer(PatchesNow(game, lower, patches, seed=seed), directory, config=config)
+        return Trainer(PatchesNow(game, lower, patches), directory, config=config)
     latents = encoded(lower.average.module, patches)
     top.set_statistics(latents.mean((0, 1)), latents.std((0, 1)))
-    level = WindowsOf(game, latents, batch_size=BATCH, seed=seed)
+    level = WindowsOf(game, latents, batch_size=budget.batch_size, seed=budget.seed)
     return Trainer(level, directory, config=config)
 
 
-def baseline_trainer(images: Images, directory: Path, *, steps: int, seed: int) -> Trainer:
+def baseline_trainer(images: Images, directory: Path, budget: Budget) -> Trainer:
     """The joint GAN, for which an image is a clip of one frame."""
-    config = TrainConfig(
-        steps=steps, batch_size=BATCH, learning_rate=2e-4, beta1=0.0, beta2=0.99, seed=seed
-    )
-    torch.manual_seed(seed)
+    config = budget.config(learning_rate=2e-4, beta1=0.0, beta2=0.99)
     game = JointGame(JointModel(JointConfig(size=SIDE, num_frames=1)), JointGameConfig())
-    level = JointLevel(game, images[:, None], batch_size=BATCH, seed=seed)
+    level = JointLevel(game, images[:, None], batch_size=budget.batch_size, seed=budget.seed)
     return Trainer(level, directory, config=config)
 
 
@@ -279,7 +294,7 @@ def composed(lower: Trainer, upper: Trainer, *, count: int) -> Images:
     generators = [video_generator(0, image) for image in range(count)]
     latents = torch.cat([*upper.average.module.sample(Rollout(4), generators)], dim=1)
     model: Any = lower.average.module
-    parts = [from_model(model.decode(z)) for z in latents.flatten(0, 1).split(BATCH)]
+    parts = [from_model(model.decode(z)) for z in latents.flatten(0, 1).split(AT_ONCE)]
     return joined(np.concatenate(parts))
 
 
@@ -314,13 +329,13 @@ def run_arm(
 ) -> tuple[dict[str, Any], Images]:
     """The curve of an arm, with the core seconds before its first epoch, and images of it."""
     place = options.runs / "images" / f"{arm.replace(', ', '-').replace(' ', '_')}-{seed}"
-    updates = len(train) // BATCH
-    steps = EPOCHS * updates
+    updates = len(train) // options.batch_size
+    budget = Budget(EPOCHS * updates, options.batch_size, seed)
     way, _, preset = arm.partition(", ")
     for name in ("lower", "upper", "whole"):
         (place / name).mkdir(parents=True, exist_ok=True)
     if not preset:
-        whole = baseline_trainer(train, place / "whole", steps=steps, seed=seed)
+        whole = baseline_trainer(train, place / "whole", budget)
 
         def make() -> Images:
             return sample_joint(whole.average.module, judge.count, seed=0)[:, 0]
@@ -328,16 +343,14 @@ def run_arm(
         return {"before": 0.0, "curve": learn([whole], make, judge, place / "curve.json",
                                               updates=updates)}, make()[:16]  # fmt: skip
     patches = cut(train)
-    lower = lower_trainer(
-        preset, patches, place / "lower", steps=steps, width=options.width, seed=seed
-    )
+    lower = lower_trainer(preset, patches, place / "lower", budget, width=options.width)
     scratch = way == "from scratch"
     before = 0.0
     if not scratch:
         with experiment.counted(place / "before.json"):
-            pretrain(lower, steps)
+            pretrain(lower)
         before = experiment.seconds_in(place / "before.json")
-    upper = upper_trainer(lower, patches, place / "upper", steps=steps, seed=seed, scratch=scratch)
+    upper = upper_trainer(lower, patches, place / "upper", budget, scratch=scratch)
 
     def composing() -> Images:
         lower.level.game.calibrate(
@@ -353,8 +366,9 @@ def run_arm(
     return found, composing()[:16]
 
 
-def pretrain(lower: Trainer, steps: int) -> None:
+def pretrain(lower: Trainer) -> None:
     """Train a frame model alone, or go on with it; saved now and then."""
+    steps = lower.config.steps or 0
     while lower.step < steps:
         lower.update(lower.step / steps)
         if lower.step % 100 == 0 or lower.step == steps:
@@ -366,7 +380,7 @@ def pretrain(lower: Trainer, steps: int) -> None:
 def reconstructed(model: Any, patches: Images) -> Images:
     """G(E(x)) of patches (N, 4, 16, 16, 3)."""
     latents = encoded(model, patches).flatten(0, 1)
-    return np.concatenate([from_model(model.generator(z)) for z in latents.split(BATCH)])
+    return np.concatenate([from_model(model.generator(z)) for z in latents.split(AT_ONCE)])
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -427,11 +441,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--images", type=int, help="to learn from, at most")
+    parser.add_argument("--batch-size", type=int, help="images of an update")
     parser.add_argument("--count", type=int, help="images to judge, and as many to compare with")
     parser.add_argument("--width", type=int, help="of the frame model, its first layer")
     options = parser.parse_args(argv)
-    usual = (1, 2048, 250, 16) if options.short else (3, 50_000, 2000, 32)
-    for name, value in zip(("seeds", "images", "count", "width"), usual, strict=True):
+    names = ("seeds", "images", "batch_size", "count", "width")
+    usual = (1, 2048, 16, 200, 16) if options.short else (3, 50_000, 64, 2000, 32)
+    for name, value in zip(names, usual, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options

@@ -72,7 +72,7 @@ SHAPES = np.array([[list(row) for row in rows] for rows in DRAWN.values()]).asty
 STEPS = [step for step in itertools.product((-1, 0, 1), repeat=2) if any(step)]
 TOLERANCE = 0.25
 """Squared error of a right frame, pixels in [0, 1], as a share of the shape's pixels."""
-MADE = 1000
+MADE, SHOWN = 1000, 5
 TARGETS = (0.1, 0.25, 0.5)
 SPACES, KINDS = ("pixels", "latents", "factors"), ("flow", "mlp")
 LATENTS, WIDTH, FRAME_RATE = 16, 8, 1e-3
@@ -278,7 +278,7 @@ def game_of(kind: str, space: Space) -> Game:
 def learn(
     space: Space, kind: str, directory: Path, *, steps: int, every: int, seed: int
 ) -> tuple[list[dict[str, float]], Clips]:
-    """Train a network on a space, measured on the way; and nine clips of it at the end."""
+    """Train a network on a space, measured on the way; and a few clips of it at the end."""
     rates = {"learning_rate": FLOW_RATE, "beta1": 0.9} if kind == "flow" else TOP_DEFAULTS["mlp"]
     steady = {"cooldown": 1e-9, "steps": steps}  # so that a longer training is the same at first
     config = TrainConfig(**rates, **steady, batch_size=128, seed=seed)
@@ -295,7 +295,7 @@ def learn(
             found = {"step": step + 1, "core_seconds": space.core_seconds + seconds}
             right = sum(clip is not None for clip in seen(made)) / len(made)
             curve.append({**found, "right": right, "found": share_found(made)})
-    return curve, made[:9]
+    return curve, made[:SHOWN]
 
 
 def sampled(top: Any, space: Space) -> Clips:
@@ -377,11 +377,11 @@ def main(options: argparse.Namespace) -> None:
         }
         path = options.out / f"moving_shape_{what}.png"
         experiment.plot_curves(path, curves, x=x, y="found", log_y=False)
-    real = drawn(factors_of(every_clip()[:: len(every_clip()) // 9][:9]))
-    shown = [real, *(np.load(options.runs / "moving_shape" / f"{kind}-{space}-0" / "clips.npy")
-                     for kind, space in names)]  # fmt: skip
-    rows_of_frames = [np.concatenate(clips) for clips in shown]
-    write_sheet(options.out / "moving_shape_clips.png", rows_of_frames, upscale=2)
+    places = [options.runs / "moving_shape" / f"{kind}-{space}-0" for kind, space in names]
+    shown = [drawn(factors_of(every_clip()[:: len(every_clip()) // SHOWN]))]
+    shown += [np.load(place / "clips.npy", allow_pickle=False) for place in places]
+    strips = [np.concatenate(clips[:SHOWN]) for clips in shown]
+    write_sheet(options.out / "moving_shape_clips.png", strips, upscale=2)
     print(table(rows))
 
 
