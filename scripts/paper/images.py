@@ -35,7 +35,7 @@ import experiment
 import numpy as np
 import torch
 from arrays import FramesOf, WindowsOf, windows_of
-from joint import JointConfig, JointGame, JointGameConfig, JointLevel, JointModel
+from joint import TRAINING, JointConfig, JointGame, JointGameConfig, JointLevel, JointModel
 from joint import sample as sample_joint
 from numpy.typing import NDArray
 from torch import Tensor
@@ -282,7 +282,8 @@ def upper_trainer(
 
 def baseline_trainer(images: Images, directory: Path, budget: Budget) -> Trainer:
     """The joint GAN, for which an image is a clip of one frame."""
-    config = budget.config(learning_rate=2e-4, beta1=0.0, beta2=0.99)
+    settings = {name: value for name, value in TRAINING.items() if name != "batch_size"}
+    config = budget.config(**settings)
     game = JointGame(JointModel(JointConfig(size=SIDE, num_frames=1)), JointGameConfig())
     level = JointLevel(game, images[:, None], batch_size=budget.batch_size, seed=budget.seed)
     return Trainer(level, directory, config=config)

@@ -314,7 +314,8 @@ def main(options: argparse.Namespace) -> None:
     known, test = both[places[::2]], both[places[1::2]]
     real = experiment.Judged(known, options.runs / "lower_level")
     scales = Scales(real.reference, real.judge, test)
-    floor = {name: scales.distance(test, name) for name in ("frame", "video")}
+    of_real: Any = measure(scales.reference, test, scales.judge)
+    floor = {name: getattr(of_real, name).value for name in ("frame", "video")}
     shown = test[:: max(1, len(test) // SHOWN), 0][:SHOWN]
     results: dict[str, list[dict[str, float]]] = {}
     rows = [("real", shown)]
