@@ -247,7 +247,7 @@ def test_a_toy_run_of_images_trains_both_levels_and_goes_on(
     monkeypatch.setattr(images, "_classes", lambda: (rng.normal(size=(5, 48)), np.zeros(5)))
     for name, value in (("EPOCHS", 2), ("LOOKED_AT", 16), ("DIRECTIONS", 4)):
         monkeypatch.setattr(images, name, value)
-    arms = ["pretrained, paper", "from scratch, default"]
+    arms = ["baseline", "pretrained, paper", "from scratch, default"]
     asked = [str(tmp_path), str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
     asked += ["--seeds", "1", "--count", "10", "--width", "8", "--batch-size", "8", "--arms", *arms]
     options = images.parse(asked)
