@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import diffusion_peer
@@ -10,13 +12,17 @@ import experiment
 import lengths
 import memory
 import numpy as np
+import peer
 import pytest
 import torch
 from clip_files import EXACT, NATIVE, barcodes, read_barcode, write_clip
 from tiny_trainings import training_of
 from torch import Tensor, nn
+from two_levels import Pair
 
 from ldf_video.clips.read import open_clips
+from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.game import Noise
 from ldf_video.sources.search import find_sources
 
@@ -193,3 +199,49 @@ def test_rows_of_the_table_are_the_very_frames_of_the_pieces(tmp_path: Path) -> 
     assert [len(numbers) for numbers in found] == sizes
     assert [n for numbers in found for n in numbers] == list(range(sum(sizes)))
     assert all(np.diff(numbers).tolist() == [1] * (len(numbers) - 1) for numbers in found)
+
+
+# -- quality by time -------------------------------------------------------------------------------
+
+
+def test_clips_and_their_time_are_kept(tmp_path: Path) -> None:
+    kept, made = peer.Sets(tmp_path / "clips"), []
+
+    def make() -> np.ndarray:
+        made.append(sum(range(300_000)))
+        return moving(4)
+
+    clips, seconds = kept.of("narrow-4", 4, make)
+    again, the_same = kept.of("narrow-4", 4, make)
+    np.testing.assert_array_equal(clips, again)
+    assert seconds == the_same > 0
+    assert len(made) == 1
+
+
+def test_passes_of_a_flow_are_those_of_all_blocks_and_its_own_come_back() -> None:
+    config = FlowConfig(latent_shape=(4, 2, 2), patch=2, window=5, block=1, width=16, depth=1)
+    torch.manual_seed(0)
+    top = FlowTop(config).eval()
+    passes: list[int] = []
+    count, velocity = 3, top.velocity
+
+    def counted(x: Tensor, *others: Any, **more: Any) -> Tensor:
+        passes.append(len(x))
+        return velocity(x, *others, **more)
+
+    top.velocity = counted  # type: ignore[method-assign]
+    frame: Any = SimpleNamespace(
+        hold=0, decode=lambda latents: torch.zeros((len(latents), 3, 8, 8)), parameters=None
+    )
+    clips = peer.sample_two_levels(frame, top, count, first=4, later=2, seed=0)
+    assert clips.shape == (3, 5, 8, 8, 3)
+    assert passes == [count] * (4 + 4 * 2)
+    assert top.config is config
+    pair = Pair(frame, top, SimpleNamespace(load=lambda model: model), 0.0)  # type: ignore[arg-type]
+    asked = peer.samples_of("two levels", pair, replace(peer.SHORT, num_clips=3), seed=0)
+    assert {name: told for name, (told, _) in asked.items()} == {
+        "two levels-2-1": 6,
+        "two levels-4-2": 12,
+        "two levels-16-5": 36,
+        "two levels-32-10": 72,
+    }

@@ -6,6 +6,7 @@
 # CLIPS is the folder that record_pacman.py makes with --paper-clips: CLIPS/train and CLIPS/test.
 # With IMAGES set to a folder of CIFAR-10's binary files, or of films, the experiment on images, too.
 # With GAMES set to the folder that the head of lengths.py makes, clips of any length, too.
+# video-diffusion-pytorch takes part where it is installed (head of diffusion_peer.py).
 # Results go to OUT, such as docs/paper. Ctrl-C at any time: the same command goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,3 +31,6 @@ if [ -n "${GAMES:-}" ]; then
 fi
 "$python" scripts/paper/pacman.py "$clips" "$out" "$@"
 "$python" scripts/paper/few_clips.py "$clips" "$out" "$@"
+if "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("video_diffusion_pytorch") is None)'; then
+  "$python" scripts/paper/peer.py "$clips" "$out" "$@"
+fi

@@ -18,6 +18,7 @@ folders of GIFs. It has no sampler of fewer passes, so `respaced` is ours.
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,9 @@ def make(config: PeerConfig) -> Any:
         attn_heads=config.attn_heads,
         attn_dim_head=config.attn_dim_head,
     )
+    for module in network.modules():  # one is shared, and safetensors keeps no tensor twice
+        if getattr(module, "rotary_emb", None) is not None:
+            module.rotary_emb = copy.deepcopy(module.rotary_emb)  # its frequencies never change
     return package.GaussianDiffusion(
         network, image_size=config.size, num_frames=config.num_frames, timesteps=PASSES
     )

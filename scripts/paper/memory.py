@@ -269,8 +269,10 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
                 n: round(estimate(n) / GIB, 1) for n, p in points.items() if not p["is_whole"]
             },
             "spread_percent": round(100 * (max(values) / min(values) - 1), 1),
-            "most_frames_in_24_gib": reach(estimate, limit=ADDRESS_SPACE),
         }
+        if len(known) >= len(SHORT_LENGTHS):
+            most = reach(estimate, limit=ADDRESS_SPACE)
+            found["models"][name]["most_frames_in_24_gib"] = most
     if at["two levels"].get(50, {}).get("is_whole"):
         own = at["two levels"][50]["peak_bytes"]
         found["ratio_at_50"] = {
