@@ -52,7 +52,7 @@ def test_a_toy_of_both_figures_end_to_end(tmp_path: Path, monkeypatch: Any) -> N
     assert np.load(runs / "frame-default-3" / "latents.npy").shape[:2] == (24, 5)
     assert (tmp_path / "out" / "pacman-clips.png").is_file()
 
-    run(few_clips, f"{TOY} --counts 4", **where)  # it goes on with those runs
+    run(few_clips, f"{TOY} --counts 4 0", **where)  # it goes on with those runs
     found = json.loads((tmp_path / "out" / "few-clips.json").read_text())["clips"]
     assert set(found) == {"4", "24"}
     assert found["4"]["3"]["copying"]["median_levels"] == 0

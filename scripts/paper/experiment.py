@@ -292,8 +292,12 @@ def plot_curves(
     log_x: bool = False,
     log_y: bool = True,
     lines: Mapping[str, float] | None = None,
+    times: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw a figure over another: a thin line a seed, a colour a curve, `lines` across."""
+    """Draw a figure over another: a thin line a seed, a colour a curve.
+
+    `lines` are drawn across at values of `y`, `times` upright at values of `x`.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -308,6 +312,9 @@ def plot_curves(
     for name, value in (lines or {}).items():
         axes.axhline(value, color="grey", linewidth=0.8, linestyle="--")
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    for name, value in (times or {}).items():
+        axes.axvline(value, color="grey", linewidth=0.8, linestyle=":")
+        axes.annotate(name, (value, 0.98), xycoords=("data", "axes fraction"), ha="right", va="top")
     axes.set(
         xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear"
     )

@@ -36,7 +36,8 @@ from two_levels import few_of, train_upper
 
 from ldf_video.evaluation.figures import evenly_spread, memorisation, nearest_levels
 
-COUNTS = (64, 256, 1024)
+COUNTS = (64, 256, 1024, 0)
+"""Whole clips that are seen; 0 for all."""
 
 
 def made_by(
@@ -88,14 +89,14 @@ def main(arguments: argparse.Namespace) -> None:
     """Train both on each number of clips, judge, write."""
     budget = budget_of(arguments)
     seeds = arguments.seeds or ([0] if arguments.short else [0, 1, 2])
-    counts = arguments.counts or ([64, 256] if arguments.short else list(COUNTS))
+    counts = arguments.counts or ([64, 256, 0] if arguments.short else list(COUNTS))
     clips, test = clips_of(arguments.clips)
     runs = arguments.runs / f"pacman-{budget.minutes:g}"
     _, judged = judges_of(test, runs, budget)
     unseen = np.array(test[-judged.num_clips :])
     found: dict[str, dict[str, Any]] = {}
     shown: dict[str, Clips] = {"real, of other games": unseen[:SHOWN]}
-    for few in [*counts, None]:
+    for few in (count or None for count in counts):
         for seed in seeds:
             made = made_by(few, clips, test, runs, budget=budget, seed=seed, count=judged.num_clips)
             pool = clips[: budget.encoded]
@@ -145,5 +146,5 @@ def show(found: dict[str, dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     options = add_budget(parser(__doc__))
-    options.add_argument("--counts", nargs="+", type=int, help="numbers of whole clips")
+    options.add_argument("--counts", nargs="+", type=int, help="numbers of whole clips, 0 for all")
     run(main, options.parse_args())

@@ -309,9 +309,15 @@ def show(
         arm: [[(p["core_seconds"] / 60, p["video"]) for p in s["curve"]] for s in seeds.values()]
         for arm, seeds in found.items()
     }
+    passed = {
+        f"{arm} passes": float(np.mean([at for at in known.values() if at is not None])) / 60
+        for arm, told in summary(found).items()
+        if any((known := told["passes joint-gan at"]).values()) and arm == "two-flow"
+    }
     plot_curves(
         out / f"{name}-curves.png",
         curves,
+        times=passed,
         x="core minutes, both levels and encoding counted",
         y=f"video distance, {budget.on_the_way:,} clips",
     )
