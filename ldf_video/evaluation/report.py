@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Estimate
+from ldf_video.evaluation.control import Control
 from ldf_video.evaluation.draw import evenly
 from ldf_video.evaluation.figures import Figures, figure, figures_from_json, subtract
 from ldf_video.evaluation.segments import Drift
@@ -93,6 +94,7 @@ class Evaluated:
     notes: tuple[str, ...]  # a line each on what differs from what was asked
     versions: dict[str, str]  # of the packages that have a say
     output: Path | None = None  # the sheet of pictures
+    control: Control | None = None  # how well the top model does what it is told
 
     def table(self) -> str:
         """All of it for people, in Markdown."""
@@ -110,6 +112,7 @@ class Evaluated:
                 for columns in (DISTANCES, KERNELS, SHARES)
             ]
         tables += [drift.text(name) for name, drift in self.drifts.items()]
+        tables += [self.control.text()] if self.control is not None else []
         origins = "\n".join(f"- {name}: {origin}" for name, origin in self.origins.items())
         return "\n\n".join([head, *tables, origins, *self.notes])
 

@@ -350,6 +350,8 @@ class Evaluate(ClipLayout, Computation):
         length: Frames of each of these videos.
         num_videos: How many of them are judged.
         curve: A .png of the figures of all segments.
+        control: A store of latents with conditions, of clips that nothing was trained on: how well
+            the top model does what it is told ([control](docs/evaluation.md#control)).
         seed: Of the clips that are drawn and generated.
     """
 
@@ -383,6 +385,7 @@ class Evaluate(ClipLayout, Computation):
     length: Annotated[int | None, Option("N", integer(2), "1000 a segment, behind `--skip`")] = None
     num_videos: Annotated[int | None, Option("N", integer(1, MOST), "8")] = None
     curve: File = None
+    control: Annotated[Place | None, Option("DIR")] = None
     seed: Seed = None
 
 

@@ -11,20 +11,26 @@ from pathlib import Path
 from ldf_video.clips.probe import has_times
 from ldf_video.errors import LdfError, OutputError, UsageError, counted
 from ldf_video.evaluation.comparison import FEWEST_CLIPS, Comparison
+from ldf_video.evaluation.control import measure_control
 from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.judged import Models, choose_geometry, load_models
 from ldf_video.evaluation.report import Earlier, Evaluated
 from ldf_video.evaluation.segments import Plan
 from ldf_video.files.layout import layout_of
 from ldf_video.files.locations import Location
+from ldf_video.levels.latents import maker_of, open_latents
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.top import TopModel
 from ldf_video.options.commands import Evaluate
 from ldf_video.options.option import flag
 from ldf_video.output import json_text, write_atomically
 from ldf_video.recipes.ends import known_stride
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state
 from ldf_video.runs.curve import write_panels
+from ldf_video.runs.zoo import Loaded, named
 from ldf_video.sources.search import find_sources
 from ldf_video.sources.source import Source
+from ldf_video.store.reader import StoreReader
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.geometry import with_options
 from ldf_video.video.sheet import write_sheet
@@ -71,6 +77,7 @@ def evaluate(options: Evaluate) -> Evaluated:
         segments=plan is not None,
         device=device,
     )
+    pair, told = models.top, _told(options.control, models.top)
     kept = reference is not None and reference.is_file()
     check_files(
         [
@@ -107,6 +114,21 @@ def evaluate(options: Evaluate) -> Evaluated:
     if trained_on is not None:
         work.look_up(trained_on)
     found = work.result(earlier, output)
+    if told is not None and pair is not None:
+        top, frame = pair
+        found = replace(found, control=measure_control(top.model, frame.model, told, seed=seed))
+    _write(found, work, output, curve=curve, json_file=json_file)
+    return found
+
+
+def _write(
+    found: Evaluated,
+    work: Comparison,
+    output: Path | None,
+    *,
+    curve: Path | None,
+    json_file: Path | None,
+) -> None:
     try:
         if output is not None:
             write_sheet(output, work.sheet())
@@ -117,7 +139,29 @@ def evaluate(options: Evaluate) -> Evaluated:
             write_atomically(json_file, lambda partial: partial.write_text(text))
     except LdfError as error:
         raise OutputError(str(error), found) from error
-    return found
+
+
+def _told(
+    asked: str | Path | None, pair: tuple[Loaded[TopModel], Loaded[FrameModel]] | None
+) -> StoreReader | None:
+    """The latents of `--control`, which the frame model of the judged top model made.
+
+    Raises:
+        UsageError: no top model is judged, it learned without conditions, or other latents.
+        StoreError: there are none.
+    """
+    if asked is None:
+        return None
+    path = Path(asked)
+    if pair is None or not pair[0].model.columns:
+        raise UsageError(f"--control {path}: no top model is judged that learned with conditions")
+    store = open_latents(path)
+    if maker_of(store)["fingerprint"] != pair[1].latents:
+        raise UsageError(
+            f"--control {path}: another frame model made these latents; make them by "
+            f"encode --frame-model {named(pair[1].directory)}"
+        )
+    return store
 
 
 def _at_rate(models: Models, fps: str | float | None, sources: Sequence[Source]) -> Models:

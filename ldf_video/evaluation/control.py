@@ -1,0 +1,234 @@
+"""Control: whether what a top model makes follows what it is told.
+
+Two measures, of a store of latents that nothing was trained on and whose frames come with
+conditions. A small inverse model learns on one half of its clips to tell from two neighbouring
+latents which name a column had (as Bruce et al. 2024, arXiv:2402.15391, and others read actions
+back). Then it reads the other half, and what the top model makes of the same beginnings when it is
+told the same. And a frame that is made from a real past with the true conditions should be nearer
+to the real frame than one that is told those of another window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldf_video.errors import LdfError
+from ldf_video.levels.conditions import told_of
+from ldf_video.levels.latents import video_generator
+from ldf_video.models.frame import FrameModel
+from ldf_video.models.rollout import KnownConditions, Rollout
+from ldf_video.models.top import TopModel
+from ldf_video.store.reader import StoreReader
+from ldf_video.video.pixels import from_model, psnr_db
+
+UPDATES, BATCH, WIDTH, RATE = 600, 64, 64, 2e-3
+"""Of the inverse model."""
+MADE = 8
+"""Frames that are made after each beginning."""
+AT_ONCE = 32
+IGNORED = -100
+"""In place of a name that is not known: such rows count for nothing."""
+MOVES = 0.01
+"""Share of pixels that must change from the frame before, by SEEN levels or more."""
+SEEN = 26
+
+
+@dataclass(frozen=True)
+class ColumnControl:
+    """How well one column is followed.
+
+    Attributes:
+        name: of the column.
+        real: share of real neighbours of which the inverse model tells the name.
+        made: the same of what the top model made.
+        guess: the share of the commonest name, which needs no look.
+    """
+
+    name: str
+    real: float
+    made: float
+    guess: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """What was found.
+
+    Attributes:
+        columns: of names, each.
+        told_db: PSNR of one frame ahead that is told the truth, against the real one as it is
+            decoded, over frames that move.
+        shuffled_db: of one that is told what led to another frame.
+        untold_db: of one that is told nothing.
+        num_windows: that were made.
+    """
+
+    columns: tuple[ColumnControl, ...]
+    told_db: float
+    shuffled_db: float
+    untold_db: float
+    num_windows: int
+
+    def text(self) -> str:
+        """In a few lines."""
+        lines = [
+            f"{one.name}: read back from {one.real:.1%} of real neighbours and {one.made:.1%} of "
+            f"made ones, {one.made / max(one.real, 1e-9):.2f} of it (guessed: {one.guess:.1%})"
+            for one in self.columns
+        ]
+        ahead = (
+            f"one frame ahead, where it moves: {self.told_db:.2f} dB PSNR where it is told the "
+            f"truth, {self.shuffled_db:.2f} dB told what led to another frame, "
+            f"{self.untold_db:.2f} dB told nothing"
+        )
+        return "\n".join([*lines, ahead])
+
+
+def measure_control(
+    top: TopModel, frame: FrameModel, store: StoreReader, *, num_windows: int = 256, seed: int = 0
+) -> Control:
+    """Measure both.
+
+    Raises:
+        LdfError: the store has too few clips that are long enough.
+    """
+    length = top.config.window + MADE
+    clips = np.flatnonzero(store.lengths >= length)
+    if len(clips) < 2:
+        raise LdfError(f"--control {store.path}: expected 2 clips of {length} frames or more")
+    rng = np.random.default_rng(seed)
+    rng.shuffle(clips)
+    known, new = (Windows(store, part, top, rng) for part in np.array_split(clips, 2))
+    latents, told = new.draw(num_windows, length)
+    made = _roll(top, latents, told, seed)
+    both = torch.cat([latents[:, -MADE - 1 : -MADE], made], dim=1)
+    columns = []
+    for place, column in enumerate(top.columns):
+        if column.names:
+            inverse, names = _learn(known, place), told[:, -MADE:, place]
+            real, of_made = (
+                _share(inverse, top, frames, names) for frames in (latents[:, -MADE - 1 :], both)
+            )
+            counts = torch.bincount(names[names.isfinite()].long())
+            guess = float(counts.max() / counts.sum())
+            columns.append(ColumnControl(column.name, real, of_made, guess))
+    return Control(tuple(columns), *_one_ahead(top, frame, latents, told, rng), len(latents))
+
+
+class Windows:
+    """Random windows of some clips of a store, and what is known of their frames."""
+
+    def __init__(
+        self,
+        store: StoreReader,
+        clips: npt.NDArray[np.int64],
+        top: TopModel,
+        rng: np.random.Generator,
+    ) -> None:
+        self.top = top
+        self._store, self._clips, self._rng = store, clips, rng
+
+    def draw(self, count: int, length: int) -> tuple[Tensor, Tensor]:
+        """Latents (count, length, C, H, W); conditions (count, length, columns) as of the model."""
+        store = self._store
+        clips = self._rng.choice(self._clips, count)
+        starts = self._rng.integers(0, store.lengths[clips] - length + 1)
+        latents, _ = store.windows(clips, starts, length=length)
+        told = told_of(store, clips, starts, length=length, columns=self.top.columns)
+        return torch.from_numpy(latents).float(), torch.from_numpy(told)
+
+
+@torch.inference_mode()
+def _roll(top: TopModel, latents: Tensor, told: Tensor, seed: int) -> Tensor:
+    """What is made in place of the last MADE frames of windows, told what led to them."""
+    made = []
+    for first in range(0, len(latents), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        made.append(_made(top, latents[part, :-MADE], told[part, -MADE:], MADE, seed + first))
+    return torch.cat(made)
+
+
+def _made(top: TopModel, past: Tensor, told: Tensor | None, count: int, seed: int) -> Tensor:
+    generators = [video_generator(seed, number) for number in range(len(past))]
+    conditions = None if told is None else KnownConditions(told)
+    rollout = Rollout(count, past=past, conditions=conditions)
+    return torch.cat(list(top.sample(rollout, generators)), dim=1)
+
+
+class InverseModel(nn.Module):
+    """Two neighbouring latents (B, 2, C, H, W), standardised -> logits (B, names)."""
+
+    def __init__(self, channels: int, rows: int, columns: int, names: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(2 * channels, WIDTH, 3, padding=1), nn.SiLU()),
+            *(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.SiLU(), nn.Flatten()),
+            *(nn.Linear(WIDTH * rows * columns, 2 * WIDTH), nn.SiLU(), nn.Dropout(0.2)),
+            nn.Linear(2 * WIDTH, names),
+        )
+
+    def forward(self, neighbours: Tensor) -> Tensor:
+        return self.layers(neighbours.flatten(1, 2))
+
+
+def _learn(windows: Windows, place: int) -> InverseModel:
+    top = windows.top
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = InverseModel(*top.config.latent_shape, len(top.columns[place].names))
+        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=UPDATES)
+        for _ in range(UPDATES):
+            latents, told = windows.draw(BATCH, 2)
+            names = told[:, 1, place].nan_to_num(IGNORED).long()
+            loss = F.cross_entropy(model(_standard(top, latents)), names, ignore_index=IGNORED)
+            optimizer.zero_grad()
+            loss.nan_to_num().backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def _standard(top: TopModel, latents: Tensor) -> Tensor:
+    return (latents - top.latent_mean) / top.latent_std.clamp(min=1e-3)
+
+
+@torch.inference_mode()
+def _share(inverse: InverseModel, top: TopModel, latents: Tensor, names: Tensor) -> float:
+    """Share of neighbours in latents (N, n + 1, ...) whose name (N, n) is told; of known ones."""
+    pairs = torch.stack([latents[:, :-1], latents[:, 1:]], dim=2).flatten(0, 1)
+    found = torch.cat([inverse(_standard(top, part)).argmax(1) for part in pairs.split(AT_ONCE)])
+    names = names.flatten()
+    return float((found == names)[names.isfinite()].float().mean())
+
+
+@torch.inference_mode()
+def _one_ahead(
+    top: TopModel, frame: FrameModel, latents: Tensor, told: Tensor, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """PSNR of the frame after each window's beginning, over those that move."""
+    past, truth = latents[:, :-MADE], told[:, -MADE, None]
+    shuffled = truth[torch.from_numpy(rng.permutation(len(truth)))]
+    shown, before = _pixels(frame, latents[:, -MADE]), _pixels(frame, past[:, -1])
+    moves = (np.abs(shown - before).max(-1) >= SEEN).mean((1, 2)) >= MOVES
+    found = []
+    for values in (truth, shuffled, None):
+        errors = []
+        for first in range(0, len(past), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            of_part = None if values is None else values[part]
+            made = _made(top, past[part], of_part, 1, first)[:, 0]
+            errors.append(np.square(_pixels(frame, made) - shown[part]).mean((1, 2, 3)))
+        found.append(psnr_db(float(np.concatenate(errors)[moves].mean())))
+    return found[0], found[1], found[2]
+
+
+def _pixels(frame: FrameModel, latents: Tensor) -> npt.NDArray[np.float64]:
+    parts = [from_model(frame.decode(part)) for part in latents.split(AT_ONCE)]
+    return np.concatenate(parts).astype(np.float64)
