@@ -270,7 +270,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             },
             "spread_percent": round(100 * (max(values) / min(values) - 1), 1),
         }
-        if len(known) >= len(SHORT_LENGTHS):
+        if name in (*PEERS, "joint") and len(known) >= len(SHORT_LENGTHS):  # those that grow
             most = reach(estimate, limit=ADDRESS_SPACE)
             found["models"][name]["most_frames_in_24_gib"] = most
     if at["two levels"].get(50, {}).get("is_whole"):
