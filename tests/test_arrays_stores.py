@@ -57,6 +57,54 @@ def test_demos_of_robomimic(tmp_path: Path) -> None:
         numbers_of(path, camera="wrist")
 
 
+def test_what_was_never_written_is_told_and_claims_are_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "empty.zarr").mkdir()
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        part = file.create_dataset("part", (20, 48, 64, 3), np.uint8, chunks=(4, 48, 64, 3))
+        part[:8] = FRAMES[:8]
+        file.create_dataset("all", (20, 48, 64, 3), np.uint8, chunks=(4, 48, 64, 3))
+        file.create_dataset("years", (2**40, 48, 64, 3), np.uint8, chunks=(1, 48, 64, 3))
+        raw = [(str(tmp_path / "other"), 0, 27648)]
+        file.create_dataset("raw", (3, 48, 64, 3), np.uint8, external=raw)
+        file.create_dataset("wide", (9, 2**14, 2**14, 3), np.uint8, chunks=(1, 64, 64, 3))
+        layout = h5py.VirtualLayout((20, 48, 64, 3), np.uint8)
+        layout[:] = h5py.VirtualSource("absent.h5", "v", (20, 48, 64, 3))
+        file.create_virtual_dataset("virtual", layout)
+    path = tmp_path / "a.h5"
+    assert numbers_of(f"{path}::part") == [[*range(8), *12 * [0]]]
+    assert notes_of(f"{path}::part") == {"3 of 5 chunks were never written: they read as 0"}
+    assert notes_of(f"{path}::all") == {"5 of 5 chunks were never written: they read as 0"}
+    said = "1 of 1 files that it is made of are not there: they read as 0"
+    assert notes_of(f"{path}::virtual") == {said}
+    for place, reason in {
+        "years": "years: 1,099,511,627,776 of 1,099,511,627,776 chunks were never written",
+        "wide": "a frame of 16384x16384 pixels",
+        "raw": "nothing at ::raw",
+    }.items():
+        with pytest.raises(ReadError, match=reason):
+            numbers_of(f"{path}::{place}")
+    (source,) = find_sources(f"{path}::years")
+    assert len(source_digest(source)) == 64
+    root = zarr.open_group(tmp_path / "b.zarr", mode="w", zarr_format=2)
+    root.create_array("img", data=FRAMES, chunks=(4, 48, 64, 3))
+    described = tmp_path / "b.zarr" / "img" / ".zarray"
+    known = json.loads(described.read_text())
+    for changed, reason in (
+        ({"shape": [2**50, 48, 64, 3]}, "281,474,976,710,656 chunks in . files"),
+        ({"chunks": [0, 48, 64, 3]}, "a zarr store that cannot be read"),
+    ):
+        described.write_text(json.dumps(known | changed))
+        with pytest.raises(ReadError, match=reason):
+            numbers_of(tmp_path / "b.zarr")
+    with pytest.raises(ReadError, match="a zarr store that cannot be read"):
+        numbers_of(next(one for one in find_sources(tmp_path) if one.name == "empty.zarr").path)
+    np.save(tmp_path / "c.npy", FRAMES)
+    header = (tmp_path / "c.npy").read_bytes()[:128]
+    (tmp_path / "c.npy").write_bytes(header.replace(b"(20, 48", b"(-2, 48"))
+    with pytest.raises(ReadError, match=r"its header says a shape of \(-2, 48"):
+        numbers_of(tmp_path / "c.npy")
+
+
 def test_a_camera_where_there_is_nothing_to_choose(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["frames"] = FRAMES

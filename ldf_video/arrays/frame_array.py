@@ -18,6 +18,7 @@ from ldf_video.arrays.values import Scale, check_dtype, choose_scale
 from ldf_video.errors import ReadError, counted
 from ldf_video.video.colour import over_white
 from ldf_video.video.media import Media
+from ldf_video.video.pictures import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,6 +80,7 @@ class FrameArray:
             raise ReadError(f"an array of shape {array.shape} holds no frame")
         self.array, self.axes = array, choose_axes(array.shape, layout.axes)
         sizes = sizes_of(self.axes, array.shape)
+        check_size(sizes["X"], sizes["Y"])
         self._dtype = array.dtype.newbyteorder("=")
         self.num_clips, self.num_frames = sizes["N"], sizes["T"]
         self.frame_size = sizes["Y"], sizes["X"]

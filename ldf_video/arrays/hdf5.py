@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CACHE_BYTES = 2**20  # of chunks, which are read whole and once
+_MANY = 2**16  # chunks
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError)
 _CUT_SHORT = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")
 
 
 @contextlib.contextmanager
 def open_hdf5(path: Location) -> Iterator[list[NumberArray]]:
-    """Opens the arrays of an HDF5 file; links out of it are not followed.
+    """Opens the arrays of an HDF5 file; links out of it are not followed, nor raw files beside it.
 
     Raises:
         ReadError: if it is none, or damaged.
@@ -46,7 +49,7 @@ def open_hdf5(path: Location) -> Iterator[list[NumberArray]]:
             arrays = list[NumberArray]()
 
             def visit(name: str, item: Any) -> None:
-                if isinstance(item, h5py.Dataset) and item.shape:
+                if isinstance(item, h5py.Dataset) and item.shape and not item.external:
                     arrays.append(_array(name, item))
 
             file.visititems(visit)
@@ -59,24 +62,62 @@ def _array(name: str, item: Any) -> NumberArray:
     # MATLAB, whose files since version 7.3 are HDF5, writes its axes from the last to the first.
     step = -1 if "MATLAB_class" in item.attrs else 1
 
+    missing = _Missing(item)
+
     def read(index: Index) -> NDArray[Any]:
         try:
+            if missing.is_all:
+                raise ReadError(f"{name}: {missing}")
             part: NDArray[Any] = item[index[::step]]
         except _DAMAGE as error:
             raise ReadError(f"{name}: {_reason(error)}") from error
         return part.T if step < 0 else part
 
     chunks = item.chunks and item.chunks[::step]
-    return NumberArray(
-        item.shape[::step], item.dtype, read, chunks, name, stored=lambda: _stored(name, item)
-    )
+    stored = partial(_stored, name, item, missing)
+    return NumberArray(item.shape[::step], item.dtype, read, chunks, name, missing.__str__, stored)
 
 
-def _stored(name: str, item: Any) -> Iterator[bytes]:
+class _Missing:
+    """What of an array was never written, or lies in files that are not there.
+
+    Attributes:
+        is_all: whether hardly anything is there: of what claims to be as long as years, nothing.
+    """
+
+    def __init__(self, item: Any) -> None:
+        self._fill, self.is_all = item.fillvalue, False
+        self._what, self._num, self._num_all = "", 0, 0
+        if item.is_virtual:
+            folder = Path(item.file.filename).parent
+            names = {source.file_name for source in item.virtual_sources()} - {"."}
+            self._what, self._num_all = "files that it is made of are not there", len(names)
+            self._num = sum(not (folder / name).exists() for name in names)
+        elif item.chunks is not None:
+            sizes = zip(item.shape, item.chunks, strict=True)
+            self._what = "chunks were never written"
+            self._num_all = math.prod(-(-size // chunk) for size, chunk in sizes)
+            there = item.id.get_num_chunks()
+            self._num = max(self._num_all - there, 0)
+            self.is_all = self._num_all > _MANY and there < self._num_all // _MANY
+        elif item.id.get_storage_size() == 0:
+            self._what, self._num, self._num_all = "parts were never written", 1, 1
+
+    def __str__(self) -> str:
+        """It in words; "" if nothing is missing."""
+        if not self._num:
+            return ""
+        counts = f"{self._num:,} of {self._num_all:,} {self._what}"
+        return counts if self.is_all else f"{counts}: they read as {self._fill}"
+
+
+def _stored(name: str, item: Any, missing: _Missing) -> Iterator[bytes]:
     """The chunks of an array as they are packed, or its numbers, where they are in no chunks."""
     plist = item.id.get_create_plist()
     filters = [plist.get_filter(k) for k in range(plist.get_nfilters())]
     yield repr((filters, item.fillvalue, item.shape)).encode()
+    if missing.is_all:
+        return  # reading it says so
     chunked = item.chunks is not None and not item.is_virtual
     for place in item.iter_chunks() if chunked else _blocks(item.shape, item.dtype.itemsize):
         try:

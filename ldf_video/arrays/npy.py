@@ -159,6 +159,8 @@ def _array(
         raise ReadError(f"a .npy file of version {version}; versions 1 and 2 are read")
     header = _Header(*_HEADERS[version](file))
     check_dtype(header.dtype)
+    if min(header.shape, default=0) < 0:
+        raise ReadError(f"not a .npy array: its header says a shape of {header.shape}")
     offset = file.tell()
     num_bytes = math.prod(header.shape) * header.dtype.itemsize
     there = (file.seek(0, 2) if size is None else size) - offset

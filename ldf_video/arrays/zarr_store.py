@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from ldf_video.arrays.frame_array import Index
     from ldf_video.files.locations import Location
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
+_MANY = 2**16  # chunks
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError, ArithmeticError, MemoryError),
+    zipfile.BadZipFile,
+)
 
 
 @contextlib.contextmanager
@@ -59,6 +63,12 @@ def _members(root: Any, zarr: Any) -> list[tuple[str, Any]]:
 
 
 def _array(name: str, array: Any, path: Path) -> NumberArray:
+    if array.nchunks > _MANY:  # it may claim years, of which nothing is there
+        listed = files_below(path / name) if path.is_dir() else zipfile.ZipFile(path).infolist()
+        num_files = sum(1 for _ in listed)
+        if num_files < array.nchunks // _MANY:
+            raise ValueError(f"{name}: {array.nchunks:,} chunks in {num_files:,} files")
+
     def read(index: Index) -> NDArray[Any]:
         try:
             part: NDArray[Any] = array[index]

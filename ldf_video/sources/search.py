@@ -73,9 +73,11 @@ def find_sources(
 
 def is_own(source: Source) -> bool:
     """Returns whether ldf-video wrote a source, or a series' first picture, that was not named."""
-    first = next(source.files())
+    first = next(source.files(), None)  # a folder that is one thing may be empty
+    if first is None or source.is_named:
+        return False
     # In an archive the mark may lie behind gigabytes that are to be unpacked first.
-    return not (source.is_named or isinstance(first, ArchivePath)) and is_own_file(first)
+    return not isinstance(first, ArchivePath) and is_own_file(first)
 
 
 def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
