@@ -40,7 +40,7 @@ class FlowGame(Game):
         return (Player("flow", [self.model], self._loss),)
 
     def _loss(self, batch: Windows, tick: Tick) -> tuple[Tensor, Logs]:
-        latents, mask, condition = batch
+        latents, mask, condition = Windows(*batch)
         told = sometimes_untold(condition, len(mask), tick.noise)
         return velocity_loss(
             self.model, latents, mask, told, noise=tick.noise, draw_level=self.draw_level
