@@ -134,7 +134,7 @@ def test_the_networks_are_the_same_for_the_same_seed_and_preset(root: Path) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"preset": "paper", "size": "16"}, "--size: frame size 16x16: the paper's networks"),
+        ({"preset": "paper", "size": "8"}, "--size: frame size 8x8: the paper's networks"),
         ({"preset": "paper", "size": "64x20"}, "--size: frame size 64x20: the paper's networks"),
         ({"preset": "paper", "width": 32}, "--width 32: --preset paper has no such thing"),
         ({"preset": "paper", "latent_noise": 0.1}, "--latent-noise 0.1: --preset paper has no"),

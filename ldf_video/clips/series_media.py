@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ldf_video.arrays.tiff_stack import needs_tifffile, open_tiff
 from ldf_video.errors import ReadError
+from ldf_video.files.remote import RemoteError
 from ldf_video.video.decode import open_media
 from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
 
@@ -42,6 +43,8 @@ class SeriesMedia(PictureMedia):
                 else:
                     with open_media(path) as media:
                         frame = next(media.frames())
+            except RemoteError as error:
+                raise ReadError(f"{name}: cannot be read: {error}") from error
             except ReadError as error:
                 raise ReadError(f"{name}: {error}") from error
             yield frame
