@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -24,6 +24,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 class NoBrowserError(Exception):
     """This machine has none."""
+
+
+class PageError(Exception):
+    """A page cannot do what it was asked for, as yet or at all."""
 
 
 def program(profile: Path, *, width: int, height: int) -> list[str]:
@@ -53,7 +57,8 @@ class Browser:
         while True:
             answer = json.loads(self._connection.recv(timeout=60))
             if answer.get("id") == self._number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise PageError(str(answer["error"]))
                 return answer["result"]
 
     def value(self, script: str) -> Any:
@@ -61,16 +66,20 @@ class Browser:
         found = self.ask(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in found, found
+        if "exceptionDetails" in found:
+            raise PageError(str(found["exceptionDetails"]))
         return found["result"].get("value")
 
     def wait(self, script: str, *, seconds: float = 60) -> Any:
-        """The same, as soon as it is true."""
+        """The same, as soon as it is true; a page that is still loading says nothing."""
         end = time.monotonic() + seconds
-        while not (found := self.value(script)):
-            assert time.monotonic() < end, f"never true: {script}"
+        while True:
+            with suppress(PageError):
+                if found := self.value(script):
+                    return found
+            if time.monotonic() > end:
+                raise PageError(f"never true: {script}")
             time.sleep(0.02)
-        return found
 
     def key(self, code: str, *, is_down: bool) -> None:
         """Press a key, or let it go."""
