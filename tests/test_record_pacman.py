@@ -373,3 +373,72 @@ def test_other_options_do_not_mix_into_a_recording_and_one_that_names_no_game_is
     (line,) = capsys.readouterr().err.splitlines()
     assert "seed 0 there, 3 now; game ms_pacman there, riverraid now" in line
     assert len(played) == 5
+
+
+class Corridor(CountingEmulator):
+    """A white dot that goes 3 pixels a step left or right, between two walls."""
+
+    column = 80
+
+    def act(self, action: int) -> int:
+        if len(self.actions) >= 300:
+            step = {3: 1, 4: -1}.get(action, 0) * (len(self.actions) % 4 > 0)
+            self.column = min(max(self.column + step, 40), 120)
+        return super().act(action)
+
+    def getScreenRGB(self) -> np.ndarray:  # noqa: N802
+        screen = np.zeros((210, 160, 3), np.uint8)
+        screen[90, self.column] = 255
+        return screen
+
+    def getRAM(self) -> np.ndarray:  # noqa: N802
+        memory = np.zeros(128, np.uint8)
+        memory[16], memory[10] = 90 - 6, self.column + 8
+        return memory
+
+
+def test_a_window_that_follows_keeps_the_player_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "open_emulator", lambda game: Corridor(300 + 4 * 200 + 2))
+    line = arguments(tmp_path, "--follow", "--episodes", "1", "--test-episodes", "0")
+    assert recorder.main(line) == 0
+    names = {path.name for path in (tmp_path / "train").iterdir()}
+    assert names == {"episode-0000-window-00.mp4", "episode-0000-window-00.csv"}
+    frames = pixels(tmp_path / "train" / "episode-0000-window-00.mp4")
+    rows = (tmp_path / "train" / "episode-0000-window-00.csv").read_text().split()
+    assert frames.shape == (200, 16, 16, 3)
+    assert (frames[:, 8, 8] == 255).all()  # of the newest raw frame of each step
+    held = np.array(rows[1:])
+    assert len(held) == 200
+    before = contents(tmp_path)
+    assert recorder.main(line) == 0  # all is there
+    assert contents(tmp_path) == before
+    assert recorder.main(arguments(tmp_path)) != 0  # another kind of recording
+
+
+def test_a_player_who_is_stuck_turns_another_way() -> None:
+    emulator, places = Corridor(10**6), list[tuple[int, int]]()
+    emulator.actions = [0] * 300
+    directions = recorder.turning_directions(np.random.default_rng(1), emulator, places)
+    held = []
+    for direction in itertools.islice(directions, 400):
+        held.append(direction)
+        for _ in range(4):
+            emulator.act(direction)
+    moved = np.array([column for _, column in places[1:]]) != [column for _, column in places[:-1]]
+    still = max(len(list(run)) for moves, run in itertools.groupby(moved) if not moves)
+    runs = [(way, len(list(run))) for way, run in itertools.groupby(held)]
+    assert max(length for way, length in runs if way in (2, 5)) <= 3  # walls above and below
+    assert still < 40
+    assert set(held) == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("other", [["--paper-clips", "4"], ["--game", "riverraid"]])
+def test_what_cannot_follow_is_refused(
+    tmp_path: Path, other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        recorder.main(["--out", str(tmp_path / "out"), "--follow", *other])
+    assert "--follow: of Ms. Pac-Man" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,9 @@ games along): pip install "ldf-video[pacman]". Neither ale-py nor a game is part
                                               paper-5.csv: the joystick, clip by clip
     OUT/.recording.json                       what decides the pixels
 
+With --follow each game gives one window, which keeps Ms. Pac-Man in its middle: for a model that is
+played (`ldf-video play`).
+
 Same options and same ale-py, same pixels, whatever --jobs is. The same command again writes only
 what is missing; more --episodes or --windows-per-episode add files and change none. After a change
 of --episodes, remove OUT/paper to have the short clips drawn from all games.
@@ -82,6 +85,10 @@ ACTIONS = (
 """What the console's numbers mean."""
 COLUMNS = ("action",)
 
+PLAYER_ROW, PLAYER_COLUMN = 16, 10  # where the console's memory says that Ms. Pac-Man stands
+PLAYER_CENTRE = (6, -8)  # rows and columns from there to her middle on the screen
+STUCK_STEPS = 2
+
 PLAY, WINDOWS, PAPER = range(3)  # one stream of random numbers each
 
 
@@ -148,6 +155,7 @@ class Emulator(Protocol):
     def act(self, action: Any, /) -> int: ...
     def game_over(self) -> bool: ...
     def getScreenRGB(self) -> Frames: ...  # noqa: N802 (the emulator's name)
+    def getRAM(self) -> NDArray[np.uint8]: ...  # noqa: N802
     def getMinimalActionSet(self) -> Sequence[Any]: ...  # noqa: N802
 
 
@@ -233,6 +241,47 @@ def play(emulator: Emulator, directions: Iterator[int]) -> Played:
             f"got a game of {len(kept)} frames, expected {CLIP_FRAMES} or more: try another --seed"
         )
     return Played(np.stack(kept), np.array(held))
+
+
+# -------------------- the player in the middle
+
+
+def place_of(emulator: Emulator) -> tuple[int, int]:
+    """Row and column of the screen where Ms. Pac-Man's middle is."""
+    memory = emulator.getRAM()
+    return (
+        int(memory[PLAYER_ROW]) + PLAYER_CENTRE[0],
+        int(memory[PLAYER_COLUMN]) + PLAYER_CENTRE[1],
+    )
+
+
+def turning_directions(
+    rng: Rng, emulator: Emulator, places: list[tuple[int, int]]
+) -> Iterator[int]:
+    """The same by a player who turns another way where Ms. Pac-Man does not move any more.
+
+    Before each step it notes in `places` where she is.
+    """
+    direction = DIRECTIONS[int(rng.integers(len(DIRECTIONS)))]
+    while True:
+        for _ in range(int(rng.geometric(1 / HOLD_STEPS))):
+            places.append(place_of(emulator))
+            yield direction
+            newest = [*places[-STUCK_STEPS:], place_of(emulator)]
+            if len(newest) > STUCK_STEPS and len(set(newest)) == 1:
+                break
+        others = [other for other in DIRECTIONS if other != direction]
+        direction = others[int(rng.integers(len(others)))]
+
+
+def follow(frames: Frames, places: Sequence[tuple[int, int]], *, size: int) -> Frames:
+    """Windows (T, size, size, 3) of a game, each around the place of its frame, in the maze."""
+    windows = np.empty((len(frames), size, size, 3), np.uint8)
+    for window, frame, (row, column) in zip(windows, frames, places, strict=True):
+        top = min(max(row - size // 2, 0), max(MAZE_HEIGHT - size, 0))
+        left = min(max(column - size // 2, 0), SCREEN_WIDTH - size)
+        window[:] = frame[top : top + size, left : left + size]
+    return windows
 
 
 # -------------------- motion
@@ -357,6 +406,8 @@ def write_video(path: Path, frames: Frames, *, comment: str = "") -> None:
 def record_episode(episode: Episode) -> Recorded:
     """Play one game and write what is missing of it."""
     emulator = open_emulator(episode.options.game)
+    if episode.options.follow:
+        return follow_episode(episode, emulator)
     actions = actions_of(emulator, episode.options.game)
     return write_episode(episode, play(emulator, held_directions(episode.rng(PLAY), actions)))
 
@@ -387,6 +438,20 @@ def write_episode(episode: Episode, played: Played) -> Recorded:
     return Recorded(len(frames), len(missing), share, clips, of_clips)
 
 
+def follow_episode(episode: Episode, emulator: Emulator) -> Recorded:
+    """Play one game and write the window that follows Ms. Pac-Man, with its joystick."""
+    places: list[tuple[int, int]] = []
+    options = episode.options
+    frames, actions = play(emulator, turning_directions(episode.rng(PLAY), emulator, places))
+    places.append(place_of(emulator))
+    window = follow(frames, places[1 : 1 + len(frames)], size=options.size)
+    path = episode.window_path(0)
+    write_conditions(path.with_suffix(".csv"), COLUMNS, named(actions))
+    write_video(path, window, comment=f"{options.game}, seed {options.seed}, follows the player")
+    share = float(moving_spans(motion_energy(window)).mean())
+    return Recorded(len(frames), 1, share, window[:0, None], actions[:0, None])
+
+
 def named(actions: NDArray[np.int64]) -> Iterator[tuple[str]]:
     """Rows of a table of them."""
     return ((ACTIONS[action],) for action in actions.ravel())
@@ -409,6 +474,7 @@ def keep_settings(args: argparse.Namespace) -> None:
         "moving_share": MOVING_SHARE,
         "merge_frames": MERGE_FRAMES,
         "game": args.game,
+        "follow": args.follow,
         "suffix": ".mp4",
         "ale_py": ale_version,
     }
@@ -417,7 +483,7 @@ def keep_settings(args: argparse.Namespace) -> None:
         with replacing(path) as part:
             part.write_text(json.dumps(now, indent=2) + "\n")
         return
-    then = {"game": PACMAN} | json.loads(path.read_text())
+    then = {"game": PACMAN, "follow": False} | json.loads(path.read_text())
     changed = [f"{k} {then.get(k)} there, {v} now" for k, v in now.items() if then.get(k) != v]
     if changed:
         raise UsageError(
@@ -480,6 +546,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("clips/pacman"), help="directory (default: clips/pacman)"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="one window a game, with Ms. Pac-Man in its middle, by a player who turns where she "
+        "is stuck: for a model that is played",
+    )
     numbers = (
         Number("--episodes", 80, 0, None, "games in train/, about 400 frames each"),
         Number("--test-episodes", 12, 0, None, "games in test/"),
@@ -490,7 +562,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         Number("--clip-frames", CLIP_FRAMES, 2, None, "frames of each short clip"),
         Number("--jobs", os.cpu_count() or 1, 1, None, "processes"),
     )
-    return parser.parse(numbers, argv)
+    args = parser.parse(numbers, argv)
+    if args.follow:
+        if args.game != PACMAN or args.paper_clips:
+            parser.error("--follow: of Ms. Pac-Man, and not with --paper-clips")
+        args.windows_per_episode = 1
+    return args
 
 
 def record(args: argparse.Namespace) -> None:
