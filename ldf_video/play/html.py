@@ -20,7 +20,6 @@ from ldf_video.errors import UsageError
 from ldf_video.play.packing import FORBIDDEN, pack
 
 PAGE, SOURCE = (Path(__file__).with_name(name) for name in ("page.html", "local.js"))
-RUNTIME = Path("node_modules", "onnxruntime-web")
 CODE, WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
 """Of the package: what runs graphs on a CPU, with the code that loads it inside."""
 LEAST = 256
@@ -34,8 +33,9 @@ class Weights:
 
     Attributes:
         data: all of them, one after the other.
-        parts: how each is stored: "count" numbers, in "half" (float16), "single" (float32), or as
-            int8 with a scale (float32) for each of the "scales" rows or columns ("along" 0 or 1).
+        parts: how each is stored: "count" numbers, of the "kind" half (float16) or single
+            (float32); without a kind as int8, behind a scale (float32) for each of the "scales"
+            rows or columns ("along" 0 or 1).
     """
 
     data: bytes

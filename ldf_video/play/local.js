@@ -104,7 +104,7 @@ class Model {
   tensor(data, ...shape) { return new this.ort.Tensor("float32", data, shape); }
 
   async start(seed) {  // a known past, and what it leaves
-    const { block, size, reach, layers, keys, num_starts: count } = settings;
+    const { block, size, layers, keys, num_starts: count } = settings;
     this.chance = new Chance(seed);
     this.shown = null;
     this.past = {};
