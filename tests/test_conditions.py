@@ -426,8 +426,12 @@ def test_train_top_tells_what_is_stored_and_resumes(root: Path, more: dict[str, 
     assert checkpoints.load_config(root / "again")["model"]["columns"] == model["columns"]
     with pytest.raises(UsageError, match="--conditions off: --init checkpoints/top is told"):
         train_top(out="off", init="checkpoints/top", conditions="off", **SMALL)
-    with pytest.raises(UsageError, match="--block 1: --init checkpoints/top makes blocks of 4"):
-        train_top(out="one", init="checkpoints/top", block=1, **SMALL)
+    train_top(out="one", init="checkpoints/top", block=1, **SMALL)
+    one = checkpoints.load_config(root / "one")["model"]
+    assert (one["block"], one["kept"], one["shared_noise"]) == (1, True, 0.0)
+    assert one["columns"] == model["columns"]
+    with pytest.raises(UsageError, match="--block 1: --init checkpoints/top makes blocks of 4, an"):
+        train_top(out="few", init="checkpoints/top", block=1, few=True, **SMALL)
 
 
 @pytest.mark.parametrize(

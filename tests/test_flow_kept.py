@@ -14,7 +14,7 @@ from tiny_models import FLOW, flow
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
-from ldf_video.models.keep_past import keep_past
+from ldf_video.models.keep_past import keep_past, with_block
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.steady_pass import SteadyPass
 
@@ -193,6 +193,33 @@ def test_only_a_flow_that_does_not_keep_its_past_is_made_one_that_does() -> None
         keep_past(flow(config=KEPT), numbers(2, 16, *FLOW.latent_shape))
     with pytest.raises(ValueError, match="kept False, windows of 12 frames: expected"):
         keep_past(flow(), numbers(2, 12, *FLOW.latent_shape))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("block", [1, 2, 8])
+def test_with_other_blocks_a_flow_knows_what_it_knew_of_places_and_distances(block: int) -> None:
+    top = flow(config=KEPT)
+    for layer in top.layers:
+        layer.distance.normal_(generator=torch.Generator().manual_seed(3))
+    made = with_block(top, block)
+    assert made.config == replace(KEPT, block=block, shared_noise=KEPT.shared_noise * (block > 1))
+    alike, reach = min(block, 4), min(12, made.config.reach)
+    x, level = numbers(2, alike, SIZE), torch.full((1, 1), 0.7)
+    torch.testing.assert_close(made.velocity(x, level), top.velocity(x, level))
+    seen = None
+    for part in numbers(2, 12, SIZE, seed=1).split(4, dim=1):
+        seen = top.remember_block(part, seen)
+    assert seen is not None
+    newest = [tuple(y[:, :, -reach * KEPT.patches :] for y in layer) for layer in seen]
+    wanted = top.velocity(x, level, past=newest)
+    assert not torch.allclose(wanted, top.velocity(x, level))
+    torch.testing.assert_close(made.velocity(x, level, past=newest), wanted)
+    for old, new in zip(top.layers, made.layers, strict=True):
+        further = new.distance[:, :, : made.config.reach - reach]
+        torch.testing.assert_close(further, old.distance[:, :, :1].expand_as(further))
+    assert with_block(top, KEPT.block) is top
+    with pytest.raises(ValueError, match="expected a flow that keeps its past"):
+        with_block(flow(), block)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])

@@ -76,17 +76,16 @@ def top_run_config(
     kind = options.kind or build.kind_of(like)
     longest = int(latents.lengths.max())
     asked = options.window or like.get("window", WINDOWS[kind])
-    if options.block is not None and (
-        kind != "flow" or like.get("block", options.block) != options.block
-    ):
-        raise UsageError(_other_block(options, kind, like))
+    other_block = options.block is not None and like.get("block", options.block) != options.block
+    if options.block is not None and (kind != "flow" or (other_block and options.few)):
+        raise UsageError(_no_block(options, kind, like))
     window, block = window_of(
         asked, like={**like, "kind": kind}, longest=longest, block=options.block
     )
     shape = latent_shape(latents)
     if origin is not None:
         check_top_origin(str(options.init), origin, kind=kind, latent_shape=shape, window=window)
-        block = like.get("block", block)
+        block = options.block or like.get("block", block)
     defaults: Settings = DEFAULTS[kind]
     if kind == "flow" and options.optimizer not in (None, "muon"):
         defaults = defaults | {"learning_rate": FLOW_BY_ADAM}
@@ -104,8 +103,8 @@ def top_run_config(
         )
     if kind == "flow":
         model["strides"] = _strides_of(options, like, window=window, longest=longest)
-        if options.block == 1 and origin is None:
-            model |= {"kept": True, "shared_noise": 0.0}
+        if other_block or (options.block == 1 and origin is None):
+            model |= {"kept": True} | ({"shared_noise": 0.0} if block == 1 else {})
         model["columns"] = _columns_of(options, like, latents)
     elif options.strides not in (None, "1"):
         raise UsageError(f"--strides {options.strides}: a flow alone can know several; drop it")
@@ -161,13 +160,13 @@ def _check_teacher(
         )
 
 
-def _other_block(options: TrainTop, kind: str, like: Mapping[str, Any]) -> str:
+def _no_block(options: TrainTop, kind: str, like: Mapping[str, Any]) -> str:
     """Why blocks cannot be of so many frames."""
     if kind != "flow":
         return f"--block {options.block}: a flow alone has blocks; drop it"
     return (
-        f"--block {options.block}: --init {options.init} makes blocks of {like['block']}: drop the "
-        "option, or start without --init"
+        f"--block {options.block}: --init {options.init} makes blocks of {like['block']}, and a "
+        "student's are its teacher's: drop the option, or train a flow with it first, without --few"
     )
 
 

@@ -1,4 +1,4 @@
-"""A flow that keeps its past, made of one that computes it anew."""
+"""A flow that keeps its past, made of one that computes it anew, and its blocks."""
 
 from __future__ import annotations
 
@@ -47,6 +47,39 @@ def keep_past(top: FlowTop, latents: Tensor) -> FlowTop:
             more = (want - have).unflatten(2, (c.reach, c.patches))  # (N, heads, T, P, w)
             layer.distance[i].copy_(more.mean((0, 3)))
     return kept
+
+
+@torch.inference_mode()
+def with_block(top: FlowTop, block: int) -> FlowTop:
+    """The same flow with blocks of so many frames, as a beginning for training.
+
+    What it knows of a place in a block it says of the same place, and of the last place where a
+    block is now longer. Frames further back than it has seen are as far as the furthest.
+
+    Args:
+        top: a flow that keeps its past.
+        block: frames, at most half of its window and a divisor of it.
+
+    Raises:
+        ValueError: the flow does not keep its past, or the window holds no such blocks.
+    """
+    c = top.config
+    if not c.kept:
+        raise ValueError("expected a flow that keeps its past")
+    if block == c.block:
+        return top
+    shared = c.shared_noise if block > 1 else 0.0
+    made = FlowTop(replace(c, block=block, shared_noise=shared)).to(top.latent_mean.device).eval()
+    weights = top.state_dict()
+    places = torch.arange(block, device=top.latent_mean.device).clamp(max=c.block - 1)
+    weights["position"] = weights["position"][torch.cat([places, c.block + places])]
+    reach = made.config.reach
+    back = torch.arange(reach, 0, -1, device=places.device).clamp(max=c.reach)  # newest last
+    for name, vectors in weights.items():
+        if name.endswith(".distance"):
+            weights[name] = vectors[:, :, c.reach - back]
+    made.load_state_dict(weights)
+    return made
 
 
 def _remembered(kept: FlowTop, past: Tensor) -> KeysValues:

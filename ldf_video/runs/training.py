@@ -12,9 +12,10 @@ from torch import Tensor
 from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
+from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.game import Game
-from ldf_video.models.keep_past import keep_past
+from ldf_video.models.keep_past import keep_past, with_block
 from ldf_video.models.rolled import RolledGame
 from ldf_video.models.top import TopModel
 from ldf_video.options.trainings import CPU_MINUTES, GPU_MINUTES, Training
@@ -138,7 +139,8 @@ def start_from_origin(
     size; the pressure on D is no weight and begins anew. A run that has a state goes on from that.
     A game of few passes takes it for the teacher, with what it standardises latents by; `windows`
     gives whole ones for that, as a teacher keeps its past. A game of rolled latents takes it for
-    the teacher, too.
+    the teacher, too. A flow of other blocks is made one that keeps its past, with blocks of the
+    game's length.
 
     Raises:
         CheckpointError: the model is gone, or is not the one that the run began with.
@@ -156,11 +158,14 @@ def start_from_origin(
         )
     if isinstance(game, FewGame):
         assert windows is not None
-        flow = origin.model
-        game.teach(flow if flow.config.kept else keep_past(flow, windows()))
+        game.teach(_keeping(origin.model, windows))
         progress.say(f"{progress.name}: the flow of {known['from']} is the teacher")
         return
-    missing, unknown = game.model.load_state_dict(origin.model.state_dict(), strict=False)
+    first, model = origin.model, game.model
+    if isinstance(model, FlowTop) and model.config.block != first.config.block:
+        assert windows is not None
+        first = with_block(_keeping(first, windows), model.config.block)
+    missing, unknown = model.load_state_dict(first.state_dict(), strict=False)
     # An older model has no linear map, one of a single rate no strides: the new ones stay 0.
     assert not unknown
     assert all(".linear." in name or name.startswith("condition.") for name in missing)
@@ -176,6 +181,10 @@ def start_from_origin(
         game.teach()
     also = "" if beside else ", what plays against it is new"
     progress.say(f"{progress.name}: the weights are those of {known['from']} at first{also}")
+
+
+def _keeping(flow: FlowTop, windows: Callable[[], Tensor]) -> FlowTop:
+    return flow if flow.config.kept else keep_past(flow, windows())
 
 
 def announce(progress: Progress, run: Run, *, data: str, held_out: str) -> None:
