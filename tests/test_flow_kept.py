@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_models import FLOW, flow
 
 from ldf_video.models.flow import FlowTop
+from ldf_video.models.flow_layers import attention
 from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
 from ldf_video.models.keep_past import keep_past, with_block
@@ -186,6 +188,20 @@ def test_distances_make_up_for_places_in_the_mean() -> None:
         layer.distance.zero_()
     without = (kept.velocity(x, level, past=seen) - wanted).square().mean()
     assert error < without / 10
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_written_attention_is_torchs_own(masked: bool) -> None:
+    mask = numbers(3, 1, 4, 12) > -0.5 if masked else None
+    both = []
+    for attend in (attention, F.scaled_dot_product_attention):
+        shapes = ((3, 2, 4, 8), (3, 2, 12, 8), (3, 2, 12, 8))
+        parts = [numbers(*shape, seed=i).bfloat16() for i, shape in enumerate(shapes)]
+        out = attend(*(part.requires_grad_() for part in parts), mask)
+        out.backward(numbers(*out.shape, seed=9).bfloat16())
+        both.append([out.detach(), *(part.grad for part in parts)])
+    for written, own in zip(*both, strict=True):
+        torch.testing.assert_close(written, own, rtol=0.05, atol=0.02)
 
 
 def test_only_a_flow_that_does_not_keep_its_past_is_made_one_that_does() -> None:

@@ -40,6 +40,21 @@ def _earlier(x: Tensor, tokens: int) -> Tensor:
     return torch.stack(rows, dim=1).flatten(0, 1)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention, (B, heads, n, size) each; `mask` is True where a key is seen.
+
+    Written out where a CPU learns in half precision: there the backward pass of torch's own takes
+    several times as long (docs/log.md, "Attention in half precision on a CPU").
+    """
+    learns = torch.is_grad_enabled() and q.requires_grad
+    if not (learns and q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.float().softmax(-1).to(v.dtype) @ v
+
+
 class TransformerLayer(nn.Module):
     """Attention over patches and frames, then an MLP, both modulated by a frame's noise level.
 
@@ -111,14 +126,15 @@ class TransformerLayer(nn.Module):
             if hasattr(self, "distance"):
                 past = self._at_distance(past, s)
             k, v = (torch.cat([old, new], dim=2) for old, new in zip(past, (k, v), strict=True))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = attention(q, k, v, mask)
         return self.project(out.transpose(1, 2).reshape(b, t, s, w)), seen  # heads side by side
 
     def _at_distance(self, past: KeyValue, patches: int) -> KeyValue:
         """Keys and values of a past with what says how long ago each frame was."""
         keys, values = past
         frames = keys.shape[2] // patches
-        of_keys, of_values = self.distance[:, :, -frames:].repeat_interleave(patches, dim=2)
+        distance = self.distance[:, :, -frames:].to(keys.dtype)
+        of_keys, of_values = distance.repeat_interleave(patches, dim=2)
         return keys + of_keys, values + of_values
 
 
