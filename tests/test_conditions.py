@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import label_share
 import numpy as np
 import pytest
 import torch
@@ -405,6 +406,20 @@ def test_windows_are_told_what_the_store_knows_in_the_flows_own_columns(tmp_path
             code = of_clips.get(row.numpy().astype("f2").tobytes())
             expected = NAN if code is None else codes[code]
             assert value.item() == expected or (value.isnan() and math.isnan(expected))
+
+
+def test_a_share_of_the_clips_keeps_its_conditions(tmp_path: Path) -> None:
+    write_told(tmp_path / "latents", [20, 30, 9, 4], weights="")
+    assert label_share.copy(tmp_path / "latents", tmp_path / "half", share=0.5, seed=0) == 2
+    before, after = (StoreReader(tmp_path / name) for name in ("latents", "half"))
+    assert (after.clip_ids, after.columns) == (before.clip_ids, before.columns)
+    told = 0
+    for clip, length in enumerate(before.lengths):
+        assert np.array_equal(after.read(clip, 0, length), before.read(clip, 0, length))
+        old, new = (store.conditions([clip], [0], length=length) for store in (before, after))
+        told += not np.isnan(new).all()
+        assert np.isnan(new).all() or np.array_equal(new, old, equal_nan=True)
+    assert told == 2
 
 
 @pytest.mark.parametrize("more", [{}, {"block": 1, "window": 6}, {"conditions": "off"}], ids=str)
