@@ -24,6 +24,7 @@ from ldf_video.models.rolled import RolledConfig
 from ldf_video.options.commands import COMMANDS, Generate, option_table
 from ldf_video.options.option import POSITIVE, Option, options_of
 from ldf_video.options.trainings import TrainFrame, TrainTop
+from ldf_video.runs import command
 from ldf_video.runs.command import choose_device, choose_precision
 from ldf_video.runs.run import kept_options, open_run
 from ldf_video.training.ranks import Ranks
@@ -50,6 +51,12 @@ def test_auto_takes_the_best_device_that_is_there(
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("auto", device="cpu") == "no"
     assert choose_precision("bf16", device="cpu") == "bf16"
+    for has in (True, False):
+        monkeypatch.setattr(command, "cpu_has_bf16", lambda has=has: has)
+        assert choose_precision("auto", device="cpu") == "no"
+        gaining = choose_precision("auto", device="cpu", cpu_gains=True)
+        assert gaining == ("bf16" if has else "no")
+        assert choose_precision("auto", device="mps", cpu_gains=True) == "no"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert choose_precision("auto", device="cuda") == "bf16"
     assert choose_precision("fp16", device="cuda") == "fp16"

@@ -91,7 +91,9 @@ def top_run_config(
         defaults = defaults | {"learning_rate": FLOW_BY_ADAM}
     if options.few:
         defaults = DEFAULTS["few"]
-    training = training_config(options, device=device, ranks=ranks, defaults=defaults)
+    training = training_config(
+        options, device=device, ranks=ranks, defaults=defaults, cpu_gains=kind == "flow"
+    )
     model, game = build.top_settings(
         kind, latent_shape=shape, window=window, block=block, like=like
     )

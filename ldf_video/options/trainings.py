@@ -51,7 +51,8 @@ class Training(Computation):
         steps: Updates in all; this or `--minutes`.
         minutes: Training time in all.
         learning_rate: Of Adam; Muon's is in proportion.
-        mixed_precision: auto: bf16 on a GPU that has it, none elsewhere; fp16 needs CUDA.
+        mixed_precision: auto: bf16 on a GPU that has it, and for a flow on a CPU that has it; none
+            elsewhere. fp16 needs CUDA.
         seed: Of weights, batches and noise.
         tracker: Curves and pictures in `OUT/tensorboard`, beside `metrics.jsonl` and `samples/`.
         resume: Go on with the run in OUT, for longer where `--steps` or `--minutes` say more

@@ -45,19 +45,30 @@ def choose_device(asked: str) -> str:
     return asked
 
 
-def choose_precision(asked: str, *, device: str) -> str:
+def choose_precision(asked: str, *, device: str, cpu_gains: bool = False) -> str:
     """The precision of `--mixed-precision auto|no|bf16|fp16`: by itself bf16 where a GPU has it.
+
+    So it is on a CPU that has products of bf16, if the work gains by them: those of matrices do,
+    convolutions hardly.
 
     Raises:
         UsageError: fp16 anywhere but on CUDA.
     """
     if asked == "auto":
-        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "no"
+        has = {"cuda": torch.cuda.is_bf16_supported, "cpu": cpu_has_bf16}.get(device)
+        gains = device != "cpu" or cpu_gains
+        return "bf16" if gains and has is not None and has() else "no"
     if asked == "fp16" and device != "cuda":
         raise UsageError(
             f"--mixed-precision fp16: expected a CUDA device, got {device}; use bf16 or no"
         )
     return asked
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies in bf16; x86 alone says so."""
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return known is not None and bool(known())
 
 
 def num_cores() -> int:

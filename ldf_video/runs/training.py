@@ -47,11 +47,12 @@ def default_minutes(device: str) -> float:
 
 
 def training_config(
-    options: Training, *, device: str, ranks: Ranks, defaults: Settings
+    options: Training, *, device: str, ranks: Ranks, defaults: Settings, cpu_gains: bool = False
 ) -> TrainConfig:
     """How a fresh run is trained: every option that has the name of one of its settings is one.
 
-    `defaults` are those of settings for which a level has its own.
+    `defaults` are those of settings for which a level has its own; `cpu_gains` says whether its
+    updates gain by bf16 on a CPU that has it.
 
     Raises:
         UsageError: an optimizer or a precision cannot be had, or options do not go together.
@@ -60,7 +61,8 @@ def training_config(
     chosen = defaults | {name: value for name, value in given.items() if value is not None}
     if not chosen.keys() & set(LENGTH):
         chosen["minutes"] = default_minutes(device)
-    precision = choose_precision(options.mixed_precision or "auto", device=device)
+    asked = options.mixed_precision or "auto"
+    precision = choose_precision(asked, device=device, cpu_gains=cpu_gains)
     training = TrainConfig(**chosen | {"mixed_precision": precision})
     check_optimizer(training.optimizer)
     training.parts(ranks)
