@@ -167,6 +167,21 @@ def level_range(option: str, value: Any) -> str:
     raise wrong(option, value, "LOW:HIGH, the numbers that are black and white, such as 0:4095")
 
 
+def action_places(option: str, value: Any) -> str:
+    """Paths of arrays, with commas between, each with `@0` or `@1` or without; `off`, `auto`."""
+    places = value.split(",") if isinstance(value, str) else [""]
+    for place in places:
+        path, at, lead = place.strip().rpartition("@")
+        if not (path if at else lead) or (at and lead not in ("0", "1")):
+            raise wrong(
+                option,
+                value,
+                "paths of arrays with commas between them, such as data/*/actions, each with @0 "
+                "where a row tells of its own frame, or @1 where it led to the next; off or auto",
+            )
+    return str(value)
+
+
 def frame_rate(option: str, value: Any) -> str:
     """`15`, 29.97 or `30000/1001` frames per second -> a fraction such as `15/1`."""
     text = str(value)

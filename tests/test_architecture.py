@@ -61,7 +61,8 @@ ALLOWED = {
     "onnx": {"play/html.py"},
     "websockets": {"play/server.py", "play/show.py"},
     # By importlib, as they are extras: h5py in arrays/hdf5.py, zarr in arrays/zarr_store.py,
-    # tifffile in arrays/tiff_stack.py, pyarrow in clips/lerobot.py.
+    # tifffile in arrays/tiff_stack.py, pyarrow in clips/lerobot.py and
+    # clips/lerobot_actions.py.
     "tqdm": {"progress.py"},
 }
 """Where each package that is not the standard library's may be imported, and SQLite too."""

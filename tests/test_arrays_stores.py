@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")
 
+TOLD = "conditions: data/demo_*/actions, 7 columns: a row led to the next frame"
 FRONT, HAND = [[1, 2, 3], [4, 5], [6, 7, 8, 9]], [[11, 12, 13], [14, 15], [16, 17, 18, 19]]
 
 
@@ -42,14 +43,14 @@ def test_demos_of_robomimic(tmp_path: Path) -> None:
     assert note.startswith("takes data/demo_*/obs/agentview_image, data/demo_*/obs/robot*_eye")
     for place in ("data/*/obs/agentview_image", "data/demo_*/obs/agent*"):
         assert numbers_of(f"{path}::{place}") == FRONT
-        assert notes_of(f"{path}::{place}") == {""}
+        assert notes_of(f"{path}::{place}") == {TOLD}
     assert numbers_of(path, camera="robot0_eye_in_hand") == HAND
     assert numbers_of(f"{path}::data/demo_10/next_obs/agentview_image") == FRONT[2:]
     (source,) = find_sources(f"{path}::data/*/obs/agentview_image")
     assert (count_clips(source), probe(source).num_frames) == (3, 9)
-    held = ("data/demo_*/obs/agentview_image: 3 arrays of uint8, axes TYXC, 64x48",)
+    held = ("data/demo_*/obs/agentview_image: 3 arrays of uint8, axes TYXC, 64x48", TOLD)
     assert probe(source).held == probe_apart(source).held == held
-    assert len(probe(path).held) == 2
+    assert len(probe(path).held) == 3
     held = r"it holds data/demo_\*/next_obs/agentview_image, [^;]*_eye_in_hand_image$"  # no actions
     with pytest.raises(ReadError, match=f"nothing at ::data/rgb; {held}"):
         numbers_of(f"{path}::data/rgb")
@@ -186,7 +187,10 @@ def test_episodes_of_diffusion_policy(tmp_path: Path, version: int) -> None:
     path = write_push_t(zarr, tmp_path / "pusht.zarr", version=version)
     for place in (path, f"{path}::data/img", tmp_path):
         assert numbers_of(place) == [ALL[:5], ALL[5:12], ALL[12:]]
-    assert notes_of(path) == {"float32 of 0 to 255 (as its values are; else --levels)"}
+    scale = "float32 of 0 to 255 (as its values are; else --levels)"
+    told = "conditions: data/action, 2 columns: a row led to the next frame"
+    assert notes_of(path) == {f"{scale}; {told}"}
+    assert notes_of(path, actions="off") == {scale}
     (source,) = find_sources(path)
     info = probe(source)
     assert (count_clips(source), info.num_frames, info.container) == (3, 20, "zarr")

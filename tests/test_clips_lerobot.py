@@ -87,7 +87,8 @@ def test_changed_episodes_are_seen_and_missing_ones_cost_a_line(tmp_path: Path) 
     with ReaderPool(NATIVE, num_workers=0) as pool:
         ended = [event for event in pool.read([source]) if isinstance(event, ClipEnded)]
     said = "the film ends before 1 episode of 2"
-    assert [(event.num_frames, event.damage, event.note) for event in ended] == [(4, "", said)]
+    (event,) = ended
+    assert (event.num_frames, event.damage, event.note.partition(";")[0]) == (4, "", said)
     change(begin, [1.2, 7.0, 0.0])
     with pytest.raises(ReadError, match=r"^the film ends before 2 episodes of 2$"):
         count_clips(source)
@@ -114,4 +115,4 @@ def test_a_film_that_is_cut_short_keeps_the_episodes_before(tmp_path: Path, shar
     assert 0 < len(ended) < 8
     assert all(event.num_frames == 5 for event in ended[:-1])
     assert "frames of the episode are not in the file" in ended[-1].damage or not ended[-1].damage
-    assert ended[0].note == f"the film ends before {10 - len(ended)} episodes of 10"
+    assert ended[0].note.startswith(f"the film ends before {10 - len(ended)} episodes of 10")

@@ -23,7 +23,9 @@ zarr = pytest.importorskip("zarr")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 TABLE = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
-COMMANDS = re.findall(r"^\| ([^|]+) \|[^|]+\| `ldf-video encode ([^`]+)` \|$", TABLE, re.MULTILINE)
+COMMANDS = re.findall(
+    r"^\| ([^|]+) \|[^|]+\|[^|]+\| `ldf-video encode ([^`]+)` \|$", TABLE, re.MULTILINE
+)
 
 
 def _videos(root: Path) -> None:

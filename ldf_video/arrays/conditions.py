@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,11 @@ Values = npt.NDArray[np.float32]
 MOST_COLUMNS = 64
 MOST_NAMES = 256
 """Of one column: more are no actions, but numbers or texts."""
+
+
+def unknown(num_frames: int, columns: Sequence[Column]) -> Values:
+    """Values (num_frames, columns) of which nothing is known."""
+    return np.full((num_frames, len(columns)), np.nan, np.float32)
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,29 @@ class Conditions:
                 found[:, place] = recoded(self.values[:, own], codes)
         return found
 
+    def as_frames(self) -> KnownFrames:
+        """It as what is known of a clip's frames from the first on; behind its end nothing is."""
 
-def unknown(num_frames: int, columns: Sequence[Column]) -> Values:
-    """Values (num_frames, columns) of which nothing is known."""
-    return np.full((num_frames, len(columns)), np.nan, np.float32)
+        def read(first: int, stop: int) -> Values:
+            found, rows = unknown(stop - first, self.columns), self.values[first:stop]
+            found[: len(rows)] = rows
+            return found
+
+        return KnownFrames(self.columns, read)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownFrames:
+    """What is known of the frames of a clip, read as they come.
+
+    Attributes:
+        columns: what there is.
+        read: gives the values (stop - first, columns) of frames, by the first and the stop, NaN
+            where nothing is known; raises a ReadError if it cannot.
+    """
+
+    columns: tuple[Column, ...]
+    read: Callable[[int, int], Values]
 
 
 def codes_of(here: Column, there: Column) -> Values | None:

@@ -6,7 +6,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ldf_video.arrays.actions import ActionArrays
+    from ldf_video.arrays.conditions import KnownFrames
     from ldf_video.files.layout import Layout
 
 BLOCK_BYTES = 2**20
@@ -47,6 +50,8 @@ class NumberArray:
         note: returns what a user must know of it, "" for nothing.
         stored: gives the bytes that it is kept as in the file, packed where they are, a block at a
             time: all that decides its numbers beside its shape and dtype.
+        parts: paths of the arrays of one frame each that it is made of, in order; none where it is
+            an array of the file itself.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +61,7 @@ class NumberArray:
     name: str = ""
     note: Callable[[], str] = str
     stored: Callable[[], Iterable[bytes]] = tuple
+    parts: tuple[str, ...] = ()
 
 
 class FrameArray:
@@ -164,13 +170,26 @@ class FrameArray:
         return np.expand_dims(block, missing)
 
 
+def is_at(name: str, place: str) -> bool:
+    """Returns whether an array lies at a place, or below it; each part of that may be a pattern."""
+    parts, wanted = name.split("/"), [part for part in place.split("/") if part]
+    return len(wanted) <= len(parts) and all(map(fnmatchcase, parts, wanted))
+
+
 def pattern_of(name: str) -> str:
     """Returns a path with stars in place of its numbers, as a user may name it."""
     return re.sub(r"\d+", "*", name)
 
 
 class ArrayClip(Media):
-    """A run of frames of one clip of an array."""
+    """A run of frames of one clip of an array.
+
+    Attributes:
+        said: what a user must know of the choice of arrays.
+        known: gives what arrays beside it tell of its frames, see `ActionArrays.of`; None where
+            nothing does.
+        known_said: that in words, or why it is not used.
+    """
 
     has_times = False
 
@@ -179,6 +198,8 @@ class ArrayClip(Media):
         self._array, self._clip, self._frames = array, clip, frames
         self.codec_name = str(array.array.dtype)
         self.said = ""
+        self.known: Callable[[], KnownFrames] | None = None
+        self.known_said = ""
 
     def note(self) -> str:
         said = (self._array.scale.note(), self._array.array_note, self.said)
@@ -197,7 +218,8 @@ class _Part:
     """An array of several clips, or one clip cut where episodes end."""
 
     array: FrameArray
-    ends: tuple[int, ...] = ()
+    ends: tuple[int, ...]
+    beside: Beside
 
     def __len__(self) -> int:
         return len(self.ends) or self.array.num_clips
@@ -216,6 +238,19 @@ class _Part:
         return 0, range(start, self.ends[number]), start
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside an array of frames.
+
+    Attributes:
+        actions: that tell of its frames, None for nothing.
+        said: what a user must know of them.
+    """
+
+    actions: ActionArrays | None = None
+    said: str = ""
+
+
 class ArrayClips(Sequence[ArrayClip]):
     """The clips of some arrays, each made when it is asked for: there may be a million.
 
@@ -230,6 +265,7 @@ class ArrayClips(Sequence[ArrayClip]):
         *,
         container: str,
         ends: Sequence[tuple[int, ...]] = (),
+        beside: Sequence[Beside] = (),
         said: str = "",
     ) -> None:
         """Reads nothing yet.
@@ -238,11 +274,15 @@ class ArrayClips(Sequence[ArrayClip]):
             arrays: that hold the clips.
             container: the format's name, for people.
             ends: of the episodes in each array, rising; empty where it is one.
+            beside: what stands beside each array.
             said: what a user must know of the choice of arrays.
         """
         self.arrays = arrays
         self._container, self._said = container, said
-        self._parts = [_Part(array, ends[k] if ends else ()) for k, array in enumerate(arrays)]
+        self._parts = [
+            _Part(array, ends[k] if ends else (), beside[k] if beside else Beside())
+            for k, array in enumerate(arrays)
+        ]
         self._starts = [0, *accumulate(map(len, self._parts))]
         self._frames_before = [0, *accumulate(part.num_frames for part in self._parts)]
         self.num_frames = self._frames_before[-1]
@@ -250,15 +290,20 @@ class ArrayClips(Sequence[ArrayClip]):
         self._is_one = not others and "N" not in only.array.axes and not only.ends
 
     def describe(self) -> tuple[str, ...]:
-        """Returns a line for all arrays whose paths differ in numbers alone; none for one array."""
+        """Returns a line for all arrays whose paths differ in numbers alone; none for one array.
+
+        Then a line for what tells of their frames.
+        """
         groups = dict[str, list[FrameArray]]()
         for array in self.arrays if self.arrays[0].array.name else ():
             groups.setdefault(pattern_of(array.array.name), []).append(array)
-        return tuple(
+        lines = [
             f"{name}: {counted(len(alike), 'array')} of {alike[0].array.dtype}, axes "
             f"{alike[0].axes}, {alike[0].frame_size[1]}x{alike[0].frame_size[0]}"
             for name, alike in groups.items()
-        )
+        ]
+        told = {pattern_of(part.beside.said): part.beside.said for part in self._parts[::-1]}
+        return (*lines, *filter(None, list(told.values())[::-1]))
 
     def content(self) -> Iterator[bytes]:
         """Yields what identifies the clips, of which the arrays are read and no others."""
@@ -266,6 +311,8 @@ class ArrayClips(Sequence[ArrayClip]):
             array = part.array.array
             yield repr((array.name, array.shape, array.dtype.str, part.ends)).encode()
             yield from array.stored()
+            if part.beside.actions is not None:
+                yield from part.beside.actions.content()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -276,7 +323,11 @@ class ArrayClips(Sequence[ArrayClip]):
         part = self._parts[k]
         clip, frames, before = part.clip(number - self._starts[k])
         media = ArrayClip(part.array, clip, frames)
-        media.container_name, media.said = self._container, self._said
+        media.container_name = self._container
+        media.said = self._said
+        media.known_said = part.beside.said
+        if part.beside.actions is not None:
+            media.known = partial(part.beside.actions.of, clip, frames)
         media.index = None if self._is_one else number
         media.name = part.array.array.name
         if media.name and len(part) > 1:

@@ -60,7 +60,7 @@ def open_npy(path: Location) -> Iterator[NumberArray]:
 
 @contextlib.contextmanager
 def open_npz(path: Location) -> Iterator[list[NumberArray]]:
-    """Opens the arrays of an .npz archive without loading one; those of objects are left out.
+    """Opens the arrays of an .npz archive without loading one; those of objects stay closed.
 
     A member that is stored as it is, as `numpy.savez` does, is mapped; a deflated one is inflated
     as its frames are read, and first into a temporary file where its frames do not lie one behind
@@ -82,11 +82,8 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
                     mapped, begin = path, _begin_of(file, info)
                 member = stack.enter_context(archive.open(info))
                 name = info.filename.removesuffix(ARRAY_SUFFIX)
-                with contextlib.suppress(NotNumbersError):
-                    array = _array(
-                        member, mapped, stack, name=name, begin=begin, size=info.file_size
-                    )
-                    found.append(replace(array, stored=partial(packed_member, file, info)))
+                array = _array(member, mapped, stack, name=name, begin=begin, size=info.file_size)
+                found.append(replace(array, stored=partial(packed_member, file, info)))
         yield found
 
 
@@ -136,6 +133,10 @@ def open_frames(paths: Sequence[Location]) -> Iterator[NumberArray]:
     yield NumberArray((len(paths), *shape), dtype, read)
 
 
+def _refuse(index: Index) -> NDArray[Any]:
+    raise NotNumbersError("an array of Python objects, which only a program could open")
+
+
 class _Header(NamedTuple):
     """What NumPy writes before an array."""
 
@@ -158,9 +159,12 @@ def _array(
     if version not in _HEADERS:
         raise ReadError(f"a .npy file of version {version}; versions 1 and 2 are read")
     header = _Header(*_HEADERS[version](file))
-    check_dtype(header.dtype)
+    if size is None:
+        check_dtype(header.dtype)
     if min(header.shape, default=0) < 0:
         raise ReadError(f"not a .npy array: its header says a shape of {header.shape}")
+    if header.dtype.hasobject:
+        return NumberArray(header.shape, header.dtype, _refuse, name=name)
     offset = file.tell()
     num_bytes = math.prod(header.shape) * header.dtype.itemsize
     there = (file.seek(0, 2) if size is None else size) - offset

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ldf_video.arrays.axes import is_frame
-from ldf_video.arrays.frame_array import ArrayClips, FrameArray, NumberArray, pattern_of
+from ldf_video.arrays.frame_array import (
+    ArrayClips,
+    Beside,
+    FrameArray,
+    NumberArray,
+    is_at,
+    pattern_of,
+)
 from ldf_video.arrays.values import NotNumbersError
+from ldf_video.clips.actions import REPEATED, Actions
 from ldf_video.errors import ReadError
 from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.series import find_numbered
@@ -26,11 +32,12 @@ if TYPE_CHECKING:
 
 EPISODE_ENDS = "meta/episode_ends"
 """Of diffusion policy's stores: behind which frame each episode ends, in all arrays of `data`."""
-_REPEATED = {"next_obs", "next_observations"}  # each frame once more, one step later
 _SHOWN = 5
 
 
-def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -> ArrayClips:
+def clips_of(
+    arrays: Iterable[NumberArray], source: Source, *, container: str, actions: str
+) -> ArrayClips:
     """Returns the clips of a file that holds arrays, in natural order of their paths.
 
     Without a place in the source, all arrays that can be video are taken, but for those that repeat
@@ -41,6 +48,7 @@ def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -
         arrays: all of the file.
         source: the file, the place in it, and what the user said of it.
         container: the format's name, for people.
+        actions: what of the file tells of its frames, see `Layout.actions`.
 
     Raises:
         ReadError: if there is no such array, or none that can be video; names those that are there.
@@ -64,20 +72,32 @@ def clips_of(arrays: Iterable[NumberArray], source: Source, *, container: str) -
     said = _unused_camera(names, source.layout.camera)
     if len(patterns := dict.fromkeys(pattern_of(array.array.name) for array in found)) > 1:
         said = f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"
-    return ArrayClips(found, container=container, ends=ends, said=said)
+    told = Actions(known, actions)
+    beside = [_beside(told, *pair) for pair in zip(found, ends, strict=True)]
+    return ArrayClips(found, container=container, ends=ends, beside=beside, said=said)
+
+
+def _beside(actions: Actions, array: FrameArray, ends: tuple[int, ...]) -> Beside:
+    """What tells of the frames of an array; what is wrong with it costs no frame."""
+    try:
+        found = actions.beside(array, is_cut=bool(ends))
+    except ReadError as error:
+        return Beside(said=f"conditions are not used, {error}")
+    return Beside() if found is None else Beside(found, actions.said(found))
 
 
 def _chosen(known: Mapping[str, NumberArray], source: Source) -> list[str]:
     """The paths of arrays that the user means, in natural order."""
-    names = sorted(known, key=natural_key)
+    names = [name for name, array in known.items() if not array.dtype.hasobject]
+    names.sort(key=natural_key)
     if not names:
         raise ReadError("it holds no array of numbers")
-    found = [name for name in names if _is_at(name, source.inner)]
+    found = [name for name in names if is_at(name, source.inner)]
     likely = [name for name in names if len(known[name].shape) > 2] or names  # no actions
     if not found:
         raise ReadError(f"nothing at ::{source.inner}; it holds {_listed(likely)}")
     if not source.inner:
-        found = [name for name in found if not _REPEATED & set(name.split("/"))]
+        found = [name for name in found if not REPEATED & set(name.split("/"))]
     camera = source.layout.camera
     if camera and len(found) > 1:
         found = [name for name in found if _is_of_camera(name, camera)]
@@ -95,12 +115,6 @@ def _unused_camera(names: Sequence[str], camera: str) -> str:
     if not camera or len(names) > 1 or _is_of_camera(names[0], camera):
         return ""
     return f"--camera {camera}: takes {names[0]}, the only one there"
-
-
-def _is_at(name: str, inner: str) -> bool:
-    """Whether an array lies at a place, or below it; each part of which may be a pattern."""
-    parts, places = name.split("/"), [part for part in inner.split("/") if part]
-    return len(places) <= len(parts) and all(map(fnmatchcase, parts, places))
 
 
 def _joined(arrays: Sequence[NumberArray]) -> list[NumberArray]:
@@ -149,7 +163,8 @@ def _stacked(frames: Sequence[NumberArray], name: str) -> NumberArray:
             yield frame.name.encode()
             yield from frame.stored()
 
-    return replace(first, shape=shape, read=read, chunks=None, name=name, note=note, stored=stored)
+    parts = tuple(frame.name for frame in own)
+    return NumberArray(shape, first.dtype, read, name=name, note=note, stored=stored, parts=parts)
 
 
 def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:

@@ -12,13 +12,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldf_video.arrays.frame_array import BLOCK_BYTES, ArrayClips, FrameArray
+from ldf_video.arrays.frame_array import ArrayClips, FrameArray
 from ldf_video.arrays.hdf5 import MAGIC, open_hdf5
 from ldf_video.arrays.npy import ARRAY_SUFFIX, MEMBERS_SUFFIX, open_frames, open_npy, open_npz
 from ldf_video.arrays.tiff_stack import needs_tifffile, open_tiff
 from ldf_video.arrays.zarr_store import open_zarr
+from ldf_video.clips.actions import OFF
 from ldf_video.clips.datasets import clips_of
-from ldf_video.clips.lerobot import episodes_of, is_lerobot, open_episodes
+from ldf_video.clips.lerobot import content_of_episodes, is_lerobot, open_episodes
 from ldf_video.clips.series_media import SeriesMedia
 from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.archives import (
@@ -91,6 +92,7 @@ class Format:
         package: that is imported to read it, beside those that are always installed; "" for none.
         extra: of ldf-video, which installs that package.
         has_cameras: whether there may be several, of which a user may name one.
+        has_actions: whether it may hold what tells of frames beside them.
     """
 
     name: str
@@ -104,6 +106,12 @@ class Format:
     package: str = ""
     extra: str = ""
     has_cameras: bool = False
+    has_actions: bool = False
+
+
+def _actions_of(source: Source) -> str:
+    """What of a file tells of its frames, see `Layout.actions`; one beside it goes before that."""
+    return OFF if source.conditions else source.layout.actions
 
 
 @contextlib.contextmanager
@@ -132,7 +140,7 @@ def _open_arrays(
     opens: Callable[[Location], contextlib.AbstractContextManager[Sequence[NumberArray]]],
 ) -> Iterator[Sequence[Media]]:
     with opens(source.path) as arrays:
-        yield clips_of(arrays, source, container=container)
+        yield clips_of(arrays, source, container=container, actions=_actions_of(source))
 
 
 def _content_of_arrays(source: Source) -> Iterator[bytes]:
@@ -143,10 +151,7 @@ def _content_of_arrays(source: Source) -> Iterator[bytes]:
 
 def _content_of_episodes(source: Source) -> Iterator[bytes]:
     _check_installed(format_of(source))
-    yield repr(episodes_of(source.path)).encode()
-    with source.path.open("rb") as film:
-        while block := film.read(BLOCK_BYTES):
-            yield block
+    yield from content_of_episodes(source.path, actions=_actions_of(source))
 
 
 def _is_archive(look: Look) -> bool:
@@ -180,7 +185,7 @@ def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 
 @contextlib.contextmanager
 def _open_episodes(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    with open_episodes(source.path, threads=threads) as episodes:
+    with open_episodes(source.path, threads=threads, actions=_actions_of(source)) as episodes:
         yield episodes
 
 
@@ -206,6 +211,7 @@ FORMATS = (
         partial(_open_arrays, container="npz", opens=open_npz),
         is_many=True,
         has_inner=True,
+        has_actions=True,
         content=_content_of_arrays,
         has_cameras=True,
     ),
@@ -215,6 +221,7 @@ FORMATS = (
         partial(_open_arrays, container="hdf5", opens=open_hdf5),
         is_many=True,
         has_inner=True,
+        has_actions=True,
         content=_content_of_arrays,
         package="h5py",
         extra="hdf5",
@@ -226,6 +233,7 @@ FORMATS = (
         partial(_open_arrays, container="zarr", opens=open_zarr),
         is_many=True,
         has_inner=True,
+        has_actions=True,
         content=_content_of_arrays,
         package="zarr",
         extra="zarr",
@@ -241,6 +249,7 @@ FORMATS = (
         package="pyarrow",
         extra="lerobot",
         has_cameras=True,
+        has_actions=True,
     ),
     Format(
         "a TIFF stack",

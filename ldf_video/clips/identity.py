@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ldf_video.files.locations import Location
     from ldf_video.sources.source import Source
 
+_OFF = "off"  # of the actions within a source, where a file beside it tells
 _MOST_STAMPED = 1000  # files of a folder, of which all are looked at again at each clip
 _BLOCK_BYTES = 2**18
 
@@ -37,7 +38,8 @@ def source_digest(source: Source, *, alive: Callable[[], None] = lambda: None) -
     if source.part is not None and source.part.problem:
         raise ReadError(source.part.problem)
     if source.conditions_path is not None:
-        pixels = source_digest(replace(source, conditions=""), alive=alive)
+        layout = replace(source.layout, actions=_OFF)
+        pixels = source_digest(replace(source, conditions="", layout=layout), alive=alive)
         told = _bytes_digest(source.conditions_path, alive)
         return hashlib.sha256(bytes.fromhex(pixels) + told).hexdigest()
     if source.series is None:

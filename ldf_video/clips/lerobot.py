@@ -12,8 +12,12 @@ import json
 import math
 import re
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ldf_video.arrays.frame_array import BLOCK_BYTES, Beside
+from ldf_video.clips.actions import OFF
+from ldf_video.clips.lerobot_actions import actions_of_episodes, episode_frames
 from ldf_video.errors import ReadError, TruncatedError, counted, reason_of
 from ldf_video.files.folders import LEROBOT_INFO
 from ldf_video.files.locations import list_folder
@@ -21,14 +25,17 @@ from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.media import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import av
 
+    from ldf_video.arrays.conditions import KnownFrames
     from ldf_video.files.locations import Location
 
 _FILE = re.compile(r"/videos/([^/]+)/chunk-(\d+)/file-(\d+)\.mp4$")
 _INFO_BYTES = 2**24
+_OF_DATA = ["episode_index", "data/chunk_index", "data/file_index", "dataset_from_index"]
+"""Columns of `meta/episodes` that say where an episode's rows are."""
 
 
 class Episode(NamedTuple):
@@ -40,28 +47,85 @@ class Episode(NamedTuple):
 
 def is_lerobot(path: Location) -> bool:
     """Returns whether a file is one of the films of such a data set."""
-    return _FILE.search(f"/{path}") is not None and (_root(path) / "meta" / "episodes").is_dir()
+    return _FILE.search(f"/{path}") is not None and (root_of(path) / "meta" / "episodes").is_dir()
+
+
+class Listed(NamedTuple):
+    """An episode of a film, and where its rows are in the tables of the data set.
+
+    Attributes:
+        episode: where its frames are.
+        number: of the episode in the data set.
+        table: chunk and number of its file in `data`; None where that is not said.
+        first_row: in that file.
+    """
+
+    episode: Episode
+    number: int
+    table: tuple[int, int] | None = None
+    first_row: int = 0
 
 
 @contextlib.contextmanager
-def open_episodes(path: Location, *, threads: int = 0) -> Iterator[Sequence[Media]]:
+def open_episodes(
+    path: Location, *, threads: int = 0, actions: str = ""
+) -> Iterator[Sequence[Media]]:
     """Opens the episodes of one film, in their order; each is decoded where the last one ended.
 
     Those that begin behind the end of the film are left out; the others say so.
 
+    Args:
+        path: of the film.
+        threads: of its decoder, see `open_media`.
+        actions: what tells of their frames, see `Layout.actions`.
+
     Raises:
         ReadError: if the film or what describes its episodes cannot be read.
     """
-    fps, episodes = episodes_of(path)
-    with contextlib.closing(_Film(path, fps, threads)) as film:
+    fps, listed = listed_episodes(path)
+    with contextlib.ExitStack() as stack:
+        film = stack.enter_context(contextlib.closing(_Film(path, fps, threads)))
         num_frames = film.num_frames()
-        there = [episode for episode in episodes if episode.start < num_frames]
-        missing = counted(len(episodes) - len(there), "episode")
-        said = f"the film ends before {missing} of {len(episodes):,}"
+        there = [one.episode for one in listed if one.episode.start < num_frames]
+        missing = counted(len(listed) - len(there), "episode")
+        said = f"the film ends before {missing} of {len(listed):,}"
         if not there:
             raise ReadError(said)
-        said = said if len(there) < len(episodes) else ""
-        yield [EpisodeMedia(film, episode, index, said) for index, episode in enumerate(there)]
+        said = said if len(there) < len(listed) else ""
+        beside = beside_episodes(path, listed, actions, stack)
+        frames = episode_frames(listed)
+        media = [EpisodeMedia(film, episode, index, said) for index, episode in enumerate(there)]
+        for one, own in zip(media, frames, strict=False):
+            one.known_said = beside.said
+            if beside.actions is not None:
+                one.known = partial(beside.actions.of, 0, own)
+        yield media
+
+
+def content_of_episodes(path: Location, *, actions: str = "") -> Iterator[bytes]:
+    """Yields what identifies the episodes of a film, and what tells of their frames."""
+    _, listed = listed_episodes(path)
+    yield repr(episodes_of(path)).encode()
+    with path.open("rb") as film:
+        while block := film.read(BLOCK_BYTES):
+            yield block
+    with contextlib.ExitStack() as stack:
+        beside = beside_episodes(path, listed, actions, stack)
+        if beside.actions is not None:
+            yield from beside.actions.content()
+
+
+def beside_episodes(
+    path: Location, listed: Sequence[Listed], asked: str, stack: contextlib.ExitStack
+) -> Beside:
+    """What tells of the frames of a film's episodes; what is wrong with it costs no frame."""
+    if asked == OFF:
+        return Beside()
+    try:
+        found = actions_of_episodes(root_of(path), info_of(path), listed, asked, stack)
+    except ReadError as error:
+        return Beside(said=f"conditions are not used, {error}")
+    return Beside() if found is None else Beside(found, f"conditions: {found.said()}")
 
 
 def episodes_of(path: Location) -> tuple[Fraction, list[Episode]]:
@@ -70,15 +134,31 @@ def episodes_of(path: Location) -> tuple[Fraction, list[Episode]]:
     Raises:
         ReadError: if it says nothing of this film, or that cannot be read.
     """
+    fps, listed = listed_episodes(path)
+    return fps, [one.episode for one in listed]
+
+
+def listed_episodes(path: Location) -> tuple[Fraction, list[Listed]]:
+    """Returns the same, with where the rows of each episode are.
+
+    Raises:
+        ReadError: see `episodes_of`.
+    """
     try:
-        with (_root(path) / LEROBOT_INFO).open("rb") as file:
-            fps = Fraction(str(json.loads(file.read(_INFO_BYTES))["fps"]))
+        fps = Fraction(str(info_of(path)["fps"]))
         episodes = _episodes(path, fps)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ReadError(f"its episodes cannot be read: {reason_of(error)}") from error
     if not episodes:
         raise ReadError("no episode of the data set lies in this file")
     return fps, episodes
+
+
+def info_of(path: Location) -> dict[str, Any]:
+    """What `meta/info.json` says of the data set of a film."""
+    with (root_of(path) / LEROBOT_INFO).open("rb") as file:
+        info: dict[str, Any] = json.loads(file.read(_INFO_BYTES))
+    return info
 
 
 class _Film:
@@ -162,7 +242,15 @@ class _Film:
 
 
 class EpisodeMedia(Media):
-    """One episode as a clip."""
+    """One episode as a clip.
+
+    Attributes:
+        known: gives what the data set tells of its frames; None where nothing is told.
+        known_said: that in words, or why it is not used.
+    """
+
+    known: Callable[[], KnownFrames] | None = None
+    known_said = ""
 
     def __init__(self, film: _Film, episode: Episode, index: int, said: str) -> None:
         """Reads nothing yet; `said` is what a user must know of the film."""
@@ -188,29 +276,48 @@ class EpisodeMedia(Media):
             raise TruncatedError(why) if count else ReadError(why)
 
 
-def _root(path: Location) -> Location:
+def root_of(path: Location) -> Location:
     """The data set that a film lies in."""
     return path.parent.parent.parent.parent
 
 
-def _episodes(path: Location, fps: Fraction) -> list[Episode]:
+def _episodes(path: Location, fps: Fraction) -> list[Listed]:
     """The episodes of a film, in order."""
     found = _FILE.search(f"/{path}")
     assert found is not None
     camera, place = found[1], (int(found[2]), int(found[3]))
     names = ["chunk_index", "file_index", "from_timestamp"]
-    columns = [f"videos/{camera}/{name}" for name in names]
+    columns = [*(f"videos/{camera}/{name}" for name in names), "length"]
+    listed, first_rows = list[Listed](), dict[tuple[int, int], int]()
+    for row in _rows(root_of(path) / "meta" / "episodes", columns):
+        chunk, number, begin, length, *of_data = row
+        start = round(begin * fps)
+        episode, table = Episode(start, start + int(length)), None
+        index, data_chunk, data_file, first = of_data
+        if None not in of_data:
+            table = int(data_chunk), int(data_file)
+            first_rows[table] = min(first_rows.get(table, int(first)), int(first))
+        if (chunk, number) == place:
+            listed.append(Listed(episode, int(index or 0), table, int(first or 0)))
+    found_in = [
+        one if one.table is None else one._replace(first_row=one.first_row - first_rows[one.table])
+        for one in listed
+    ]
+    return sorted(found_in, key=lambda one: (one.episode, one.number))
+
+
+def _rows(folder: Location, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """What the tables of a folder hold in columns that are there and in those of `_OF_DATA`."""
     parquet: Any = importlib.import_module("pyarrow.parquet")
-    episodes = []
-    for table in _tables(_root(path) / "meta" / "episodes"):
+    for table in _tables(folder):
         with table.open("rb") as file:
-            rows = parquet.read_table(file, columns=[*columns, "length"])
-        held = [rows.column(name).to_pylist() for name in (*columns, "length")]
-        for chunk, number, begin, length in zip(*held, strict=True):
-            if (chunk, number) == place:
-                start = round(begin * fps)
-                episodes.append(Episode(start, start + int(length)))
-    return sorted(episodes)
+            reader = parquet.ParquetFile(file)
+            there = [name for name in _OF_DATA if name in reader.schema_arrow.names]
+            rows = reader.read(columns=[*columns, *there])
+        held = [rows.column(name).to_pylist() for name in columns]
+        for name in _OF_DATA:
+            held.append(rows.column(name).to_pylist() if name in there else [None] * len(rows))
+        yield from zip(*held, strict=True)
 
 
 def _tables(folder: Location) -> Iterator[Location]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from ldf_video.clips.actions import OFF
 from ldf_video.clips.formats import format_of, open_source
 from ldf_video.clips.told import CountedFrames, read_told
 from ldf_video.errors import ReadError, UsageError
@@ -156,7 +157,7 @@ def open_clips(
     for media, first in zip(clips, firsts, strict=True):
         if first == SKIP:
             continue
-        counted = told.of_clip(media.index, len(clips))
+        counted = told.of_clip(media, len(clips))
         if part is not None:
             head, decoded = _in_range(
                 source, part, media, fps=geometry.fps, file=file, alive=alive, counted=counted
@@ -242,11 +243,14 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
 
 
 def _note(source: Source, media: Media) -> str:
-    """What a user must know of a clip, also of a camera that was named where there is none."""
-    said, camera = media.note(), source.layout.camera
-    if camera and not (found := format_of(source)).has_cameras:
-        return "; ".join(filter(None, (said, f"--camera {camera}: {found.name} has no cameras")))
-    return said
+    """What a user must know of a clip, also of what was asked for where there is none."""
+    notes, layout = [media.note()], source.layout
+    found = format_of(source) if layout.camera or layout.actions else None
+    if found is not None and layout.camera and not found.has_cameras:
+        notes.append(f"--camera {layout.camera}: {found.name} has no cameras")
+    if found is not None and layout.actions not in ("", OFF) and not found.has_actions:
+        notes.append(f"--actions {layout.actions}: {found.name} holds nothing beside its frames")
+    return "; ".join(filter(None, notes))
 
 
 def _begun(items: Iterator[_T]) -> tuple[_T | None, Iterator[_T]]:

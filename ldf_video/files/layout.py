@@ -10,20 +10,22 @@ from typing import Any
 class Layout:
     """What a user says of clips beside their geometry; an empty field is told from the files.
 
-    It decides pixels, and so belongs to what a store remembers. To add to it, add a field here and
-    an option of the same name to `options.option.ClipLayout`.
+    It decides pixels, or what is known of frames, and so belongs to what a store remembers. To add
+    to it, add a field here and an option of the same name to `options.option.ClipLayout`.
 
     Attributes:
         axes: of arrays, in the letters of microscopy, each once: N clips, T frames, Y rows, X
             columns, C channels.
         levels: of arrays, LOW:HIGH, the numbers that are black and white.
         camera: the camera that is read, where there are several.
+        actions: what tells of frames beside their pixels, of arrays and LeRobot: paths, or "off".
         series: "folder" where all pictures of a folder are one clip, in natural order.
     """
 
     axes: str = ""
     levels: str = ""
     camera: str = ""
+    actions: str = ""
     series: str = ""
 
     @property
@@ -37,7 +39,7 @@ class Layout:
         return {name: value for name, value in asdict(self).items() if value}
 
 
-OFF = {"axes": "auto", "levels": "auto", "camera": "all", "series": "number"}
+OFF = {"axes": "auto", "levels": "auto", "camera": "all", "actions": "auto", "series": "number"}
 """What says nothing again, where a frame model would say something."""
 UNSAID = Layout()
 """Nothing is said: all is told from the files."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from ldf_video.checks import (
     WIDEST,
     Check,
+    action_places,
     axis_letters,
     boolean,
     integer,
@@ -206,6 +207,9 @@ class ClipLayout(Command):
         levels: Of arrays: the numbers that are black and white, such as `0:4095`, or `auto`.
         camera: The camera to read, where there are several: of LeRobot, or of datasets that are
             named by it; `all` for every one.
+        actions: Of arrays and LeRobot: what tells of frames beside their pixels, such as
+            `data/*/actions`; several with commas between; `off` for nothing
+            ([conditions](docs/data.md#conditions)).
         series: Of pictures: make all those of a folder one clip, in natural order of their names
             ([pictures](docs/data.md#pictures)), or go by number.
     """
@@ -217,4 +221,7 @@ class ClipLayout(Command):
         str | None, Option("LOW:HIGH", level_range, "the range of the type; of floats, by values")
     ] = None
     camera: Annotated[str | None, Option("NAME", text, "all")] = None
+    actions: Annotated[
+        str | None, Option("PLACE", action_places, "what is called an action beside the frames")
+    ] = None
     series: Annotated[Literal["folder", "number"] | None, Option(usual="by number")] = None

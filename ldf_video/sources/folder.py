@@ -134,15 +134,18 @@ def zarr_source(root: Location, place: str = "") -> Source:
     return Source(root, place, size, stamp, is_folder=True)
 
 
-def lerobot_sources(root: Location, place: str, camera: str) -> list[Source]:
+def lerobot_sources(root: Location, place: str, layout: Layout) -> list[Source]:
     """The films of a data set of LeRobot, of one camera if one is named."""
     films, prefix = dict[str, list[Source]](), f"{below(place)}videos/"
-    # The same film is other clips where the data set says so.
+    camera = layout.camera
+    # The same film is other clips, or is told of otherwise, where the data set says so.
     described = [
         entry
         for entry in _all_below(join(root, f"{below(place)}meta"))
         if entry.name == LEROBOT_INFO.rpartition("/")[2] or entry.name.startswith("episodes/")
     ]
+    if layout.actions != "off" and join(root, data := f"{below(place)}data").is_dir():
+        described += _all_below(join(root, data))
     for entry in _all_below(join(root, prefix.rstrip("/"))):
         if not sidecar_kind(entry.name):
             _, stamp = _series_stamp([entry, *described])

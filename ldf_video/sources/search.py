@@ -206,7 +206,7 @@ def _search_folder(root: Location, start: str, entry: Entry, pattern: str, layou
         elif is_zarr(folder.name, names | hidden(folder)):
             found.sources.append(zarr_source(root, place))
         elif is_lerobot(folder, names):
-            found.sources += lerobot_sources(root, place, layout.camera)
+            found.sources += lerobot_sources(root, place, layout)
         else:
             prefix = below(place)
             folders = [entry for entry in entries if entry.is_folder]

@@ -250,6 +250,12 @@ def is_short(root: Path, manifest: Manifest) -> bool:
     return False
 
 
+def _place_of(name: str) -> tuple[bool, int, str]:
+    """What names are sorted by: those that are numbers first, 2 before 10."""
+    is_number = name.isascii() and name.isdecimal()
+    return not is_number, int(name) if is_number else 0, name
+
+
 class ConditionReader:
     """What all parts of a store know of its frames, as columns that they share.
 
@@ -264,7 +270,9 @@ class ConditionReader:
         for columns in self._own:
             for one in columns:
                 names.setdefault(one.name, set()).update(one.names)
-        self.columns = tuple(Column(name, tuple(sorted(names[name]))) for name in sorted(names))
+        self.columns = tuple(
+            Column(name, tuple(sorted(names[name], key=_place_of))) for name in sorted(names)
+        )
         self._shards: list[tuple[int, Rows | None]] = []  # of each shard its part, and rows
 
     def map(self, part: int, root: Path, *, shard: int, num_rows: int) -> None:
