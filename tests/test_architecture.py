@@ -59,6 +59,7 @@ ALLOWED = {
     "pi_heif": {"video"},
     "typer": {"cli.py"},
     "onnx": {"play/html.py"},
+    "huggingface_hub": {"runs/hub.py"},
     "websockets": {"play/server.py", "play/show.py"},
     # By importlib, as they are extras: h5py in arrays/hdf5.py, zarr in arrays/zarr_store.py,
     # tifffile in arrays/tiff_stack.py, pyarrow in clips/lerobot.py and

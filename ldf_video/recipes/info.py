@@ -16,6 +16,7 @@ from ldf_video.files.layout import layout_of
 from ldf_video.files.locations import split_inner
 from ldf_video.options.commands import Info
 from ldf_video.readers.clips import probe
+from ldf_video.runs import hub
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
@@ -34,6 +35,8 @@ def info(options: Info) -> Described:
     asked, path = str(options.path), Path(options.path)
     if not path.exists() and asked in shipped_models():
         path = shipped_models()[asked]
+    elif not path.exists() and hub.is_name(asked):
+        path = hub.fetch(asked)
     place, inner = split_inner(path)
     if isinstance(place, ArchivePath) or (inner and isinstance(place, Path)):
         if not place.exists():
@@ -174,7 +177,7 @@ def _checkpoint(path: Path) -> Described:
         described["parameters"] = sum(tensor.numel() for tensor in weights.values())
         described["bytes"] = (path / checkpoints.WEIGHTS).stat().st_size
         described["fingerprint"] = checkpoints.fingerprint(config["model"], weights)
-    state = checkpoints.load_state(path)
+    state = None if hub.name_of(path) else checkpoints.load_state(path)
     if state is not None:
         described["steps_done"] = state["step"]
         described["minutes_trained"] = round(state["elapsed_seconds"] / 60, 1)

@@ -20,6 +20,7 @@ from ldf_video.models.rolled import RolledGame
 from ldf_video.models.top import TopModel
 from ldf_video.options.trainings import CPU_MINUTES, GPU_MINUTES, Training
 from ldf_video.progress import Progress
+from ldf_video.runs import hub
 from ldf_video.runs.command import choose_precision
 from ldf_video.runs.curve import SHEET, write_curve
 from ldf_video.runs.run import LENGTH, Run, Settings
@@ -90,7 +91,8 @@ def find_origin(asked: str, kind: str, *, out: Path | None = None) -> Loaded[Any
 def origin_settings(options: Training, origin: Loaded[Any]) -> dict[str, dict[str, str]]:
     """What the config of a fresh run remembers of the model that it starts from."""
     where = reference_to(origin.directory, beside=Path(options.out))
-    return {"init": {"from": str(options.init), "fingerprint": origin.fingerprint, **where}}
+    asked = hub.name_of(origin.directory) or str(options.init)  # with the commit
+    return {"init": {"from": asked, "fingerprint": origin.fingerprint, **where}}
 
 
 def check_frame_origin(
@@ -136,13 +138,13 @@ def start_from_origin(
 ) -> None:
     """Give a fresh game the weights of the model that its run's config names, if it names one.
 
-    An own run's state also has what is trained beside the model, above all D: of that, what has the
-    same name and shape is taken over. D's last layer, where it sees the whole frame, fits no other
-    size; the pressure on D is no weight and begins anew. A run that has a state goes on from that.
-    A game of few passes takes it for the teacher, with what it standardises latents by; `windows`
-    gives whole ones for that, as a teacher keeps its past. A game of rolled latents takes it for
-    the teacher, too. A flow of other blocks is made one that keeps its past, with blocks of the
-    game's length.
+    An own run's state, never one of a model hub, also has what is trained beside the model, above
+    all D: of that, what has the same name and shape is taken over. D's last layer, where it sees
+    the whole frame, fits no other size; the pressure on D is no weight and begins anew. A run that
+    has a state goes on from that. A game of few passes takes it for the teacher, with what it
+    standardises latents by; `windows` gives whole ones for that, as a teacher keeps its past. A
+    game of rolled latents takes it for the teacher, too. A flow of other blocks is made one that
+    keeps its past, with blocks of the game's length.
 
     Raises:
         CheckpointError: the model is gone, or is not the one that the run began with.
@@ -153,7 +155,7 @@ def start_from_origin(
     kind = run.config["kind"]
     found, _ = find_reference(known, kind, beside=run.directory)
     origin = find_origin(str(found or known["from"]), kind)
-    if found is None:
+    if origin.fingerprint != known["fingerprint"]:
         raise CheckpointError(
             f"--init {known['from']} was {known['fingerprint'][:12]} when the run began and is now "
             f"{origin.fingerprint[:12]}: start anew with --no-resume"
@@ -171,8 +173,8 @@ def start_from_origin(
     # An older model has no linear map, one of a single rate no strides: the new ones stay 0.
     assert not unknown
     assert all(".linear." in name or name.startswith("condition.") for name in missing)
-    state = checkpoints.load_state(origin.directory) or {"networks": {}}
-    saved: dict[str, Tensor] = state["networks"]
+    state = None if hub.name_of(origin.directory) else checkpoints.load_state(origin.directory)
+    saved: dict[str, Tensor] = {} if state is None else state["networks"]
     beside = {
         name: saved[name]
         for name, weight in game.named_parameters()

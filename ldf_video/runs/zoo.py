@@ -20,6 +20,7 @@ from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
 from ldf_video.options.option import DEFAULT_SHIPPED
 from ldf_video.output import reason
+from ldf_video.runs import hub
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry, geometry_of
 
@@ -125,35 +126,46 @@ def shipped_of(kind: str) -> dict[str, Path]:
 
 
 def named(directory: Path) -> str:
-    """What to type for a model: the name of the shipped one that stands there, or its directory."""
+    """What to type for a model: the name of the shipped one that stands there, or its directory.
+
+    Of one of a model hub, `user/name@commit`.
+    """
+    return known_name(directory) or os.path.normpath(directory)
+
+
+def known_name(directory: Path) -> str | None:
+    """The name of a model that is known by it anywhere: shipped, or on a model hub; or None."""
     shipped = shipped_models().items()
     names = (name for name, at in shipped if directory.resolve().is_relative_to(at.resolve()))
-    return next(names, os.path.normpath(directory))
+    return next(names, hub.name_of(directory))
 
 
 def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
     """The directory of `--frame-model` or `--top-model`, and whether it is a shipped one.
 
-    `asked` is a checkpoint, a directory that holds `frame/` and `top/`, or a shipped name; without
-    one, the own model in checkpoints/ is meant, else the shipped default. `kind` is "frame" or
-    "top".
+    `asked` is a checkpoint, a directory that holds `frame/` and `top/`, a shipped name, or
+    `user/name` of a model hub; without one, the own model in checkpoints/ is meant, else the
+    shipped default. `kind` is "frame" or "top". With a top model of a hub its frame model comes.
 
     Raises:
         CheckpointError: there is none of that name.
+        LdfError: it is on a hub, and huggingface_hub is not installed.
     """
     own = OWN_FRAME if kind == "frame" else OWN_TOP
     if asked is None and _holds_model(own):
         return own, False
     asked = DEFAULT_SHIPPED if asked is None else asked
     directory, name, of_kind = Path(asked), str(asked), shipped_of(kind)
+    if not directory.is_dir() and hub.is_name(name):
+        directory = hub.fetch(name, kind)
     if directory.is_dir():
         return (directory / kind if _holds_model(directory / kind) else directory), False
     if name in of_kind:
         return of_kind[name], True
     if name not in shipped_models():
         raise CheckpointError(
-            f"no {kind} model {asked}: expected a directory or a shipped model "
-            f"({', '.join(of_kind) or 'none'})"
+            f"no {kind} model {asked}: expected a directory, a shipped model "
+            f"({', '.join(of_kind) or 'none'}) or user/name of a model hub"
         )
     if kind == "frame":
         return _shared_frame_model(shipped_models()[name] / "top"), True
