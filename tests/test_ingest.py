@@ -346,14 +346,16 @@ def test_a_folder_of_numbered_pictures_is_one_clip_and_read_again_when_it_change
     assert _numbers_of(store)["walk/frame_*.png"] == [0, 1, 2, 4, 5, 6, 20, 21]
 
 
-def test_a_broken_picture_leaves_those_before_it(tmp_path: Path) -> None:
-    _write_walk(tmp_path / "clips" / "walk", range(7))
-    (tmp_path / "clips" / "walk" / "frame_004.png").write_text("notes")
+def test_broken_pictures_leave_all_others(tmp_path: Path) -> None:
+    _write_walk(tmp_path / "clips" / "walk", range(9))
+    for number in (0, 4, 5):
+        (tmp_path / "clips" / "walk" / f"frame_{number:03}.png").write_text("notes")
     report = bring(tmp_path / "clips", tmp_path / "store")
     ((name, reason),) = report.salvaged
     assert name == "walk/frame_*.png"
-    assert reason.startswith("damaged after 4 frames: frame_004.png: not a video: ")
-    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [0, 1, 2, 3]}
+    assert reason.startswith("damaged after 0 frames: frame_000.png: not a video: ")
+    assert reason.endswith(", and 2 more like it; 6 more read")
+    assert _numbers_of(tmp_path / "store") == {"walk/frame_*.png": [1, 2, 3, 6, 7, 8]}
 
 
 def test_what_decord_must_not_read_is_said_in_one_line(tmp_path: Path) -> None:

@@ -513,9 +513,9 @@ def test_every_kind_of_picture_makes_clips(tmp_path: Path, suffix: str) -> None:
     assert _numbers(tmp_path) == [3, 77, 200]
 
 
-def test_a_clip_whose_first_picture_is_broken_is_none(tmp_path: Path) -> None:
-    _pictures(tmp_path, {f"frame_{k:04}.png": k for k in range(1, 6)})
-    (tmp_path / "frame_0001.png").write_text("notes")
+def test_a_clip_whose_pictures_are_all_broken_is_none(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        (tmp_path / f"frame_{number:04}.png").write_text("notes")
     with pytest.raises(ReadError, match=r"^frame_0001\.png: not a video: "):
         next(open_clips(tmp_path, NATIVE))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tracemalloc
 import zlib
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clip_files import barcode, read_barcode, write_clip
+from clip_files import barcode, read_barcode, salvaged_of, write_clip
 from heif_files import write_tiles
 from PIL import Image, PngImagePlugin
 
 from ldf_video.clips.read import open_clips
-from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.errors import ReadError
 from ldf_video.video import pictures
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import low_bytes
@@ -229,7 +230,7 @@ def test_a_smaller_version_of_a_page_is_no_frame(tmp_path: Path) -> None:
     assert _numbers(tmp_path / "series") == [5, 5]
 
 
-def test_pages_may_differ_in_size_and_a_damaged_one_ends_the_clip(tmp_path: Path) -> None:
+def test_pages_may_differ_in_size_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
     pages = [Image.fromarray(barcode(k, height=48 << k, width=64 << k)) for k in range(3)]
     path = _stack(tmp_path / "a.tif", pages, compression="tiff_lzw")
     assert _numbers(path) == [0, 1, 2]
@@ -239,9 +240,20 @@ def test_pages_may_differ_in_size_and_a_damaged_one_ends_the_clip(tmp_path: Path
     content = bytearray(path.read_bytes())
     content[position : position + 40] = b"\xff" * 40
     path.write_bytes(content)
-    (clip,) = open_clips(path, NATIVE)
-    with pytest.raises(TruncatedError, match=r"^damaged after 1 frames: cannot be read: "):
-        list(clip.frames)
+    frames, damage = salvaged_of(path)
+    assert [read_barcode(frame) for frame in frames] == [0, 2]
+    assert re.fullmatch(r"damaged after 1 frame: cannot be read: .*; 1 more read", damage)
+
+
+@pytest.mark.parametrize("first", range(12))
+def test_a_series_with_broken_pictures_goes_on_from_any_frame(tmp_path: Path, first: int) -> None:
+    for number in range(10):
+        Image.fromarray(barcode(number)).save(tmp_path / f"{number}.png")
+    for number in (0, 3, 4, 9):
+        (tmp_path / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    frames, damage = salvaged_of(tmp_path, first_frames=[first])
+    assert [read_barcode(frame) for frame in frames] == [1, 2, 5, 6, 7, 8][first:]
+    assert damage.startswith("damaged after 0 frames: 0.png: ")
 
 
 # Large pictures

@@ -169,8 +169,10 @@ def open_clips(
                 decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
             decoded = itertools.islice(decoded, first, None)
         else:
-            frames = counted.frames(_owning(media.frames(first), file, alive), first)
+            start = first if media.knows_place else 0
+            frames = counted.frames(_owning(media.frames(start), file, alive), start)
             head, decoded = _begun(frames)
+            decoded = itertools.islice(decoded, first - start, None)
         size, head = None if head is None else media.source_size or upright_size(head), None
         yield ClipStream(
             index=media.index,

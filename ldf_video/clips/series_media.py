@@ -8,7 +8,7 @@ from ldf_video.arrays.tiff_stack import needs_tifffile, open_tiff
 from ldf_video.errors import ReadError
 from ldf_video.files.remote import RemoteError
 from ldf_video.video.decode import open_media
-from ldf_video.video.pictures import PictureMedia, is_picture, read_picture
+from ldf_video.video.pictures import PictureMedia, failure, is_picture, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ class SeriesMedia(PictureMedia):
     """Numbered pictures as one clip, all of them at any rate."""
 
     has_times = False
+    knows_place = False
 
     def __init__(self, folder: Location, series: Series, layout: Layout) -> None:
         super().__init__(folder / series.names[0])
@@ -31,20 +32,22 @@ class SeriesMedia(PictureMedia):
         self._folder, self._names = folder, series.names
         self._num_all = len(series.names)
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        for name in self._names[self._num_read :]:
-            path = self._folder / name
+    def _pictures(self, first: int) -> Iterator[av.VideoFrame | ReadError]:
+        self._num_read = first
+        for name in self._names[first:]:
             try:
-                if is_picture(path) and not needs_tifffile(path):
-                    frame = self._frame(read_picture(path))
-                elif is_picture(path):
-                    with open_tiff(path, self._layout) as clips:
-                        frame = next(clips[0].frames())
-                else:
-                    with open_media(path) as media:
-                        frame = next(media.frames())
+                picture: av.VideoFrame | ReadError = self._picture(self._folder / name)
             except RemoteError as error:
-                raise ReadError(f"{name}: cannot be read: {error}") from error
+                picture = failure(f"{name}: cannot be read: {error}", error)
             except ReadError as error:
-                raise ReadError(f"{name}: {error}") from error
-            yield frame
+                picture = failure(f"{name}: {error}", error)
+            yield picture
+
+    def _picture(self, path: Location) -> av.VideoFrame:
+        if is_picture(path) and not needs_tifffile(path):
+            return self._frame(read_picture(path))
+        if is_picture(path):
+            with open_tiff(path, self._layout) as clips:
+                return next(clips[0].frames())
+        with open_media(path) as media:
+            return next(media.frames())

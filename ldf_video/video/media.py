@@ -28,6 +28,8 @@ class Media(ABC):
         index: which clip of an array of clips, 0-based; None where a file is one clip.
         name: of the clip within a file that holds several; "" where they have none.
         has_times: whether frames are resampled in time; else all are given.
+        knows_place: whether the number of a frame tells where it lies in the file; else those
+            before it may be bad, which shows when they are read.
     """
 
     container_name: str
@@ -38,6 +40,7 @@ class Media(ABC):
     index: int | None = None
     name: str = ""
     has_times = True
+    knows_place = True
     _num_read, _num_all = 0, 1  # of frames or bytes
 
     def position(self) -> float:
@@ -51,6 +54,8 @@ class Media(ABC):
     @abstractmethod
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
         """Yields every whole frame from number `first` on, once; `first` is 0 where it has times.
+
+        Where a frame's place is not known, `first` counts those that cannot be read, too.
 
         Raises:
             ReadError: if there is none.

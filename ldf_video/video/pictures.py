@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.errors import ReadError, TruncatedError, counted
 from ldf_video.files.remote import GONE_OR_CLOSED, RemoteError, is_remote_failure
 from ldf_video.video.colour import over_white
 from ldf_video.video.deep import Levels, from_16_bits, from_grey, full_range, low_bytes, range_note
@@ -56,7 +56,10 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
 
 
 class PictureMedia(Media):
-    """A still picture as a clip of one frame, or a TIFF as a clip of its pages; without times."""
+    """A still picture as a clip of one frame, or a TIFF as a clip of its pages; without times.
+
+    A picture or page that cannot be read is left out; what comes behind it is given.
+    """
 
     container_name = "pictures"
 
@@ -69,27 +72,63 @@ class PictureMedia(Media):
         return range_note(self._used)
 
     def frames(self, first: int = 0) -> Iterator[av.VideoFrame]:
-        self._num_read = first
-        try:
-            for frame in self._pictures():
-                self._num_read += 1
-                yield frame
-        except ReadError as error:
+        num_frames, num_before, num_lost, first_lost = 0, 0, 0, None
+        for picture in self._attempts(first):
+            self._num_read += 1
+            if not isinstance(picture, ReadError):
+                num_frames += 1
+                yield picture
+                continue
             # Where it is the network that failed, nothing is known to be wrong with the clip.
-            if self._num_read == 0 or is_remote_failure(error):
-                raise
-            raise TruncatedError(f"damaged after {self._num_read} frames: {error}") from error
+            if is_remote_failure(picture):
+                raise picture
+            num_lost += 1
+            if first_lost is None:
+                first_lost, num_before = picture, num_frames
+        if first_lost is None:
+            return
+        if num_frames == 0:
+            raise first_lost
+        more = f", and {num_lost - 1:,} more like it" if num_lost > 1 else ""
+        raise TruncatedError(
+            f"damaged after {counted(num_before, 'frame')}: {first_lost}{more}; "
+            f"{num_frames - num_before:,} more read"
+        ) from first_lost
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
+    def _attempts(self, first: int) -> Iterator[av.VideoFrame | ReadError]:
+        try:
+            yield from self._pictures(first)
+        except ReadError as error:
+            yield failure(str(error), error)
+
+    def _pictures(self, first: int) -> Iterator[av.VideoFrame | ReadError]:
+        """Yields every picture from a number on, or why it cannot be read."""
         with _opened(self._path) as image:
             with _quietly():
                 self._num_all = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            for _ in _pages(image):
-                yield self._frame(_levels(image))
+            for _ in islice(_pages(image), first, None):
+                try:
+                    picture: av.VideoFrame | ReadError = self._frame(_levels(image))
+                except ReadError as error:
+                    picture = error
+                except _DECODER_ERRORS as error:
+                    picture = failure(f"cannot be read: {_reason(error)}", error)
+                yield picture
 
     def _frame(self, levels: Levels) -> av.VideoFrame:
         self._used = max(self._used, levels.used)
         return av.VideoFrame.from_ndarray(levels.pixels, format="rgb24")
+
+
+def failure(reason: str, cause: Exception) -> ReadError:
+    """Returns the error of one picture, which may be kept: it keeps no picture in memory."""
+    error: BaseException | None = cause
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+    failed = ReadError(reason)
+    failed.__cause__ = cause
+    return failed
 
 
 def picture_kind(head: bytes, suffix: str = "") -> str | None:
