@@ -104,6 +104,8 @@ def test_arrays_of_any_order_of_axes(
         (lambda a: a / 127.5 - 1, "", "float64 of -1 to 1 ("),
         (lambda a: a.astype(np.float32), "", "float32 of 0 to 255 ("),
         (lambda a: a.astype(np.int64), "", "int64 of 0 to 255 ("),
+        (lambda a: (a[..., 0] > 0).astype(np.int8), "", "int8 of 0 to 1 ("),
+        (lambda a: (a[..., 0] > 0).astype(np.uint8), "", "uses 0.39 % of the range"),
         (lambda a: a * 7.5 - 100, "-100:1812.5", ""),
         (lambda a: 255 - a, "255:0", ""),
         (lambda a: np.where(a > 0, np.nan, 1.0), "1:0", ""),

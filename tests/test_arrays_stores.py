@@ -205,6 +205,51 @@ def test_missing_chunks_are_told(tmp_path: Path, version: int) -> None:
     assert "1 of 4 chunks are not there: they read as 0" in note
 
 
+@pytest.mark.parametrize("shards", [(6, 48, 64, 3), (9, 48, 64, 3)])
+def test_missing_shards_are_told(tmp_path: Path, shards: tuple[int, ...]) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    root.create_array("img", data=FRAMES, chunks=(3, 24, 32, 3), shards=shards)
+    assert (numbers_of(tmp_path), notes_of(tmp_path)) == ([ALL], {""})
+    (tmp_path / "a.zarr" / "img" / "c" / "0" / "0" / "0" / "0").unlink()
+    (note,) = notes_of(tmp_path)
+    assert note.startswith(f"1 of {-(-20 // shards[0])} chunks are not there: they read as 0")
+
+
+@pytest.mark.parametrize(
+    ("ends", "found", "said"),
+    [
+        ([5.0, 20.0], [ALL[:5], ALL[5:]], ""),
+        ([5, 12], [ALL[:5], ALL[5:12]], "meta/episode_ends names 12 of 20 frames: those behind"),
+        ([5, 30], [ALL], "meta/episode_ends does not fit data/img"),
+    ],
+)
+def test_episodes_that_do_not_fit_are_told(
+    tmp_path: Path, ends: list[float], found: list[list[int]], said: str
+) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    root.create_array("data/img", data=FRAMES)
+    root.create_array("meta/episode_ends", data=np.array(ends))
+    assert numbers_of(tmp_path) == found
+    (note,) = notes_of(tmp_path)
+    assert note.startswith(said)
+    assert bool(note) == bool(said)
+
+
+def test_hdf5_behind_others_bytes_and_without_video(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=2048) as file:
+        file["img"] = FRAMES
+    assert numbers_of(tmp_path) == [ALL]
+    packed = h5py.vlen_dtype(np.uint8)
+    for kind, reason in (
+        (packed, "v: its rows have different lengths"),
+        ("S3", "expected numbers"),
+    ):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("v", (20,), kind)
+        with pytest.raises(ReadError, match=reason):
+            numbers_of(tmp_path)
+
+
 @pytest.mark.parametrize("shards", [None, (10, 48, 64, 3)])
 def test_zarr_in_a_zip_and_in_shards(tmp_path: Path, shards: tuple[int, ...] | None) -> None:
     for name in ("a.zarr.zip", "b.zip"):

@@ -122,6 +122,7 @@ def test_rows_are_read_and_what_makes_no_sense_is_one_line(films: Path) -> None:
         "b.mp4,1,1.2,walk,",
         "b.mp4,0:00:02,0:02.2,,5",
         "gone.mp4,1,2,,",
+        "b\0.mp4,1,2,,",
         "b.mp4,3,2,,",
         "b.mp4,12,13,,",
         "b.mp4,9.8,11,,",
@@ -141,6 +142,7 @@ def test_rows_are_read_and_what_makes_no_sense_is_one_line(films: Path) -> None:
         [25, 26, 27, 28, 29],
         [50],
         "there is no such file",
+        "there is no such file",
         "its end, 0:02, is not behind its start, 0:03",
         "its start 0:12 is past the end, 0:10",
         "the file ends at 0:10, the range at 0:11",
@@ -149,7 +151,7 @@ def test_rows_are_read_and_what_makes_no_sense_is_one_line(films: Path) -> None:
         "it names no file",
         [75, 76, 77],
     ]
-    (clip,) = open_clips(found[5], NATIVE)
+    (clip,) = open_clips(found[6], NATIVE)
     kept: list[int] = []
     with pytest.raises(TruncatedError, match="the file ends at 0:10"):
         kept.extend(read_barcode(frame) for frame in clip.frames)

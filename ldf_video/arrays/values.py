@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SMALL_SHARE = 1 / 4
+_SMALL_SHARES = {65535: 1 / 4, 255: 1 / 16}  # of a range, by what is white, that is told
 _OVERSHOOT = 1 / 8  # of a range, past which numbers are none of it: resampling rings by less
 _SAY = "say which numbers are black and white: --levels LOW:HIGH"
 
@@ -48,6 +48,7 @@ class Scale:
             ReadError: if the values contradict a range that was told from others.
         """
         if values.dtype == np.uint8 and (self.low, self.high) == (0, 255):
+            self.used = max(self.used, float(values.max()) / 255)
             return values
         if values.dtype == np.bool_:
             return values.view(np.uint8) * np.uint8(255)
@@ -68,9 +69,10 @@ class Scale:
 
     def note(self) -> str:
         """Returns what to say of what was read so far, "" for nothing."""
-        if self.high != 65535 or not 0 < self.used < _SMALL_SHARE:
+        share = 0 if self.said else _SMALL_SHARES.get(int(self.high), 0)
+        if not 0 < self.used < share:
             return self.said
-        top = 2 ** max(1, int(self.used * 65535)).bit_length() - 1
+        top = 2 ** max(1, round(self.used * self.high)).bit_length() - 1
         return (
             f"uses {100 * self.used:.2g} % of the range of its numbers, so its frames are dark: "
             f"--levels 0:{top} stretches them"
@@ -99,7 +101,8 @@ def choose_scale(
     low, high = _range(some)
     if dtype.kind in "iu":
         if low >= 0 and high <= 255:
-            return Scale(0, 255, f"{dtype} of 0 to 255 (as its values are; else --levels)", True)
+            top = 1 if high == 1 else 255  # a mask
+            return Scale(0, top, f"{dtype} of 0 to {top} (as its values are; else --levels)", True)
         raise ReadError(f"{dtype} of {low:g} to {high:g}; {_SAY}")
     for bottom, top in ((0, 1), (-1, 1), (0, 255)):
         if bottom - 1e-3 * (top - bottom) <= low and high <= top + 1e-3 * (top - bottom):
@@ -109,7 +112,15 @@ def choose_scale(
 
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raises a NotNumbersError for anything but real numbers and truth values."""
+    """Raises a NotNumbersError for anything but real numbers and truth values.
+
+    A ReadError for rows of numbers that are not equally long, as HDF5 keeps packed pictures.
+    """
+    if isinstance((dtype.metadata or {}).get("vlen"), np.dtype):
+        raise ReadError(
+            "its rows have different lengths, as packed pictures have; write these as files, or "
+            "unpack them into an array (T, height, width, 3)"
+        )
     if dtype.hasobject:
         raise NotNumbersError("an array of Python objects, which only a program could open")
     if dtype.kind not in "buif":

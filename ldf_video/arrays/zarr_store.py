@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.folders import files_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,11 +78,11 @@ def _array(name: str, array: Any, path: Path) -> NumberArray:
         return part
 
     def note() -> str:
-        missing = array.nchunks - array.nchunks_initialized
-        if not missing:
+        missing, num_all = _missing(array, chunks)
+        if missing <= 0:
             return ""
         return (
-            f"{missing:,} of {array.nchunks:,} chunks are not there: they read as "
+            f"{missing:,} of {num_all:,} chunks are not there: they read as "
             f"{array.fill_value} (of which zarr may leave out whole chunks)"
         )
 
@@ -91,6 +92,19 @@ def _array(name: str, array: Any, path: Path) -> NumberArray:
     chunks = getattr(array, "shards", None) or array.chunks
     stored = partial(_files if path.is_dir() else _members_of_zip, path, name)
     return NumberArray(tuple(array.shape), dtype, read, tuple(chunks), name, note, stored)
+
+
+def _missing(array: Any, chunks: Sequence[int]) -> tuple[int, int]:
+    """How many of an array's chunks are not there, and of how many; shards count as one each.
+
+    Args:
+        array: zarr's.
+        chunks: the shape of what lies in one file: a shard, or a chunk where there are none.
+    """
+    num_all = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, chunks, strict=True))
+    # zarr counts as many chunks for each shard, also for those that the array's end cuts.
+    in_one = math.prod(shard // chunk for shard, chunk in zip(chunks, array.chunks, strict=True))
+    return num_all - array.nchunks_initialized // in_one, num_all
 
 
 def _files(store: Path, name: str) -> Iterator[bytes]:

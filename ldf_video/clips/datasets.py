@@ -18,7 +18,7 @@ from ldf_video.arrays.frame_array import (
 )
 from ldf_video.arrays.values import NotNumbersError
 from ldf_video.clips.actions import REPEATED, Actions
-from ldf_video.errors import ReadError
+from ldf_video.errors import ReadError, counted
 from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.series import find_numbered
 
@@ -56,25 +56,27 @@ def clips_of(
     known = {array.name: array for array in arrays}
     names = _chosen(known, source)
     joined = {array.name: array for array in _joined([known[name] for name in names])}
-    found, refused = list[FrameArray](), dict[str, str]()
+    found, refused, others = list[FrameArray](), dict[str, str](), dict[str, str]()
     for name in sorted(joined, key=natural_key):
         try:
             found.append(FrameArray(joined[name], source.layout))
-        except NotNumbersError:
-            continue
+        except NotNumbersError as error:
+            others.setdefault(pattern_of(name), f"{name}: {error}")
         except ReadError as error:
             refused.setdefault(pattern_of(name), f"{name}: {error}")
     if not found:
         likely = [said for said in refused.values() if "does not look" not in said]
-        listed = "; ".join((likely or list(refused.values()))[:_SHOWN]) or _listed(known)
+        listed = "; ".join((likely or [*refused.values()] or [*others.values()])[:_SHOWN])
         raise ReadError(f"{container} without an array that is video for sure: {listed}")
     ends = [_ends(known.get(EPISODE_ENDS), array) for array in found]
-    said = _unused_camera(names, source.layout.camera)
+    said = [_unused_camera(names, source.layout.camera), _unused_frames(known, found, ends)]
     if len(patterns := dict.fromkeys(pattern_of(array.array.name) for array in found)) > 1:
-        said = f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"
+        said += [f"takes {_listed(patterns)}; for one alone: PATH::{next(iter(patterns))}"]
     told = Actions(known, actions)
     beside = [_beside(told, *pair) for pair in zip(found, ends, strict=True)]
-    return ArrayClips(found, container=container, ends=ends, beside=beside, said=said)
+    return ArrayClips(
+        found, container=container, ends=ends, beside=beside, said="; ".join(filter(None, said))
+    )
 
 
 def _beside(actions: Actions, array: FrameArray, ends: tuple[int, ...]) -> Beside:
@@ -169,13 +171,26 @@ def _stacked(frames: Sequence[NumberArray], name: str) -> NumberArray:
 
 def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:
     """Behind which frames of an array episodes end; empty where that is not said of it."""
-    if ends is None or "N" in array.axes or len(ends.shape) != 1 or ends.dtype.kind not in "iu":
+    if ends is None or "N" in array.axes or len(ends.shape) != 1 or ends.dtype.kind not in "iuf":
         return ()
-    numbers = [int(number) for number in ends.read((slice(None),))]
-    numbers = sorted({number for number in numbers if number > 0})
+    read = ends.read((slice(None),))
+    numbers = sorted({int(number) for number in read[np.isfinite(read)] if number > 0})
     if not numbers or numbers[-1] > array.num_frames:
         return ()
     return tuple(numbers)
+
+
+def _unused_frames(
+    known: Mapping[str, NumberArray], arrays: Sequence[FrameArray], ends: Sequence[tuple[int, ...]]
+) -> str:
+    """That a file says where episodes end and an array has other frames, if so."""
+    for array, own in zip(arrays, ends, strict=True) if EPISODE_ENDS in known else ():
+        if own and own[-1] < array.num_frames:
+            counts = f"{own[-1]:,} of {counted(array.num_frames, 'frame')}"
+            return f"{EPISODE_ENDS} names {counts}: those behind are left out"
+        if not own and "N" not in array.axes:
+            return f"{EPISODE_ENDS} does not fit {array.array.name}, which is taken for one episode"
+    return ""
 
 
 def _listed(names: Iterable[str]) -> str:

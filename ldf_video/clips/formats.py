@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from ldf_video.video.media import Media
 
 
+_USER_BLOCKS = (0, 512, 1024, 2048, 4096)  # bytes of others before an HDF5 file, if any
+
+
 class Look:
     """What shows of a source before it is opened.
 
@@ -57,9 +60,9 @@ class Look:
 
     @cached_property
     def head(self) -> bytes:
-        """The first bytes of a file, 512 and some behind an HDF5 user block; b"" if none."""
+        """The first bytes of a file, 4096 and some behind an HDF5 user block; b"" if none."""
         with contextlib.suppress(OSError), self.source.path.open("rb") as file:
-            return file.read(FOREIGN_BYTES + len(MAGIC))
+            return file.read(_USER_BLOCKS[-1] + len(MAGIC))
         return b""
 
     @property
@@ -175,7 +178,7 @@ def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
         archive = read_archive(source.path)
     except OSError as error:
         head = Look(source).head
-        foreign = "" if is_packed(head) else describe_foreign(head)
+        foreign = "" if is_packed(head) else describe_foreign(head[:FOREIGN_BYTES])
         raise ReadError(foreign or f"cannot be read: {reason_of(error)}") from error
     inside = next(iter(archive.members), "")
     advice = f"an archive: name a file in it, as {source.path.name}::{inside}"
@@ -217,7 +220,7 @@ FORMATS = (
     ),
     Format(
         "an HDF5 file",
-        lambda look: MAGIC in (look.head[:8], look.head[512:520]),
+        lambda look: any(look.head.startswith(MAGIC, size) for size in _USER_BLOCKS),
         partial(_open_arrays, container="hdf5", opens=open_hdf5),
         is_many=True,
         has_inner=True,

@@ -72,7 +72,7 @@ def look_at(place: Location) -> Entry | None:
     if isinstance(place, Path):
         try:
             return _local_entry(place.name, place.stat())
-        except OSError:
+        except (OSError, ValueError):  # a name that no file can have
             return None
     if isinstance(place, ArchivePath):
         return _packed_entry(place) if place.exists() else None
