@@ -111,12 +111,18 @@ def choose_scale(
     raise ReadError(f"{dtype} of {low:.6g} to {high:.6g}; {_SAY}")
 
 
+def is_ragged(dtype: np.dtype[Any]) -> bool:
+    """Whether h5py says that each element is a row of numbers of any length."""
+    metadata: Any = dtype.metadata
+    return bool(metadata) and isinstance(metadata.get("vlen"), np.dtype)
+
+
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raises a NotNumbersError for anything but real numbers and truth values.
 
     A ReadError for rows of numbers that are not equally long, as HDF5 keeps packed pictures.
     """
-    if isinstance((dtype.metadata or {}).get("vlen"), np.dtype):
+    if is_ragged(dtype):
         raise ReadError(
             "its rows have different lengths, as packed pictures have; write these as files, or "
             "unpack them into an array (T, height, width, 3)"

@@ -16,7 +16,7 @@ from ldf_video.arrays.frame_array import (
     is_at,
     pattern_of,
 )
-from ldf_video.arrays.values import NotNumbersError
+from ldf_video.arrays.values import NotNumbersError, is_ragged
 from ldf_video.clips.actions import REPEATED, Actions
 from ldf_video.errors import ReadError, counted
 from ldf_video.sources.name_numbers import natural_key
@@ -90,7 +90,8 @@ def _beside(actions: Actions, array: FrameArray, ends: tuple[int, ...]) -> Besid
 
 def _chosen(known: Mapping[str, NumberArray], source: Source) -> list[str]:
     """The paths of arrays that the user means, in natural order."""
-    names = [name for name, array in known.items() if not array.dtype.hasobject]
+    of_objects = (name for name, a in known.items() if a.dtype.hasobject and not is_ragged(a.dtype))
+    names = list(known.keys() - set(of_objects))
     names.sort(key=natural_key)
     if not names:
         raise ReadError("it holds no array of numbers")
