@@ -1,19 +1,20 @@
 """Clips of any length: one top model trained on clips of 5 to several hundred frames.
 
-    python scripts/data/record_pacman.py --out clips/games --episodes 160 --windows-per-episode 3 \
-      --test-episodes 60 --seed 5
+    python scripts/data/record_pacman.py --out clips/games --follow --episodes 160 \
+      --test-episodes 100 --seed 5
     OMP_NUM_THREADS=1 python scripts/paper/lengths.py clips/games docs/paper [--short]
 
-CLIPS holds train/ and test/, videos that follow windows through whole games, all lives of them. The
-training videos are cut into clips whose lengths are drawn evenly in their logarithm, from 5 frames
-to 600 or what is left of a game; each frame is in one clip. They are encoded by the frame model
-`pacman-32`. A flow begins as `pacman-32-flow`, which knows windows of 16-frame clips, and learns
-windows of these for --minutes. (The long form begins from nothing.)
+CLIPS holds train/ and test/, videos that follow Ms. Pac-Man through whole games, all lives of them.
+The training videos are cut into clips whose lengths are drawn evenly in their logarithm, from 5
+frames to 600 or what is left of a game; each frame is in one clip. They are encoded by the frame
+model `pacman-32`. A flow begins as `pacman-32-flow`, which knows windows of 16-frame clips that
+stand still, and learns windows of these.
 
-That one model makes videos of 5, 50 and 500 frames, and `ldf-video evaluate --frames` judges as
-many of each length beside real ones that are cut alike from other games. Figures of two lengths do
-not compare; those of other real clips (the floor), of real clips that were encoded and decoded, and
-of the model do. OUT/lengths.json, lengths.png and lengths-500.png are what comes of it.
+That one model makes videos of 5, 50 and 500 frames, and `ldf-video evaluate --frames` judges them
+beside as many real ones that are cut alike from other games; of long ones there are fewer. Figures
+of two lengths do not compare; those of other real clips (the floor), of real clips that were
+encoded and decoded, and of the model do. OUT/lengths.json, lengths.png and lengths-500.png are what
+comes of it.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ SHOWN, SHOWN_FRAMES = 8, 16
 
 @dataclass(frozen=True)
 class Form:
-    """How long it is trained, from what, and how many clips of each length are judged."""
+    """How long it is trained, from what, and how many clips of each of LENGTHS are judged."""
 
     minutes: float
-    init: str | None
-    num_clips: int
+    init: str
+    num_clips: Mapping[int, int]
 
 
-SHORT = Form(2.0, "pacman-32-flow", 24)
-LONG = Form(240.0, None, 200)
+SHORT = Form(2.0, "pacman-32-flow", {5: 200, 50: 40, 500: 8})
+LONG = Form(60.0, "pacman-32-flow", {5: 1_000, 50: 200, 500: 24})
 
 
 def pieces(num_frames: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -97,14 +98,14 @@ def write_table(videos: Sequence[Path], path: Path) -> list[int]:
 
 def judged(real: Path, top: Path, length: int, form: Form, cache: Path) -> dict[str, Any]:
     """The figures at a length, by set: other real clips, the model's, real ones decoded."""
-    path = cache / f"judged-{length}-{form.num_clips}.json"
+    path = cache / f"judged-{length}-{form.num_clips[length]}.json"
     if path.is_file():
         return dict(json.loads(path.read_text()))
     found = ldf_video.evaluate(
         real=real,
         top_model=top,
         frame_model="pacman-32",
-        num_clips=form.num_clips,
+        num_clips=form.num_clips[length],
         num_frames=length,
         seed=0,
         device="cpu",
