@@ -147,3 +147,26 @@ def test_all_clips_overlap(tmp_path: Path) -> None:
     found = np.stack(list(all_clips(find_sources(tmp_path), GEOMETRY)))
     assert [clip[0] for clip in numbers(found)] == [0, 1, 2, 7, 8, 9]
     assert all(clip == list(range(clip[0], clip[0] + 5)) for clip in numbers(found))
+
+
+def test_no_clip_has_frames_of_two_shots(tmp_path: Path) -> None:
+    levels = np.repeat([10, 200, 90], [40, 33, 47])
+    frames = np.zeros((120, 16, 32, 3), np.uint8) + levels[:, None, None, None].astype(np.uint8)
+    frames[:, 0, 0, 0] = np.arange(120)  # a pixel tells which one it is
+    np.save(tmp_path / "a.npy", frames)
+    sources, edges = find_sources(tmp_path), np.array([40, 73])
+    crossing = 0
+    for seed in range(6):
+        drawn = draw_clips(sources, GEOMETRY, count=99, seed=seed, cuts=True)
+        for clip in numbers(drawn.clips):
+            assert clip == list(range(clip[0], clip[0] + 5))
+            assert not ((clip[0] < edges) & (edges <= clip[-1])).any()
+        assert {clip[0] // 40 for clip in numbers(drawn.clips)} == {0, 1, 2}
+        assert 20 <= drawn.num_there <= 23
+        assert (drawn.lengths.there, drawn.lengths.enough) == (1, 1)
+        for clip in numbers(draw_clips(sources, GEOMETRY, count=99, seed=seed).clips):
+            crossing += bool(((clip[0] < edges) & (edges <= clip[-1])).any())
+    assert crossing  # where nobody looks for cuts
+    assert len(list(all_clips(sources, GEOMETRY))) == 36 + 29 + 43
+    with pytest.raises(ReadError, match=r"0 of 1 video have 50, the longest has 47 in all"):
+        draw_clips(sources, GEOMETRY, count=9, seed=0, num_frames=50, cuts=True)

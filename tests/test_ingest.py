@@ -521,3 +521,99 @@ def test_pictures_that_did_not_group_are_said(tmp_path: Path) -> None:
     assert report.lines()[0].startswith("  3 pictures are clips of one frame, such as ")
     (tmp_path / "clips" / "bat.png").write_bytes((tmp_path / "clips" / "dog.png").read_bytes())
     assert len(bring(tmp_path / "clips", tmp_path / "store").lines()) == 1
+
+
+FOUR = [make_frames(6, seed=seed) for seed in range(4)]
+
+
+def _flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    for k in range(4):
+        data[place + k] ^= 255
+    path.write_bytes(data)
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _write_h5(path: Path, frame: int) -> None:
+    """Four episodes, a frame of the second of which is wrong."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for k, frames in enumerate(FOUR):
+            file.create_dataset(
+                f"demo_{k}", data=frames, chunks=(1, 32, 32, 3), compression="gzip", fletcher32=True
+            )
+        chunk = file["demo_1"].id.get_chunk_info(frame % 6)
+    if frame < 6:
+        _flip(path, chunk.byte_offset + chunk.size // 2)
+
+
+def _write_zarr(path: Path, frame: int) -> None:
+    """The same as one array, where episodes end."""
+    zarr = pytest.importorskip("zarr")
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.create_array("data/img", data=np.concatenate(FOUR), chunks=(1, 32, 32, 3))
+    root.create_array("meta/episode_ends", data=np.array([6, 12, 18, 24]))
+    if frame < 6:
+        _cut(path / "data" / "img" / f"{6 + frame}.0.0.0")
+
+
+def _write_npz(path: Path, frame: int) -> None:
+    """The same, stored as it is, which only a checksum over an episode guards."""
+    np.savez(path, *FOUR)
+    if frame < 6:
+        _flip(path, path.read_bytes().index(FOUR[1][frame].tobytes()) + 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "frame", "kept"),
+    [
+        ("a.h5", _write_h5, 0, 0),
+        ("a.h5", _write_h5, 3, 3),
+        ("a.zarr", _write_zarr, 0, 0),
+        ("a.zarr", _write_zarr, 5, 5),
+        ("a.npz", _write_npz, 0, 5),
+    ],
+)
+def test_a_bad_clip_of_several_costs_itself_alone(
+    tmp_path: Path, name: str, write: Callable[[Path, int], None], frame: int, kept: int
+) -> None:
+    (tmp_path / "clips").mkdir()
+    path, store = tmp_path / "clips" / name, tmp_path / "store"
+    write(path, frame)
+    report = bring(tmp_path / "clips", store)
+    assert report.num_frames == 18 + kept
+    reader = StoreReader(store)
+    assert sorted(reader.lengths.tolist()) == sorted([6, 6, 6, kept][: 3 + (kept > 0)])
+    if kept:
+        assert [reason[: len("damaged after")] for _, reason in report.salvaged] == [
+            "damaged after"
+        ]
+        assert report.quarantined == []
+    else:
+        ((bad, reason),) = report.quarantined
+        assert bad == name
+        assert reason.startswith("1 of 4 clips cannot be read: ")
+        assert [one.reason for one in reader.quarantined()] == [reason]
+    again = bring(tmp_path / "clips", store)
+    assert (again.num_frames, again.num_unchanged) == (0, 1)  # it is known
+    if not kept:
+        assert bring(tmp_path / "clips", store, retry=True).quarantined == report.quarantined
+    write(path, 6)  # it is mended
+    os.utime(path, (1, 1))
+    mended = bring(tmp_path / "clips", store)
+    assert (mended.quarantined, mended.salvaged) == ([], [])
+    assert StoreReader(store).lengths.tolist() == [6] * 4
+
+
+def test_a_source_of_which_no_clip_can_be_read_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    path = tmp_path / "clips" / "a.zarr"
+    _write_zarr(path, 6)
+    for number in range(24):
+        _cut(path / "data" / "img" / f"{number}.0.0.0")
+    report = bring(tmp_path / "clips", tmp_path / "store")
+    assert report.quarantined == [("a.zarr", "data/img: the chunk 0.0.0.0 is cut short")]
+    assert StoreReader(tmp_path / "store").num_clips == 0

@@ -132,18 +132,49 @@ def test_a_failure_ends_a_clip_only_where_it_is_the_clips_own(fault: Any) -> Non
     played.play(LOOKED)
     assert played.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND)]
     nothing = begun(SOURCE, CLIP_END, CLIP | {"index": 3})
-    assert nothing.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND, LAST)]
-    expected: list[Event] = [SourceFailed(SOURCE, "why", fault, FOUND, OPEN)]
-    if fault == "content":
-        damage = "damaged after 7 frames: why"
-        expected = [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
-    assert begun(SOURCE, FRAMES).play(failed) == expected
+    first = begun(SOURCE, FRAMES)
+    if fault != "content":
+        assert nothing.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND, LAST)]
+        assert first.play(failed) == [SourceFailed(SOURCE, "why", fault, FOUND, OPEN)]
+        return
+    assert nothing.play(failed) == [ClipEnded(LAST, 0, "why")]
+    assert not nothing.reading.has_ended
+    assert nothing.play() == [SourceEnded(FOUND)]
+    assert first.play(failed) == [ClipEnded(OPEN, 7, "damaged after 7 frames: why")]
+    assert first.play(CLIP | {"index": 3}, CLIP_END, END) == [
+        LAST,
+        ClipEnded(LAST, 0, ""),
+        SourceEnded(FOUND),
+    ]
+    assert nothing.reading.has_ended
+    assert first.reading.has_ended
+
+
+def test_a_source_of_which_every_clip_kills_its_reader_ends() -> None:
+    reading = Reading(SOURCE, WISHES)
+    events: list[Event] = []
+
+    def ask(command: dict[str, Any]) -> Iterator[Message]:
+        if command["do"] == "look":
+            yield Message(LOOKED | {"num_clips": 100})
+        else:
+            index = command["first_frames"].index(0)
+            yield Message(CLIP | {"index": index})
+            raise DiedError
+
+    while not reading.has_ended:
+        try:
+            events += reading.events(ask)
+        except DiedError:
+            events += reading.salvage("it crashed")
+    assert [event.damage for event in events if isinstance(event, ClipEnded)] == ["it crashed"] * 8
+    assert isinstance(events[-1], SourceEnded)
 
 
 def test_where_the_network_may_hang_nothing_is_known_of_the_clip() -> None:
     damage = "damaged after 7 frames: the decoder hung for 60 s"
     hung = list(begun(SOURCE, FRAMES).reading.on_hang(60.0))
-    assert hung == [ClipEnded(OPEN, 7, damage), SourceEnded(FOUND)]
+    assert hung == [ClipEnded(OPEN, 7, damage)]
     remote = Source(RemotePath("memory://clips"), "a.npy", 10, 20)
     (failed,) = begun(remote, FRAMES).reading.on_hang(60.0)
     assert isinstance(failed, SourceFailed)

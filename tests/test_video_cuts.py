@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from ldf_video.video.cuts import MOST_AHEAD, CutFinder, find_cuts
+from ldf_video.errors import TruncatedError
+from ldf_video.video.cuts import MOST_AHEAD, CutFinder, find_cuts, shots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIZE = 32
 
@@ -120,3 +126,22 @@ def test_memory_does_not_grow_with_a_clip() -> None:
         finder.add(block)
         sizes.append(sum(v.nbytes for v in vars(finder).values() if isinstance(v, np.ndarray)))
     assert max(sizes[8:]) <= max(sizes[:8])
+
+
+def test_shots_are_what_lies_between_cuts_and_what_is_raised_comes_behind_them() -> None:
+    frames = np.concatenate([scene(1, 50), scene(2, 90), scene(3, 30)])
+    fps = Fraction(24)
+    found = [np.stack(list(shot)) for shot in shots(iter(frames), fps)]
+    assert np.cumsum([len(shot) for shot in found])[:-1].tolist() == find_cuts(frames, fps)
+    assert np.array_equal(np.concatenate(found), frames)
+
+    def broken() -> Iterator[np.ndarray]:
+        yield from frames[:100]
+        raise TruncatedError("it ends early")
+
+    given = chain.from_iterable(shots(broken(), fps))
+    assert len(list(islice(given, 100))) == 100
+    with pytest.raises(TruncatedError):
+        next(given)
+    assert list(shots([], fps)) == []
+    assert [len(list(shot)) for shot in shots(frames[:5], fps)] == [5]

@@ -126,15 +126,16 @@ class FrameArray:
         return self.array.note()
 
     def _some(self) -> Iterator[NDArray[Any]]:
-        total = self.num_clips * self.num_frames
+        total, first_error, is_told = self.num_clips * self.num_frames, None, False
         for place in sorted({total * k // _SAMPLES for k in range(_SAMPLES)}):
             clip, number = divmod(place, self.num_frames)
             try:
                 yield self._values(clip, number)
-            except ReadError:
-                if place == 0:
-                    raise
-                # What comes before the damage can be read all the same.
+                is_told = True
+            except ReadError as error:  # what is not damaged can be read all the same
+                first_error = first_error or error
+        if first_error is not None and not is_told:
+            raise first_error
 
     def _values(self, clip: int, number: int) -> NDArray[Any]:
         """A frame's own numbers (H, W, C)."""

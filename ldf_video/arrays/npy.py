@@ -83,6 +83,8 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
                 member = stack.enter_context(archive.open(info))
                 name = info.filename.removesuffix(ARRAY_SUFFIX)
                 array = _array(member, mapped, stack, name=name, begin=begin, size=info.file_size)
+                if mapped is not None:
+                    array = _checked(array, info, file)
                 found.append(replace(array, stored=partial(packed_member, file, info)))
         yield found
 
@@ -185,6 +187,33 @@ def _mapped(file: Any, offset: int, header: _Header, name: str = "") -> NumberAr
         order: Literal["F", "C"] = "F" if is_fortran else "C"
         array = np.memmap(file, dtype, "r", offset, shape, order)
     return NumberArray(shape, dtype, lambda index: np.array(array[index]), name=name)
+
+
+def _checked(array: NumberArray, info: zipfile.ZipInfo, file: BinaryIO) -> NumberArray:
+    """A mapped member whose checksum is looked at as its numbers are read from first to last.
+
+    zipfile does so for those that are unpacked. Where numbers do not lie in the order in which they
+    are read, or only some of them are, nothing is known.
+    """
+    num_numbers = math.prod(array.shape)
+    num_header = info.file_size - num_numbers * array.dtype.itemsize
+    position = file.tell()
+    file.seek(_begin_of(file, info))
+    crc, read_to = zlib.crc32(file.read(num_header)), 0
+    file.seek(position)
+
+    def read(index: Index) -> NDArray[Any]:
+        nonlocal crc, read_to
+        part = array.read(index)
+        run = _run_of(index, array.shape)
+        if run is not None and run[0] == read_to < run[1] and part.flags.c_contiguous:
+            so_far = zlib.crc32(part.data, crc)
+            if run[1] == num_numbers and so_far != info.CRC:
+                raise ReadError(f"cannot be read: Bad CRC-32 for file {info.filename!r}")
+            crc, read_to = so_far, run[1]
+        return part
+
+    return replace(array, read=read)
 
 
 class _Frames:

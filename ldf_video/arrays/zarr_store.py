@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import math
 import zipfile
 from functools import partial
@@ -18,7 +19,7 @@ from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.folders import files_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ldf_video.files.locations import Location
 
 _MANY = 2**16  # chunks
+_BLOSC_HEADER = 16  # bytes, of which 12 to 15 say how many there are of the whole chunk
 _DAMAGE = (
     *(OSError, ValueError, KeyError, TypeError, RuntimeError, ArithmeticError, MemoryError),
     zipfile.BadZipFile,
@@ -70,8 +72,12 @@ def _array(name: str, array: Any, path: Path) -> NumberArray:
         if num_files < array.nchunks // _MANY:
             raise ValueError(f"{name}: {array.nchunks:,} chunks in {num_files:,} files")
 
+    files = _blosc_files(array, path / name) if path.is_dir() else None
+
     def read(index: Index) -> NDArray[Any]:
         try:
+            for file in files(index) if files is not None else ():
+                _check_blosc(file)
             part: NDArray[Any] = array[index]
         except _DAMAGE as error:
             raise ReadError(f"{name or 'the array'}: {_said(error)}") from error
@@ -105,6 +111,40 @@ def _missing(array: Any, chunks: Sequence[int]) -> tuple[int, int]:
     # zarr counts as many chunks for each shard, also for those that the array's end cuts.
     in_one = math.prod(shard // chunk for shard, chunk in zip(chunks, array.chunks, strict=True))
     return num_all - array.nchunks_initialized // in_one, num_all
+
+
+def _blosc_files(array: Any, folder: Path) -> Callable[[Index], Iterator[Path]] | None:
+    """What gives the files of a part whose chunks blosc packed; None where they are others."""
+    said = array.metadata.to_dict()
+    packed_by = (said.get("compressor") or {}).get("id") or said.get("codecs", [{}])[-1].get("name")
+    if packed_by != "blosc":
+        return None
+
+    def files(index: Index) -> Iterator[Path]:
+        spans = [
+            range(taken.start // chunk, -(-taken.stop // chunk))
+            for taken, chunk in zip(
+                (range(*part.indices(size)) for part, size in zip(index, array.shape, strict=True)),
+                array.chunks,
+                strict=True,
+            )
+        ]
+        for place in itertools.product(*spans):
+            yield folder / array.metadata.encode_chunk_key(place)
+
+    return files
+
+
+def _check_blosc(file: Path) -> None:
+    """Sees that a chunk is as long as it says: numcodecs unpacks one that is cut short, too.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+        head, num_bytes = opened.read(_BLOSC_HEADER), opened.seek(0, 2)
+        if len(head) < _BLOSC_HEADER or num_bytes < int.from_bytes(head[12:], "little"):
+            raise ValueError(f"the chunk {file.name} is cut short")
 
 
 def _files(store: Path, name: str) -> Iterator[bytes]:

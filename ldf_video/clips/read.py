@@ -13,7 +13,7 @@ import importlib.util
 import itertools
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ldf_video.clips.actions import OFF
 from ldf_video.clips.formats import format_of, open_source
@@ -58,7 +58,8 @@ class ClipStream:
         fps: frames a second of what `frames` gives: the geometry's, else the source's own.
         frames: yields uint8 (height, width, 3) RGB arrays, C-contiguous. A frame held over several
             output times is the same array again, so treat them as read-only. Raises TruncatedError
-            after the last readable frame where the source is damaged.
+            after the last readable frame where the source is damaged, another ReadError where
+            one clip of several is.
         position: returns how much of the source, other clips included, has been read, in [0, 1]; it
             never goes back, and is for showing progress only.
         why_pyav: why a video was not read by decord as asked, else empty.
@@ -131,7 +132,8 @@ def open_clips(
             frame knows that work goes on.
 
     Raises:
-        ReadError: if not one frame can be read; the message is a short reason without the path.
+        ReadError: if not one frame can be read; the message is a short reason without the path. Of
+            a source of several clips it comes out of `frames` of the one that is bad.
         UsageError: if the reader does not exist here.
         ValueError: if `first_frames` has not one number a clip, in [0, ...) or SKIP.
     """
@@ -164,14 +166,14 @@ def open_clips(
             )
             decoded = itertools.islice(decoded, first, None)
         elif media.has_times:
-            head, decoded = _begun(counted.frames(_owning(media.frames(), file, alive)))
+            head, decoded = _begun(counted.frames(_owning(media.frames(), file, alive)), media)
             if geometry.fps is not None:
                 decoded = resample(decoded, native_fps=media.fps, fps=geometry.fps)
             decoded = itertools.islice(decoded, first, None)
         else:
             start = first if media.knows_place else 0
             frames = counted.frames(_owning(media.frames(start), file, alive), start)
-            head, decoded = _begun(frames)
+            head, decoded = _begun(frames, media)
             decoded = itertools.islice(decoded, first - start, None)
         size, head = None if head is None else media.source_size or upright_size(head), None
         yield ClipStream(
@@ -214,7 +216,7 @@ def _in_range(
         rate = fps or media.fps
         first = part.numbers(rate)[0]
         frames = counted.frames(_owning(media.frames(first), file, alive), first)
-        return _begun(part.of_untimed(frames, fps=rate))
+        return _begun(part.of_untimed(frames, fps=rate), media)
     entry = None
     if (
         isinstance(media, FilmMedia)
@@ -227,7 +229,7 @@ def _in_range(
         pairs = timed(frames, native_fps=media.fps)
     else:
         pairs = entry.timed(frames, time_base=media.time_base)
-    return _begun(part.of_timed(pairs, native_fps=media.fps, fps=fps))
+    return _begun(part.of_timed(pairs, native_fps=media.fps, fps=fps), media)
 
 
 def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str]:
@@ -255,10 +257,23 @@ def _note(source: Source, media: Media) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _begun(items: Iterator[_T]) -> tuple[_T | None, Iterator[_T]]:
-    """Makes the first of `items` now, so that its errors come now; None if there is none."""
-    first = list(itertools.islice(items, 1))
+def _begun(items: Iterator[_T], media: Media) -> tuple[_T | None, Iterator[_T]]:
+    """Makes the first of `items` now, so that its errors come now; None if there is none.
+
+    Those of one clip of several come when its frames are asked for: the others are good.
+    """
+    try:
+        first = list(itertools.islice(items, 1))
+    except Exception as error:
+        if media.index is None:
+            raise
+        return None, _failing(error)
     return next(iter(first), None), itertools.chain(first, items)
+
+
+def _failing(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
 
 
 class _Shared:

@@ -339,6 +339,7 @@ class Comparison:
                 seed=seed,
                 num_frames=self.num_frames,
                 skip=skip,
+                cuts=name == "real",
                 on_source=progress.update,
             )
             for line in drawn.unread:

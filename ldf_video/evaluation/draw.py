@@ -10,9 +10,11 @@ from itertools import chain, islice
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.clips.read import ClipStream
 from ldf_video.errors import ReadError, counted
 from ldf_video.readers.clips import ClipReader
 from ldf_video.sources.source import Source
+from ldf_video.video.cuts import shots
 from ldf_video.video.geometry import Geometry
 
 Clips = npt.NDArray[np.uint8]
@@ -57,13 +59,14 @@ def draw_clips(
     num_frames: int = CLIP_FRAMES,
     skip: int = 0,
     most: int | None = None,
+    cuts: bool = False,
     on_source: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
     """Draw clips, each with equal probability, in one pass; only drawn clips are held.
 
     Each video is cut into clips that share no frame, the first at one of as many first frames as a
-    clip has, by chance. Of these, `count` are kept by reservoir sampling (Vitter 1985, algorithm
-    R).
+    clip has, by chance; with `cuts` each shot of it is. Of these, `count` are kept by reservoir
+    sampling (Vitter 1985, algorithm R).
 
     Args:
         sources: to draw from.
@@ -73,6 +76,7 @@ def draw_clips(
         num_frames: of a clip.
         skip: frames at the beginning of each video that are left out.
         most: how many clips are looked at; what comes behind them is not read.
+        cuts: whether cuts are looked for, so that no clip has frames of two shots.
         on_source: called with the number of sources done.
 
     Raises:
@@ -84,8 +88,10 @@ def draw_clips(
     with ClipReader(geometry) as reader:
         for number, source in enumerate(sources):
             try:
-                streams = (stream.frames for stream in reader.open_clips(source))
-                windows = _windows(streams, rng, lengths, num_frames=num_frames, skip=skip)
+                streams = reader.open_clips(source)
+                windows = _windows(
+                    streams, rng, lengths, num_frames=num_frames, skip=skip, cuts=cuts
+                )
                 for window in islice(windows, None if most is None else most - seen):
                     place = seen if seen < count else int(rng.integers(seen + 1))
                     if seen < count:
@@ -142,16 +148,17 @@ def split_in_two(drawn: Drawn, *, seed: int) -> tuple[Clips, Clips]:
 def all_clips(
     sources: Sequence[Source], geometry: Geometry, *, num_frames: int = CLIP_FRAMES
 ) -> Iterator[Clips]:
-    """Every `num_frames` adjacent frames (T, H, W, 3) there are, overlapping ones too.
+    """Every `num_frames` adjacent frames (T, H, W, 3) of a shot there are, overlapping ones too.
 
     Sources that cannot be read are left out: nothing was trained on them either.
     """
     with ClipReader(geometry) as reader:
         for source in sources:
             try:
-                for stream in reader.open_clips(source):
+                clips = reader.open_clips(source)
+                for shot in chain.from_iterable(shots(clip.frames, clip.fps) for clip in clips):
                     last: deque[npt.NDArray[np.uint8]] = deque(maxlen=num_frames)
-                    for frame in stream.frames:
+                    for frame in shot:
                         last.append(frame)
                         if len(last) == num_frames:
                             yield np.stack(last)
@@ -160,21 +167,28 @@ def all_clips(
 
 
 def _windows(
-    streams: Iterable[Iterable[npt.NDArray[np.uint8]]],
+    streams: Iterable[ClipStream],
     rng: np.random.Generator,
     lengths: Lengths,
     *,
     num_frames: int,
     skip: int,
+    cuts: bool,
 ) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """Runs of adjacent frames that share none, from a random one of the first on."""
+    """Runs of adjacent frames that share none, from a random one of the first of each shot on."""
     for stream in streams:
-        frames = iter(stream)
+        frames = iter(stream.frames)
         skipped = sum(1 for _ in islice(frames, skip))
-        head = list(islice(frames, 2 * num_frames - 1))
-        lengths.note(skipped + len(head), whole=skip + num_frames)
-        if len(head) < num_frames:
-            continue
-        rest = chain(head[int(rng.integers(len(head) - num_frames + 1)) :], frames)
-        while len(window := list(islice(rest, num_frames))) == num_frames:
-            yield window
+        longest = 0
+        for shot in shots(frames, stream.fps) if cuts else [frames]:
+            head = list(islice(shot, 2 * num_frames - 1))
+            if len(head) >= num_frames > longest:
+                lengths.note(skipped + len(head), whole=skip + num_frames)
+            longest = max(longest, len(head))
+            if len(head) < num_frames:
+                continue
+            rest = chain(head[int(rng.integers(len(head) - num_frames + 1)) :], shot)
+            while len(window := list(islice(rest, num_frames))) == num_frames:
+                yield window
+        if longest < num_frames:
+            lengths.note(skipped + longest, whole=skip + num_frames)

@@ -230,6 +230,7 @@ class _Intake:
         self._reach = Reach(sources)
         self._usual = usual_columns(sources)
         self._told: set[str] = set()  # clips that are open and whose conditions are kept
+        self._lost: dict[str, list[ClipEnded]] = {}  # clips without a frame, by their source
         # By digest and number of clips: the source that is being read, and the others of its bytes.
         self._copies: dict[tuple[str, int | None], list[Source]] = {}
         self.report = Report(num_sources=len(sources))
@@ -284,7 +285,7 @@ class _Intake:
         match item:
             case Clip():
                 if item.why_pyav:
-                    self.report.not_by_decord.append((item.source.name, item.why_pyav))
+                    self.report.not_by_decord.append((item.source.title, item.why_pyav))
                 self._begin_conditions(item)
             case RowsMade():
                 self._write_rows(item)
@@ -292,7 +293,7 @@ class _Intake:
                 self._end_clip(item)
             case SourceEnded():
                 self._reach.end(item.found.source)
-                self._end_copies(item.found)
+                self._end_source(item.found)
             case SourceFailed():
                 self._fail(item)
         self._writer.commit_if_due()
@@ -304,7 +305,7 @@ class _Intake:
         problem = self._writer.begin_conditions(clip.clip_id, clip.columns, usual=self._usual)
         if problem:
             note = f"conditions are not used, {clip.source.conditions or 'its own'}: {problem}"
-            self.report.noted.append((clip.source.name, note))
+            self.report.noted.append((clip.source.title, note))
         else:
             self._told.add(clip.clip_id)
 
@@ -331,23 +332,52 @@ class _Intake:
         source = ended.clip.source
         self._told.discard(ended.clip.clip_id)
         self._add_cuts(ended.clip.clip_id)
+        if not (ended.num_frames or self._writer.committed_frames(ended.clip.clip_id)):
+            self._lost.setdefault(source.name, []).append(ended)
+            return
         if ended.damage:
-            self.report.salvaged.append((source.name, ended.damage))
+            self.report.salvaged.append((source.title, ended.damage))
         if ended.note:
-            self.report.noted.append((source.name, ended.note))
+            self.report.noted.append((source.title, ended.note))
         is_picture = source.series is None and source.path.suffix.lower() in PICTURE_SUFFIXES
         if is_picture and ended.num_frames == 1:
             self.report.num_stills += 1
-            self.report.still = self.report.still or source.name
+            self.report.still = self.report.still or source.title
         self._writer.finish_clip(
             ended.clip.clip_id,
             fps=ended.clip.fps,
             status="salvaged" if ended.damage else "complete",
         )
 
+    def _end_source(self, found: SourceFound) -> None:
+        """Note of which of its clips nothing could be read: they alone are left out."""
+        copies = self._end_copies(found)
+        if not (lost := self._lost.pop(found.source.name, [])):
+            return
+        first, clip_ids = lost[0], found.clip_ids()
+        bad = {ended.clip.clip_id for ended in lost}
+        good, reason = [clip_id for clip_id in clip_ids if clip_id not in bad], first.damage
+        if good:
+            which = first.clip.name or f"clip {first.clip.index}"
+            reason = f"{len(lost):,} of {len(clip_ids):,} clips cannot be read: {which}: {reason}"
+            reason = reason.replace(f"{which}: {which}: ", f"{which}: ")  # arrays say it themselves
+        for source in (found.source, *copies):
+            self._quarantine(source, reason, good)
+
+    def _quarantine(self, source: Source, reason: str, clip_ids: Sequence[str] = ()) -> None:
+        self.report.quarantined.append((source.title, reason))
+        self._writer.quarantine(
+            source.name,
+            size=source.size,
+            mtime_ns=source.mtime_ns,
+            reason=reason,
+            clip_ids=clip_ids,
+        )
+
     def _fail(self, event: SourceFailed) -> None:
         """Put a source in quarantine, and its copies if they are no better."""
         self._reach.end(event.source)
+        self._lost.pop(event.source.name, None)
         if event.clip is not None:
             if event.fault != "changed":
                 self._writer.commit()  # the clip, or a copy of it, is gone on with
@@ -359,11 +389,11 @@ class _Intake:
             failed += copies
         else:
             self.copies_to_read += copies
+        good: list[str] = []  # what came before it is as it was
+        if event.found is not None and event.fault != "changed":
+            good = [one for one in event.found.clip_ids() if self._writer.has_clip(one)]
         for source in failed:
-            self.report.quarantined.append((source.name, event.reason))
-            self._writer.quarantine(
-                source.name, size=source.size, mtime_ns=source.mtime_ns, reason=event.reason
-            )
+            self._quarantine(source, event.reason, good)
 
     def _end_copies(self, found: SourceFound) -> list[Source]:
         """The other sources of the bytes of one that is no longer read; none of one of those."""

@@ -44,7 +44,8 @@ class ClipReader:
         Where a decoder crashes or hangs, the frames before that are given.
 
         Raises:
-            ReadError: if the source cannot be read; TruncatedError out of the frames of a clip.
+            ReadError: if the source cannot be read; TruncatedError out of the frames of a clip, or
+                behind the last one of several that are not all whole.
             LdfError: if readers cannot be started.
         """
         if self._pool is None:
@@ -55,11 +56,14 @@ class ClipReader:
                 most_frames=self._most_frames,
             )
         events = self._pool.read([source])
+        damaged = list[str]()
         for event in events:
             if isinstance(event, Clip):
-                yield _stream(event, events)
+                yield _stream(event, events, damaged)
             elif isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
+        if damaged:
+            raise TruncatedError(damaged[0])
 
     def __enter__(self) -> Self:
         return self
@@ -74,8 +78,11 @@ class ClipReader:
             self._pool.close()
 
 
-def _stream(clip: Clip, events: Iterator[Event | None]) -> ClipStream:
-    """The open clip, its frames taken from the events that follow."""
+def _stream(clip: Clip, events: Iterator[Event | None], damaged: list[str]) -> ClipStream:
+    """The open clip, its frames taken from the events that follow.
+
+    Why it is not whole goes to those that are `damaged` if it is one of several.
+    """
     position, note = 0.0, ""
 
     def frames() -> Iterator[NDArray[np.uint8]]:
@@ -88,7 +95,9 @@ def _stream(clip: Clip, events: Iterator[Event | None]) -> ClipStream:
                 raise ReadError(event.reason)
             elif isinstance(event, ClipEnded):
                 note = event.note
-                if event.damage:
+                if event.damage and clip.index is not None:
+                    damaged.append(f"{clip.title}: {event.damage}")
+                elif event.damage:
                     for _ in events:  # so that the reader is free for the next source
                         pass
                     raise TruncatedError(event.damage)

@@ -55,8 +55,8 @@ class ReaderPool:
 
     A thread for each process waits for its messages. A reader that dies is replaced. Its source is
     gone on with once, carefully, from the frame reached; where that kills a reader too, the clip
-    ends there, or fails if it has no frame. A reader that is silent while it is listened to is
-    killed, and its clip ends at once.
+    ends there, or fails if it has no frame, and the clips behind it in the source are read. A
+    reader that is silent while it is listened to is killed, and its clip ends at once.
     """
 
     def __init__(
@@ -120,7 +120,8 @@ class ReaderPool:
         readings = map(partial(Reading, wishes=self._wishes, question=question), sources)
         if not self._num_workers:
             for reading in readings:
-                yield from reading.events(answers)
+                while not reading.has_ended:
+                    yield from reading.events(answers)
             return
         given: _Given = queue.SimpleQueue()
         threads = [
@@ -252,7 +253,7 @@ class _Thread(threading.Thread):
     def _events(self, reading: Reading) -> Iterator[Event]:
         """The events of a source, by one process after another until it has ended."""
         num_failed_starts = 0
-        while True:
+        while not reading.has_ended:
             process = self._take_process()
             try:
                 yield from reading.events(process.answers)
@@ -260,7 +261,7 @@ class _Thread(threading.Thread):
                 self._end_process()
                 if process.is_ready:
                     yield from reading.on_hang(process.stall_seconds)
-                    return
+                    continue
                 how = f"no word for {_START_SECONDS:g} s"
             except EOFError:
                 how = self._end_process(is_gone=True)
@@ -268,7 +269,7 @@ class _Thread(threading.Thread):
                 self._end_process()
                 how = str(error)
             else:
-                return
+                continue
             if not process.is_ready:
                 num_failed_starts += 1
                 if num_failed_starts == _MAX_FAILED_STARTS:
@@ -278,7 +279,6 @@ class _Thread(threading.Thread):
                     )
             elif reading.is_second_try:
                 yield from reading.salvage(f"the decoder crashed ({how})")
-                return
             else:
                 reading.begin_second_try()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ldf_video.arrays.conditions import MOST_COLUMNS, MOST_NAMES, Column, Conditions
 from ldf_video.clips.read import SKIP
 from ldf_video.files.remote import RemotePath
-from ldf_video.readers.worker import Header, Message, WireError
+from ldf_video.readers.worker import Header, Message, WireError, describe_damage
 from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Fault: TypeAlias = Literal["content", "reach", "changed"]
 Question: TypeAlias = Literal["look", "probe", "measure"]
 
 _FAR_FRAMES = 512
+_MOST_GIVEN_UP = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,10 +87,10 @@ class Clip:
     def title(self) -> str:
         """What people call it: its source, and which of its clips it is."""
         if self.index is None:
-            return self.source.name
+            return self.source.title
         if not self.name:
-            return f"{self.source.name}#{self.index}"
-        return f"{self.source.name.removesuffix(f'::{self.source.inner}')}::{self.name}"
+            return f"{self.source.title}#{self.index}"
+        return f"{self.source.title.removesuffix(f'::{self.source.inner}')}::{self.name}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class ClipEnded:
 
     Attributes:
         clip: that ended.
-        num_frames: of the clip, those before the first that was asked for included.
+        num_frames: of the clip, those before the first that was asked for included; 0 for one clip
+            of several of which nothing can be read.
         damage: why it is not whole, empty if it is.
         note: what a user must know of its frames, empty if nothing.
     """
@@ -168,7 +170,11 @@ Event: TypeAlias = (
 
 
 class Reading:
-    """A source on its way through a reader, or from a reader that died to the next."""
+    """A source on its way through a reader, or from a reader that died to the next.
+
+    Attributes:
+        has_ended: whether all has been said of it; else `events` goes on.
+    """
 
     def __init__(self, source: Source, wishes: Header, *, question: Question = "look") -> None:
         """Begins with nothing known; for wishes and question see `ReaderPool`."""
@@ -179,6 +185,8 @@ class Reading:
         self._stamp = ""
         self._clip: Clip | None = None  # that is open
         self._place = 0  # of the open clip among those of the source
+        self._num_given_up = 0  # clips that no reader came through
+        self.has_ended = False
 
     @property
     def is_second_try(self) -> bool:
@@ -216,15 +224,20 @@ class Reading:
         """Yields the last events of a source of which no more can be read.
 
         An open clip is kept as far as it came, if it has a frame, given now or in an earlier run.
+        The clips behind it are left to `events` of another reader, unless too many have ended so.
         """
-        num_frames = 0
-        if self._clip is not None and self._found is not None:
-            num_frames = self._found.first_frames[self._place]
-        if self._clip is None or self._found is None or num_frames == 0:
+        clip, found, num_frames = self._clip, self._found, 0
+        if clip is not None and found is not None:
+            num_frames = found.first_frames[self._place]
+        if clip is None or found is None or (num_frames == 0 and clip.index is None):
             yield self._fail(reason, "content")
             return
-        yield ClipEnded(self._clip, num_frames, f"damaged after {num_frames} frames: {reason}")
-        yield SourceEnded(self._found)
+        yield ClipEnded(clip, num_frames, describe_damage(num_frames, reason))
+        self._clip, found.first_frames[self._place], self._died_at = None, SKIP, None
+        self._num_given_up += 1
+        if clip.index is None or self._num_given_up == _MOST_GIVEN_UP:
+            self.has_ended = True
+            yield SourceEnded(found)
 
     def on_hang(self, seconds: float) -> Iterator[Event]:
         """Yields the last events of a source whose reader was silent for so long.
@@ -237,12 +250,14 @@ class Reading:
             yield from self.salvage(f"the decoder hung for {seconds:g} s")
 
     def _fail(self, reason: str, fault: Fault) -> SourceFailed:
+        self.has_ended = True
         return SourceFailed(self._source, reason, fault, self._found, self._clip)
 
     def _events(self, ask: Callable[[Header], Iterator[Message]]) -> Iterator[Event]:
         command = {"source": self._source.to_json(), "careful": self.is_second_try, **self._wishes}
         if self._question != "look":
             answer, _ = _next(ask(command | {"do": self._question}), "answer")
+            self.has_ended = True
             yield Answered(self._source, answer)
             return
         if self._found is None:
@@ -253,6 +268,7 @@ class Reading:
         if any(first != SKIP for first in found.first_frames):
             beginning = {"do": "open", "stamp": self._stamp, "first_frames": found.first_frames}
             yield from self._clips(ask(command | beginning), found)
+        self.has_ended = True
         yield SourceEnded(found)
 
     def _look(self, header: Header) -> SourceFound:

@@ -27,7 +27,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ldf_video.clips.identity import source_digest, source_stamp
-from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.errors import ReadError, TruncatedError, counted
 from ldf_video.files.remote import is_remote_failure
 from ldf_video.sources.source import Source
 from ldf_video.video.geometry import Geometry
@@ -366,21 +366,31 @@ def _open(command: Header, source: Source, alive: Callable[[], None]) -> Iterato
         if clip.columns:
             facts["columns"] = [[column.name, column.names] for column in clip.columns]
         yield Message({"is": "clip", **facts})
-        damage = ""
+        damage, num_frames = "", clip.first_frame
         try:
             for frame in islice(clip.frames, num_left):
                 num_left -= 1
+                num_frames += 1
                 header = {"is": "frames", "num_frames": 1, "position": clip.position()}
                 if clip.columns:
                     header["told"] = [clip.told()]
                 yield Message(header, frame.data.cast("B"))
         except TruncatedError as error:
             damage = _reason(error)
+        except Exception as error:
+            if clip.index is None or _fault(error) != "content":
+                raise
+            damage = describe_damage(num_frames, _reason(error))  # the other clips are good
         check()
         yield Message({"is": "clip_end", "damage": damage, "note": clip.note()})
         if num_left == 0:
             break
     yield Message({"is": "source_end"})
+
+
+def describe_damage(num_frames: int, reason: str) -> str:
+    """What is said of a clip of which no more can be read."""
+    return f"damaged after {counted(num_frames, 'frame')}: {reason}" if num_frames else reason
 
 
 def _reason(error: Exception) -> str:

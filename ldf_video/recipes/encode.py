@@ -98,7 +98,7 @@ def encode(options: Encode) -> Encoded:
         else:
             report, fit_db = _encode_here(job, found, progress, ranks)
         store = StoreReader(job.out)
-        _report_whole_store(report, store)
+        _report_whole_store(report, store, found)
         # A clip that was begun has rows, to go on behind.
         is_empty = ranks.of_first(lambda: is_new and not any(job.out.rglob("data-*.npy")))
         for line in report.lines(listed=not is_empty):
@@ -185,19 +185,23 @@ def _encode_here(
     return report, pooled_psnr_db(ranks.gather(encoder.fit()))
 
 
-def _report_whole_store(report: Report, store: StoreReader) -> None:
+def _report_whole_store(report: Report, store: StoreReader, found: Found) -> None:
     """List also what an earlier call put there, and this one had no reason to read again."""
-    report.quarantined = [(bad.source, bad.reason) for bad in store.quarantined()]
+    titles = {source.name: source.title for source in found.sources}
+    report.quarantined = [
+        (titles.get(bad.source, bad.source), bad.reason) for bad in store.quarantined()
+    ]
     reasons = dict(report.salvaged)
+    salvaged = [titles.get(name, name) for name in store.salvaged()]
     report.salvaged = [
-        (name, reasons.get(name, "cut short when it was read")) for name in store.salvaged()
+        (title, reasons.get(title, "cut short when it was read")) for title in salvaged
     ]
 
 
 def _check_outcome(clips: str | Path, report: Report, store: StoreReader, *, strict: bool) -> None:
     if not store.num_clips:
         raise LdfError(f"nothing under {clips} could be read: {report.first_reason()}")
-    missed = len(report.quarantined) + len(report.salvaged)
+    missed = len({name for name, _ in report.quarantined + report.salvaged})
     if strict and missed:
         raise LdfError(
             f"--strict: {missed:,} of {counted(report.num_sources, 'source')} not read whole"

@@ -93,7 +93,8 @@ def _some_frames(
         with ClipReader(geometry) as reader:
             for stream in reader.open_clips(clip):
                 found.extend(stream.frames if newest else islice(stream.frames, count))
-                break
+                if found:  # else it is a bad one of several
+                    break
     except TruncatedError:
         pass  # what can be read of it counts
     except ReadError as error:

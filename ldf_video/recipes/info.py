@@ -111,7 +111,7 @@ def _store(path: Path) -> Described:
         "fingerprint": reader.spec.fingerprint,
         "salvaged": salvaged,
         "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
-        "quarantined": [f"{bad.source}: {bad.reason}" for bad in quarantined],
+        "quarantined": [f"{_title(bad.source, reader)}: {bad.reason}" for bad in quarantined],
     }
     size = f"{counted(reader.num_clips, 'clip')}, {counted(reader.num_frames, 'frame')}, "
     size += f"{num_bytes / 1e6:,.1f} MB"
@@ -124,12 +124,16 @@ def _store(path: Path) -> Described:
     if cuts := _cuts(reader):
         described["cuts"] = cuts
         state += f", {sum(map(len, cuts.values())):,} cuts"
+    elif reader.spec.kind == "latents" and reader.info.get("cuts") != "auto":
+        anew = shlex.join(["ldf-video", "encode", "CLIPS", "--out", f"{path}-cuts"])
+        state += f"\ncuts were not looked for; to have them, encode anew: {anew}"
     if reader.spec.kind == "latents":
         state = f"made by {reader.info.get('frame_model') or 'a model unknown'}, {state}"
         follows = hints.train_top_line(path)
     else:
         follows = shlex.join(["ldf-video", "train-frame", "CLIPS", "--frames-store", str(path)])
-    return {"summary": [f"{described['what']}: {size}", state, f"next: {follows}"], **described}
+    lines = [f"{described['what']}: {size}", *state.split("\n"), f"next: {follows}"]
+    return {"summary": lines, **described}
 
 
 def _cuts(reader: StoreReader) -> dict[str, list[str]]:
@@ -142,8 +146,14 @@ def _cuts(reader: StoreReader) -> dict[str, list[str]]:
     for source in reader.sources() if times else ():
         number = source.clip_id.partition("#")[1:]
         if source.clip_id in times:
-            listed[source.source + "".join(number)] = times[source.clip_id]
+            listed[_title(source.source, reader) + "".join(number)] = times[source.clip_id]
     return listed
+
+
+def _title(source: str, reader: StoreReader) -> str:
+    """What people call a source of a store: of one that is all of CLIPS the name is empty."""
+    is_all = not source or source.startswith("::")
+    return Path(str(reader.info.get("clips", ""))).name + source if is_all else source
 
 
 def _conditions(reader: StoreReader) -> Described:

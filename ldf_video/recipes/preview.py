@@ -179,7 +179,7 @@ def _of_sources(
         now = reading[source.name]
         weight = len(sources) / len(chosen) * max(now.num_clips / max(len(now.seen), 1), 1)
         seen += [replace(clip, weight=weight) for clip in now.seen]
-        unreadable += [(source.name, now.failure)] if now.failure else []
+        unreadable += [(source.title, now.failure)] if now.failure else []
     num_own = found.num_own + len(found.sources) - len(sources)
     left = Left(unreadable, dict(found.sidecars.most_common()), num_own, len(sources) - len(chosen))
     return View(str(options.clips), geometry, seen, left, most_frames=most, typed=_typed(options))
@@ -236,6 +236,9 @@ class _Reading:
             self._look.add(event.frames)
             self._num_read, self._position = self._num_read + len(event.frames), event.position
         elif isinstance(event, ClipEnded):
+            if event.damage and not event.num_frames:
+                which = event.clip.name or f"clip {event.clip.index}"
+                self.failure = self.failure or f"{which}: {event.damage}"
             self._end(event.clip, event.damage or self._new(event.note))
         elif isinstance(event, SourceFailed):
             if event.clip is not None and self._look is not None and self._look.num_frames:
@@ -296,8 +299,11 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
     clips = np.arange(reader.num_clips)
     if len(clips) > SHOWN:
         clips = clips[np.linspace(0, len(clips) - 1, SHOWN).astype(int)]
+    whole = Path(
+        str(reader.info.get("clips", ""))
+    ).name  # a source that is all of CLIPS has no name
     names = {
-        one.clip_id: one.source + "".join(one.clip_id.partition("#")[1:])
+        one.clip_id: (one.source or whole) + "".join(one.clip_id.partition("#")[1:])
         for one in reader.sources()
     }
     strip = STRIP if len(clips) <= FEW_CLIPS else SHORT_STRIP

@@ -68,6 +68,12 @@ class Source:
         return join(self.root, name)
 
     @property
+    def title(self) -> str:
+        """What people call it: its name, or that of CLIPS where this is the one thing read."""
+        is_all = not self.name or self.name.startswith("::")
+        return self.root.name + self.name if is_all else self.name
+
+    @property
     def conditions_path(self) -> Location | None:
         """Where the file of its conditions is; None where there is none."""
         return join(self.root, self.conditions) if self.conditions else None

@@ -96,7 +96,7 @@ class Source(NamedTuple):
 
 
 class Quarantined(NamedTuple):
-    """A source that could not be read, with its size in bytes, its time and why."""
+    """A source that could not be read, or clips of it, with its size in bytes, its time and why."""
 
     source: str
     size: int
@@ -105,7 +105,10 @@ class Quarantined(NamedTuple):
 
 
 class SourceRecord(NamedTuple):
-    """What a source of this size and time gave: clips, or a reason why it is in quarantine."""
+    """What a source of this size and time gave: clips, or a reason why it is in quarantine.
+
+    Both, where of some of its clips nothing could be read.
+    """
 
     size: int
     mtime_ns: int
@@ -365,7 +368,7 @@ class Manifest:
         rows = self._query(query, _encoded(source))
         if not rows:
             return None
-        size, mtime_ns, _, reason = rows[0]
+        size, mtime_ns, _, reason = rows[-1]
         clip_ids = (clip_id for _, _, clip_id, _ in rows if clip_id is not None)
         return SourceRecord(size, mtime_ns, tuple(clip_ids), reason)
 

@@ -133,8 +133,8 @@ class StoreWriter:
         record = self._part_that(lambda part: part.source(source)).source(source)
         if record is None or (record.size, record.mtime_ns) != (size, mtime_ns):
             return False
-        if record.reason is not None:
-            return not self._retry
+        if record.reason is not None and self._retry:
+            return False
         return all(map(self.has_clip, record.clip_ids))
 
     def has_clip(self, clip_id: str) -> bool:
@@ -268,9 +268,15 @@ class StoreWriter:
             )
         self._put_source(source, SourceRecord(size, mtime_ns, unique))
 
-    def quarantine(self, source: str, *, size: int, mtime_ns: int, reason: str) -> None:
-        """Put a source that cannot be read aside, with the reason; it then points at no clip."""
-        self._put_source(source, SourceRecord(size, mtime_ns, (), reason))
+    def quarantine(
+        self, source: str, *, size: int, mtime_ns: int, reason: str, clip_ids: Sequence[str] = ()
+    ) -> None:
+        """Put a source that cannot be read aside, with the reason.
+
+        It then points at `clip_ids` alone: those of its clips that are good, if there are any.
+        """
+        unique = tuple(dict.fromkeys(map(_checked_id, clip_ids)))
+        self._put_source(source, SourceRecord(size, mtime_ns, unique, reason))
 
     def _put_source(self, source: str, record: SourceRecord) -> None:
         self._check_usable()

@@ -7,12 +7,18 @@ which nothing is as it was: so fast motion, a flash, a flicker, a fade and a dis
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.errors import ReadError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from fractions import Fraction
 
 CELLS = 8
@@ -41,7 +47,11 @@ EXTREME = 100.0
 MOST_AHEAD = 64
 """Frames that are looked at on either side, at most."""
 
+BLOCK = 16
+"""Frames that are looked at together."""
+
 Cells = npt.NDArray[np.float32]
+Frame: TypeAlias = npt.NDArray[np.uint8]
 
 
 class CutFinder:
@@ -66,6 +76,11 @@ class CutFinder:
         self._next = first + 1  # to be decided on
         self._cells: Cells = np.empty((0, 0), np.float32)
         self._steps = np.empty(0, np.float32)  # how far each held frame is from the one before it
+
+    @property
+    def num_decided(self) -> int:
+        """Frames before this one, the clip's first included, will be no cuts that are not known."""
+        return self._next
 
     @property
     def _stop(self) -> int:
@@ -115,6 +130,52 @@ class CutFinder:
         after = self._cells[place : place + self._flash]
         apart = np.abs(before[:, None] - after[None]).mean(2)
         return float(apart.min()) > COMES_BACK * jump
+
+
+def shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[Iterator[Frame]]:
+    """Yields the shots of a clip, each as its frames (H, W, 3), to be taken before the next.
+
+    A clip without a cut is one. Frames wait until it is certain that none of them begins another:
+    twice `CutFinder.reach` at most. What `frames` raises comes behind the last one before it.
+    """
+    for _, shot in groupby(_with_shots(frames, fps), itemgetter(0)):
+        yield (frame for _, frame in shot)
+
+
+def _with_shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[tuple[int, Frame]]:
+    """Each frame behind the number of its shot."""
+    finder, waiting, new = CutFinder(fps), deque[Frame](), list[Frame]()
+    cuts, first, shot = set[int](), 0, 0
+
+    def decided(stop: int) -> Iterator[tuple[int, Frame]]:
+        nonlocal first, shot
+        for number in range(first, stop):
+            shot += number in cuts
+            yield shot, waiting.popleft()
+        first = max(first, stop)
+
+    error: ReadError | None = None
+    given = iter(frames)
+    while error is None:
+        try:
+            frame = next(given, None)
+        except ReadError as caught:
+            error, frame = caught, None
+        if frame is not None:
+            waiting.append(frame)
+            new.append(frame)
+        if new and (frame is None or len(new) == BLOCK):
+            cuts.update(finder.add(np.stack(new)))
+            new.clear()
+        if frame is None:
+            break
+        if not new:
+            yield from decided(finder.num_decided)
+    if waiting:
+        cuts.update(finder.end())
+        yield from decided(first + len(waiting))
+    if error is not None:
+        raise error
 
 
 def find_cuts(frames: npt.NDArray[np.uint8], fps: Fraction) -> list[int]:
