@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
 
-from ldf_video.arrays import hdf5
+from ldf_video.arrays import frame_array, hdf5
 from ldf_video.clips.identity import source_digest
 from ldf_video.clips.probe import count_clips, probe
 from ldf_video.clips.read import open_clips
@@ -393,3 +393,18 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ReadError, match=r"^an HDF5 file, .* pip install 'ldf-video\[hdf5\]'$"):
         numbers_of(path)
+
+
+@pytest.mark.parametrize("chunk", [20, 7])
+def test_large_chunks_of_hdf5_are_kept_and_read_by_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, frames in (("data/demo_0", FRAMES), ("data/demo_1", FRAMES[::-1])):
+            how = {"compression": "gzip", "chunks": (chunk, 48, 64, 3)}
+            file.create_dataset(name, data=frames, **how)
+    digest = source_digest(find_sources(tmp_path)[0])
+    monkeypatch.setattr(hdf5, "_LARGE_BYTES", 2**10)
+    monkeypatch.setattr(frame_array, "BLOCK_BYTES", 2**15)
+    assert numbers_of(tmp_path) == [ALL, ALL[::-1]]
+    assert source_digest(find_sources(tmp_path)[0]) == digest

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from browser import picture_of
+from clip_files import write_clip
 from PIL import Image
 from tiny_models import save_frame
 from typer.testing import CliRunner
@@ -22,7 +23,7 @@ from ldf_video.cli import app
 from ldf_video.errors import LdfError, UsageError
 from ldf_video.intake import advice
 from ldf_video.intake.seen import Look, Seen, fresh
-from ldf_video.recipes import page
+from ldf_video.recipes import far_frames, page
 from ldf_video.recipes import preview as recipe
 from ldf_video.runs import zoo
 from ldf_video.store.reader import StoreReader
@@ -282,6 +283,46 @@ def test_samples_are_called_so_and_full_counts_all(
     whole = preview("clips/a <b>&.npy", device="cpu", size=16, full=True, quiet=True)
     assert (whole.totals.num_frames, whole.totals.about_frames) == (60, 60)
     assert "all counts are exact" in whole.path.read_text()
+
+
+def levels_of(seen: Seen) -> list[int]:
+    """The mean level of each frame of a strip."""
+    count, height, width = seen.strip_shape
+    with Image.open(io.BytesIO(seen.strip)) as picture:
+        strip = np.asarray(picture.convert("L")).reshape(height, count, width)
+    return strip.mean((0, 2)).round().astype(int).tolist()
+
+
+def test_the_strip_of_a_long_clip_is_of_all_of_it(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FRAMES", "LEAST_FRAMES"):
+        monkeypatch.setattr(recipe, name, 12)
+    for path in clips.iterdir():
+        path.unlink()
+    frames = np.arange(240, dtype=np.uint8)[:, None, None, None] + np.zeros((32, 32, 3), np.uint8)
+    np.save(clips / "a.npy", frames)
+    write_clip(clips / "b.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    (clips / "c.csv").write_text("file,start,end\na.npy,4,\n")
+    views = seen_by(monkeypatch)
+    preview(clips, device="cpu", quiet=True)
+    preview(clips / "c.csv", device="cpu", quiet=True)
+    array, film, part = views[0].seen + views[1].seen
+    assert levels_of(array) == list(range(0, 240, 20))
+    assert sorted(levels_of(film)) == levels_of(film)
+    assert levels_of(film)[0] == 0
+    assert 120 < levels_of(film)[-1] < 240  # its length is an estimate
+    assert array.num_frames == film.num_frames == 12
+    starts = levels_of(part)
+    assert starts[0] == 100
+    assert 200 < starts[-1] < 240
+    assert sorted(starts) == starts
+    monkeypatch.setattr(far_frames, "SECONDS", 0)
+    found = preview(clips / "a.npy", device="cpu", quiet=True)
+    assert levels_of(views[2].seen[0]) == list(range(12))
+    ((name, said),) = found.noted
+    assert name == "a.npy"
+    assert said.endswith(far_frames.TOLD)
 
 
 def test_ranges_of_a_table_are_clips_with_their_labels(

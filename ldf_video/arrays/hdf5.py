@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CACHE_BYTES = 2**20  # of chunks, which are read whole and once
+_LARGE_BYTES = 2**26
 _MANY = 2**16  # chunks
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError)
 _CUT_SHORT = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")
@@ -46,23 +47,46 @@ def open_hdf5(path: Location) -> Iterator[list[NumberArray]]:
             file = stack.enter_context(
                 h5py.File(name, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
             )
-            arrays = list[NumberArray]()
+            names = list[str]()
 
             def visit(name: str, item: Any) -> None:
                 if isinstance(item, h5py.Dataset) and item.shape and not item.external:
-                    arrays.append(_array(name, item))
+                    names.append(name)
 
             file.visititems(visit)
+            arrays = [_array(name, _opened(h5py, file, name)) for name in names]
         except _DAMAGE as error:
             raise ReadError(_reason(error)) from error
         yield arrays
+
+
+def _opened(h5py: Any, file: Any, name: str) -> Any:
+    """An array of a file, of which one chunk is kept if it is a large one.
+
+    To take such a chunk out whole would need its memory twice.
+    """
+    item = file[name]
+    if not _is_large(item):
+        return item
+    num_bytes = math.prod(item.chunks) * item.dtype.itemsize
+    del item  # one that is open decides how much is kept
+    how = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    how.set_chunk_cache(1, num_bytes, 1.0)
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), how))
+
+
+def _is_large(item: Any) -> bool:
+    """Whether an array is packed in large chunks, each of which lies in one piece of it."""
+    if item.chunks is None or item.chunks[1:] != item.shape[1:]:
+        return False
+    return bool(math.prod(item.chunks) * item.dtype.itemsize > _LARGE_BYTES)
 
 
 def _array(name: str, item: Any) -> NumberArray:
     # MATLAB, whose files since version 7.3 are HDF5, writes its axes from the last to the first.
     step = -1 if "MATLAB_class" in item.attrs else 1
 
-    missing = _Missing(item)
+    missing, is_large = _Missing(item), _is_large(item)
 
     def read(index: Index) -> NDArray[Any]:
         try:
@@ -70,10 +94,14 @@ def _array(name: str, item: Any) -> NumberArray:
                 raise ReadError(f"{name}: {missing}")
             part: NDArray[Any] = item[index[::step]]
         except _DAMAGE as error:
+            if is_large:  # a MemoryError, where it is that which HDF5 calls damage
+                np.empty(math.prod(item.chunks) * item.dtype.itemsize, np.uint8)
             raise ReadError(f"{name}: {_reason(error)}") from error
         return part.T if step < 0 else part
 
     chunks = item.chunks and item.chunks[::step]
+    if is_large:
+        chunks = None  # it is kept, and may be taken out by parts
     stored = partial(_stored, name, item, missing)
     return NumberArray(item.shape[::step], item.dtype, read, chunks, name, missing.__str__, stored)
 

@@ -278,7 +278,8 @@ def _method(view: View, sums: Totals) -> str:
             f"<b>These are samples</b>: up to {view.most_frames:,} frames from the beginning of "
             f"each file were read, {sums.num_frames:,} in all{rest}. What stands behind "
             "<em>about</em> is an estimate by the share of the file that was read; all else is "
-            "counted. <code>--full</code> reads everything."
+            "counted. Strips are of frames from all over a clip. <code>--full</code> reads "
+            "everything."
             if not sums.is_whole
             else "Every frame was read: all counts are exact.",
         )

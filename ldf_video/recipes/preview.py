@@ -32,6 +32,7 @@ from ldf_video.readers.reading import (
     SourceFound,
 )
 from ldf_video.recipes.adaptation import Asked, shipped_fits
+from ldf_video.recipes.far_frames import spread_strips
 from ldf_video.recipes.page import FEW_CLIPS, Left, View, write_page
 from ldf_video.runs.command import (
     MAX_WORKERS,
@@ -58,6 +59,8 @@ SHOWN = 1_000
 """Clips that are shown at most, and looked at unless all are."""
 FRAMES, LEAST_FRAMES = 40_000, 32
 """Read of all sources together unless all are, and of each at least."""
+FAR = 1.5
+"""Times the frames that were read, above which a clip goes on far behind them."""
 STRIP, SHORT_STRIP = 12, 8
 """Frames of a strip: of few clips, of many."""
 STORED, LEAST_STORED = 4_096, 8
@@ -174,6 +177,10 @@ def _of_sources(
             num_frames += len(event.frames) if isinstance(event, FramesRead) else 0
             num_ended += isinstance(event, SourceEnded | SourceFailed)
             progress.update(num_frames, share=num_ended / len(chosen))
+    far = [source for source in chosen if reading[source.name].is_far()]
+    beginnings = [(source, reading[source.name].seen[0]) for source in far]
+    for source, clip in zip(far, spread_strips(beginnings, geometry, workers), strict=True):
+        reading[source.name].seen = [clip]
     seen, unreadable = list[Seen](), list[tuple[str, str]]()
     for source in chosen:
         now = reading[source.name]
@@ -214,6 +221,7 @@ class _Reading:
         seen: its clips that ended.
         failure: why nothing, or nothing more, could be read; else empty.
         num_clips: that it holds.
+        is_one: whether it is one clip, and holds none.
     """
 
     def __init__(self, strip: int, clips_each: int, most_frames: int | None) -> None:
@@ -221,12 +229,13 @@ class _Reading:
         self._look: Look | None = None
         self._num_read, self._position = 0, 0.0
         self.seen, self.failure, self.num_clips = list[Seen](), "", 1
+        self.is_one = True
         self._notes = set[str]()
 
     def take(self, event: Event) -> None:
         """See what happens to it."""
         if isinstance(event, SourceFound):
-            self.num_clips = event.num_clips or 1
+            self.num_clips, self.is_one = event.num_clips or 1, event.num_clips is None
             if self._most is not None:
                 self._choose(event.first_frames)
         elif isinstance(event, Clip):
@@ -245,6 +254,12 @@ class _Reading:
                 self._end(event.clip, event.reason)
             else:
                 self.failure = event.reason
+
+    def is_far(self) -> bool:
+        """Whether it is one clip, with a strip, that goes on far behind what was read of it."""
+        if not self.is_one or len(self.seen) != 1 or not self.seen[0].strip:
+            return False
+        return self.seen[0].about_frames > FAR * self.seen[0].num_frames
 
     def _choose(self, first_frames: list[int]) -> None:
         """Leave out clips of an array that are more than can be shown."""

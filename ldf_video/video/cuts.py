@@ -34,7 +34,9 @@ CLEAR = 3.0
 LEAST, SLOW_LEAST = 1.2, 1.5
 """The same of the other side, in fast clips, and in slow ones."""
 NEAR = 4
-"""Changes that are looked at on either side."""
+"""Changes that are looked at on either side, in fast clips."""
+NEAR_SECONDS = 1 / 6
+"""The same in slow ones: farther away lies another shot, or another gesture."""
 HELD = 0.15
 """Levels: below this a frame shows what the one before it did."""
 FLASH_SECONDS, MOST_FLASH = 0.2, 8
@@ -70,6 +72,7 @@ class CutFinder:
         is_fast = rate >= FAST
         self._jump = JUMP if is_fast else SLOW_JUMP
         self._least = LEAST if is_fast else SLOW_LEAST
+        self._near = NEAR if is_fast else max(round(NEAR_SECONDS * rate), 1)
         self._short = max(SHORT_SECONDS * rate, SHORT_FRAMES)
         self._from = first + self.reach if first else 1  # what comes before is not known here
         self._base = first  # number of the first frame that is held
@@ -123,7 +126,7 @@ class CutFinder:
         jump, steps = float(self._steps[place]), self._steps
         back = steps[max(place - self.reach, 1 if self._base == 0 else 0) : place][::-1]
         ahead = steps[place + 1 : place + 1 + self.reach]
-        ratios = [jump / (_activity(side) + 1) for side in (back, ahead) if len(side)]
+        ratios = [jump / (_activity(side, self._near) + 1) for side in (back, ahead) if len(side)]
         if not ratios or max(ratios) < CLEAR or min(ratios) < self._least:
             return False
         before = self._cells[max(place - self._flash, 0) : place]
@@ -184,18 +187,18 @@ def find_cuts(frames: npt.NDArray[np.uint8], fps: Fraction) -> list[int]:
     return [*finder.add(frames), *finder.end()] if len(frames) else []
 
 
-def _activity(side: npt.NDArray[np.float32]) -> float:
-    """How much changes beside a jump, nearest first: in a few frames, or from drawing to drawing.
+def _activity(side: npt.NDArray[np.float32], near: int) -> float:
+    """How much changes beside a jump, nearest first: in `near` frames, or from drawing to drawing.
 
     Animations hold each drawing for some frames. Where nothing changes near by, single changes
     farther off count if there are several, or else they would all be cuts.
     """
-    near = float(side[:NEAR].max())
-    if near >= HELD or len(side) <= NEAR:
-        return near
+    most = float(side[:near].max())
+    if most >= HELD or len(side) <= near:
+        return most
     still = np.concatenate([[True], side < HELD, [True]])
     single = side[still[:-2] & ~still[1:-1] & still[2:]]
-    return float(np.partition(single, -2)[-2]) if len(single) > 1 else near
+    return float(np.partition(single, -2)[-2]) if len(single) > 1 else most
 
 
 def _cells(frames: npt.NDArray[np.uint8]) -> Cells:

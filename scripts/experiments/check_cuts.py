@@ -10,6 +10,7 @@ changes at all quickly, and on sheets of every twelfth frame for what these leav
 dissolves and an iris are marked there too, and do not count as cuts.
 
 1. Big Buck Bunny is encoded, by the shipped film-64, and its cuts are compared with the marks.
+   `--rates 12 8 6` looks for them in every second, third and fourth of the small frames, too.
 2. Pieces of 1 to 4 s of all films in turn, from random places, are joined to one film. Its cuts are
    the joins and those within pieces, which are half a second or more from the ends of theirs.
 3. The time of encode with --cuts auto and off, in turn.
@@ -27,6 +28,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -35,8 +37,10 @@ import numpy as np
 import ldf_video
 from ldf_video.clips.read import open_clips
 from ldf_video.sources.ranges import Range
+from ldf_video.sources.search import find_sources
 from ldf_video.sources.source import Source
 from ldf_video.store.reader import StoreReader
+from ldf_video.video.cuts import shots
 from ldf_video.video.geometry import Geometry
 
 MARKS = Path(__file__).resolve().parents[1] / "data" / "film_cuts.csv"
@@ -58,6 +62,18 @@ def found_by_encode(film: Path, work: Path, *, cuts: str = "auto") -> list[int]:
     ldf_video.encode(film, out=out, frame_model="film-64", fps=RATE, cuts=cuts, quiet=True)
     frames: list[int] = StoreReader(out).cuts()[1].tolist()
     return frames
+
+
+def found_at(film: Path, rate: int) -> list[int]:
+    """The cuts in every so-manyth of the small frames that film-64 is given, which is not run."""
+    small = Geometry(64, 64, fps=Fraction(RATE))
+    (source,) = find_sources(film)
+    (clip,) = open_clips(source, small)
+    number, cuts = 0, list[int]()
+    for shot in shots(islice(clip.frames, 0, None, RATE // rate), Fraction(rate)):
+        cuts.append(number)
+        number += sum(1 for _ in shot)
+    return cuts[1:]
 
 
 def describe(name: str, true: Sequence[int], found: Sequence[int]) -> str:
@@ -140,6 +156,7 @@ def main() -> None:
     parser.add_argument("films", nargs="+", type=Path, help="Big Buck Bunny first")
     parser.add_argument("--pieces", type=int, default=100, help="of the joined film")
     parser.add_argument("--rounds", type=int, default=3, help="of the timed encodes; 0: none")
+    parser.add_argument("--rates", type=int, nargs="*", default=[], help="that divide 24")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -149,6 +166,10 @@ def main() -> None:
         print(describe("joined film", true, found_by_encode(joined, work)), flush=True)
         first = asked.films[0]
         print(describe(first.name, marked(first), found_by_encode(first, work)), flush=True)
+        for rate in asked.rates:
+            for film, cuts in ((joined, true), (first, marked(first))):
+                slow = sorted({-(-cut * rate // RATE) for cut in cuts})
+                print(describe(f"{film.name}, {rate} a second", slow, found_at(film, rate)))
         if asked.rounds:
             print(overhead(joined, work, rounds=asked.rounds))
 
