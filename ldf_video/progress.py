@@ -7,6 +7,7 @@ are ignored: reporting never fails the work.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tqdm import tqdm
 PLAIN_LINE_SECONDS = 5.0
 USUAL_WIDTH = 80
 """Columns of a terminal that does not know its width."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # names of files may hold such characters
 
 
 class _Stream:
@@ -114,9 +116,10 @@ class Progress:
             self._reported = now
 
     def say(self, text: str) -> None:
-        """Print a line without disturbing the bar."""
+        """Print a line without disturbing the bar; what would end it or steer a terminal shows."""
         if self.quiet:
             return
+        text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:

@@ -58,6 +58,13 @@ def test_a_resumed_rate_counts_from_where_it_started(clock: list[float]) -> None
     ]
 
 
+def test_a_name_can_neither_end_a_line_nor_steer_the_terminal(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with Progress("encode", unit="frames", quiet=False, stream=stream) as progress:
+        progress.say("unreadable a\nb\x1b[31m\u202fé.mp4")
+    assert stream.getvalue() == "unreadable a\\nb\\x1b[31m\u202fé.mp4\n"
+
+
 def test_quiet_says_nothing(clock: list[float]) -> None:
     stream = Terminal()
     with Progress("encode", unit="frames", quiet=True, stream=stream) as progress:
