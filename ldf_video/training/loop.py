@@ -144,7 +144,7 @@ class Trainer:
             share, look_is_due, save_is_due = self._agree(
                 interrupts, now - looked > c.sheet_seconds, now - saved > c.save_seconds
             )
-            if look_is_due:
+            if look_is_due and share < 1:  # the last look comes at the end
                 self.look()
                 looked = self.clock()
             if save_is_due and self.guard.is_well(means_of(self._logs)):
