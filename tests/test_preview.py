@@ -406,3 +406,14 @@ def test_what_so_many_frames_are_enough_for(different: int, level: str) -> None:
     words, minutes = advice.enough_for(different)
     assert words.startswith(level)
     assert minutes >= 10
+
+
+@pytest.mark.parametrize(
+    ("read", "frames", "cuts", "windows"),
+    [(40, 40, (), 25), (40, 40, (2.0,), 10), (40, 40, (1.5, 2.5), 0), (40, 80, (2.0,), 35)],
+)
+def test_no_window_is_counted_that_crosses_a_cut(
+    read: int, frames: int, cuts: tuple[float, ...], windows: int
+) -> None:
+    clip = Seen("a.mp4", Fraction(10), read, frames, np.zeros(1, np.uint64), cuts=cuts)
+    assert advice.totals([clip]).about_windows == windows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -78,8 +79,18 @@ def totals(seen: Sequence[Seen]) -> Totals:
         round(sum(clip.weight * clip.about_frames for clip in seen)),
         sum(clip.weight * clip.about_seconds for clip in seen),
         int(fresh(seen).sum()),
-        round(sum(clip.weight * max(0, clip.about_frames - WINDOW + 1) for clip in seen)),
+        round(sum(clip.weight * _about_windows(clip) for clip in seen)),
     )
+
+
+def _about_windows(clip: Seen) -> float:
+    """How many windows a clip has; none crosses a cut."""
+    borders = [0, *(round(second * clip.fps) for second in clip.cuts), clip.num_frames]
+    shots = sum(max(0, end - start - WINDOW + 1) for start, end in pairwise(borders))
+    crossing = max(0, clip.num_frames - WINDOW + 1) - shots
+    # What was not read has as many cuts, in proportion.
+    share = clip.about_frames / max(clip.num_frames, 1)
+    return max(0, clip.about_frames - WINDOW + 1 - crossing * share)
 
 
 def about(number: int, *, exact: bool) -> str:
