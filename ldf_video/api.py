@@ -25,6 +25,7 @@ from ldf_video.options.commands import (
     Interpolate,
     Play,
     Preview,
+    Publish,
     Reconstruct,
     Start,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ldf_video.recipes.interpolate import Interpolated
     from ldf_video.recipes.play import Played
     from ldf_video.recipes.preview import Previewed
+    from ldf_video.recipes.publish import Published
     from ldf_video.recipes.reconstruct import Reconstructed
     from ldf_video.recipes.start import Started
 
@@ -247,6 +249,27 @@ def export(options: Export) -> Exported:
     from ldf_video.recipes import export as recipe
 
     return recipe.export(options)
+
+
+@takes(Publish)
+def publish(options: Publish) -> Published:
+    """Make a folder of models that stands alone: weights, configs, a card and pictures.
+
+    It is written beside nothing else: what `publish` did not make is never overwritten. Nothing
+    leaves this machine without `push`.
+
+    Returns:
+        The folder, and its address on the hub where it was pushed.
+
+    Raises:
+        UsageError: an option means nothing, there is no model, the folder holds something else, or
+            the figures are of other models.
+        CheckpointError: a model is missing or damaged.
+        LdfError: the hub refuses, or a package of the extra `hub` is not installed.
+    """
+    from ldf_video.recipes import publish as recipe
+
+    return recipe.publish(options)
 
 
 @takes(Reconstruct)

@@ -21,6 +21,9 @@ from ldf_video.errors import UsageError
 
 Check = Callable[[str, Any], Any]
 
+_PART = r"[A-Za-z0-9][\w.-]*"
+"""Of a repository's name: its user, or what that one called it."""
+
 LARGEST, MOST, WIDEST = 2**63 - 1, 2**31 - 1, 2**16
 """Limits of whole numbers: of any, of what is held at once, of what is multiplied by itself."""
 SLOWEST, FASTEST = Fraction(1, 1000), 10_000
@@ -195,6 +198,20 @@ def frame_rate(option: str, value: Any) -> str:
         limits = f", {SLOWEST} to {FASTEST:,}" if fps > 0 else ""
         raise wrong(option, value, f"a positive number such as 15 or 30000/1001{limits}")
     return f"{fps.numerator}/{fps.denominator}"
+
+
+def repository(option: str, value: Any) -> str:
+    """`user/name`, a repository of a model hub."""
+    if isinstance(value, str) and re.fullmatch(rf"{_PART}/{_PART}", value, re.ASCII):
+        return value
+    raise wrong(option, value, "USER/NAME, letters, digits and any of . - _ in each")
+
+
+def license_id(option: str, value: Any) -> str:
+    """A licence by the name that a model hub has for it."""
+    if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9.+-]*", value, re.ASCII):
+        return value
+    raise wrong(option, value, "a name such as mit, apache-2.0, cc-by-4.0 or other")
 
 
 def text(option: str, value: Any) -> str:

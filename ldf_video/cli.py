@@ -106,6 +106,9 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
             found, last = result.paths, hints.after_play(result.seed)
         case "export":
             found, last = result.paths, hints.after_export(result.paths, result.page_bytes)
+        case "publish":
+            found = [result.folder] if result.address is None else [result.folder, result.address]
+            last = hints.after_publish(result.folder, result.address)
         case "reconstruct":
             psnr, path = result.psnr_db, result.path
             said = f"{psnr:.2f} dB PSNR over {counted(result.num_frames, 'frame')}"

@@ -97,6 +97,14 @@ def after_export(paths: Sequence[Path], page_bytes: int | None) -> str:
     return f"open {paths[-1]} in a browser, {page_bytes / 2**20:.1f} MiB; it needs no network"
 
 
+def after_publish(folder: Path, address: str | None) -> str:
+    """What follows on a folder of models, or on one that is on a hub."""
+    if address is None:
+        pushed = _line("publish", folder, "--push", "USER/NAME")
+        return f"look at {folder / 'README.md'}; it can be moved anywhere; to a hub: {pushed}"
+    return f"look at {address}; a new repository is private, its settings there make it public"
+
+
 def after_reconstruct(
     psnr_db: float, clips: str | Path, output: Path | None, frame_model: str | None
 ) -> str:

@@ -98,13 +98,7 @@ class Evaluated:
 
     def table(self) -> str:
         """All of it for people, in Markdown."""
-        width, height = self.size
-        head = (
-            f"judge {self.judge} ({self.judge_sha256[:12]}), clips of {self.num_frames} frames of "
-            f"{width} x {height}, reference {self.reference_sha256[:12]}, seed {self.seed}"
-        )
-        if self.skip:
-            head += f", of generated videos from frame {self.skip} on"
+        head = heading(vars(self))
         tables = [table(self.rows)]
         if self.differences:
             tables += [
@@ -132,6 +126,17 @@ class Evaluated:
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {**asdict(self), "output": None if self.output is None else str(self.output)}
+
+
+def heading(found: Mapping[str, Any]) -> str:
+    """What the figures depend on, in a line; `found` has the values of an `Evaluated` by name."""
+    width, height = found["size"]
+    said = (
+        f"judge {found['judge']} ({found['judge_sha256'][:12]}), clips of {found['num_frames']} "
+        f"frames of {width} x {height}, reference {found['reference_sha256'][:12]}, "
+        f"seed {found['seed']}"
+    )
+    return f"{said}, of generated videos from frame {found['skip']} on" if found["skip"] else said
 
 
 def _number(figures: Figures, place: str) -> float:

@@ -7,7 +7,17 @@ recipe.
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
-from ldf_video.checks import MOST, frame_rate, frame_size, integer, number, pairs, text
+from ldf_video.checks import (
+    MOST,
+    frame_rate,
+    frame_size,
+    integer,
+    license_id,
+    number,
+    pairs,
+    repository,
+    text,
+)
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,
@@ -302,6 +312,33 @@ class Export(Pair):
 
 
 @dataclass(frozen=True)
+class Publish(Computation):
+    """Make a folder of models for others, with a card, and put it on a model hub.
+
+    Attributes:
+        out: What is made: models, card, pictures. The same command makes it anew.
+        top_model: A directory or a shipped name; its frame model goes into the folder with it.
+        frame_model: With a top model, the one that decodes what it makes; alone, it is published
+            alone.
+        figures: What `evaluate --json` wrote of these models, for the card.
+        license: Under which others may use them, by the hub's name for it, such as `mit` or
+            `cc-by-4.0`.
+        show_clips: Also pictures in which frames of the clips can be seen.
+        push: The repository on huggingface.co, `user/name`, that the folder goes to. A new one is
+            private.
+    """
+
+    out: Annotated[Place, Option(names=("DIR",))]
+    _: KW_ONLY
+    top_model: Annotated[Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`")] = None
+    frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+    figures: File = None
+    license: Annotated[str | None, Option("ID", license_id)] = None
+    show_clips: Switch = False
+    push: Annotated[str | None, Option("USER/NAME", repository)] = None
+
+
+@dataclass(frozen=True)
 class Reconstruct(ClipLayout, Computation):
     """Encode and decode frames, and say how close they come.
 
@@ -410,6 +447,7 @@ COMMANDS: dict[str, type[Command]] = {
     "interpolate": Interpolate,
     "play": Play,
     "export": Export,
+    "publish": Publish,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "info": Info,

@@ -47,11 +47,11 @@ def info(options: Info) -> Described:
     if (path / "store.json").is_file():
         return _store(path)
     if (path / checkpoints.CONFIG).is_file():
-        found = _checkpoint(path)
+        found = described_model(path)
         return {"summary": _model_lines(found, asked=asked), **found}
     kinds = [kind for kind in ("frame", "top") if (path / kind / checkpoints.CONFIG).is_file()]
     if kinds:
-        models, card = {kind: _checkpoint(path / kind) for kind in kinds}, _card(path)
+        models, card = {kind: described_model(path / kind) for kind in kinds}, _card(path)
         summary = _models_lines(list(models.values()), asked=asked, card=card.get("card", []))
         return {"summary": summary, "what": "models", **card, **models}
     return _video(path, options)
@@ -179,7 +179,8 @@ def _causes(reasons: Iterable[str]) -> dict[str, int]:
 # -- models --------------------------------------------------------------------------------------
 
 
-def _checkpoint(path: Path) -> Described:
+def described_model(path: Path) -> Described:
+    """What is known of a model, by its config, its weights and the metrics of its training."""
     config = checkpoints.load_config(path)
     described: Described = {"what": f"{config['kind']} model", "path": str(path)}
     if (path / checkpoints.WEIGHTS).is_file():
@@ -250,7 +251,7 @@ def _model_lines(found: Mapping[str, Any], *, asked: str, on_card: bool = False)
         clips = ["CLIPS"] if kind == "frame" else []
         follows = shlex.join(["ldf-video", f"train-{kind}", *clips, "--out", asked])
         follows += " goes on with it"
-    return [what, _quality(found, on_card=on_card), f"next: {follows}"]
+    return [what, quality(found, on_card=on_card), f"next: {follows}"]
 
 
 def _models_lines(models: list[Described], *, asked: str, card: list[str]) -> list[str]:
@@ -261,7 +262,7 @@ def _models_lines(models: list[Described], *, asked: str, card: list[str]) -> li
     return [*lines, *(follows for *_, follows in parts)]
 
 
-def _quality(found: Mapping[str, Any], *, on_card: bool) -> str:
+def quality(found: Mapping[str, Any], *, on_card: bool) -> str:
     """How good a model is on other clips, where its card does not say, and how much it learned."""
     held = found.get("held_out", {})
     if "psnr_db" in held:

@@ -43,6 +43,12 @@ def name_of(directory: Path) -> str | None:
     return None
 
 
+def is_pinned(asked: str) -> bool:
+    """Whether it is `user/name@commit`, as runs remember it."""
+    found = _NAME.fullmatch(asked)
+    return found is not None and bool(re.fullmatch(r"[0-9a-f]{40}", found[2] or ""))
+
+
 def fetch(asked: str, kind: str | None = None) -> Path:
     """The folder of a repository's models, in the cache; weights of those that are needed.
 
@@ -88,10 +94,11 @@ def fetch(asked: str, kind: str | None = None) -> Path:
     return folder
 
 
-def push(folder: Path, name: str, files: Iterable[str]) -> str:
+def push(folder: Path, name: str, files: Iterable[str], *, mark: str) -> str:
     """Put files of a folder into a repository, in one commit; returns its address.
 
-    A new repository is private. One that is there keeps its visibility, and its other files.
+    A new repository is private. One that is there keeps its visibility, and its other files. It
+    must have the file `mark`, by which it is known to be of such a folder, or be empty.
 
     Raises:
         LdfError: huggingface_hub is not installed, nobody is logged in, or the hub refuses.
@@ -100,6 +107,12 @@ def push(folder: Path, name: str, files: Iterable[str]) -> str:
     with _errors_shown(name):
         api = hub.HfApi()
         address = api.create_repo(name, private=True, exist_ok=True)
+        there = [file for file in api.list_repo_files(name) if not file.startswith(".")]
+        if there and mark not in there:
+            raise LdfError(
+                f"{name} on the hub holds {there[0]} and no {mark}, so publish did not make it; "
+                "name another repository"
+            )
         api.upload_folder(
             repo_id=name,
             folder_path=folder,

@@ -247,6 +247,11 @@ def frame_model_of(
         CheckpointError: it is nowhere to be found, with where was looked; or `asked` is another.
     """
     wanted = config["frame_model"]
+    if asked is None and "decoder" in wanted:  # of a published one, whose E this frame model has
+        decoder = {**wanted, "fingerprint": wanted["decoder"]}
+        found, _ = find_reference(decoder, "frame", beside=beside)
+        if found is not None:
+            return load_frame_model(found, device=device)
     if asked is None:
         found, looked = find_reference(
             wanted, "frame", beside=beside, known_by=checkpoints.latents_fingerprint_of
