@@ -85,6 +85,8 @@ class Chance {  // normal numbers, the same for a seed as in `graphs.py`
 
 class Model {
   async load() {
+    if (!self.DecompressionStream)
+      throw new Error("it needs Chrome 80, Firefox 113, Safari 16.4 or a newer one.");
     const code = URL.createObjectURL(new Blob([await part("runtime")], { type: "text/javascript" }));
     this.ort = await import(code);
     const { env, InferenceSession } = this.ort, half = halves();

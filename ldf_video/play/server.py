@@ -94,7 +94,7 @@ class PageServer:
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The page, a refusal, or None where the page connects."""
-        names = {f"{name}:{self.port}" for name in (HOST, "localhost")}
+        names = self._names()
         if request.headers.get_all("Host") not in [[name] for name in names]:
             return connection.respond(HTTPStatus.FORBIDDEN, "not the name of this machine\n")
         token, _, rest = request.path.removeprefix("/").partition("/")
@@ -108,8 +108,14 @@ class PageServer:
             return connection.respond(HTTPStatus.FORBIDDEN, "not from the page itself\n")
         return None
 
+    def _names(self) -> list[str]:
+        """By which this machine may be addressed."""
+        return [f"{name}:{self.port}" for name in (HOST, "localhost")]
+
     def _page(self, connection: ServerConnection) -> Response:
         nonce = secrets.token_urlsafe(16)
+        # which 'self' means too, but not to Safari before 15.4
+        sockets = " ".join(f"ws://{name}" for name in self._names())
         page = PAGE.read_text("utf-8").replace("SOURCE", SOURCE.read_text("utf-8"))
         response = connection.respond(HTTPStatus.OK, page.replace("NONCE", nonce))
         del response.headers["Content-Type"]
@@ -118,8 +124,8 @@ class PageServer:
                 "Content-Type": "text/html; charset=utf-8",
                 "Content-Security-Policy": (
                     f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-                    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-                    "frame-ancestors 'none'"
+                    f"connect-src 'self' {sockets}; img-src data:; base-uri 'none'; "
+                    "form-action 'none'; frame-ancestors 'none'"
                 ),
                 "Cache-Control": "no-store",
                 "Referrer-Policy": "no-referrer",

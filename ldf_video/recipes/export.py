@@ -25,7 +25,7 @@ from ldf_video.play.keys import actions_of, rest_of
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import load_sampler, refuse_fixed, shown_rate
 from ldf_video.runs.command import check_files, check_folders, own_state
-from ldf_video.runs.zoo import frame_model_of
+from ldf_video.runs.zoo import frame_model_of, known_name
 from ldf_video.training.ranks import check_alone
 
 GRAPHS = ("block.onnx", "frames.onnx")
@@ -82,7 +82,7 @@ def export(options: Export) -> Exported:
         graphs = make_graphs(flow, frame.model)
         starts = known_starts(flow)
         settings = {
-            "name": options.name or top.directory.parent.name,
+            "name": options.name or known_name(top.directory) or top.directory.parent.name,
             "height": frame.model.config.height,
             "width": frame.model.config.width,
             "fps": float(shown_rate(top, options.fps)),

@@ -18,7 +18,7 @@ from ldf_video.play.show import Show
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import load_sampler, refuse_fixed, shipped_line, shown_rate
 from ldf_video.runs.command import check_folders, choose_device, own_state
-from ldf_video.runs.zoo import frame_model_of
+from ldf_video.runs.zoo import frame_model_of, named
 from ldf_video.training.ranks import check_alone
 
 
@@ -53,8 +53,7 @@ def play(options: Play) -> Played:
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     film = Film(top.model, frame.model, seed=seed)
     rate = shown_rate(top, options.fps)
-    name = top.directory.parent.name if shipped else str(top.directory)
-    show = Show(film, name=name, fps=rate, folder=folder, upscale=options.upscale)
+    show = Show(film, name=named(top.directory), fps=rate, folder=folder, upscale=options.upscale)
     with (
         Progress("play", unit="frames") as progress,
         PageServer(show, port=options.port) as server,
