@@ -202,7 +202,7 @@ def test_exported_graphs_give_what_torch_gives(exported: Path) -> None:
         fed = {name: x.numpy() for name, x in inputs.items()}
         return [torch.from_numpy(x) for x in sessions["block"].run(None, fed)]
 
-    graphs = Graphs(b"", b"", tuple(settings["layers"]), tuple(settings["keys"]["shape"]), 1)
+    graphs = Graphs(b"", b"", tuple(settings["layers"]), tuple(settings["kept"]["shape"]), 1)
     by_torch = BlockGraph(model).eval()
     with torch.no_grad():
         films = [

@@ -274,6 +274,8 @@ def test_the_page_alone_is_served_and_to_this_machine_alone(server: PageServer) 
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
+    sockets = f"ws://127.0.0.1:{server.port} ws://localhost:{server.port}"
+    assert f"connect-src 'self' {sockets};" in policy  # older Safari needs both named
     nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
     assert text.count(f'nonce="{nonce}"') == 3
     assert not re.search(r"https?://|NONCE|SOURCE", text)
@@ -380,3 +382,5 @@ def test_keys_and_buttons_in_a_browser(tmp_path: Path) -> None:
         browser.key("ArrowLeft", is_down=True)  # who types a number does not play
         browser.wait(f"film.shown > {browser.value('film.shown') + 5}")
         assert browser.value("film.heard") == 6
+        browser.value("document.querySelector('#seed').dispatchEvent(new Event('change'))")
+        assert browser.value("document.activeElement === document.body")

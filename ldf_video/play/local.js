@@ -106,11 +106,11 @@ class Model {
   tensor(data, ...shape) { return new this.ort.Tensor("float32", data, shape); }
 
   async start(seed) {  // a known past, and what it leaves
-    const { block, size, layers, keys, num_starts: count } = settings;
+    const { block, size, layers, kept, num_starts: count } = settings;
     this.chance = new Chance(seed);
     this.shown = null;
     this.past = {};
-    for (const name of layers) this.past[name] = this.tensor(new Float32Array(keys.count), ...keys.shape);
+    for (const name of layers) this.past[name] = this.tensor(new Float32Array(kept.count), ...kept.shape);
     const length = this.starts.length / count, first = (seed % count) * length;
     const known = this.starts.subarray(first, first + length), step = block * size;
     this.seen = 0;
@@ -159,12 +159,12 @@ class Model {
     const { frames } = await this.frames.run({ latents });
     const one = settings.height * settings.width * 3, out = [];
     for (let at = 0; at < frames.data.length; at += one)
-      out.push(this.shown = held(frames.data.slice(at, at + one), this.shown));
+      out.push(this.shown = steadied(frames.data.slice(at, at + one), this.shown));
     return out;
   }
 }
 
-function held(now, before) {  // a pixel that hardly changed stays as it was shown
+function steadied(now, before) {  // a pixel that hardly changed stays as it was shown
   if (!before || !settings.hold) return now;
   for (let i = 0; i < now.length; i += 3) {
     const change = Math.max(...[0, 1, 2].map(c => Math.abs(now[i + c] - before[i + c])));

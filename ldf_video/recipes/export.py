@@ -138,7 +138,7 @@ def _shape(flow: FlowTop, graphs: Graphs) -> dict[str, Any]:
         "passes": graphs.passes,
         "shared_noise": c.shared_noise,
         "layers": list(graphs.layers),
-        "keys": {"shape": list(graphs.kept_shape), "count": int(np.prod(graphs.kept_shape))},
+        "kept": {"shape": list(graphs.kept_shape), "count": int(np.prod(graphs.kept_shape))},
         "num_starts": NUM_STARTS,
         "threads": 2,
         "columns": [asdict(column) | {"rest": rest_of(column)} for column in flow.columns],

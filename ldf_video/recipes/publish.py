@@ -29,6 +29,7 @@ from ldf_video.runs.zoo import (
     frame_model_of,
     load_frame_model,
     load_top_model,
+    named,
 )
 from ldf_video.training import checkpoints
 from ldf_video.training.ranks import check_alone
@@ -64,7 +65,7 @@ def publish(options: Publish) -> Published:
     if options.figures is not None:
         figures = card.Figures.load(Path(options.figures), models)
     with Progress("publish", unit="files", quiet=options.quiet) as progress:
-        progress.say(f"publish: {' and '.join(str(model) for model in models)} to {path}")
+        progress.say(f"publish: {' and '.join(named(m.directory) for m in models)} to {path}")
         abouts = [described_model(model.directory) for model in models]
         for model, about in zip(models, abouts, strict=True):
             _write_model(folder, model, about, decoder=frame)
