@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +60,10 @@ def after_encode(out: str | Path) -> str:
 
 def after_train_top(out: str | Path) -> str:
     """What follows on a top model."""
-    return f"{_pictures(Path(out))}next: {generate_line(out)}"
+    model: dict[str, Any] = {}
+    with suppress(OSError):
+        model = json.loads((Path(out) / "config.json").read_text())["model"]
+    return f"{_pictures(Path(out))}next: {top_model_line(out, model)}"
 
 
 def after_generate(
@@ -142,9 +145,10 @@ def train_top_line(latents: str | Path) -> str:
     return _line("train-top", *_option("--latents", latents, LATENTS))
 
 
-def generate_line(top_model: str | Path) -> str:
-    """The command that generates by a top model."""
-    return _line("generate", *_option("--top-model", top_model, TOP_MODEL))
+def top_model_line(top_model: str | Path, model: Mapping[str, Any]) -> str:
+    """The command that uses a top model, whose "model" is given: one of single frames is played."""
+    command = "play" if model.get("block") == 1 and model.get("kept") else "generate"
+    return _line(command, *_option("--top-model", top_model, TOP_MODEL))
 
 
 def _option(flag: str, value: str | Path | None, usual: str) -> list[str]:

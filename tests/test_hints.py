@@ -172,6 +172,7 @@ def test_info_of_shipped_models_names_what_their_cards_measured() -> None:
     assert any("40.2 dB PSNR" in line for line in lines)
     assert not any("not measured" in line for line in lines)
     assert lines[-1] == "next: ldf-video generate --top-model pacman-32"
+    assert begins("info pacman-32-play")[-1] == "next: ldf-video play --top-model pacman-32-play"
     assert begins("info film-64")[-1] == "next: ldf-video encode CLIPS --frame-model film-64"
 
 

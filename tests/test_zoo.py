@@ -67,7 +67,8 @@ def test_an_unknown_name_lists_the_shipped_ones(pair: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no frame model tetris.*pacman-32"):
         find_model("tetris", "frame")
     with pytest.raises(
-        CheckpointError, match=r"no top model tetris.* \(pacman-32, pacman-32-flow\)"
+        CheckpointError,
+        match=r"no top model tetris.* \(pacman-32, pacman-32-flow, pacman-32-play\)",
     ):
         find_model("tetris", "top")
 
@@ -97,11 +98,14 @@ def test_two_shipped_top_models_share_a_frame_model(pair: Path) -> None:
     assert checkpoints.fingerprint_of(flow).startswith("cbf53faeb1467d08")
     assert not (flow.parent / "frame").exists()
     assert find_model("pacman-32-flow", "frame")[0].resolve() == frame
-    for top in (few, flow):
+    played, _ = find_model(None, "top", shipped="pacman-32-play")
+    for top in (few, flow, played):
         loaded = load_top_model(top, device="cpu")
         assert frame_of(loaded).directory.resolve() == frame
     config = checkpoints.load_config(few)
     assert (config["init"]["from"], config["model"]["renewed"]) == ("pacman-32-flow", True)
+    (column,) = checkpoints.load_config(played)["model"]["columns"]
+    assert (column["name"], column["names"]) == ("action", ["down", "left", "right", "up"])
 
 
 def trained(root: Path) -> Path:

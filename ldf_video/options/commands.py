@@ -5,7 +5,7 @@ recipe.
 """
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from ldf_video.checks import (
     MOST,
@@ -21,9 +21,11 @@ from ldf_video.checks import (
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,
+    DEFAULT_SHIPPED,
     FRAME_MODEL,
     LATENTS,
     OUT,
+    PLAYED_SHIPPED,
     POSITIVE,
     START,
     TOP_MODEL,
@@ -192,9 +194,13 @@ class Pair(Quiet):
         int | None, Option("N", integer(1, MOST), "as the top model was trained")
     ] = None
     top_model: Annotated[
-        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `pacman-32`")
+        Place | None, Option("MODEL", usual=f"`{TOP_MODEL}`, else `{DEFAULT_SHIPPED}`")
     ] = None
     frame_model: Annotated[Place | None, Option("MODEL", usual="found by itself")] = None
+    shipped: ClassVar[str] = DEFAULT_SHIPPED
+
+
+PLAYED = Option("MODEL", usual=f"`{TOP_MODEL}`, else `{PLAYED_SHIPPED}`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,8 +290,10 @@ class Play(Sampling):
 
     out: Out = "."
     _: KW_ONLY
+    top_model: Annotated[Place | None, PLAYED] = None
     port: Annotated[int, Option("N", integer(0, 65535), "a free one")] = 0
     browser: Annotated[bool, Option(usual="browser")] = True
+    shipped: ClassVar[str] = PLAYED_SHIPPED
 
 
 @dataclass(frozen=True)
@@ -309,6 +317,8 @@ class Export(Pair):
     name: Annotated[str | None, Option("NAME", text, "that of the model")] = None
     weights: Annotated[Literal["half", "int8"], Option()] = "half"
     runtime: Annotated[Place, Option("DIR")] = "node_modules/onnxruntime-web"
+    top_model: Annotated[Place | None, PLAYED] = None
+    shipped: ClassVar[str] = PLAYED_SHIPPED
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ Cuts = Literal["auto", "off"]
 
 FRAME_MODEL, TOP_MODEL, LATENTS = "checkpoints/frame", "checkpoints/top", "latents"
 START = "start"
-DEFAULT_SHIPPED = "pacman-32"
-"""Where commands read and write where nothing is named."""
+DEFAULT_SHIPPED, PLAYED_SHIPPED = "pacman-32", "pacman-32-play"
+"""Where commands read and write where nothing is named, and which shipped models they take."""
 BATCH_SIZE = 64
 
 

@@ -170,7 +170,7 @@ def load_sampler(options: Pair, *, device: str) -> tuple[Loaded[TopModel], bool]
     Raises:
         UsageError: it takes no other number of passes.
     """
-    directory, shipped = find_model(options.top_model, "top")
+    directory, shipped = find_model(options.top_model, "top", shipped=options.shipped)
     top = load_top_model(directory, device=device)
     if options.steps_per_block is not None:
         _take_steps(top, options.steps_per_block)

@@ -242,7 +242,7 @@ def _model_lines(found: Mapping[str, Any], *, asked: str, on_card: bool = False)
     what = f"{found['what']}, {found.get('parameters', 0) / 1e6:.2f} million weights"
     if kind == "top":
         what += f", {model.get('kind', '')}, windows of {model.get('window')} frames"
-        follows = hints.generate_line(asked)
+        follows = hints.top_model_line(asked, model)
     else:
         what += f", {model.get('width')}x{model.get('height')} pixels"
         learned_from = found.get("options", {}).get("top_model") if "finished" in found else None

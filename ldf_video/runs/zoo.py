@@ -140,12 +140,15 @@ def known_name(directory: Path) -> str | None:
     return next(names, hub.name_of(directory))
 
 
-def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
+def find_model(
+    asked: str | Path | None, kind: str, *, shipped: str = DEFAULT_SHIPPED
+) -> tuple[Path, bool]:
     """The directory of `--frame-model` or `--top-model`, and whether it is a shipped one.
 
     `asked` is a checkpoint, a directory that holds `frame/` and `top/`, a shipped name, or
     `user/name` of a model hub; without one, the own model in checkpoints/ is meant, else the
-    shipped default. `kind` is "frame" or "top". With a top model of a hub its frame model comes.
+    one named `shipped`. `kind` is "frame" or "top". With a top model of a hub its frame model
+    comes.
 
     Raises:
         CheckpointError: there is none of that name.
@@ -154,7 +157,7 @@ def find_model(asked: str | Path | None, kind: str) -> tuple[Path, bool]:
     own = OWN_FRAME if kind == "frame" else OWN_TOP
     if asked is None and _holds_model(own):
         return own, False
-    asked = DEFAULT_SHIPPED if asked is None else asked
+    asked = shipped if asked is None else asked
     directory, name, of_kind = Path(asked), str(asked), shipped_of(kind)
     if not directory.is_dir() and hub.is_name(name):
         directory = hub.fetch(name, kind)

@@ -15,7 +15,13 @@ from pathlib import Path, PurePosixPath
 
 SHIPPED = [
     f"checkpoints/{model}/{file}"
-    for model in ("pacman-32/frame", "pacman-32/top", "pacman-32-flow/top", "film-64/frame")
+    for model in (
+        "pacman-32/frame",
+        "pacman-32/top",
+        "pacman-32-flow/top",
+        "pacman-32-play/top",
+        "film-64/frame",
+    )
     for file in ("config.json", "model.safetensors")
 ]
 """Of each shipped model; what else stands under checkpoints/ is somebody's own."""
