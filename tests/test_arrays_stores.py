@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from array_files import ALL, FRAMES, GREY, notes_of, numbers_of, write_push_t, write_robomimic
+from clip_files import read_barcode
 
 from ldf_video.arrays import frame_array, hdf5
 from ldf_video.clips.identity import source_digest
@@ -260,6 +262,57 @@ def test_zarr_in_a_zip_and_in_shards(tmp_path: Path, shards: tuple[int, ...] | N
         array[:] = FRAMES
         store.close()
         assert numbers_of(tmp_path / name) == [ALL]
+
+
+def _packed(folder: Path, archive: Path) -> Path:
+    """A zip of a folder, under its own name, as `zip -r` makes it."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, path.relative_to(folder.parent))
+    return archive
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("name", ["all.zip", "pusht.zarr.zip"])
+def test_zarr_in_a_folder_of_a_zip(tmp_path: Path, version: int, name: str) -> None:
+    folder = tmp_path / "pusht.zarr"
+    (tmp_path / "zips").mkdir()
+    archive = _packed(write_push_t(zarr, folder, version=version), tmp_path / "zips" / name)
+    (source,) = find_sources(folder)
+    episodes = [ALL[:5], ALL[5:12], ALL[12:]]
+    inside = ("", "::pusht.zarr", "::pusht.zarr::data/img", "::pusht.zarr/data")
+    for place in (archive.parent, *(f"{archive}{one}" for one in inside)):
+        found = numbers_of(place)
+        assert found == episodes if "/data" not in str(place) or "::data" in str(place) else [ALL]
+    (packed,) = find_sources(archive)
+    assert source_digest(packed) == source_digest(source)  # unpacked it is the same clips
+    shutil.rmtree(folder / "data" / "action")
+    _packed(folder, archive)
+    (changed,) = find_sources(archive)
+    assert (changed.size, changed.mtime_ns) != (packed.size, packed.mtime_ns)
+
+
+def test_zarr_in_a_tar_is_named_and_a_damaged_chunk_in_a_zip_ends_the_clip(tmp_path: Path) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    root.create_array("img", data=FRAMES, chunks=(4, 48, 64, 3))
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        file.add(tmp_path / "a.zarr", "a.zarr")
+    with pytest.raises(ReadError, match="a zarr store in a tar archive: unpack it, or pack it as"):
+        numbers_of(tmp_path / "a.tar")
+    archive = _packed(tmp_path / "a.zarr", tmp_path / "a.zip")
+    with zipfile.ZipFile(archive) as file:
+        info = file.getinfo("a.zarr/img/c/3/0/0/0")
+    content = bytearray(archive.read_bytes())
+    begin = info.header_offset + 30 + len(info.filename)
+    content[begin : begin + info.compress_size] = b"\xff" * info.compress_size
+    archive.write_bytes(content)
+    (source,) = find_sources(archive)
+    assert source_digest(source)
+    (clip,) = open_clips(source, Geometry(48, 64))
+    kept: list[int] = []
+    with pytest.raises(ReadError, match=r"^img: "):
+        kept.extend(read_barcode(frame) for frame in clip.frames)
+    assert kept == ALL[:12]
 
 
 def test_a_codec_that_unpickles_is_never_run(tmp_path: Path) -> None:

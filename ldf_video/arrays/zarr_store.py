@@ -7,6 +7,7 @@ import importlib
 import itertools
 import math
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +17,25 @@ import numpy as np
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.npy import packed_member
 from ldf_video.errors import ReadError, reason_of
+from ldf_video.files.archives import ArchivePath, packed_below
 from ldf_video.files.folders import files_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from ldf_video.arrays.frame_array import Index
     from ldf_video.files.locations import Location
 
+    Place = Path | ArchivePath
+
 _MANY = 2**16  # chunks
 _BLOSC_HEADER = 16  # bytes, of which 12 to 15 say how many there are of the whole chunk
 _DAMAGE = (
     *(OSError, ValueError, KeyError, TypeError, RuntimeError, ArithmeticError, MemoryError),
     zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -41,18 +46,21 @@ def open_zarr(path: Location) -> Iterator[list[NumberArray]]:
     Raises:
         ReadError: if it is none, or damaged.
     """
-    if not isinstance(path, Path):
-        raise ReadError(
-            "a zarr store behind a URL or in an archive: copy it to a folder to read it"
-        )
+    inner, file = "", path
+    if isinstance(path, ArchivePath):
+        inner, file = path.member, path.archive
+    if not isinstance(file, Path) or not isinstance(path, Path | ArchivePath):
+        raise ReadError("a zarr store behind a URL: copy it to a folder to read it")
+    if inner and file.suffix.lower() != ".zip":
+        raise ReadError("a zarr store in a tar archive: unpack it, or pack it as a zip")
     zarr: Any = importlib.import_module("zarr")
     with contextlib.ExitStack() as stack:
         try:
-            store: Any = str(path)
-            if not path.is_dir():
-                store = zarr.storage.ZipStore(path, mode="r")
+            store: Any = str(file)
+            if not file.is_dir():
+                store = zarr.storage.ZipStore(file, mode="r")
                 stack.callback(store.close)
-            root = zarr.open(store, mode="r")
+            root = zarr.open(store, path=inner or None, mode="r")
             found = [("", root)] if isinstance(root, zarr.Array) else _members(root, zarr)
             arrays = [_array(name, array, path) for name, array in found if array.ndim]
         except _DAMAGE as error:
@@ -65,10 +73,9 @@ def _members(root: Any, zarr: Any) -> list[tuple[str, Any]]:
     return [(name, item) for name, item in members if isinstance(item, zarr.Array)]
 
 
-def _array(name: str, array: Any, path: Path) -> NumberArray:
+def _array(name: str, array: Any, path: Place) -> NumberArray:
     if array.nchunks > _MANY:  # it may claim years, of which nothing is there
-        listed = files_below(path / name) if path.is_dir() else zipfile.ZipFile(path).infolist()
-        num_files = sum(1 for _ in listed)
+        num_files = sum(1 for _ in _below(path, name))
         if num_files < array.nchunks // _MANY:
             raise ValueError(f"{name}: {array.nchunks:,} chunks in {num_files:,} files")
 
@@ -96,7 +103,10 @@ def _array(name: str, array: Any, path: Path) -> NumberArray:
     is_pickled = "pickle" in str(array.metadata.to_dict()).lower()
     dtype = np.dtype(object) if is_pickled else array.dtype
     chunks = getattr(array, "shards", None) or array.chunks
-    stored = partial(_files if path.is_dir() else _members_of_zip, path, name)
+    if isinstance(path, Path) and not path.is_dir():
+        stored = partial(_members_of_zip, path, name)
+    else:
+        stored = partial(_files, path, name)
     return NumberArray(tuple(array.shape), dtype, read, tuple(chunks), name, note, stored)
 
 
@@ -113,14 +123,14 @@ def _missing(array: Any, chunks: Sequence[int]) -> tuple[int, int]:
     return num_all - array.nchunks_initialized // in_one, num_all
 
 
-def _blosc_files(array: Any, folder: Path) -> Callable[[Index], Iterator[Path]] | None:
+def _blosc_files(array: Any, folder: Place) -> Callable[[Index], Iterator[Place]] | None:
     """What gives the files of a part whose chunks blosc packed; None where they are others."""
     said = array.metadata.to_dict()
     packed_by = (said.get("compressor") or {}).get("id") or said.get("codecs", [{}])[-1].get("name")
     if packed_by != "blosc":
         return None
 
-    def files(index: Index) -> Iterator[Path]:
+    def files(index: Index) -> Iterator[Place]:
         spans = [
             range(taken.start // chunk, -(-taken.stop // chunk))
             for taken, chunk in zip(
@@ -135,7 +145,7 @@ def _blosc_files(array: Any, folder: Path) -> Callable[[Index], Iterator[Path]] 
     return files
 
 
-def _check_blosc(file: Path) -> None:
+def _check_blosc(file: Place) -> None:
     """Sees that a chunk is as long as it says: numcodecs unpacks one that is cut short, too.
 
     Raises:
@@ -147,14 +157,29 @@ def _check_blosc(file: Path) -> None:
             raise ValueError(f"the chunk {file.name} is cut short")
 
 
-def _files(store: Path, name: str) -> Iterator[bytes]:
+def _below(store: Place, name: str) -> Iterable[Place]:
+    """All files of an array, in an order that is the same everywhere."""
+    if isinstance(store, ArchivePath):
+        return packed_below(store / name)
+    return files_below(store / name) if store.is_dir() else packed_below(ArchivePath(store, name))
+
+
+def _files(store: Place, name: str) -> Iterator[bytes]:
     """The names and bytes of an array's own files: what describes it, and its chunks."""
-    for path in files_below(store / name):
-        yield path.relative_to(store).as_posix().encode(errors="surrogateescape")
-        with path.open("rb") as file:
-            yield str(path.stat().st_size).encode()
-            while block := file.read(BLOCK_BYTES):
-                yield block
+    start = f"{store.member if isinstance(store, ArchivePath) else store.as_posix()}/"
+    for path in _below(store, name):
+        own = path.member if isinstance(path, ArchivePath) else path.as_posix()
+        yield own.removeprefix(start).encode(errors="surrogateescape")
+        try:
+            with path.open("rb") as file:
+                yield str(file.seek(0, 2)).encode()
+                file.seek(0)
+                while block := file.read(BLOCK_BYTES):
+                    yield block
+        except OSError:
+            if not isinstance(path, ArchivePath):
+                raise
+            yield b"damaged"  # reading it says so
 
 
 def _members_of_zip(store: Path, name: str) -> Iterator[bytes]:

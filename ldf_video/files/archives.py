@@ -133,8 +133,21 @@ def is_zarr_archive(path: object) -> bool:
     if not isinstance(path, Path) or path.suffix.lower() != ".zip":
         return False
     with contextlib.suppress(OSError):
-        return is_zarr(path.stem, read_archive(path).folders[""])
+        folders = read_archive(path).folders
+        if is_zarr("", folders[""]):
+            return True
+        # A folder that was packed as a whole lies in the archive under its own name.
+        inner = any(is_zarr(name, folders[name]) for name in folders[""] & folders.keys())
+        return is_zarr(path.stem, ()) and not inner
     return False
+
+
+def packed_below(folder: ArchivePath) -> Iterator[ArchivePath]:
+    """Yields all files below a folder of an archive, in the order of `folders.files_below`."""
+    start = f"{folder.member}/" if folder.member else ""
+    names = (name for name in read_archive(folder.archive).members if name.startswith(start))
+    for name in sorted(names, key=lambda name: name.split("/")):
+        yield ArchivePath(folder.archive, name)
 
 
 def is_packed(head: bytes) -> bool:

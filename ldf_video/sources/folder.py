@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ldf_video.errors import ReadError, UsageError, reason_of
+from ldf_video.files.archives import ArchivePath, packed_below, read_archive
 from ldf_video.files.entry import UNKNOWN, Entry
 from ldf_video.files.folders import LEROBOT_INFO, ZARR_FILES, camera_of, files_below, is_zarr
 from ldf_video.files.layout import UNSAID, Layout
@@ -131,6 +132,11 @@ def zarr_source(root: Location, place: str = "") -> Source:
         size, stamp = _series_stamp(
             [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
         )
+    if isinstance(folder, ArchivePath):
+        packed = [(path, look_at(path)) for path in packed_below(folder)]
+        size, stamp = _series_stamp(
+            [entry._replace(name=str(path)) for path, entry in packed if entry is not None]
+        )
     return Source(root, place, size, stamp, is_folder=True)
 
 
@@ -176,6 +182,8 @@ def _all_below(folder: Location) -> list[Entry]:
 
 def hidden(folder: Location) -> set[str]:
     """The hidden names that a folder of this machine holds: those of zarr's version 2."""
+    if isinstance(folder, ArchivePath):
+        return {*ZARR_FILES} & read_archive(folder.archive).folders.get(folder.member, set())
     if not isinstance(folder, Path):
         return set()
     return {name for name in ZARR_FILES if (folder / name).is_file()}
