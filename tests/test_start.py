@@ -204,7 +204,9 @@ def test_a_model_that_shows_the_clips_well_is_taken_as_it_is(
     assert stages.options("train_top").minutes == 30
 
 
-def test_the_shipped_flow_of_the_frame_model_is_begun_with_where_it_fits() -> None:
+def test_the_shipped_flow_of_the_frame_model_is_begun_with_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def latents(*shape: int, longest: int = 16) -> Any:
         return SimpleNamespace(lengths=np.array([longest]), spec=SimpleNamespace(item_shape=shape))
 
@@ -212,6 +214,10 @@ def test_the_shipped_flow_of_the_frame_model_is_begun_with_where_it_fits() -> No
     assert recipe.flow_for("pacman-32", latents(4, 8, 8, longest=15)) is None
     assert recipe.flow_for("pacman-32", latents(4, 16, 16)) is None
     assert recipe.flow_for("film-64", latents(4, 8, 8)) is None
+    tops = dict(reversed(zoo.shipped_of("top").items()))
+    shipped = {"frame": zoo.shipped_of("frame"), "top": tops}
+    monkeypatch.setattr(zoo, "shipped_of", shipped.__getitem__)
+    assert recipe.flow_for("pacman-32", latents(4, 8, 8)) == "pacman-32-flow"
 
 
 def test_wrong_input_is_one_line_and_leaves_no_trace(root: Path, stages: Stages) -> None:

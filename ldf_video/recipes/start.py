@@ -231,8 +231,8 @@ def share_of_frames(init: str, fit_db: float, *, size: str) -> tuple[float, str]
 def flow_for(init: str, latents: StoreReader) -> str | None:
     """The shipped flow to begin with: that of the frame model `init`, where it fits the latents.
 
-    One of another frame model means nothing by these latents, and one of few passes does not learn
-    on.
+    One of another frame model means nothing by these latents, one of few passes does not learn on,
+    and one that was told something would be told nothing.
     """
     longest = int(latents.lengths.max())
     made_by = checkpoints.latents_fingerprint_of(zoo.shipped_of("frame")[init])
@@ -242,7 +242,7 @@ def flow_for(init: str, latents: StoreReader) -> str | None:
         fits = (
             config["frame_model"]["fingerprint"] == made_by
             and model["kind"] == "flow"
-            and not model.get("renewed")
+            and not (model.get("renewed") or model.get("columns"))
             and tuple(model["latent_shape"]) == tuple(latents.spec.item_shape)
             and model["window"] <= longest
         )
