@@ -142,7 +142,7 @@ def test_what_is_wrong_with_an_archive_is_one_line_and_the_rest_is_read(
         "odd.zip::in.zip": "an archive in an archive: unpack it",
         "odd.zip::bomb.mp4": "as a zip bomb does",
         "odd.zip::packed.mp4": "it is packed by method 14 of zip: unpack the archive",
-        "cut.zip": "cannot be read: a damaged archive: File is not a zip file",
+        "cut.zip": "cannot be read: a damaged archive: its list of files, at its end, is missing",
         "pointer.zip": "a git-lfs pointer: run git lfs pull",
         "none.zip": "an archive that holds no file",
         "cut.tar": "a damaged archive: unexpected end of data; what comes before is read",

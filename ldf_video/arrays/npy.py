@@ -20,6 +20,7 @@ from ldf_video.arrays.axes import is_frame
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.values import NotNumbersError, check_dtype
 from ldf_video.errors import ReadError, reason_of
+from ldf_video.files.archives import fault_of
 from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
@@ -283,4 +284,4 @@ def _errors(said: str) -> Iterator[None]:
     except OSError as error:
         raise ReadError(f"cannot be read: {reason_of(error)}") from error
     except _DAMAGE as error:
-        raise ReadError(f"{said}: {reason_of(error)}") from error
+        raise ReadError(f"{said}: {fault_of(error)}") from error

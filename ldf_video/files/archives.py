@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from ldf_video.errors import reason_of
 from ldf_video.files.folders import is_zarr
 from ldf_video.files.inflated import GZIP, RAW, Checkpoints, Inflated, Window
 
@@ -123,6 +124,13 @@ def open_whole(path: Path, checkpoints: Checkpoints | None) -> BinaryIO:
     return io.BufferedReader(Inflated(file, None, GZIP, checkpoints), _BUFFER_BYTES)
 
 
+def fault_of(error: Exception) -> str:
+    """Returns what is wrong with an archive, of what zipfile, tarfile or zlib says."""
+    if str(error) == "File is not a zip file":
+        return "its list of files, at its end, is missing; copy it again"
+    return reason_of(error) if str(error) else "it ends early"
+
+
 def is_archive_name(name: str) -> bool:
     """Returns whether a file is one by its suffix; what else is packed is no archive of clips."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
@@ -174,7 +182,7 @@ def _read_archive(path: Path, size: int, mtime_ns: int) -> Archive:
         else:
             archive.leave_out(_read_tar(archive))
     except _ERRORS as error:
-        raise ArchiveError(f"a damaged archive: {error or 'it ends early'}") from error
+        raise ArchiveError(f"a damaged archive: {fault_of(error)}") from error
     return archive
 
 
