@@ -10,7 +10,8 @@ import pytest
 from clip_files import barcode, write_clip
 from store_data import Function
 
-from ldf_video.intake.ingest import Conversion, frames_spec, ingest, list_sources
+from ldf_video.intake.frames_store import frames_spec
+from ldf_video.intake.ingest import Conversion, ingest, list_sources
 from ldf_video.store import StoreReader, StoreWriter
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry

@@ -17,14 +17,8 @@ from tiny_models import make_frames, write_array
 from ldf_video.arrays.frame_array import FrameArray
 from ldf_video.clips.identity import source_digest
 from ldf_video.errors import StoreError
-from ldf_video.intake.ingest import (
-    ALONE,
-    Conversion,
-    ingest,
-    ingest_sources,
-    list_sources,
-    store_frames,
-)
+from ldf_video.intake.frames_store import store_frames
+from ldf_video.intake.ingest import ALONE, Conversion, ingest, ingest_sources, list_sources
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool

@@ -20,7 +20,7 @@ from ldf_video.readers.reading import (
     SourceFailed,
     SourceFound,
 )
-from ldf_video.readers.worker import Message, WireError
+from ldf_video.readers.wire import Message, WireError
 from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ldf_video.readers import worker
-from ldf_video.readers.worker import (
-    Message,
-    Outbox,
-    WireError,
-    answers,
-    block_bytes,
-    receive,
-    send,
-)
+from ldf_video.readers.outbox import Outbox
+from ldf_video.readers.wire import Message, WireError, block_bytes, receive, send
+from ldf_video.readers.worker import answers
 from ldf_video.sources.search import find_sources
 
 if TYPE_CHECKING:
@@ -154,7 +147,8 @@ def test_what_is_not_sent_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     let, put = threading.Event(), list[int]()
-    monkeypatch.setattr(worker, "send", lambda *message: let.wait(20) and send(*message))
+    sending = "ldf_video.readers.outbox.send"
+    monkeypatch.setattr(sending, lambda *message: let.wait(20) and send(*message))
     outbox = Outbox(ends[0])
 
     def work() -> None:

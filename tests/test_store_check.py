@@ -27,7 +27,7 @@ from store_data import (
 
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, check, drop_damaged, verify_store
-from ldf_video.store.manifest import read_extents
+from ldf_video.store.extents import read_extents
 from ldf_video.store.shards import header, shard_path
 
 if TYPE_CHECKING:

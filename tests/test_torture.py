@@ -10,7 +10,7 @@ import pytest
 import torture
 from bad_clips import BadClip, bad_clips, write_bad_clips
 
-from ldf_video.intake.ingest import store_frames
+from ldf_video.intake.frames_store import store_frames
 from ldf_video.progress import Progress
 from ldf_video.training.ranks import Ranks
 from ldf_video.video.geometry import Geometry

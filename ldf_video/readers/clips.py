@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ldf_video.files.locations import Location
     from ldf_video.readers.reading import Event, Question
-    from ldf_video.readers.worker import Header
+    from ldf_video.readers.wire import Header
 
 NUM_READERS = 1
 """More would give frames in no order; 0 reads in this process, as most tests do."""

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-import numpy as np
-
 from ldf_video.clips.read import Reader, check_reader
 from ldf_video.errors import LdfError
+from ldf_video.readers.process import COMMAND, LISTEN_SECONDS, START_SECONDS, Process
 from ldf_video.readers.reading import Event, Question, Reading
-from ldf_video.readers.worker import (
-    BLOCK_BYTES,
-    Header,
-    Message,
-    WireError,
-    answers,
-    block_bytes,
-    geometry_to_json,
-    receive,
-    send,
-)
+from ldf_video.readers.wire import Header, WireError, block_bytes
+from ldf_video.readers.worker import answers, geometry_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,16 +23,9 @@ if TYPE_CHECKING:
     from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
 
-# -P: a file av.py in the current directory is none of ours.
-COMMAND = (sys.executable, "-P", "-m", "ldf_video.readers.worker")
 STALL_SECONDS = 60.0
 """A reader that is silent for so long at its work hangs."""
-_START_SECONDS = 120.0
-_SEND_SECONDS = 30.0
-_EXIT_SECONDS = 5.0
-_LISTEN_SECONDS = 0.25
 _MAX_FAILED_STARTS = 3
-_MAX_REPLY_BYTES = 2**16  # of the JSON that a reader may send
 
 
 class ReaderPool:
@@ -94,7 +72,7 @@ class ReaderPool:
             "most_frames": most_frames,
         }
         self._block_bytes = block_bytes(geometry.height * geometry.width * 3)
-        self._idle: deque[_Process] = deque()
+        self._idle: deque[Process] = deque()
         self._threads: list[_Thread] = []  # of the last call
 
     def read(
@@ -138,7 +116,7 @@ class ReaderPool:
             num_open = len(threads)
             while num_open:
                 try:
-                    thread, event = given.get(timeout=_LISTEN_SECONDS)
+                    thread, event = given.get(timeout=LISTEN_SECONDS)
                 except queue.Empty:
                     yield None
                     continue
@@ -169,9 +147,9 @@ class ReaderPool:
     ) -> None:
         self.close()
 
-    def _start(self) -> _Process:
+    def _start(self) -> Process:
         try:
-            return _Process(
+            return Process(
                 self._command, block_bytes=self._block_bytes, stall_seconds=self._stall_seconds
             )
         except OSError as error:
@@ -207,14 +185,14 @@ class _Thread(threading.Thread):
         readings: Iterator[Reading],
         given: _Given,
         *,
-        idle: deque[_Process],
-        start: Callable[[], _Process],
+        idle: deque[Process],
+        start: Callable[[], Process],
     ) -> None:
         super().__init__(name="reader", daemon=True)
         self._readings, self._given = readings, given
         self._idle, self._start_process = idle, start
         self._lock = threading.Lock()  # of these two
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._is_stopped = False
         self.used = threading.Semaphore(0)
 
@@ -262,7 +240,7 @@ class _Thread(threading.Thread):
                 if process.is_ready:
                     yield from reading.on_hang(process.stall_seconds)
                     continue
-                how = f"no word for {_START_SECONDS:g} s"
+                how = f"no word for {START_SECONDS:g} s"
             except EOFError:
                 how = self._end_process(is_gone=True)
             except WireError as error:
@@ -282,7 +260,7 @@ class _Thread(threading.Thread):
             else:
                 reading.begin_second_try()
 
-    def _take_process(self) -> _Process:
+    def _take_process(self) -> Process:
         with self._lock:
             if self._is_stopped:
                 raise _StoppedError
@@ -301,95 +279,3 @@ class _Thread(threading.Thread):
 
 class _StoppedError(Exception):
     """The caller wants no more events."""
-
-
-class _Process:
-    """The parent's end of one reader, which is ready once it has started."""
-
-    def __init__(self, command: Sequence[str], *, block_bytes: int, stall_seconds: float) -> None:
-        """Starts the reader, or raises OSError; returns before it is ready."""
-        self.is_ready, self.stall_seconds = False, stall_seconds
-        self._payload = np.empty(block_bytes, np.uint8).data  # touched as it fills
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)  # in one go
-            try:
-                self.process = _start(command, theirs.fileno())
-            except BaseException:
-                self._socket.close()
-                raise
-
-    def answers(self, command: Header) -> Iterator[Message]:
-        """Yields what it says to a command.
-
-        Raises:
-            EOFError: if it ends.
-            TimeoutError: if it is silent for too long.
-            WireError: if it says what is no message.
-            LdfError: if readers cannot work here.
-        """
-        self._socket.settimeout(_LISTEN_SECONDS)
-        if not self.is_ready:
-            header = self._receive(_START_SECONDS).header
-            if header.get("is") == "broken":
-                raise LdfError(f"readers do not start: {header.get('reason')}")
-            self.is_ready = True
-        self._socket.settimeout(_SEND_SECONDS)
-        try:
-            send(self._socket, Message(command))
-        except OSError as error:
-            raise EOFError from error
-        self._socket.settimeout(_LISTEN_SECONDS)
-        while True:
-            message = self._receive(self.stall_seconds)
-            if message.header.get("is") != "alive":
-                yield message
-
-    def stop(self) -> None:
-        """Ends it, and what another thread awaits of it, though the kernel may not let go of it."""
-        self.process.kill()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def end(self, *, is_gone: bool = False) -> str:
-        """Ends it, in whatever it is, and returns how it ended: "signal 11", "exit code 3".
-
-        One that is gone has closed its end, so it is about to end by itself.
-        """
-        code = self._wait(_EXIT_SECONDS if is_gone else 0.0)
-        if code is None:
-            self.process.kill()
-            code = self._wait(_EXIT_SECONDS)
-        if code is None:  # the kernel does not let go of it, as where a network drive hangs
-            code = -signal.SIGKILL
-        self._socket.close()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-    def _receive(self, patience_seconds: float) -> Message:
-        return receive(
-            self._socket,
-            self._payload,
-            max_header_bytes=_MAX_REPLY_BYTES,
-            patience_seconds=patience_seconds,
-        )
-
-    def _wait(self, seconds: float) -> int | None:
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-
-
-def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
-    """Starts a reader with this process's way to find modules, and one thread for algebra."""
-    places = [place or os.getcwd() for place in sys.path]
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return subprocess.Popen(
-        [*command, str(descriptor)],
-        pass_fds=(descriptor,),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # its messages come through the socket
-        env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(places)},
-        process_group=0,  # Ctrl-C is for the parent alone
-    )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ldf_video.arrays.conditions import MOST_COLUMNS, MOST_NAMES, Column, Conditions
 from ldf_video.clips.read import SKIP
 from ldf_video.files.remote import RemotePath
-from ldf_video.readers.worker import Header, Message, WireError, describe_damage
+from ldf_video.readers.wire import Header, Message, WireError, describe_damage
 from ldf_video.sources.source import Source
 
 if TYPE_CHECKING:

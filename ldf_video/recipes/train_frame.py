@@ -11,7 +11,7 @@ import torch
 
 from ldf_video.errors import CheckpointError, StoreError, counted
 from ldf_video.files.layout import layout_of
-from ldf_video.intake.ingest import check_frames_store, frames_spec, store_frames
+from ldf_video.intake.frames_store import check_frames_store, frames_spec, store_frames
 from ldf_video.intake.known import holds_clips
 from ldf_video.levels.frame_level import RESIDENT_SHARE, FrameLevel, frame_run_config
 from ldf_video.levels.memory import bytes_of, fit_memory, plan_line, stay_inside

@@ -17,15 +17,9 @@ import numpy.typing as npt
 
 from ldf_video.errors import StoreError
 from ldf_video.store.conditions import lost_conditions
+from ldf_video.store.extents import VALID_CLIP, VALID_EXTENT, read_extents
 from ldf_video.store.format import StoreSpec, find_difference, find_parts, read_store_json
-from ldf_video.store.manifest import (
-    VALID_CLIP,
-    VALID_EXTENT,
-    Manifest,
-    read_extents,
-    reading,
-    select,
-)
+from ldf_video.store.manifest import Manifest, reading, select
 from ldf_video.store.parts import acquire, repair_shards, write_error
 from ldf_video.store.shards import find_damage, inspect_shard, shard_path
 

@@ -26,8 +26,10 @@ from ldf_video.arrays.conditions import (
     unknown,
 )
 from ldf_video.output import sync
+from ldf_video.store.extents import read_told_extents
 from ldf_video.store.format import sync_directory
-from ldf_video.store.manifest import ColumnRecord, Manifest, read_columns, read_told_extents
+from ldf_video.store.manifest import Manifest, read_columns
+from ldf_video.store.records import ColumnRecord
 from ldf_video.store.shards import (
     HEADER_BYTES,
     Position,
@@ -44,7 +46,7 @@ from ldf_video.store.shards import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ldf_video.store.manifest import ClipRecord
+    from ldf_video.store.records import ClipRecord
 
 _GAP_ROWS = 1 << 16
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import StoreError
-from ldf_video.store.shards import Position, Rows, Run
+from ldf_video.store.records import ClipRecord, ColumnRecord, SourceRecord
+from ldf_video.store.shards import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
+    from ldf_video.store.shards import Run
 
 MANIFEST = "manifest.sqlite"
 BUSY_SECONDS = 60.0
-FINISHED = ("complete", "salvaged")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clips (
@@ -67,74 +64,11 @@ _BEFORE = """
 typeof(first_frame) = 'integer' AND typeof(num_frames) = 'integer'
 AND first_frame >= 0 AND num_frames > 0 AND first_frame + num_frames <= ?"""
 
-_VALID_ID = "typeof(clip_id) = 'text' AND clip_id GLOB '?*' AND clip_id NOT GLOB '*[^ -~]*'"
-_NUMBERS = ("first_frame", "shard", "start", "num_frames", "crc32")
-
-# values that can be; sums of two of an extent's cannot overflow
-VALID_EXTENT = f"{_VALID_ID} AND num_frames > 0" + "".join(
-    f" AND typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {1 << 48}" for name in _NUMBERS
-)
-VALID_CLIP = f"{_VALID_ID} AND status IN {('partial', *FINISHED)}" + "".join(
-    f" AND typeof({name}) = 'integer' AND {name} > 0"
-    for name in ("num_frames", "fps_num", "fps_den")
-)
-
 _DISK_ERRORS = {
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
 }
 """SQLite's error codes where the file system is the cause."""
-
-
-class Source(NamedTuple):
-    """One clip of a source, whose path is relative to CLIPS; of several each has a row."""
-
-    source: str
-    size: int
-    mtime_ns: int
-    clip_id: str
-
-
-class Quarantined(NamedTuple):
-    """A source that could not be read, or clips of it, with its size in bytes, its time and why."""
-
-    source: str
-    size: int
-    mtime_ns: int
-    reason: str
-
-
-class SourceRecord(NamedTuple):
-    """What a source of this size and time gave: clips, or a reason why it is in quarantine.
-
-    Both, where of some of its clips nothing could be read.
-    """
-
-    size: int
-    mtime_ns: int
-    clip_ids: tuple[str, ...]
-    reason: str | None = None
-
-
-@dataclass
-class ClipRecord:
-    """A clip's row, and what the next commit adds to it."""
-
-    num_frames: int = 0  # that are committed
-    fps: Fraction = Fraction(1)
-    status: str = "partial"  # until all frames are there
-    blocks: list[Rows] = field(default_factory=list)  # each (n, *item_shape) and contiguous
-    cuts: list[int] = field(default_factory=list)  # frames that begin a shot
-    conditions: list[Rows | None] = field(default_factory=list)  # of each block, if known
-
-
-@dataclass
-class ColumnRecord:
-    """A column of conditions: its kind is "number", "name", or "" while it holds neither."""
-
-    name: str
-    kind: str = ""
-    names: list[str] = field(default_factory=list)  # by their codes
 
 
 def connect(root: Path) -> sqlite3.Connection:
@@ -182,50 +116,17 @@ def select(parts: Iterable[Path], query: str) -> Iterator[tuple[Any, ...]]:
             yield from connection.execute(query)
 
 
-def read_records(
-    connection: sqlite3.Connection, rows: str, *numbers: str, values: tuple[int, ...] = ()
-) -> npt.NDArray[np.void]:
-    """Read rows of a table as records (n,) of the clip's `id` (bytes) and of `numbers` (int64).
-
-    `rows` is the table, and which of its rows in which order, in SQL. From then on the connection
-    gives text as bytes. Besides what SQLite raises, a value that is no number or id is a
-    ValueError, OverflowError or TypeError.
-    """
-    connection.text_factory = bytes  # a million calls the fewer
-    query = f"SELECT max(length(CAST(clip_id AS BLOB))) FROM {rows}"
-    width = connection.execute(query, values).fetchone()[0] or 1
-    dtype = np.dtype([("id", f"S{width}"), *((name, np.int64) for name in numbers)])
-    columns = ", ".join(("clip_id", *numbers))
-    return np.fromiter(connection.execute(f"SELECT {columns} FROM {rows}", values), dtype)
-
-
-def read_extents(part: Path, first_shard: int, last_shard: int) -> npt.NDArray[np.void]:
-    """The extents of some shards in the order of their rows, but for those that cannot be."""
-    rows = f"extents WHERE {VALID_EXTENT} AND shard BETWEEN ? AND ?"
-    with reading(part) as connection:
-        extents = read_records(connection, rows, *_NUMBERS, values=(first_shard, last_shard))
-    return extents[np.lexsort((extents["start"], extents["shard"]))]
-
-
-def read_cuts(part: Path) -> npt.NDArray[np.void]:
-    """Read all cuts of a part as records (n,) of the clip's `id` and `frame`, in their order."""
-    with reading(part) as connection:
-        has_cuts = _has_table(connection, "cuts")
-        rows = "cuts" if has_cuts else "(SELECT clip_id, num_frames AS frame FROM clips WHERE 0)"
-        return read_records(connection, f"{rows} ORDER BY clip_id, frame", "frame")
-
-
 def read_labels(part: Path) -> dict[str, str]:
     """Read the labels of a part's sources."""
     with reading(part) as connection:
-        known = _has_table(connection, "labels")
+        known = has_table(connection, "labels")
         return dict(connection.execute("SELECT source, label FROM labels")) if known else {}
 
 
 def read_columns(part: Path) -> list[ColumnRecord]:
     """Read which columns a part's conditions have, in the order of their file."""
     with reading(part) as connection:
-        if not _has_table(connection, "columns"):
+        if not has_table(connection, "columns"):
             return []
         return _columns(lambda query: connection.execute(query).fetchall())
 
@@ -243,20 +144,7 @@ def _columns(ask: Callable[[str], Sequence[Any]]) -> list[ColumnRecord]:
     return columns
 
 
-def read_told_extents(part: Path) -> npt.NDArray[np.void]:
-    """The extents of which conditions are known, in the order of their rows.
-
-    Their `crc32` is that of the conditions.
-    """
-    with reading(part) as connection:
-        if not _has_table(connection, "conditions"):
-            return np.empty(0, [("id", "S1"), *((name, np.int64) for name in _NUMBERS)])
-        rows = f"({_TOLD}) WHERE {VALID_EXTENT}"
-        extents = read_records(connection, rows, *_NUMBERS)
-    return extents[np.lexsort((extents["start"], extents["shard"]))]
-
-
-_TOLD = (
+TOLD = (
     "SELECT e.clip_id, e.first_frame, e.shard, e.start, e.num_frames, c.crc32"
     " FROM extents e JOIN conditions c USING (clip_id, first_frame)"
 )
@@ -264,10 +152,10 @@ _TOLD = (
 
 def has_conditions(connection: sqlite3.Connection) -> bool:
     """Whether a manifest has a table of them."""
-    return _has_table(connection, "conditions")
+    return has_table(connection, "conditions")
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Whether there is a table that is made with its first row."""
     query = "SELECT count(*) FROM sqlite_master WHERE name = ?"
     return bool(connection.execute(query, (name,)).fetchone()[0])
@@ -333,7 +221,7 @@ class Manifest:
     def columns(self) -> list[ColumnRecord]:
         """Which columns conditions have."""
         try:
-            if not _has_table(self._connection, "columns"):
+            if not has_table(self._connection, "columns"):
                 return []
             return _columns(self._query)
         except (sqlite3.Error, ValueError, TypeError) as error:
@@ -343,7 +231,7 @@ class Manifest:
         """Rows that have conditions, by shard."""
         if not self.columns():
             return {}
-        query = f"SELECT shard, max(start + num_frames) FROM ({_TOLD}) GROUP BY shard"
+        query = f"SELECT shard, max(start + num_frames) FROM ({TOLD}) GROUP BY shard"
         return dict(self._query(query))
 
     def end(self) -> Position:
@@ -460,7 +348,7 @@ class Manifest:
             execute(change, (end, clip_id))
             execute("DELETE FROM clips WHERE clip_id = ? AND num_frames = 0", (clip_id,))
             execute("DELETE FROM cuts WHERE clip_id = ? AND frame >= ?", (clip_id, end))
-            if _has_table(self._connection, "conditions"):
+            if has_table(self._connection, "conditions"):
                 query = "DELETE FROM conditions WHERE clip_id = ? AND first_frame >= ?"
                 execute(query, (clip_id, end))
             if held is not None and isinstance(held[0], int):

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from ldf_video.errors import StoreError
 from ldf_video.output import FULL, PARTS, reason, remedy
 from ldf_video.store.conditions import ConditionWriter, is_short, lost_conditions
+from ldf_video.store.extents import read_extents
 from ldf_video.store.format import (
     STORE_JSON,
     StoreSpec,
@@ -20,15 +21,8 @@ from ldf_video.store.format import (
     find_parts,
     write_store_json,
 )
-from ldf_video.store.manifest import (
-    MANIFEST,
-    ClipRecord,
-    Manifest,
-    SourceRecord,
-    create_manifest,
-    read_extents,
-    select,
-)
+from ldf_video.store.manifest import MANIFEST, Manifest, create_manifest, select
+from ldf_video.store.records import ClipRecord, SourceRecord
 from ldf_video.store.shards import (
     ShardFile,
     ShardWriter,

@@ -14,18 +14,10 @@ from ldf_video.arrays.conditions import Column, Values
 from ldf_video.errors import StoreError
 from ldf_video.store.check import verify_store
 from ldf_video.store.conditions import ConditionReader
+from ldf_video.store.extents import read_cuts, read_records
 from ldf_video.store.format import StoreSpec, find_differing_part, find_parts, read_store_json
-from ldf_video.store.manifest import (
-    FINISHED,
-    Quarantined,
-    Source,
-    has_conditions,
-    read_cuts,
-    read_labels,
-    read_records,
-    reading,
-    select,
-)
+from ldf_video.store.manifest import has_conditions, read_labels, reading, select
+from ldf_video.store.records import FINISHED, Quarantined, Source
 from ldf_video.store.shards import Rows, map_rows
 from ldf_video.store.shots import split_records
 

@@ -19,8 +19,9 @@ from ldf_video.store.format import (
     find_parts,
     part_path,
 )
-from ldf_video.store.manifest import FINISHED, ClipRecord, Manifest, SourceRecord
+from ldf_video.store.manifest import Manifest
 from ldf_video.store.parts import PartWriter, move_aside, share_sources, write_error
+from ldf_video.store.records import FINISHED, ClipRecord, SourceRecord
 from ldf_video.store.shards import Rows
 
 if TYPE_CHECKING:

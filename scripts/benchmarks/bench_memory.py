@@ -114,7 +114,7 @@ def make_frames_store(path: Path, clip: Path, *, num_frames: int) -> None:
 
     Noise, 500 frames at a time.
     """
-    from ldf_video.intake.ingest import frames_spec
+    from ldf_video.intake.frames_store import frames_spec
     from ldf_video.video.geometry import make_geometry
 
     rng, name = np.random.default_rng(0), "0" * 64

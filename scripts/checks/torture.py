@@ -27,7 +27,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldf_video.intake.ingest import store_frames
+from ldf_video.intake.frames_store import store_frames
 from ldf_video.progress import Progress
 from ldf_video.store import StoreReader
 from ldf_video.training.ranks import Ranks

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ldf_video.evaluation import judged
 from ldf_video.evaluation.judge import Judge, judge_clips, load_judge
-from ldf_video.intake.ingest import store_frames
+from ldf_video.intake.frames_store import store_frames
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.models import build
