@@ -21,10 +21,12 @@ from ldf_video.video.strip import pack
 
 Frames = npt.NDArray[np.uint8]
 
-SECONDS = 1.5
+SECONDS = 2.0
 """That may pass for the strip of one clip, from the first word of a reader on."""
-MOST_SECONDS = 20.0
+MOST_SECONDS = 30.0
 """For those of all clips together."""
+FEWEST = 3
+"""Frames of a strip that say more of a long clip than its beginning does."""
 TOLD = "the strip shows its beginning alone: to read from its middle takes long"
 
 
@@ -72,16 +74,27 @@ def _places(source: Source, seen: Seen) -> list[Source]:
 
 
 def _far_frames(pool: ReaderPool, places: Sequence[Source], seconds: float) -> Frames | None:
-    """The first frame (H, W, 3) of each place, as (T, H, W, 3); None where time runs out."""
+    """The first frames (H, W, 3) of places, as (T, H, W, 3); None of too few, where time runs out.
+
+    They are looked up from coarse to fine, so that those that were found in time are spread.
+    """
     numbers = {place.name: number for number, place in enumerate(places)}
+    begun = sorted(places, key=lambda place: _coarse_first(numbers[place.name] / len(places)))
     found, deadline = dict[int, Frames](), math.inf
-    for event in pool.read(places) if seconds > 0 else ():
+    for event in pool.read(begun) if seconds > 0 else ():
         now = time.monotonic()
         if event is not None:  # a reader has begun
             deadline = min(deadline, now + seconds)
         if isinstance(event, FramesRead):
             found[numbers[event.clip.source.name]] = event.frames[0].copy()
-        if now > deadline and len(found) < len(places):
-            return None
-    # The length is an estimate: the last places may lie behind the end.
-    return np.stack([found[number] for number in sorted(found)]) if len(found) > 1 else None
+        if now > deadline:
+            break
+    # The length is an estimate, too: the last places may lie behind the end.
+    if len(found) < min(FEWEST, len(places)):
+        return None
+    return np.stack([found[number] for number in sorted(found)])
+
+
+def _coarse_first(share: float) -> int:
+    """Sorts shares of a whole: 0, a half, a quarter, three quarters, an eighth, ..."""
+    return int(f"{int(share * 64):06b}"[::-1], 2)
