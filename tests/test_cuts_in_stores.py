@@ -210,6 +210,7 @@ def test_a_run_that_began_before_cuts_were_found_goes_on(root: Path) -> None:
 def test_cuts_are_not_looked_for_if_not_asked(root: Path) -> None:
     encode("clips", cuts="off", quiet=True)
     assert len(StoreReader(root / "latents").cuts()[0]) == 0
+    assert "encode anew: ldf-video encode CLIPS --out latents-cuts" in str(info("latents"))
 
 
 @pytest.mark.parametrize("kept", [1, 39, 41, 128, 150, 293, 294])
