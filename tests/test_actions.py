@@ -360,4 +360,5 @@ def test_long_clips_are_told_in_blocks_and_damage_ends_it(tmp_path: Path) -> Non
     (clip,) = open_clips(source, Geometry(8, 8), first_frames=[4095])
     found = [clip.told()[0] for _ in clip.frames]
     assert found == list(range(4094, 9999))
-    assert probe(source).held[1] == "conditions: actions, 1 column: a row led to the next frame"
+    (said,) = probe(source).told
+    assert said == "conditions: actions, 1 column: a row led to the next frame"

@@ -10,6 +10,7 @@ import pytest
 from clip_files import barcode, write_clip
 from store_data import Function
 
+from ldf_video.api import info, preview
 from ldf_video.intake.frames_store import frames_spec
 from ldf_video.intake.ingest import Conversion, ingest, list_sources
 from ldf_video.store import StoreReader, StoreWriter
@@ -162,3 +163,20 @@ def test_a_wrong_file_is_one_line_and_costs_no_frame(
     assert StoreReader(tmp_path / "store").num_frames == 24 + 24 + 6
     assert same(found["a.mp4:action"], [CODES[row] for row in ROWS])
     assert np.isfinite(found["w.mp4:action"]).sum() == known
+
+
+def test_info_and_preview_say_what_is_known(tmp_path: Path, clips: Path) -> None:
+    film(clips / "b.mp4", 6)
+    found = info(clips / "a.mp4")
+    assert found["conditions"] == ["conditions: a.csv, 24 rows: action (left, right, stay)"]
+    assert found["conditions"][0] in found["summary"]
+    assert "conditions" not in info(clips / "b.mp4")
+    line = "conditions of 18 of 30 frames that were looked at: action (left, right, stay)"
+    found = preview(clips, out=tmp_path / "a.html", quiet=True)
+    assert found.conditions == line
+    assert line in found.lines()
+    assert f"C{line[1:]}." in (tmp_path / "a.html").read_text()
+    bring(clips, tmp_path / "store")
+    assert preview(tmp_path / "store", out=tmp_path / "b.html", quiet=True).conditions == line
+    (clips / "a.csv").write_text("action\n1\nleft\n")
+    assert "not used, a.csv: row 2: action is 'left'" in info(clips / "a.mp4")["conditions"][0]

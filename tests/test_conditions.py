@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import asdict, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import label_share
@@ -85,6 +86,31 @@ def test_conditions_change_nothing_before_any_training(config: FlowConfig) -> No
     expected = sample(before, None)
     for values in (None, torch.zeros(1, 13, 2), torch.full((2, 13, 2), NAN)):
         assert torch.equal(sample(top, values), expected)
+
+
+@EACH_FORM
+def test_the_frames_of_a_past_are_told_each_its_own(config: FlowConfig) -> None:
+    top = told_flow(config)
+    size = config.block * (config.window // config.block - 1)  # as much as is seen
+    past = torch.randn(2, size, *config.latent_shape, generator=torch.Generator().manual_seed(1))
+    values = torch.zeros(1, 5, len(COLUMNS))
+
+    def after(told: torch.Tensor | None) -> torch.Tensor:
+        rollout = Rollout(5, past=past, conditions=KnownConditions(values, told))
+        return torch.cat(list(top.sample(rollout, generators(2))), dim=1)
+
+    unknown = torch.full((1, size, len(COLUMNS)), NAN)
+    plain = after(None)
+    assert torch.equal(after(unknown), plain)
+    found = []
+    for block in range(0, size, config.block):
+        told = unknown.clone()
+        told[:, block : block + config.block] = 1
+        found.append(after(told))
+    assert all(not torch.equal(one, plain) for one in found)
+    assert all(not torch.equal(*pair) for pair in pairwise(found))
+    long = torch.cat([torch.ones(1, 3, len(COLUMNS)), unknown], dim=1)  # older than what is seen
+    assert torch.equal(after(long), plain)
 
 
 @EACH_FORM
@@ -488,6 +514,32 @@ def test_generate_does_as_it_is_told(root: Path) -> None:
     assert made(conditions="told.csv", condition="action=stay") not in (by_file, plain)
 
 
+def test_the_clip_that_is_gone_on_from_tells_its_own(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_top(root / "checkpoints" / "top", root / "checkpoints" / "frame", config=SINGLE)
+    np.save(root / "a.npy", np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8))
+    common: dict[str, Any] = {"num_frames": 4, "seed": 1, "upscale": 1, "start_from": "a.npy"}
+
+    def made(rows: list[str] | None, **options: Any) -> tuple[bytes, str]:
+        (root / "a.csv").unlink(missing_ok=True)
+        if rows is not None:
+            (root / "a.csv").write_text("\n".join(["action", *rows]))
+        (path,) = generate("out.png", **common, **options).paths
+        return path.read_bytes(), capfd.readouterr().err
+
+    left, right = ["left"] * 8, ["left"] * 7 + ["right"]
+    told = {"condition": "action=stay"}
+    plain, _ = made(None, **told)
+    files = [made(rows, **told) for rows in (left, right)]
+    assert len({plain, *(file for file, _ in files)}) == 3
+    assert all("the frames of a.npy are told by its own conditions" in said for _, said in files)
+    untold, said = made(left)
+    assert untold == made(None)[0]
+    assert "a.npy has conditions, action (left): told with --condition or --conditions" in said
+    assert made(["jump"] * 8, **told) == (plain, made(None, **told)[1])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -522,6 +574,16 @@ def test_a_model_without_conditions_is_told_none(root: Path) -> None:
     save_top(root / "checkpoints" / "top", root / "checkpoints" / "frame")
     with pytest.raises(UsageError, match="--condition: checkpoints/top learned without conditions"):
         generate("out.mp4", num_frames=4, quiet=True, condition="left=1")
+
+
+def test_names_that_are_whole_numbers_are_told_by_numbers() -> None:
+    columns = [ColumnConfig("action", ("0", "2", "11"))]
+    known = Conditions((Column("action"),), np.array([[11], [0], [NAN]], np.float32))
+    np.testing.assert_array_equal(told_frames(columns, known, [], count=3), [[[2.0], [0.0], [NAN]]])
+    for wrong in (1, 2.5, 12, -1):
+        known = Conditions((Column("action"),), np.array([[wrong]], np.float32))
+        with pytest.raises(UsageError, match=rf"action is {wrong}: the top model knows action \(0"):
+            told_frames(columns, known, [], count=1)
 
 
 def test_told_frames_behind_the_end_of_a_file_are_unknown() -> None:

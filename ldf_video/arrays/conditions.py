@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ Values = npt.NDArray[np.float32]
 MOST_COLUMNS = 64
 MOST_NAMES = 256
 """Of one column: more are no actions, but numbers or texts."""
+_COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+_SHOWN = 20  # names
 
 
 def unknown(num_frames: int, columns: Sequence[Column]) -> Values:
@@ -31,6 +34,18 @@ class Column:
 
     name: str
     names: tuple[str, ...] = ()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all its names are whole numbers."""
+        return bool(self.names) and all(_COUNT.fullmatch(name) for name in self.names)
+
+    def __str__(self) -> str:
+        """It for people, such as `action (left, right)`."""
+        if not self.names:
+            return self.name
+        more = ", ..." if len(self.names) > _SHOWN else ""
+        return f"{self.name} ({', '.join(self.names[:_SHOWN])}{more})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +108,17 @@ class KnownFrames:
 def codes_of(here: Column, there: Column) -> Values | None:
     """The place in one column of each name of another, NaN for none; None where both are numbers.
 
-    Where one of them holds names and the other numbers nothing is known: no codes.
+    Names that are whole numbers, such as those of a game's actions, are known by these. Else, where
+    one of them holds names and the other numbers, nothing is known: no codes.
     """
     if not here.names and not there.names:
         return None
     if not here.names:
-        return np.empty(0, np.float32)
+        if not there.is_counted:
+            return np.empty(0, np.float32)
+        codes = np.full(1 + max(map(int, there.names)), np.nan, np.float32)
+        codes[[int(name) for name in there.names]] = np.arange(len(there.names))
+        return codes
     places = {name: place for place, name in enumerate(there.names)}
     return np.array([places.get(name, np.nan) for name in here.names], np.float32)
 
@@ -108,6 +128,7 @@ def recoded(values: Values, codes: Values | None) -> Values:
     if codes is None:
         return values
     known = np.isfinite(values) & (values >= 0) & (values < len(codes))
+    known &= values == np.floor(values)
     found = np.full(values.shape, np.nan, np.float32)
     found[known] = codes[values[known].astype(np.int64)]
     return found

@@ -291,20 +291,20 @@ class ArrayClips(Sequence[ArrayClip]):
         self._is_one = not others and "N" not in only.array.axes and not only.ends
 
     def describe(self) -> tuple[str, ...]:
-        """Returns a line for all arrays whose paths differ in numbers alone; none for one array.
-
-        Then a line for what tells of their frames.
-        """
+        """Returns a line for all arrays whose paths differ in numbers alone; none for one array."""
         groups = dict[str, list[FrameArray]]()
         for array in self.arrays if self.arrays[0].array.name else ():
             groups.setdefault(pattern_of(array.array.name), []).append(array)
-        lines = [
+        return tuple(
             f"{name}: {counted(len(alike), 'array')} of {alike[0].array.dtype}, axes "
             f"{alike[0].axes}, {alike[0].frame_size[1]}x{alike[0].frame_size[0]}"
             for name, alike in groups.items()
-        ]
+        )
+
+    def describe_known(self) -> tuple[str, ...]:
+        """Returns what tells of their frames, alike arrays in a line."""
         told = {pattern_of(part.beside.said): part.beside.said for part in self._parts[::-1]}
-        return (*lines, *filter(None, list(told.values())[::-1]))
+        return tuple(filter(None, list(told.values())[::-1]))
 
     def content(self) -> Iterator[bytes]:
         """Yields what identifies the clips, of which the arrays are read and no others."""

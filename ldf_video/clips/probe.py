@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ldf_video.arrays.frame_array import ArrayClips
 from ldf_video.clips.formats import format_of, open_source
-from ldf_video.errors import TruncatedError
+from ldf_video.clips.lerobot import EpisodeMedia
+from ldf_video.clips.told import read_told
+from ldf_video.errors import TruncatedError, counted
 from ldf_video.sources.folder import as_source
 from ldf_video.video.presentation import upright_size
 from ldf_video.video.timing import shown_seconds, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
     import av
@@ -38,6 +40,7 @@ class VideoInfo:
         rotation: counter-clockwise degrees that set the frames upright.
         truncated: whether the file is damaged, so that frames are missing or concealed.
         held: of a file that holds several arrays, which of them are clips, alike ones in a line.
+        told: what tells of frames beside their pixels, in it or in a file beside it.
     """
 
     container: str
@@ -50,6 +53,7 @@ class VideoInfo:
     rotation: int = 0
     truncated: bool = False
     held: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 def count_clips(source: Source | Location) -> int | None:
@@ -84,7 +88,8 @@ def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None
             count = clips.num_frames
             seconds = float(count / media.fps)
             held = clips.describe()
-            return VideoInfo(*names, width, height, media.fps, count, seconds, held=held)
+            told = _told(source, clips)
+            return VideoInfo(*names, width, height, media.fps, count, seconds, held=held, told=told)
         measured = [_measured(clip, alive) for clip in clips]
         first = measured[0].first
         return VideoInfo(
@@ -96,7 +101,23 @@ def probe(source: Source | Location, *, alive: Callable[[], None] = lambda: None
             float(sum(clip.seconds for clip in measured)),
             first.rotation % 360,
             any(clip.truncated for clip in measured),
+            told=_told(source, clips),
         )
+
+
+def _told(source: Source, clips: Sequence[Media]) -> tuple[str, ...]:
+    """What tells of frames: a file beside the source, else what it holds."""
+    beside = read_told(source)
+    if beside.name:
+        if beside.known is None:
+            return (f"conditions are not used, {beside.name}: {beside.problem}",)
+        listed = ", ".join(map(str, beside.known.columns)) or "nothing is known"
+        rows = counted(len(beside.known.values), "row")
+        return (f"conditions: {beside.name}, {rows}: {listed}",)
+    if isinstance(clips, ArrayClips):
+        return clips.describe_known()
+    said = (one.known_said for one in clips if isinstance(one, EpisodeMedia))
+    return tuple(dict.fromkeys(filter(None, said)))
 
 
 class _Measured(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import Column
 from ldf_video.video.cuts import CutFinder
 from ldf_video.video.strip import pack
 
@@ -60,6 +61,8 @@ class Seen:
         size: rows and columns of the source's own frames, None where that is not known.
         label: what the user calls it.
         cuts: where another shot begins, in seconds.
+        columns: what is known of its frames beside their pixels.
+        num_told: frames of which something is.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Seen:
     size: tuple[int, int] | None = None
     label: str = ""
     cuts: tuple[float, ...] = ()
+    columns: tuple[Column, ...] = ()
+    num_told: int = 0
 
     @property
     def num_different(self) -> int:
@@ -193,6 +198,20 @@ class Look:
             label,
             tuple(float(frame / self._fps) for frame in cuts),
         )
+
+
+def told_line(seen: Sequence[Seen]) -> str:
+    """What is known of the frames of clips, and of how many of those looked at; "" for nothing."""
+    names: dict[str, dict[str, None]] = {}
+    for clip in seen:
+        for column in clip.columns:
+            names.setdefault(column.name, {}).update(dict.fromkeys(column.names))
+    if not names:
+        return ""
+    listed = ", ".join(str(Column(name, tuple(found))) for name, found in names.items())
+    num_told, num_frames = sum(clip.num_told for clip in seen), sum(one.num_frames for one in seen)
+    of_all = "all" if num_told == num_frames else f"{num_told:,} of {num_frames:,}"
+    return f"conditions of {of_all} frames that were looked at: {listed}"
 
 
 def cell_means(frames: Frames) -> Cells:

@@ -101,16 +101,14 @@ def told_frames(
     told = unknown(count, own)
     if known is not None:
         names = {column.name: column for column in own}
-        for column in known.columns:
+        for number, column in enumerate(known.columns):
             if column.name not in names:
                 raise UsageError(
                     f"{of_known}: column {column.name!r}: the top model knows {listed}"
                 )
-            wrong = [name for name in column.names if name not in names[column.name].names]
-            if wrong or bool(column.names) != bool(names[column.name].names):
-                what = repr(wrong[0]) if wrong else "a number"
+            if wrong := _unknown_value(known, number, names[column.name]):
                 raise UsageError(
-                    f"{of_known}: {column.name} is {what}: the top model knows {listed}"
+                    f"{of_known}: {column.name} is {wrong}: the top model knows {listed}"
                 )
         rows = known.of_columns(own)[:count]
         told[: len(rows)] = rows
@@ -121,6 +119,18 @@ def told_frames(
             raise UsageError(f"--condition {pair}: the top model knows {listed}")
         told[:, place] = _value(columns[place], value.strip(), f"--condition {pair}")
     return told[None]
+
+
+def _unknown_value(known: Conditions, place: int, column: Column) -> str:
+    """The first value of a column that means nothing in another one, in words; "" if all do."""
+    values = known.values[:, place]
+    lost = np.isfinite(values) & ~np.isfinite(known.of_columns([column])[:, 0])
+    if not lost.any():
+        return ""
+    first, names = values[lost][0], known.columns[place].names
+    if names:
+        return repr(names[int(first)])
+    return f"{first:g}" if column.is_counted else "a number"
 
 
 def _value(column: ColumnConfig, text: str, said: str) -> float:

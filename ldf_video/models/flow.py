@@ -40,10 +40,12 @@ class FlowTop(FlowNetwork):
         of_past = Condition.of(rollout.stride, device)
         if rollout.conditions is not None:
             of_past = of_past.of_unknown(past.shape[1], len(self.columns))
+            if past.shape[1]:
+                of_past = rollout.condition_in(-past.shape[1], past.shape[1], device)
         steady = SteadyPass(self, of_past) if c.kept else None
         seen: KeysValues | None = None
         new = past.split(c.block, dim=1) if past.shape[1] else ()
-        of_newest = of_past.frames(0, c.block)
+        of_new = [of_past.frames(k * c.block, c.block) for k in range(len(new))]
         before = c.warm_up * c.block if rollout.past is None else 0
         for done in range(-before, rollout.num_frames, c.block):
             given = self._given(rollout, done)
@@ -54,13 +56,13 @@ class FlowTop(FlowNetwork):
                 past = torch.cat([past, tokens], dim=1)[:, -c.reach :]
                 of_past = of_past.followed_by(condition, most=c.reach)
             else:
-                for block in new[:-1]:
-                    seen = self.remember_block(block, seen, of_newest)
-                newest = (new[-1], of_newest) if new else None
+                for block, of_block in zip(new[:-1], of_new[:-1], strict=True):
+                    seen = self.remember_block(block, seen, of_block)
+                newest = (new[-1], of_new[-1]) if new else None
                 tokens, seen = self._next_block(
                     seen, condition, generators, newest=newest, given=given, steady=steady
                 )
-                new, of_newest = (tokens,), condition
+                new, of_new = (tokens,), [condition]
             if done >= 0:
                 yield self.restore(tokens[:, : rollout.num_frames - done])
 

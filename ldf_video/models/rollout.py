@@ -18,7 +18,8 @@ class ConditionSource(Protocol):
         """Of `count` frames from `first` on, (N, count, columns) or (1, count, columns).
 
         It is asked once a block, in order, just before the block is made: so what is known only
-        then, such as the keys that are held, can be told. Frames before 0 are made and not shown.
+        then, such as the keys that are held, can be told. Frames before 0 are made and not shown,
+        or are those of the past, of which all are asked for before the first block.
         A number, or the code of a name, as the top model's `columns` have them; NaN for unknown.
         """
 
@@ -30,12 +31,18 @@ class KnownConditions:
     Attributes:
         values: (N, T, columns) or (1, T, columns), of the frames from 0 on; behind them nothing is
             known.
+        past: (1, P, columns), of the frames before 0, the newest last; None for nothing.
     """
 
     values: Tensor
+    past: Tensor | None = None
 
     def conditions_in(self, first: int, count: int) -> Tensor:
         """See `ConditionSource`."""
+        if first < 0 and self.past is not None:
+            past = self.past.expand(len(self.values), -1, -1)
+            known = KnownConditions(torch.cat([past, self.values], dim=1))
+            return known.conditions_in(first + past.shape[1], count)
         n, length, columns = self.values.shape
         found = self.values.new_full((n, count, columns), float("nan"))
         start, stop = max(first, 0), min(first + count, length)
@@ -61,7 +68,7 @@ class Rollout:
         stride: how many frames of a clip each frame is after the one before it, known ones too: one
             of the strides that the top model knows.
         conditions: what each frame is told: what leads to it from the frame before. None where
-            nothing is known. Of the past nothing is.
+            nothing is known.
     """
 
     num_frames: int

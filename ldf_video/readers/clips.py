@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Self
 
@@ -84,13 +85,18 @@ def _stream(clip: Clip, events: Iterator[Event | None], damaged: list[str]) -> C
     Why it is not whole goes to those that are `damaged` if it is one of several.
     """
     position, note = 0.0, ""
+    told: list[float | None] = []
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        nonlocal position, note
+        nonlocal position, note, told
         for event in events:
             if isinstance(event, FramesRead):
-                position = event.position
-                yield from event.frames.copy()  # the next event reuses their memory
+                position, known = event.position, event.conditions
+                for number, frame in enumerate(event.frames.copy()):  # the next reuses their memory
+                    if known is not None:
+                        row = known.values[number].tolist()
+                        told = [None if math.isnan(value) else value for value in row]
+                    yield frame
             elif isinstance(event, SourceFailed):
                 raise ReadError(event.reason)
             elif isinstance(event, ClipEnded):
@@ -103,7 +109,15 @@ def _stream(clip: Clip, events: Iterator[Event | None], damaged: list[str]) -> C
                     raise TruncatedError(event.damage)
                 return
 
-    return ClipStream(clip.index, clip.fps, frames(), lambda: position, note=lambda: note)
+    return ClipStream(
+        clip.index,
+        clip.fps,
+        frames(),
+        lambda: position,
+        note=lambda: note,
+        columns=clip.columns,
+        told=lambda: told,
+    )
 
 
 def probe(place: Source | Location) -> VideoInfo:
@@ -116,7 +130,8 @@ def probe(place: Source | Location) -> VideoInfo:
     if not isinstance(source, Source):
         source = Source(source.parent, source.name, UNKNOWN, UNKNOWN)
     info = _answer("probe", source)["info"]
-    return VideoInfo(**{**info, "fps": Fraction(*info["fps"]), "held": tuple(info["held"])})
+    lines = {name: tuple(info[name]) for name in ("held", "told")}
+    return VideoInfo(**{**info, "fps": Fraction(*info["fps"]), **lines})
 
 
 def frame_size(source: Source) -> tuple[int, int]:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from ldf_video.arrays.conditions import Column, Conditions
 from ldf_video.errors import CheckpointError, ReadError, TruncatedError, UsageError
 from ldf_video.files.archives import ArchivePath
 from ldf_video.files.layout import UNSAID, Layout
@@ -66,33 +67,49 @@ def named_clip(path: str | Path, said: str, *, layout: Layout = UNSAID) -> Sourc
         raise ReadError(f"{said} {path}: {error}") from None
 
 
+class Part(NamedTuple):
+    """Some frames of a clip.
+
+    Attributes:
+        frames: (n, H, W, 3).
+        known: what is known of them.
+    """
+
+    frames: Frames
+    known: Conditions
+
+
 def last_frames(
     clip: Source, geometry: Geometry, count: int, *, said: str, stride: int = 1
-) -> Frames:
-    """The last frames (up to `count`, H, W, 3) of the first clip of a source.
+) -> Part:
+    """The last frames (up to `count`) of the first clip of a source.
 
     With a `stride` every so-manyth frame, the clip's last one among them.
 
     Raises:
         ReadError: it has none that can be read.
     """
-    frames = _some_frames(clip, geometry, span(count, stride), newest=True, said=said)
-    return frames[(len(frames) - 1) % stride :: stride]
+    frames, known = _some_frames(clip, geometry, span(count, stride), newest=True, said=said)
+    taken = slice((len(frames) - 1) % stride, None, stride)
+    return Part(frames[taken], Conditions(known.columns, known.values[taken]))
 
 
 def first_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
     """The first frames likewise."""
-    return _some_frames(clip, geometry, count, newest=False, said=said)
+    return _some_frames(clip, geometry, count, newest=False, said=said).frames
 
 
-def _some_frames(
-    clip: Source, geometry: Geometry, count: int, *, newest: bool, said: str
-) -> Frames:
+def _some_frames(clip: Source, geometry: Geometry, count: int, *, newest: bool, said: str) -> Part:
     found: deque[Frames] = deque(maxlen=count)
+    told: deque[list[float | None]] = deque(maxlen=count)
+    columns: tuple[Column, ...] = ()
     try:
         with ClipReader(geometry) as reader:
             for stream in reader.open_clips(clip):
-                found.extend(stream.frames if newest else islice(stream.frames, count))
+                columns = stream.columns
+                for frame in stream.frames if newest else islice(stream.frames, count):
+                    found.append(frame)
+                    told.append(stream.told())
                 if found:  # else it is a bad one of several
                     break
     except TruncatedError:
@@ -101,7 +118,8 @@ def _some_frames(
         raise ReadError(f"{said} {clip.path}: {error}") from None
     if not found:
         raise ReadError(f"{said} {clip.path}: it has no frames")
-    return np.stack(found)
+    values = np.array([*told], np.float32).reshape(len(found), len(columns))  # None becomes NaN
+    return Part(np.stack(found), Conditions(columns, values))
 
 
 def shown_rate(top: Loaded[TopModel], fps: str | float | None) -> Fraction:

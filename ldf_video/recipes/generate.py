@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ldf_video.arrays.conditions import Conditions
 from ldf_video.errors import UsageError, counted
 from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.bridge import loop
@@ -35,7 +36,7 @@ from ldf_video.recipes.ends import (
     speed_note,
     stride_of,
 )
-from ldf_video.recipes.told import told_by
+from ldf_video.recipes.told import told_after, told_by
 from ldf_video.runs.command import (
     check_files,
     check_folders,
@@ -106,14 +107,17 @@ def generate(options: Generate) -> Generated:
         top.config, beside=top.directory, device=device, asked=options.frame_model
     )
     told, untold = told_by(top, options, num_frames)
-    past = None if clip is None else _last_latents(clip, top, frame, stride=stride, device=device)
+    past, of_past = None, None
+    if clip is not None:
+        past, of_frames = _last_latents(clip, top, frame, stride=stride, device=device)
+        told, of_past = told_after(told, of_frames, top.model, str(options.start_from))
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     total = num_videos * num_frames
     with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
         if top_model is None and shipped:
             progress.say(shipped_line("generate", top.directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes = 0, {speed_note(top, options.fps, paths[0]), untold}
+        done, notes = 0, {speed_note(top, options.fps, paths[0]), untold, of_past}
         looped = Steps() if options.loop else None
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):
@@ -232,8 +236,11 @@ def _frames_of(top: Loaded[TopModel], options: Generate) -> int:
 @torch.inference_mode()
 def _last_latents(
     clip: Source, top: Loaded[TopModel], frame: Loaded[FrameModel], *, stride: int, device: str
-) -> Tensor:
-    """Latents (n, C, H, W) of as many of the last frames of a clip as the top model can see."""
+) -> tuple[Tensor, Conditions]:
+    """Latents (n, C, H, W) of as many of the last frames of a clip as the top model can see.
+
+    And what is known of these frames.
+    """
     count = top.model.config.window
-    frames = last_frames(clip, clip_geometry(top, frame), count, said="--from", stride=stride)
-    return frame.model.encoder(to_model(frames, device=device))
+    last = last_frames(clip, clip_geometry(top, frame), count, said="--from", stride=stride)
+    return frame.model.encoder(to_model(last.frames, device=device)), last.known

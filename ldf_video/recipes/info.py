@@ -13,14 +13,14 @@ from ldf_video import hints
 from ldf_video.errors import ReadError, UsageError, counted
 from ldf_video.files.archives import ArchivePath
 from ldf_video.files.layout import layout_of
-from ldf_video.files.locations import split_inner
+from ldf_video.files.locations import look_at, split_inner
 from ldf_video.options.commands import Info
 from ldf_video.readers.clips import probe
 from ldf_video.runs import hub
 from ldf_video.runs.command import out_of_memory
 from ldf_video.runs.curve import CURVE, SHEET
 from ldf_video.runs.zoo import shipped_models
-from ldf_video.sources.folder import named_source
+from ldf_video.sources.folder import named_source, told_by_file
 from ldf_video.sources.ranges import clock
 from ldf_video.sources.source import within
 from ldf_video.store.reader import StoreReader
@@ -65,6 +65,8 @@ def _video(path: Path, options: Info) -> Described:
         raise UsageError(
             f"{path} is a directory, and neither a store nor a checkpoint; as a clip: {error}"
         ) from None
+    if isinstance(place, Path) and (entry := look_at(place)) and not entry.is_folder:
+        source = told_by_file(source, place, entry)
     try:
         found = probe(within(source, inner, layout_of(options)))
     except ReadError as error:
@@ -82,12 +84,13 @@ def _video(path: Path, options: Info) -> Described:
         "rotation": found.rotation,
         "truncated": found.truncated,
         **({"arrays": list(found.held)} if found.held else {}),
+        **({"conditions": list(found.told)} if found.told else {}),
     }
     lines = [
         f"video of {counted(found.num_frames, 'frame')}, {found.width}x{found.height}, "
         f"{float(found.fps):.4g} frames a second, {described['duration_seconds']:,} seconds"
     ]
-    lines += found.held
+    lines += [*found.held, *found.told]
     if found.truncated:
         lines.append("it is damaged: these frames are what can be read")
     return {"summary": [*lines, f"next: {hints.encode_line(path, None)}"], **described}
@@ -164,10 +167,7 @@ def _conditions(reader: StoreReader) -> Described:
 
 def _columns_line(reader: StoreReader) -> str:
     """Such as `action (left, right), speed`."""
-    return ", ".join(
-        column.name + (f" ({', '.join(column.names)})" if column.names else "")
-        for column in reader.columns
-    )
+    return ", ".join(map(str, reader.columns))
 
 
 def _causes(reasons: Iterable[str]) -> dict[str, int]:

@@ -79,7 +79,7 @@ def interpolate(options: Interpolate) -> Interpolated:
         top.config, beside=top.directory, device=device, asked=options.frame_model
     )
     geometry, window = clip_geometry(top, frame), flow.config.window
-    before = last_frames(a, geometry, window, said="interpolate", stride=stride)
+    before = last_frames(a, geometry, window, said="interpolate", stride=stride).frames
     after = first_frames(b, geometry, 1, said="interpolate")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     count = options.num_frames

@@ -56,6 +56,7 @@ class View:
         most_frames: that were read of each source, None for all.
         typed: options of the geometry, to be typed again.
         made_by: the frame model that latents come from.
+        known: what is known of frames beside their pixels, in words.
         is_store: whether it is one.
     """
 
@@ -66,6 +67,7 @@ class View:
     most_frames: int | None = None
     typed: Sequence[str] = ()
     made_by: str = ""
+    known: str = ""
     is_store: bool = False
 
 
@@ -127,6 +129,8 @@ def _verdict(view: View, sums: Totals, fits: Mapping[str, float]) -> str:
         f"<p>The top model learns from {about(sums.about_windows, exact=exact or view.is_store)} "
         f"windows of {WINDOW} frames.</p>",
     ]
+    if view.known:
+        lines.append(f"<p>{escape(view.known[0].upper() + view.known[1:])}.</p>")
     if fits:
         (name, fit), *others = fits.items()
         known = "as good as known" if fit >= GOOD_DB else "rough" if fit >= ROUGH_DB else "unknown"

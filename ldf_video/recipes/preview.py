@@ -15,7 +15,7 @@ from ldf_video.errors import LdfError, StoreError, UsageError, counted
 from ldf_video.files.layout import Layout, layout_of
 from ldf_video.intake.advice import Advice, Totals, about, advise, totals
 from ldf_video.intake.report import note_lines
-from ldf_video.intake.seen import Look, Seen
+from ldf_video.intake.seen import Look, Seen, told_line
 from ldf_video.levels.latents import maker_of
 from ldf_video.models.frame import FrameModel
 from ldf_video.options.commands import Encode, Preview
@@ -81,6 +81,7 @@ class Previewed:
         unreadable: names of sources that gave no frame, and the reasons.
         noted: names of clips of which something is to be known, such as that they are cut short,
             and what.
+        conditions: what is known of frames, and of how many, in words; empty for nothing.
         fits: the shipped frame models and how well each brings a sample back, in dB, the best
             first; empty for a store.
     """
@@ -90,6 +91,7 @@ class Previewed:
     advice: tuple[Advice, ...]
     unreadable: tuple[tuple[str, str], ...]
     noted: tuple[tuple[str, str], ...]
+    conditions: str
     fits: dict[str, float]
 
     def lines(self) -> list[str]:
@@ -101,6 +103,7 @@ class Previewed:
             f"{counted(round(sums.about_seconds), 'second')}, "
             f"{about(sums.about_different, exact=exact)} different frames"
         ]
+        lines += [self.conditions] if self.conditions else []
         lines += [
             f"warning: {advice.what} {advice.todo} {advice.command}" for advice in self.advice
         ]
@@ -140,7 +143,8 @@ def preview(options: Preview) -> Previewed:
         text = write_page(view, sums, advice, fits)
         write_atomically(out, lambda part: part.write_text(text, encoding="utf-8"))
     noted = tuple((clip.name, clip.trouble) for clip in view.seen if clip.trouble)
-    done = Previewed(out, sums, tuple(advice), tuple(view.left.unreadable), noted, fits)
+    unreadable = tuple(view.left.unreadable)
+    done = Previewed(out, sums, tuple(advice), unreadable, noted, view.known, fits)
     if not view.seen:
         name, reason = (*view.left.unreadable, (str(clips), "it holds no clip"))[0]
         raise LdfError(f"nothing under {clips} could be read: {name}: {reason}")
@@ -189,7 +193,15 @@ def _of_sources(
         unreadable += [(source.title, now.failure)] if now.failure else []
     num_own = found.num_own + len(found.sources) - len(sources)
     left = Left(unreadable, dict(found.sidecars.most_common()), num_own, len(sources) - len(chosen))
-    return View(str(options.clips), geometry, seen, left, most_frames=most, typed=_typed(options))
+    return View(
+        str(options.clips),
+        geometry,
+        seen,
+        left,
+        most_frames=most,
+        typed=_typed(options),
+        known=told_line(seen),
+    )
 
 
 def _source_of(event: Event) -> Source:
@@ -227,7 +239,7 @@ class _Reading:
     def __init__(self, strip: int, clips_each: int, most_frames: int | None) -> None:
         self._strip, self._clips_each, self._most = strip, clips_each, most_frames
         self._look: Look | None = None
-        self._num_read, self._position = 0, 0.0
+        self._num_read, self._position, self._num_told = 0, 0.0, 0
         self.seen, self.failure, self.num_clips = list[Seen](), "", 1
         self.is_one = True
         self._notes = set[str]()
@@ -240,10 +252,12 @@ class _Reading:
                 self._choose(event.first_frames)
         elif isinstance(event, Clip):
             is_shown = len(self.seen) < self._clips_each
-            self._look = Look(event.fps, strip=self._strip if is_shown else 0)
+            self._look, self._num_told = Look(event.fps, strip=self._strip if is_shown else 0), 0
         elif isinstance(event, FramesRead) and self._look is not None:
             self._look.add(event.frames)
             self._num_read, self._position = self._num_read + len(event.frames), event.position
+            if event.conditions is not None:
+                self._num_told += int(np.isfinite(event.conditions.values).any(axis=1).sum())
         elif isinstance(event, ClipEnded):
             if event.damage and not event.num_frames:
                 which = event.clip.name or f"clip {event.clip.index}"
@@ -282,11 +296,10 @@ class _Reading:
         if is_cut and clip.index is None:
             length = _about_frames(clip, self._num_read, self._position)
         label = "" if clip.source.part is None else clip.source.part.label
-        self.seen.append(
-            self._look.end(
-                clip.title, about_frames=length, trouble=trouble, size=clip.size, label=label
-            )
+        one = self._look.end(
+            clip.title, about_frames=length, trouble=trouble, size=clip.size, label=label
         )
+        self.seen.append(replace(one, columns=clip.columns, num_told=self._num_told))
 
 
 def _about_frames(clip: Clip, num_read: int, position: float) -> int:
@@ -338,7 +351,10 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
         weight = reader.num_clips / len(clips)
         one = look.end(name, about_frames=length, weight=weight)
         cuts = tuple(float(frame / one.fps) for frame in cut_frames[cut_clips == clip].tolist())
-        seen.append(replace(one, cuts=cuts))
+        values = reader.conditions(np.full(len(places), clip), places, length=1)
+        num_told = int(np.isfinite(values).any(axis=2).sum())
+        columns = reader.columns
+        seen.append(replace(one, cuts=cuts, columns=columns, num_told=num_told))
         progress.update(number + 1, share=(number + 1) / len(clips))
     seen.sort(key=lambda one: natural_key(one.name))
     bad = [(one.source, one.reason) for one in reader.quarantined()]
@@ -350,6 +366,7 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
         Left(bad),
         most_frames=each,
         made_by=made_by,
+        known=told_line(seen),
         is_store=True,
     )
 
