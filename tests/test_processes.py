@@ -151,7 +151,7 @@ def test_all_processes_stop_where_one_is_told_to_and_the_state_is_saved(
 # -- whole runs ----------------------------------------------------------------------------------
 
 
-OPTIONS = "--steps 4 --batch-size 8 --seed 1 --device cpu --quiet"
+OPTIONS = "--steps 4 --batch-size 8 --seed 1 --device cpu --mixed-precision no --quiet"
 
 
 def frame_line(root: Path, name: str) -> str:

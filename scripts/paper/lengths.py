@@ -56,7 +56,7 @@ class Form:
     num_clips: Mapping[int, int]
 
 
-SHORT = Form(2.0, "pacman-32-flow", {5: 200, 50: 40, 500: 8})
+SHORT = Form(2.0, "pacman-32-flow", {5: 200, 50: 40, 500: 20})
 LONG = Form(60.0, "pacman-32-flow", {5: 1_000, 50: 200, 500: 24})
 
 
