@@ -184,8 +184,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = save_frame(root / "frame")
     save_top(root / "top", frame, config=FLOWS["told"])
     page = {"html": root / "page.html", "runtime": root / "runtime", "name": "a <b> & c"}
-    export(top_model=root / "top", out=root / "graphs", seed=3, quiet=True, **page)
+    half: Any = {"weights": "half", "seed": 3, "quiet": True}
+    export(top_model=root / "top", out=root / "graphs", **half, **page)
     return root
+
+
+def test_a_page_takes_bytes_where_nothing_is_said(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = {"html": tmp_path / "small.html", "runtime": exported / "runtime"}
+    export(top_model=exported / "top", **place)
+    assert "weights as int8" in capfd.readouterr().err
 
 
 def test_exported_graphs_give_what_torch_gives(exported: Path) -> None:

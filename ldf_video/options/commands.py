@@ -315,7 +315,9 @@ class Export(Pair):
     out: OutFolder = None
     html: File = None
     name: Annotated[str | None, Option("NAME", text, "that of the model")] = None
-    weights: Annotated[Literal["half", "int8"], Option()] = "half"
+    weights: Annotated[
+        Literal["half", "int8"] | None, Option(usual="int8 in a page, else half")
+    ] = None
     runtime: Annotated[Place, Option("DIR")] = "node_modules/onnxruntime-web"
     top_model: Annotated[Place | None, PLAYED] = None
     shipped: ClassVar[str] = PLAYED_SHIPPED

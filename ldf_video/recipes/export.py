@@ -76,9 +76,10 @@ def export(options: Export) -> Exported:
     )
     paths = list[Path]()
     with Progress("export", unit="graphs", quiet=options.quiet) as progress:
-        progress.say(f"export: {top.directory} and {frame.directory}, weights as {options.weights}")
+        stored = options.weights or ("half" if page is None else "int8")
+        progress.say(f"export: {top.directory} and {frame.directory}, weights as {stored}")
         for model in (flow, frame.model):
-            round_weights(model, options.weights)
+            round_weights(model, stored)
         graphs = make_graphs(flow, frame.model)
         starts = known_starts(flow)
         settings = {
@@ -98,7 +99,7 @@ def export(options: Export) -> Exported:
         parts = {"runtime": runtime[0], "wasm": runtime[1], "starts": starts.tobytes()}
         made = make_page(settings, parts, {"block": graphs.block, "frames": graphs.frames})
         write_atomically(page, lambda path: path.write_bytes(made))
-        if len(made) > LARGEST_BYTES and options.weights == "half":
+        if len(made) > LARGEST_BYTES and stored == "half":
             size = f"{len(made) / MIB:.1f} MiB"
             progress.say(f"export: {page} has {size}; --weights int8 halves the model")
     return Exported((*paths, page), len(made))
