@@ -15,21 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ldf_video.errors import UsageError
-from ldf_video.options.commands import (
-    OLD_NAMES,
-    Encode,
-    Evaluate,
-    Export,
-    Generate,
-    Info,
-    Interpolate,
-    Play,
-    Preview,
-    Publish,
-    Reconstruct,
-    Start,
-)
+from ldf_video.options.commands import OLD_NAMES
+from ldf_video.options.judging import Evaluate, Reconstruct
 from ldf_video.options.option import Command, argument_lines, options_of
+from ldf_video.options.reading import Encode, Info, Preview, Start
+from ldf_video.options.sampling import Export, Generate, Interpolate, Play, Publish
 from ldf_video.options.trainings import TrainFrame, TrainTop
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ldf_video.clips.probe import probe
 from ldf_video.clips.read import open_clips
 from ldf_video.errors import UsageError
 from ldf_video.files.layout import Layout
-from ldf_video.options.commands import Encode
+from ldf_video.options.reading import Encode
 from ldf_video.sources.search import find_sources
 from ldf_video.store import StoreReader
 from ldf_video.video.geometry import Geometry

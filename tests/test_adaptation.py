@@ -11,7 +11,7 @@ from tiny_models import save_frame, save_shipped, write_array
 
 from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError, LdfError, StoreError, UsageError
-from ldf_video.options.commands import Encode
+from ldf_video.options.reading import Encode
 from ldf_video.options.trainings import TrainFrame
 from ldf_video.recipes import adaptation
 from ldf_video.recipes.adaptation import Asked, own_or_adapted

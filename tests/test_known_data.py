@@ -13,7 +13,8 @@ from array_files import ALL, FRAMES, GREY, read, write_lerobot, write_push_t, wr
 from clip_files import LOSSLESS, write_clip
 
 from ldf_video.files.layout import layout_of
-from ldf_video.options.commands import Encode, options_of
+from ldf_video.options.option import options_of
+from ldf_video.options.reading import Encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,9 @@ from ldf_video.errors import CheckpointError, UsageError
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models.grid import GridConfig, GridGameConfig
 from ldf_video.models.rolled import RolledConfig
-from ldf_video.options.commands import COMMANDS, Generate, option_table
+from ldf_video.options.commands import COMMANDS, option_table
 from ldf_video.options.option import POSITIVE, Option, options_of
+from ldf_video.options.sampling import Generate
 from ldf_video.options.trainings import TrainFrame, TrainTop
 from ldf_video.runs import command
 from ldf_video.runs.command import choose_device, choose_precision

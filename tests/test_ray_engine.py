@@ -30,7 +30,7 @@ from pathlib import Path
 from ldf_video.intake import ray_engine
 from ldf_video.intake.frame_encoder import plan_job
 from ldf_video.intake.ingest import ALONE, list_sources
-from ldf_video.options.commands import Encode
+from ldf_video.options.reading import Encode
 from ldf_video.progress import Progress
 
 if os.environ.get("KILL"):
@@ -72,7 +72,7 @@ from ldf_video.errors import LdfError
 from ldf_video.intake import ray_engine
 from ldf_video.intake.frame_encoder import plan_job
 from ldf_video.intake.ingest import ALONE, list_sources
-from ldf_video.options.commands import Encode
+from ldf_video.options.reading import Encode
 from ldf_video.progress import Progress
 
 class FailingActor(ray_engine.EncodeActor):

@@ -21,7 +21,7 @@ from ldf_video.intake.ingest import Conversion
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.grid import GridEncoder
 from ldf_video.models.inference import GridInference
-from ldf_video.options.commands import Encode
+from ldf_video.options.reading import Encode
 from ldf_video.runs.command import choose_precision, num_cores
 from ldf_video.runs.zoo import load_frame_model, reference_to
 from ldf_video.sources.source import Source

@@ -1,8 +1,8 @@
 """What an option is: type, default, unit, check and help; and the fields that commands share.
 
 The command line, the Python API and the README's tables are made from dataclasses of options, whose
-docstrings are the help: those of the trainings in `trainings`, all others in `commands`. A value of
-one is checked as it is made, and None stands for a default.
+docstrings are the help; `commands` lists them. A value of one is checked as it is made, and None
+stands for a default.
 """
 
 import inspect

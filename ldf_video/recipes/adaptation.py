@@ -21,8 +21,8 @@ from ldf_video.files.layout import layout_of
 from ldf_video.levels.frame_level import frame_run_config
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
-from ldf_video.options.commands import Encode
 from ldf_video.options.option import DEFAULT_SHIPPED
+from ldf_video.options.reading import Encode
 from ldf_video.options.trainings import TrainFrame
 from ldf_video.readers.clips import ClipReader
 from ldf_video.recipes.train_frame import train_frame

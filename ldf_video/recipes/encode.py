@@ -14,8 +14,8 @@ from ldf_video.intake.frame_encoder import EncodeJob, plan_job, pooled_psnr_db, 
 from ldf_video.intake.ingest import ALONE, ingest, lines_on_opening, list_sources, open_store
 from ldf_video.intake.known import check_place, verify_clips
 from ldf_video.intake.report import Report
-from ldf_video.options.commands import Encode
 from ldf_video.options.option import flag
+from ldf_video.options.reading import Encode
 from ldf_video.progress import Progress
 from ldf_video.recipes.adaptation import POOR_FIT_DB, Asked, own_or_adapted, own_rates
 from ldf_video.runs.command import (

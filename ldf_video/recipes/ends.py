@@ -21,7 +21,7 @@ from ldf_video.files.locations import split_inner
 from ldf_video.models.build import KINDS
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Pair
+from ldf_video.options.sampling import Pair
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.zoo import OWN_FRAME, OWN_TOP, Loaded, find_model, load_top_model
 from ldf_video.sources.folder import folder_series, named_source

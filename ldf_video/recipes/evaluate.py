@@ -21,7 +21,7 @@ from ldf_video.files.locations import Location
 from ldf_video.levels.latents import maker_of, open_latents
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Evaluate
+from ldf_video.options.judging import Evaluate
 from ldf_video.options.option import flag
 from ldf_video.output import json_text, write_atomically
 from ldf_video.recipes.ends import known_stride

@@ -17,7 +17,7 @@ from ldf_video.errors import UsageError
 from ldf_video.levels.latents import video_generator
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.rollout import Rollout
-from ldf_video.options.commands import Export
+from ldf_video.options.sampling import Export
 from ldf_video.output import write_atomically
 from ldf_video.play.graphs import Graphs, make_graphs
 from ldf_video.play.html import LARGEST_BYTES, make_page, runtime_files, scales_of

@@ -22,7 +22,7 @@ from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Generate
+from ldf_video.options.sampling import Generate
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import (
     flow_to_a_frame,

@@ -14,7 +14,7 @@ from ldf_video.errors import ReadError, UsageError, counted
 from ldf_video.files.archives import ArchivePath
 from ldf_video.files.layout import layout_of
 from ldf_video.files.locations import look_at, split_inner
-from ldf_video.options.commands import Info
+from ldf_video.options.reading import Info
 from ldf_video.readers.clips import probe
 from ldf_video.runs import hub
 from ldf_video.runs.command import out_of_memory

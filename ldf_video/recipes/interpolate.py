@@ -13,7 +13,7 @@ import torch
 from ldf_video.errors import ReadError, UsageError, counted
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.bridge import bridge
-from ldf_video.options.commands import Interpolate
+from ldf_video.options.sampling import Interpolate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import frame_size
 from ldf_video.recipes.ends import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ldf_video.models.flow import FlowTop
-from ldf_video.options.commands import Play
+from ldf_video.options.sampling import Play
 from ldf_video.play.film import Film
 from ldf_video.play.server import PageServer
 from ldf_video.play.show import Show

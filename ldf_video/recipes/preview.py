@@ -18,7 +18,7 @@ from ldf_video.intake.report import note_lines
 from ldf_video.intake.seen import Look, Seen, told_line
 from ldf_video.levels.latents import maker_of
 from ldf_video.models.frame import FrameModel
-from ldf_video.options.commands import Encode, Preview
+from ldf_video.options.reading import Encode, Preview
 from ldf_video.output import write_atomically
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool

@@ -12,7 +12,7 @@ from typing import Any
 from ldf_video.errors import UsageError
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Generate, Publish
+from ldf_video.options.sampling import Generate, Publish
 from ldf_video.output import write_atomically
 from ldf_video.progress import Progress
 from ldf_video.recipes import card

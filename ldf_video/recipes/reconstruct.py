@@ -16,7 +16,7 @@ from ldf_video.files.layout import layout_of
 from ldf_video.files.locations import locate
 from ldf_video.intake.report import Reach
 from ldf_video.models.frame import FrameModel
-from ldf_video.options.commands import Reconstruct
+from ldf_video.options.judging import Reconstruct
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import ClipReader
 from ldf_video.runs.command import check_files, choose_device, out_of_memory, own_state

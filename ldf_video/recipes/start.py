@@ -13,8 +13,9 @@ from typing import Any
 from ldf_video.errors import CheckpointError, UsageError, counted
 from ldf_video.files.layout import OFF, layout_of
 from ldf_video.levels.frame_level import frame_run_config
-from ldf_video.options.commands import Encode, Generate, Preview, Start
 from ldf_video.options.option import DEFAULT_SHIPPED, flag
+from ldf_video.options.reading import Encode, Preview, Start
+from ldf_video.options.sampling import Generate
 from ldf_video.options.trainings import TrainFrame, TrainTop
 from ldf_video.output import json_text, write_atomically
 from ldf_video.progress import Progress

@@ -14,7 +14,7 @@ from ldf_video.errors import ReadError, UsageError, counted
 from ldf_video.levels.conditions import as_columns, told_frames
 from ldf_video.models.rollout import KnownConditions
 from ldf_video.models.top import TopModel
-from ldf_video.options.commands import Generate
+from ldf_video.options.sampling import Generate
 from ldf_video.output import reason
 from ldf_video.runs.zoo import Loaded
 
