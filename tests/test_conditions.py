@@ -30,7 +30,7 @@ from ldf_video.models.flow_config import ColumnConfig, FlowConfig
 from ldf_video.models.flow_loss import FlowGame, velocity_loss
 from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.rollout import KnownConditions, Rollout
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import SteadyPasses
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training import checkpoints
 from ldf_video.training.optim import make_optimizer
@@ -189,7 +189,7 @@ def test_a_model_that_knows_no_conditions_refuses_them(top: Any) -> None:
 
 
 @pytest.mark.parametrize("config", [KEPT, SINGLE], ids=["kept", "single"])
-def test_the_pass_of_a_long_video_is_told_what_two_passes_are(config: FlowConfig) -> None:
+def test_the_passes_of_a_long_video_are_told_what_others_are(config: FlowConfig) -> None:
     top, numbers, block = told_flow(config), torch.Generator().manual_seed(0), config.block
     count = config.reach // block + 2
     blocks = [torch.randn(2, block, 64, generator=numbers) for _ in range(count)]
@@ -203,12 +203,13 @@ def test_the_pass_of_a_long_video_is_told_what_two_passes_are(config: FlowConfig
             seen = top.remember_block(one, seen, of_one)
         assert seen is not None
         assert top.is_full(seen)
-        found, kept = SteadyPass(top)(blocks[-2], blocks[-1], seen, told=(told[-2], told[-1]))
+        steady = SteadyPasses(top).after(blocks[-2], seen, told=(told[-2], told[-1]))
         past = top.remember_block(blocks[-2], seen, told[-2])
-        level = torch.ones(1, 1)
-        expected = top.velocity(blocks[-1], level, condition=told[-1], past=past)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(kept[-1], past[-1], rtol=1e-4, atol=1e-5)
+        for level in top.sampling_levels(config.sampling_steps)[:-1]:
+            found, u = steady(blocks[-1], level), torch.full((1, 1), level)
+            expected = top.velocity(blocks[-1], u, condition=told[-1], past=past)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(steady.past[-1], past[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_values_as_features() -> None:

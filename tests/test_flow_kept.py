@@ -18,7 +18,7 @@ from ldf_video.models.flow_loss import velocity_loss
 from ldf_video.models.game import Noise
 from ldf_video.models.keep_past import keep_past, with_block
 from ldf_video.models.rollout import Rollout
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import SteadyBlock, SteadyPasses
 
 KEPT = replace(FLOW, kept=True)
 BLOCKS, SIZE = 6, 64
@@ -90,9 +90,9 @@ def test_a_block_sees_the_window_and_what_its_past_saw_but_no_later_block() -> N
 
 def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and values of the past are computed once: no pass ever sees more than a block."""
-    top = flow(config=replace(KEPT, sampling_steps=1, first_steps=4))
+    top = flow(config=replace(KEPT, sampling_steps=2, first_steps=4))
     passes: list[tuple[int, int | str]] = []
-    features, steady = FlowTop.features, SteadyPass.__call__
+    features, steady = FlowTop.features, SteadyBlock.__call__
 
     def counted(self: FlowTop, frames: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         past = kwargs.get("past")
@@ -100,18 +100,18 @@ def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) 
         passes.append((frames.shape[1], seen))
         return features(self, frames, *args, **kwargs)
 
-    def counted_steady(self: SteadyPass, newest: torch.Tensor, *args: Any, **options: Any) -> Any:
-        passes.append((newest.shape[1], "steady"))
-        return steady(self, newest, *args, **options)
+    def counted_steady(self: SteadyBlock, x: torch.Tensor, level: float) -> torch.Tensor:
+        passes.append((x.shape[1], "steady"))
+        return steady(self, x, level)
 
     monkeypatch.setattr(FlowTop, "features", counted)
-    monkeypatch.setattr(SteadyPass, "__call__", counted_steady)
+    monkeypatch.setattr(SteadyBlock, "__call__", counted_steady)
     list(top.sample(Rollout(24), generators(1)))
     assert {frames for frames, _ in passes} == {KEPT.block}
-    # Four of the first block; one of each later one, until the window is full with one before it
-    # for the keys and values of the block that was done, then together with it.
-    growing = [0, 4, 4, 8, 8, 12]
-    assert [seen for _, seen in passes] == [0, 0, 0, 0, *growing, "steady", "steady"]
+    # Four of the first block; two of each later one, until the window is full with one before them
+    # for the keys and values of the block that was done, then the first together with it.
+    growing = [0, 4, 4, 4, 8, 8, 8, 12, 12]
+    assert [seen for _, seen in passes] == [0, 0, 0, 0, *growing, *["steady"] * 4]
 
 
 @torch.inference_mode()
@@ -121,7 +121,9 @@ def test_a_block_costs_its_passes_and_one_more(monkeypatch: pytest.MonkeyPatch) 
     [{}, {"patch": 0}, {"local_width": 0}, {"latent_shape": (2, 5, 3)}, {"window": 4, "block": 1}],
     ids=str,
 )
-def test_a_steady_pass_is_what_the_network_does_in_two(changes: dict[str, Any], count: int) -> None:
+def test_steady_passes_are_what_the_network_does_in_one_more(
+    changes: dict[str, Any], count: int
+) -> None:
     config = replace(KEPT, **changes)
     top, seen = flow(config=config), None
     size = math.prod(config.latent_shape)
@@ -129,11 +131,14 @@ def test_a_steady_pass_is_what_the_network_does_in_two(changes: dict[str, Any], 
     for block in before:
         seen = top.remember_block(block, seen)
     assert seen is not None
-    velocity, after = SteadyPass(top)(newest, x, seen)
-    expected = top.remember_block(newest, seen)
-    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
-    wanted = top.velocity(x, torch.ones(1, 1), past=expected)
-    torch.testing.assert_close(velocity, wanted, rtol=1e-4, atol=1e-5)
+    block, expected = SteadyPasses(top).after(newest, seen), top.remember_block(newest, seen)
+    found = []
+    for level in top.sampling_levels(config.sampling_steps)[:-1]:
+        found.append(block(x, level))
+        wanted = top.velocity(x, torch.full((1, 1), level), past=expected)
+        torch.testing.assert_close(found[-1], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(block.past, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ from ldf_video.models.flow_config import FlowConfig
 from ldf_video.models.flow_loss import FlowGame, velocity_loss
 from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.rollout import Rollout
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import SteadyPasses
 from ldf_video.runs.zoo import load_top_model
 from ldf_video.store.format import StoreSpec
 from ldf_video.store.reader import StoreReader
@@ -99,7 +99,7 @@ def test_strides_that_cannot_be_are_refused(strides: tuple[int, ...]) -> None:
         replace(FLOW, strides=strides)
 
 
-def test_the_pass_of_a_long_video_is_told_its_stride() -> None:
+def test_the_passes_of_a_long_video_are_told_its_stride() -> None:
     top, condition = flow(config=KEPT), Condition.of(4)
     numbers = torch.Generator().manual_seed(0)
     blocks = [torch.randn(2, 4, 64, generator=numbers) for _ in range(5)]
@@ -108,14 +108,15 @@ def test_the_pass_of_a_long_video_is_told_its_stride() -> None:
         for block in blocks[:3]:
             seen = top.remember_block(block, seen, condition)
         assert seen is not None
-        x, level = blocks[4], torch.ones(1, 1)
-        found, kept = SteadyPass(top, condition)(blocks[3], x, seen)
-        past = top.remember_block(blocks[3], seen, condition)
-        expected = top.velocity(x, level, condition=condition, past=past)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(kept[-1], past[-1], rtol=1e-4, atol=1e-5)
-        other, _ = SteadyPass(top, Condition.of(1))(blocks[3], x, seen)
-    assert not torch.allclose(other, expected, atol=1e-3)
+        x, past = blocks[4], top.remember_block(blocks[3], seen, condition)
+        steady = SteadyPasses(top, condition).after(blocks[3], seen)
+        other = SteadyPasses(top, Condition.of(1)).after(blocks[3], seen)
+        for level in top.sampling_levels(KEPT.sampling_steps)[:-1]:
+            u = torch.full((1, 1), level)
+            expected = top.velocity(x, u, condition=condition, past=past)
+            torch.testing.assert_close(steady(x, level), expected, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(other(x, level), expected, atol=1e-3)
+        torch.testing.assert_close(steady.past[-1], past[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loop_is_of_one_stride_throughout() -> None:

@@ -19,7 +19,7 @@ from ldf_video.models.flow_layers import KeysValues
 from ldf_video.models.flow_network import FlowNetwork
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.solvers import integrate, renew
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import SteadyBlock, SteadyPasses
 
 
 class FlowTop(FlowNetwork):
@@ -42,7 +42,7 @@ class FlowTop(FlowNetwork):
             of_past = of_past.of_unknown(past.shape[1], len(self.columns))
             if past.shape[1]:
                 of_past = rollout.condition_in(-past.shape[1], past.shape[1], device)
-        steady = SteadyPass(self, of_past) if c.kept else None
+        steady = SteadyPasses(self, of_past) if c.kept else None
         seen: KeysValues | None = None
         new = past.split(c.block, dim=1) if past.shape[1] else ()
         of_new = [of_past.frames(k * c.block, c.block) for k in range(len(new))]
@@ -94,7 +94,7 @@ class FlowTop(FlowNetwork):
         *,
         newest: tuple[Tensor, Condition] | None = None,
         given: tuple[Tensor, Tensor] | None = None,
-        steady: SteadyPass | None = None,
+        steady: SteadyPasses | None = None,
     ) -> tuple[Tensor, KeysValues | None]:
         """Make one block (N, block, size) from noise, after a past if there is one.
 
@@ -104,16 +104,19 @@ class FlowTop(FlowNetwork):
             generators: sources of chance, one a video.
             newest: the block before and what it was told, where `seen` does not hold it yet.
             given: which of its frames are known, and those. A pass sees them as it sees the past.
-            steady: makes the first pass, with what `newest` leaves, where nothing is given and as
-                much is seen as there is room for.
+            steady: gives the velocities where nothing is given and as much is seen as there is room
+                for.
 
         Returns:
             The block, and keys and values of all that stands before it.
         """
-        is_steady = given is None and seen is not None and self.is_full(seen)
-        if newest is not None and not is_steady:
+        passes: SteadyBlock | None = None
+        if newest is not None:
             block, of_block = newest
-            seen, newest = self.remember_block(block, seen, of_block), None
+            if steady is not None and given is None and seen is not None and self.is_full(seen):
+                passes = steady.after(block, seen, told=(of_block, condition))
+            else:
+                seen = self.remember_block(block, seen, of_block)
 
         def known(x: Tensor) -> Tensor:
             if given is None:
@@ -122,16 +125,10 @@ class FlowTop(FlowNetwork):
             return x.masked_scatter(mask[:, None], frames.expand(len(x), -1, -1))
 
         def velocity(x: Tensor, level: float) -> Tensor:
-            nonlocal seen, newest
             levels, x = x.new_full((1, 1), level), known(x)
             if given is not None:
                 levels = torch.where(given[0], self.config.context_level, levels)
                 levels = levels.expand(len(x), -1)
-            if newest is not None and seen is not None and steady is not None:
-                block, of_block = newest
-                direction, seen = steady(block, x, seen, told=(of_block, condition))
-                newest = None
-                return direction
             return self.velocity(x, levels, condition=condition, past=seen)
 
         def noise() -> Tensor:
@@ -141,6 +138,6 @@ class FlowTop(FlowNetwork):
 
         steps = self.config.first_steps if seen is None else self.config.sampling_steps
         levels = self.sampling_levels(steps)
-        if self.config.renewed:
-            return known(renew(noise, levels, velocity)), seen
-        return known(integrate(noise(), levels, velocity)), seen
+        way = velocity if passes is None else passes
+        x = renew(noise, levels, way) if self.config.renewed else integrate(noise(), levels, way)
+        return known(x), seen if passes is None else passes.past

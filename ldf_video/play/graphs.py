@@ -22,7 +22,7 @@ from ldf_video.models.condition import Condition
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.solvers import integrate, renew
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import SteadyPasses
 
 NOT_SEEN = -1e9
 """Added to what attention makes of a frame of the past that is not there."""
@@ -49,7 +49,7 @@ class BlockGraph(nn.Module):
 
     def __init__(self, flow: FlowTop) -> None:
         super().__init__()
-        self.flow, self.steady = flow, SteadyPass(flow, Condition.of(1))
+        self.flow, self.steady = flow, SteadyPasses(flow, Condition.of(1))
 
     def forward(
         self, newest: Tensor, noise: Tensor, visible: Tensor, *others: Tensor
@@ -59,24 +59,15 @@ class BlockGraph(nn.Module):
             of_blocks, *rest = rest
             told = Condition.of(1, values=of_blocks[0]), Condition.of(1, values=of_blocks[1])
         past = list(zip(rest[::2], rest[1::2], strict=True))
-        draws, seen = iter(noise), None
-
-        def velocity(x: Tensor, level: float) -> Tensor:
-            nonlocal seen
-            if seen is None:
-                found, seen = self.steady(newest, x, past, told=told, visible=visible)
-                return found
-            condition = Condition.of(1) if told is None else told[1]
-            return self.flow.velocity(x, x.new_full((1, 1), level), condition=condition, past=seen)
-
+        velocity = self.steady.after(newest, past, told=told, visible=visible)
+        draws = iter(noise)
         levels = self.flow.sampling_levels(c.sampling_steps)
         if c.renewed:
             tokens = renew(lambda: next(draws), levels, velocity)
         else:
             tokens = integrate(next(draws), levels, velocity)
-        assert seen is not None
         latents = self.flow.restore(tokens).flatten(0, 1)
-        return tokens, latents, *(part for pair in seen for part in pair)
+        return tokens, latents, *(part for pair in velocity.past for part in pair)
 
 
 class FramesGraph(nn.Module):

@@ -1,4 +1,4 @@
-"""What ONNX Runtime would gain: the steady pass and decoding as graphs, in turns with torch.
+"""What ONNX Runtime would gain: the first pass of a block and decoding as graphs, in turns.
 
     pip install onnxruntime onnx onnxscript
     python scripts/experiments/onnx_graphs.py MODEL [--frames 3000] [--num-videos 1] [--rounds 3]
@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 from ldf_video.levels.latents import rolled_frames, video_generator
 from ldf_video.models.flow import FlowTop
-from ldf_video.models.flow_layers import KeysValues
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
-from ldf_video.models.steady_pass import SteadyPass
+from ldf_video.models.steady_pass import Seen, SteadyBlock, SteadyPasses
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 
 AT_ONCE = 16
@@ -36,16 +35,17 @@ AT_ONCE = 16
 
 
 class Pass(nn.Module):
-    """A steady pass from tensors to tensors."""
+    """A first pass from tensors to tensors."""
 
     def __init__(self, flow: FlowTop) -> None:
         super().__init__()
-        self.flow, self.steady = flow, SteadyPass(flow)
+        self.flow, self.steady = flow, SteadyPasses(flow)
 
     def forward(self, newest: Tensor, x: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         pairs = list(zip(past[::2], past[1::2], strict=True))
-        velocity, seen = self.steady(newest, x, pairs)
-        return velocity, *(part for pair in seen for part in pair)
+        block = self.steady.after(newest, pairs)
+        velocity = block(x, 1.0)
+        return velocity, *(part for seen in block.seen for part in (*seen.past, seen.at_distance))
 
 
 class Decoding(nn.Module):
@@ -111,11 +111,15 @@ def main() -> None:
     steady = graph(Pass(top), tuple(torch.randn(shape) for shape in shapes))
     count = max(AT_ONCE, n * c.block)
     decoding = graph(Decoding(frame), (torch.randn(count, *c.latent_shape),))
-    by_torch: tuple[Any, Any] = SteadyPass.__call__, frame.decode
+    by_torch: tuple[Any, Any] = SteadyBlock.__call__, frame.decode
 
-    def call(self: SteadyPass, newest: Tensor, x: Tensor, past: KeysValues) -> Any:
-        velocity, *seen = steady(newest, x, *(part for pair in past for part in pair))
-        return velocity, list(zip(seen[::2], seen[1::2], strict=True))
+    def call(self: SteadyBlock, x: Tensor, level: float) -> Tensor:
+        if self.seen[0].at_distance is not None:
+            return by_torch[0](self, x, level)
+        velocity, *found = steady(self.newest, x, *(part for pair in self.past for part in pair))
+        parts = zip(found[::3], found[1::3], found[2::3], strict=True)
+        self.seen = [Seen((keys, values), at_distance) for keys, values, at_distance in parts]
+        return velocity
 
     def decode(z: Tensor) -> Tensor:
         return decoding(z)[0] if len(z) == count else by_torch[1](z)
@@ -132,7 +136,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         pair = []
         for of_pass, of_latents in (by_torch, (call, decode)):
-            SteadyPass.__call__ = of_pass  # type: ignore[method-assign]
+            SteadyBlock.__call__ = of_pass  # type: ignore[method-assign]
             frame.decode = of_latents  # type: ignore[method-assign]
             pair.append(rate())
         rates.append(pair)
