@@ -23,9 +23,11 @@ from ldf_video.levels.latents import decode
 from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import KnownConditions, Rollout
 from ldf_video.play.graphs import BlockGraph, Chance, GraphFilm, Graphs
-from ldf_video.play.html import CODE, WASM, apart, coded, scales_of
+from ldf_video.play.html import CODE, LARGEST_BYTES, WASM, apart, coded, scales_of
 from ldf_video.play.keys import Held, actions_of
 from ldf_video.play.packing import FORBIDDEN, pack
+from ldf_video.runs.zoo import shipped_models
+from ldf_video.training.checkpoints import fingerprint_of
 
 KEPT = replace(FLOW, kept=True)
 COLUMNS = (ColumnConfig("stick", ("left", "noop", "right")), ColumnConfig("speed", (), 0.5, 0.2))
@@ -229,9 +231,25 @@ def test_exported_graphs_give_what_torch_gives(exported: Path) -> None:
             assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
+def settings_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="settings">(.*?)</script>', page.read_text("utf-8"))
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_the_page_of_the_docs_plays_the_shipped_model() -> None:
+    page = Path(__file__).parents[1] / "docs" / "pacman.html"
+    settings = settings_of(page)
+    known = {"top": "pacman-32-play", "frame": "pacman-32"}
+    assert settings["fingerprints"] == {
+        kind: fingerprint_of(shipped_models()[name] / kind) for kind, name in known.items()
+    }
+    assert page.stat().st_size <= LARGEST_BYTES
+
+
 def test_the_page_holds_all_that_it_needs(exported: Path) -> None:
     text = (exported / "page.html").read_text("utf-8")
-    settings = json.loads(re.search(r'id="settings">(.*?)</script>', text)[1])  # type: ignore[index]
+    settings = settings_of(exported / "page.html")
     packed = settings["packing"]["parts"]
     found = dict(re.findall(r'id="part-([\w-]+)">(.*?)</script>', text, re.DOTALL))
     assert found.keys() == packed.keys()

@@ -8,6 +8,7 @@ than the whole window is not visible yet.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,8 +129,10 @@ def make_graphs(flow: FlowTop, frame: FrameModel) -> Graphs:
 
 
 def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> bytes:
+    usual = logging.root.manager.disable
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter
+        logging.disable(logging.WARNING)  # it logs that there is no torchvision, which it can use
         try:
             program = torch.onnx.export(
                 module.eval(),
@@ -141,6 +144,8 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
             )
         except ImportError as error:
             raise LdfError(f"export needs a package that is not here ({error}): {EXTRA}") from None
+        finally:
+            logging.disable(usual)
     assert program is not None
     return bytes(program.model_proto.SerializeToString())
 

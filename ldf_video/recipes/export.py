@@ -83,6 +83,7 @@ def export(options: Export) -> Exported:
         graphs = make_graphs(flow, frame.model)
         starts = known_starts(flow)
         settings = {
+            "fingerprints": {"top": top.fingerprint, "frame": frame.fingerprint},
             "name": options.name or known_name(top.directory) or top.directory.parent.name,
             "height": frame.model.config.height,
             "width": frame.model.config.width,
