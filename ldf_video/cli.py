@@ -90,7 +90,7 @@ def _results(name: str, result: Any, typed: Any) -> tuple[Sequence[Any], str]:
             last = hints.after_start(typed.clips, typed.out, result)
         case "preview":
             found = [*result.lines(), result.path]
-            last = hints.after_preview(typed.clips, result.path)
+            last = hints.after_preview(typed.clips, result.path, is_told=bool(result.conditions))
         case "train-frame":
             last = hints.after_train_frame(typed.clips, typed.out, typed.top_model)
         case "encode":

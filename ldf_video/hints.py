@@ -33,11 +33,12 @@ def after_start(clips: str | Path, out: str | Path, made: Any) -> str:
     )
 
 
-def after_preview(clips: str | Path, page: Path) -> str:
-    """What follows on a page about clips, or about a store of them."""
+def after_preview(clips: str | Path, page: Path, *, is_told: bool = False) -> str:
+    """What follows on a page about clips, of whose frames something is known, or about a store."""
     if (Path(clips) / "store.json").is_file():
         return f"look at {page} in a browser; next: {_line('info', clips)}"
-    return f"look at {page} in a browser; next: {_line('start', clips)}"
+    played = f", or to play it: {_line('encode', clips)}" if is_told else ""
+    return f"look at {page} in a browser; next: {_line('start', clips)}{played}"
 
 
 def after_train_frame(
@@ -141,8 +142,11 @@ def frame_model_line(
 
 
 def train_top_line(latents: str | Path) -> str:
-    """The command that trains on latents."""
-    return _line("train-top", *_option("--latents", latents, LATENTS))
+    """The command that trains on latents; where something is known of frames, also to play it."""
+    words = "train-top", *_option("--latents", latents, LATENTS)
+    is_told = any(Path(latents).glob("conditions-*.npy"))
+    played = f", or to play it: {_line(*words, '--block', '1')}" if is_told else ""
+    return _line(*words) + played
 
 
 def top_model_line(top_model: str | Path, model: Mapping[str, Any]) -> str:

@@ -191,12 +191,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def settings_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="settings">(.*?)</script>', page.read_text("utf-8"))
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
 def test_a_page_takes_bytes_where_nothing_is_said(
     exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = {"html": tmp_path / "small.html", "runtime": exported / "runtime"}
     export(top_model=exported / "top", **place)
     assert "weights as int8" in capfd.readouterr().err
+    assert settings_of(tmp_path / "small.html")["name"] == "small"
 
 
 def test_exported_graphs_give_what_torch_gives(exported: Path) -> None:
@@ -229,12 +236,6 @@ def test_exported_graphs_give_what_torch_gives(exported: Path) -> None:
             expected = next(decode(frame, iter([other[None]])))[0]
             assert pixels.dtype == np.uint8
             assert np.abs(pixels.astype(int) - expected).max() <= 1
-
-
-def settings_of(page: Path) -> dict[str, Any]:
-    found = re.search(r'id="settings">(.*?)</script>', page.read_text("utf-8"))
-    assert found is not None
-    return dict(json.loads(found[1]))
 
 
 def test_the_page_of_the_docs_plays_the_shipped_model() -> None:

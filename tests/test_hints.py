@@ -75,6 +75,21 @@ def test_encode_and_train_top(root: Path) -> None:
     assert last(f"train-top {TRAIN}").endswith("curve.png; next: ldf-video generate")
 
 
+def test_clips_of_which_something_is_known_may_be_played(root: Path) -> None:
+    for clip in sorted((root / "my clips").glob("*.npy")):
+        clip.with_suffix(".csv").write_text("key\n" + 9 * "left\n")
+    assert last("preview 'my clips'") == (
+        "look at preview.html in a browser; next: ldf-video start 'my clips', "
+        "or to play it: ldf-video encode 'my clips'"
+    )
+    page = (root / "preview.html").read_text()
+    assert "ldf-video train-top --block 1 --minutes" in page
+    assert last("encode 'my clips' --out b").endswith(
+        "next: ldf-video train-top --latents b, "
+        "or to play it: ldf-video train-top --latents b --block 1"
+    )
+
+
 def test_generate(root: Path) -> None:
     assert last("generate --frames 2 --seed 7 -o a.gif") == (
         "look at a.gif, --seed 7 makes the same again; next: ldf-video evaluate --real CLIPS"

@@ -335,6 +335,10 @@ def test_in_a_browser(server: PageServer, tmp_path: Path) -> None:
     with browsing(server.url, tmp_path / "profile", width=900, height=700) as browser:
         browser.wait("window.film && film.shown > 5")
         assert browser.value("document.title") == "tiny"
+        assert "no key does anything" in browser.value(
+            "document.querySelector('#note').textContent"
+        )
+        assert browser.value("document.documentElement.scrollHeight <= window.innerHeight")
         browser.click("#pause")
         browser.wait("document.querySelector('#pause').ariaPressed === 'true'")
         time.sleep(0.3)

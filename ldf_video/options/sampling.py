@@ -162,7 +162,7 @@ class Export(Pair):
     Attributes:
         out: The graphs in ONNX, with what a program needs to run them in `model.json`.
         html: One page with everything in it; it needs no network.
-        name: What the page is called.
+        name: What the game is called.
         weights: half: as they are shipped, two bytes each; int8: one byte each for those of large
             layers, which changes a little what the models make.
         runtime: The npm package onnxruntime-web, which goes into the page.
@@ -173,7 +173,7 @@ class Export(Pair):
     _: KW_ONLY
     out: OutFolder = None
     html: File = None
-    name: Annotated[str | None, Option("NAME", text, "that of the model")] = None
+    name: Annotated[str | None, Option("NAME", text, "that of the file")] = None
     weights: Annotated[
         Literal["half", "int8"] | None, Option(usual="int8 in a page, else half")
     ] = None

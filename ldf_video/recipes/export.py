@@ -25,7 +25,7 @@ from ldf_video.play.keys import actions_of, rest_of
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import load_sampler, refuse_fixed, shown_rate
 from ldf_video.runs.command import check_files, check_folders, own_state
-from ldf_video.runs.zoo import frame_model_of, known_name
+from ldf_video.runs.zoo import frame_model_of, known_name, named
 from ldf_video.training.ranks import check_alone
 
 GRAPHS = ("block.onnx", "frames.onnx")
@@ -77,14 +77,15 @@ def export(options: Export) -> Exported:
     paths = list[Path]()
     with Progress("export", unit="graphs", quiet=options.quiet) as progress:
         stored = options.weights or ("half" if page is None else "int8")
-        progress.say(f"export: {top.directory} and {frame.directory}, weights as {stored}")
+        models = f"{named(top.directory)} and {named(frame.directory)}"
+        progress.say(f"export: {models}, weights as {stored}; this takes a while")
         for model in (flow, frame.model):
             round_weights(model, stored)
         graphs = make_graphs(flow, frame.model)
         starts = known_starts(flow)
         settings = {
             "fingerprints": {"top": top.fingerprint, "frame": frame.fingerprint},
-            "name": options.name or known_name(top.directory) or top.directory.parent.name,
+            "name": options.name or _name(top.directory, page),
             "height": frame.model.config.height,
             "width": frame.model.config.width,
             "fps": float(shown_rate(top, options.fps)),
@@ -128,6 +129,13 @@ def known_starts(flow: FlowTop) -> npt.NDArray[np.float16]:
     generators = [video_generator(0, video) for video in range(NUM_STARTS)]
     made = torch.cat(list(flow.sample(Rollout(4 * window), generators)), dim=1)
     return flow.standardise(made[:, -window:]).half().numpy()
+
+
+def _name(directory: Path, page: Path | None) -> str:
+    """The page's, else that of the model."""
+    if page is not None:
+        return page.stem
+    return known_name(directory) or directory.parent.name
 
 
 def _shape(flow: FlowTop, graphs: Graphs) -> dict[str, Any]:

@@ -148,6 +148,13 @@ def _verdict(view: View, sums: Totals, fits: Mapping[str, float]) -> str:
             "<details><summary>The same in single steps</summary>"
             f"{_code(_steps(view, name, minutes))}</details>"
         )
+        if view.known:
+            played = _steps(view, name, minutes).splitlines()[:2]
+            played += [f"ldf-video train-top --block 1 --minutes {minutes}", "ldf-video play"]
+            lines.append(
+                "<p>What is known of the frames can be held by keys while a model plays, if it is "
+                f"trained so:</p>{_code(chr(10).join(played))}"
+            )
     return _section("enough", "What it is enough for", "".join(lines))
 
 

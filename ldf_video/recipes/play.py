@@ -63,6 +63,10 @@ def play(options: Play) -> Played:
     ):
         if options.top_model is None and shipped and not options.quiet:
             progress.say(shipped_line("play", top.directory.parent.name, frame.directory))
+        if not film.actions and not options.quiet:
+            progress.say(
+                "play: the model was told nothing when it learned, so no key does anything"
+            )
         progress.say(f"play: {server.url} (Ctrl-C ends it)")  # also with --quiet: it is the result
         if options.browser:
             webbrowser.open(server.url)
