@@ -16,6 +16,8 @@ from typing import Any, Self, TextIO
 from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 5.0
+SLOWEST_RATE = 0.1
+"""A second; below it seconds are said, of each."""
 USUAL_WIDTH = 80
 """Columns of a terminal that does not know its width."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # names of files may hold such characters
@@ -133,7 +135,11 @@ class Progress:
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = (self._count - (self._first or 0)) / seconds
         done = f"{self._count:,}" + (f"/{self.total:,}" if self.total else "")
-        line = f"{done} {self.unit}, {rate:,.1f}/s"
+        line = f"{done} {self.unit}"
+        if rate >= SLOWEST_RATE:
+            line += f", {rate:,.1f}/s"
+        elif rate > 0:
+            line += f", {1 / rate:,.0f} s a {self.unit.removesuffix('s')}"
         gained = share - self._first_share
         if gained > 0 and share <= 1:
             line += f", {_clock(seconds * (1 - share) / gained)} left"

@@ -139,11 +139,11 @@ def test_in_an_archive_they_are_found_too(tmp_path: Path, clips: Path) -> None:
     [
         ("action\n" + "left\n" * 20, "w.csv has 20 rows for 24 frames: the rest is unknown", 20),
         ("action\n" + "left\n" * 30, "w.csv has 30 rows for 24 frames: the rest is passed", 24),
-        ("speed\n1\nnan\n", "not used, w.csv: row 2: speed is nan: leave the cell empty", 0),
-        ("speed\n1\nfast\n", "not used, w.csv: row 2: speed is 'fast', expected a number", 0),
+        ("speed\n1\nnan\n", "not used, w.csv: line 3: speed is nan: leave the cell empty", 0),
+        ("speed\n1\nfast\n", "not used, w.csv: line 3: speed is 'fast', expected a number", 0),
         ("acton\n" + "left\n" * 24, "not used, w.csv: column 'acton', expected action, which", 0),
         ("action\n" + "1\n" * 24, "not used, w.csv: action holds numbers, in other clips names", 0),
-        ("left\n1,2\n", "not used, w.csv: row 1 has 2 values, for 1 columns", 0),
+        ("left\n1,2\n", "not used, w.csv: line 2 has 2 values, for 1 columns", 0),
         ("", "not used, w.csv: its first line is to name the columns", 0),
         ("1\n2\n", "not used, w.csv: its first line is 1: it is to name the columns", 0),
         (b"action\n\xff\xfe\n", "not used, w.csv: no text in UTF-8", 0),
@@ -179,4 +179,4 @@ def test_info_and_preview_say_what_is_known(tmp_path: Path, clips: Path) -> None
     bring(clips, tmp_path / "store")
     assert preview(tmp_path / "store", out=tmp_path / "b.html", quiet=True).conditions == line
     (clips / "a.csv").write_text("action\n1\nleft\n")
-    assert "not used, a.csv: row 2: action is 'left'" in info(clips / "a.mp4")["conditions"][0]
+    assert "not used, a.csv: line 3: action is 'left'" in info(clips / "a.mp4")["conditions"][0]

@@ -31,6 +31,7 @@ from ldf_video.models.flow_loss import FlowGame, velocity_loss
 from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.rollout import KnownConditions, Rollout
 from ldf_video.models.steady_pass import SteadyPasses
+from ldf_video.recipes import generate as generating
 from ldf_video.store import StoreReader, StoreSpec, StoreWriter
 from ldf_video.training import checkpoints
 from ldf_video.training.optim import make_optimizer
@@ -515,6 +516,22 @@ def test_generate_does_as_it_is_told(root: Path) -> None:
     assert made(conditions="told.csv", condition="action=stay") not in (by_file, plain)
 
 
+def test_a_file_that_ends_early_is_said_before_the_frames_are_made(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def sampled(*arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError
+
+    save_top(root / "checkpoints" / "top", root / "checkpoints" / "frame", config=KEPT)
+    (root / "few.csv").write_text(FILE)
+    monkeypatch.setattr(generating, "_sampled", sampled)
+    line = "generate: few.csv has 5 rows: the frames behind its end are told nothing by it\n"
+    for num_frames in (5, 6):
+        with pytest.raises(ZeroDivisionError):
+            generate("out.png", num_frames=num_frames, conditions="few.csv")
+        assert (line in capfd.readouterr().err) == (num_frames > 5)
+
+
 def test_the_clip_that_is_gone_on_from_tells_its_own(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -554,10 +571,10 @@ def test_the_clip_that_is_gone_on_from_tells_its_own(
         ("jump\n1\n", "--conditions told.csv: column 'jump': the top model knows action"),
         ("action\nup\n", "--conditions told.csv: action is 'up': the top model knows action"),
         ("speed\nfast\n", "--conditions told.csv: speed is 'fast': the top model knows"),
-        ("speed\n1\nnan\n", "told.csv: row 2: speed is nan: leave the cell empty where unknown"),
+        ("speed\n\n1\nnan\n", "told.csv: line 4: speed is nan: leave the cell empty where unknown"),
         ("1,2\n1,2\n", "told.csv: its first line is 1,2: it is to name the columns"),
-        ("speed\n1,2\n", "told.csv: row 1 has 2 values, for 1 columns"),
-        ("speed\n1\nx\n", "told.csv: row 2: speed is 'x', expected a number as before"),
+        ("speed\n1,2\n", "told.csv: line 2 has 2 values, for 1 columns"),
+        ("speed\n1\nx\n", "told.csv: line 3: speed is 'x', expected a number as before"),
         ("a,a\n1,2\n", "told.csv: two columns 'a': each needs another name"),
     ],
 )

@@ -28,6 +28,7 @@ from ldf_video.errors import UsageError
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import Rollout
+from ldf_video.play import server as server_room
 from ldf_video.play.film import Film
 from ldf_video.play.server import PageServer
 from ldf_video.play.show import AHEAD, Show
@@ -324,8 +325,15 @@ def test_what_cannot_be_played_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     save_pair(tmp_path / "checkpoints")
     with PageServer(lambda connection: None) as other, pytest.raises(UsageError) as refused:
         play(port=other.port, browser=False, device="cpu")
-    assert f"--port {other.port}: " in str(refused.value)
-    assert str(refused.value).endswith("name another, or none")
+    expected = f"--port {other.port}: in use by another program; name another, or none"
+    assert str(refused.value) == expected
+
+    def denied(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "denied (while attempting to bind on address ('127.0.0.1', 1))")
+
+    monkeypatch.setattr(server_room, "serve", denied)
+    with pytest.raises(UsageError, match="^--port 1: denied; name another, or none$"):
+        play(port=1, browser=False, device="cpu")
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="a file is in the way"):
         play(out="file", browser=False)

@@ -58,6 +58,19 @@ def test_a_resumed_rate_counts_from_where_it_started(clock: list[float]) -> None
     ]
 
 
+def test_what_is_slow_is_said_in_seconds_of_each(clock: list[float]) -> None:
+    stream = io.StringIO()
+    progress = Progress("train", unit="steps", total=9, stream=stream)
+    for seconds, count in ((0.0, 0), (6.0, 0), (24.0, 1), (50.0, 5)):
+        clock[0] = seconds
+        progress.update(count)
+    assert stream.getvalue().splitlines() == [
+        "train: 0/9 steps",
+        "train: 1/9 steps, 24 s a step, 3:12 left",
+        "train: 5/9 steps, 0.1/s, 0:40 left",
+    ]
+
+
 def test_a_name_can_neither_end_a_line_nor_steer_the_terminal(clock: list[float]) -> None:
     stream = io.StringIO()
     with Progress("encode", unit="frames", quiet=False, stream=stream) as progress:

@@ -84,7 +84,7 @@ def read_csv(path: Location, *, alive: Callable[[], None] = lambda: None) -> Con
     `alive` is called now and then.
 
     Raises:
-        ReadError: it is none; the message names the row and the column, and not the path.
+        ReadError: it is none; the message names the line and the column, and not the path.
     """
     with path.open("rb") as file:
         text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
@@ -114,7 +114,7 @@ def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
     num_rows = 0
     rows = csv.reader(lines, delimiter=delimiter)
     for row in rows:
-        place = f"row {num_rows + 1}"
+        place = f"line {rows.line_num + 1}"  # the first one names the columns
         if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
             raise ReadError(f"{place} has {len(row)} values, for {len(columns)} columns")
         cells = [*row[: len(columns)], *[""] * (len(columns) - len(row))]

@@ -7,6 +7,7 @@ its own), and a connection must come from the page itself (its Origin). Nothing 
 
 from __future__ import annotations
 
+import errno
 import secrets
 import threading
 from collections.abc import Callable
@@ -65,7 +66,10 @@ class PageServer:
                 ping_interval=None,
             )
         except OSError as error:
-            raise UsageError(f"--port {port}: {reason(error)}; name another, or none") from None
+            why = reason(error).partition(" (while ")[0]  # in brackets: the address
+            if error.errno == errno.EADDRINUSE:
+                why = "in use by another program"
+            raise UsageError(f"--port {port}: {why}; name another, or none") from None
         self.port: int = self._server.socket.getsockname()[1]
         self.url = f"http://{HOST}:{self.port}/{self._token}/"
 

@@ -117,7 +117,9 @@ def generate(options: Generate) -> Generated:
         if top_model is None and shipped:
             progress.say(shipped_line("generate", top.directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        done, notes = 0, {speed_note(top, options.fps, paths[0]), untold, of_past}
+        for note in filter(None, (untold, of_past)):
+            progress.say(f"generate: {note}")
+        done, notes = 0, {speed_note(top, options.fps, paths[0])}
         looped = Steps() if options.loop else None
         size = VIDEOS_AT_ONCE if is_directory else num_videos
         for first in range(0, num_videos, size):

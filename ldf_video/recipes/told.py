@@ -72,5 +72,6 @@ def told_by(
     )
     note, rows = None, len(known.values)
     if rows < num_frames:
-        note = f"{options.conditions} has {counted(rows, 'row')}, the frames behind are told less"
+        note = f"{options.conditions} has {counted(rows, 'row')}: the frames behind its end are "
+        note += "told nothing by it"
     return KnownConditions(torch.from_numpy(values)), note
