@@ -332,7 +332,7 @@ def test_what_cannot_be_played_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "denied (while attempting to bind on address ('127.0.0.1', 1))")
 
     monkeypatch.setattr(server_room, "serve", denied)
-    with pytest.raises(UsageError, match="^--port 1: denied; name another, or none$"):
+    with pytest.raises(UsageError, match=r"^--port 1: denied; name another, or none$"):
         play(port=1, browser=False, device="cpu")
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="a file is in the way"):

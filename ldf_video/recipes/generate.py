@@ -112,13 +112,14 @@ def generate(options: Generate) -> Generated:
         past, of_frames = _last_latents(clip, top, frame, stride=stride, device=device)
         told, of_past = told_after(told, of_frames, top.model, str(options.start_from))
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
-    total = num_videos * num_frames
-    with Progress("generate", unit="frames", total=total, quiet=options.quiet) as progress:
+    with Progress(
+        "generate", unit="frames", total=num_videos * num_frames, quiet=options.quiet
+    ) as progress:
         if top_model is None and shipped:
             progress.say(shipped_line("generate", top.directory.parent.name, frame.directory))
         progress.say(f"generate: {num_videos} x {num_frames:,} frames, seed {seed}")
-        for note in filter(None, (untold, of_past)):
-            progress.say(f"generate: {note}")
+        for line in filter(None, (untold, of_past)):
+            progress.say(f"generate: {line}")
         done, notes = 0, {speed_note(top, options.fps, paths[0])}
         looped = Steps() if options.loop else None
         size = VIDEOS_AT_ONCE if is_directory else num_videos
