@@ -117,6 +117,10 @@ class Progress:
             self._print(f"{self.name}: {self._line(share)}")
             self._reported = now
 
+    def add(self, count: int) -> None:
+        """Report that `count` more are done."""
+        self.update(self._count + count)
+
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar; what would end it or steer a terminal shows."""
         if self.quiet:

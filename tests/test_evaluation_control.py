@@ -15,6 +15,7 @@ from tiny_judge import write_judge
 from tiny_models import FLOW, save_frame, save_top
 from torch import Tensor
 
+from ldf_video import progress
 from ldf_video.api import evaluate
 from ldf_video.arrays.conditions import Column, Conditions
 from ldf_video.errors import LdfError, UsageError
@@ -107,6 +108,26 @@ def test_the_same_seed_finds_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(control, "UPDATES", 5)
     store = write_store(tmp_path, [40] * 4)
     assert measured(store, listens=True) == measured(store, listens=True)
+
+
+def test_what_is_measured_is_said_and_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(control, "UPDATES", 5)
+    monkeypatch.setattr(progress, "PLAIN_LINE_SECONDS", -1.0)
+    store, frame = write_store(tmp_path, [40] * 4), Pixels()
+    options: Any = {"top": Ring(listens=True), "frame": frame, "store": store, "num_windows": 40}
+    measure_control(**options, quiet=True)
+    assert capsys.readouterr().err == ""
+    measure_control(**options, quiet=False)
+    said = capsys.readouterr().err
+    assert f"evaluate: control, of 40 beginnings in {tmp_path}: whether what was told" in said
+    for line in (
+        "windows: 320/320 frames",
+        "learn to read stick: 5/5 upd",
+        "ahead: 120/120 frames",
+    ):
+        assert line in said
 
 
 def test_a_store_of_short_clips_is_refused(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldf_video.errors import LdfError
+from ldf_video.errors import LdfError, counted
 from ldf_video.levels.conditions import told_of
 from ldf_video.levels.latents import video_generator
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import KnownConditions, Rollout
 from ldf_video.models.top import TopModel
+from ldf_video.progress import Progress
 from ldf_video.store.reader import StoreReader
 from ldf_video.video.pixels import from_model, psnr_db
 
@@ -91,9 +92,15 @@ class Control:
 
 
 def measure_control(
-    top: TopModel, frame: FrameModel, store: StoreReader, *, num_windows: int = 256, seed: int = 0
+    top: TopModel,
+    frame: FrameModel,
+    store: StoreReader,
+    *,
+    num_windows: int = 256,
+    seed: int = 0,
+    quiet: bool = True,
 ) -> Control:
-    """Measure both.
+    """Measure both, and say how far that is unless `quiet`.
 
     Raises:
         LdfError: the store has too few clips that are long enough.
@@ -106,19 +113,34 @@ def measure_control(
     rng.shuffle(clips)
     known, new = (Windows(store, part, top, rng) for part in np.array_split(clips, 2))
     latents, told = new.draw(num_windows, length)
-    made = _roll(top, latents, told, seed)
+
+    def begun(name: str, unit: str, total: int) -> Progress:
+        progress = Progress(f"evaluate: control, {name}", unit=unit, total=total, quiet=quiet)
+        progress.update(0)
+        return progress
+
+    with begun("windows", "frames", num_windows * MADE) as progress:
+        progress.say(
+            f"evaluate: control, of {counted(num_windows, 'beginning')} in {store.path}: whether "
+            "what was told can be read back from what is made, and whether the next frame is "
+            "nearer where it is told the truth"
+        )
+        made = _roll(top, latents, told, seed, progress)
     both = torch.cat([latents[:, -MADE - 1 : -MADE], made], dim=1)
     columns = []
     for place, column in enumerate(top.columns):
         if column.names:
-            inverse, names = _learn(known, place), told[:, -MADE:, place]
+            with begun(f"learn to read {column.name}", "updates", UPDATES) as progress:
+                inverse, names = _learn(known, place, progress), told[:, -MADE:, place]
             real, of_made = (
                 _share(inverse, top, frames, names) for frames in (latents[:, -MADE - 1 :], both)
             )
             counts = torch.bincount(names[names.isfinite()].long())
             guess = float(counts.max() / counts.sum())
             columns.append(ColumnControl(column.name, real, of_made, guess))
-    return Control(tuple(columns), *_one_ahead(top, frame, latents, told, rng), len(latents))
+    with begun("one frame ahead", "frames", 3 * num_windows) as progress:
+        ahead = _one_ahead(top, frame, latents, told, rng, progress=progress)
+    return Control(tuple(columns), *ahead, len(latents))
 
 
 class Windows:
@@ -145,20 +167,27 @@ class Windows:
 
 
 @torch.inference_mode()
-def _roll(top: TopModel, latents: Tensor, told: Tensor, seed: int) -> Tensor:
+def _roll(top: TopModel, latents: Tensor, told: Tensor, seed: int, progress: Progress) -> Tensor:
     """What is made in place of the last MADE frames of windows, told what led to them."""
     made = []
     for first in range(0, len(latents), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        made.append(_made(top, latents[part, :-MADE], told[part, -MADE:], MADE, seed + first))
+        past, values = latents[part, :-MADE], told[part, -MADE:]
+        made.append(_made(top, past, values, MADE, seed=seed + first, progress=progress))
     return torch.cat(made)
 
 
-def _made(top: TopModel, past: Tensor, told: Tensor | None, count: int, seed: int) -> Tensor:
+def _made(
+    top: TopModel, past: Tensor, told: Tensor | None, count: int, *, seed: int, progress: Progress
+) -> Tensor:
     generators = [video_generator(seed, number) for number in range(len(past))]
     conditions = None if told is None else KnownConditions(told)
     rollout = Rollout(count, past=past, conditions=conditions)
-    return torch.cat(list(top.sample(rollout, generators)), dim=1)
+    made = []
+    for block in top.sample(rollout, generators):
+        made.append(block)
+        progress.add(block.shape[0] * block.shape[1])
+    return torch.cat(made, dim=1)
 
 
 class InverseModel(nn.Module):
@@ -177,7 +206,7 @@ class InverseModel(nn.Module):
         return self.layers(neighbours.flatten(1, 2))
 
 
-def _learn(windows: Windows, place: int) -> InverseModel:
+def _learn(windows: Windows, place: int, progress: Progress) -> InverseModel:
     top = windows.top
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -192,6 +221,7 @@ def _learn(windows: Windows, place: int) -> InverseModel:
             loss.nan_to_num().backward()
             optimizer.step()
             schedule.step()
+            progress.add(1)
     return model.eval()
 
 
@@ -210,7 +240,13 @@ def _share(inverse: InverseModel, top: TopModel, latents: Tensor, names: Tensor)
 
 @torch.inference_mode()
 def _one_ahead(
-    top: TopModel, frame: FrameModel, latents: Tensor, told: Tensor, rng: np.random.Generator
+    top: TopModel,
+    frame: FrameModel,
+    latents: Tensor,
+    told: Tensor,
+    rng: np.random.Generator,
+    *,
+    progress: Progress,
 ) -> tuple[float, float, float]:
     """PSNR of the frame after each window's beginning, over those that move."""
     past, truth = latents[:, :-MADE], told[:, -MADE, None]
@@ -223,7 +259,7 @@ def _one_ahead(
         for first in range(0, len(past), AT_ONCE):
             part = slice(first, first + AT_ONCE)
             of_part = None if values is None else values[part]
-            made = _made(top, past[part], of_part, 1, first)[:, 0]
+            made = _made(top, past[part], of_part, 1, seed=first, progress=progress)[:, 0]
             errors.append(np.square(_pixels(frame, made) - shown[part]).mean((1, 2, 3)))
         found.append(psnr_db(float(np.concatenate(errors)[moves].mean())))
     return found[0], found[1], found[2]

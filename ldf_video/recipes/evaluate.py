@@ -116,7 +116,10 @@ def evaluate(options: Evaluate) -> Evaluated:
     found = work.result(earlier, output)
     if told is not None and pair is not None:
         top, frame = pair
-        found = replace(found, control=measure_control(top.model, frame.model, told, seed=seed))
+        found = replace(
+            found,
+            control=measure_control(top.model, frame.model, told, seed=seed, quiet=options.quiet),
+        )
     _write(found, work, output, curve=curve, json_file=json_file)
     return found
 
