@@ -94,10 +94,12 @@ def stops_raised() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[Interrupts]:
+def interrupts_held(on_first: Callable[[], None] = lambda: None) -> Iterator[Interrupts]:
     """Hold all three signals back, so that they interrupt no update; to be asked for in between.
 
-    A second Ctrl-C is raised at once, unless a launcher sent it.
+    A second Ctrl-C is raised at once, unless a launcher sent it. `on_first` is called in the
+    handler of the first signal: anywhere between two steps of Python, even in the middle of a
+    print.
     """
     interrupts = Interrupts()
     apart = TOGETHER_SECONDS if launched()[1] > 1 else 0.0
@@ -107,6 +109,7 @@ def interrupts_held() -> Iterator[Interrupts]:
         nonlocal first
         if not interrupts.waiting:
             interrupts.number, first = number, time.monotonic()
+            on_first()
         elif number == signal.SIGINT and time.monotonic() - first >= apart:
             raise KeyboardInterrupt
 

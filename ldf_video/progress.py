@@ -43,6 +43,11 @@ class _Stream:
     def isatty(self) -> bool:
         return bool(self._ask("isatty"))
 
+    def write_at_once(self, text: str) -> None:
+        """Past Python's buffers, which are not to be entered twice."""
+        with suppress(OSError, TypeError):
+            os.write(self._ask("fileno"), text.encode())
+
     def width(self) -> int:
         """Columns of the terminal."""
         with suppress(OSError, TypeError):
@@ -130,6 +135,12 @@ class Progress:
             self._bar.write(text, file=self._stream)
         else:
             self._print(text)
+
+    def say_at_once(self, text: str) -> None:
+        """Print a plain line from the handler of a signal."""
+        if not self.quiet:
+            below_bar = "" if self._bar is None else "\n"
+            self._stream.write_at_once(f"{below_bar}{text}\n")
 
     def _print(self, text: str) -> None:
         self._stream.write(text + "\n")

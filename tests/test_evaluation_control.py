@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latent_data import write_latents
 from tiny_judge import write_judge
 from tiny_models import FLOW, save_frame, save_top
 from torch import Tensor
@@ -150,3 +151,6 @@ def test_control_of_what_cannot_be_told_is_refused_before_any_work(
     save_top(tmp_path / "told", frame, config=type(FLOW)(**told))
     with pytest.raises(UsageError, match=r"another frame model made .*--frame-model"):
         evaluate("real.npy", top_model="told", **options)
+    write_latents(tmp_path / "untold", [40, 40])
+    with pytest.raises(UsageError, match="--control untold: nothing is known of its frames; give"):
+        evaluate("real.npy", top_model="told", **options | {"control": "untold"})

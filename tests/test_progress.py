@@ -139,12 +139,20 @@ def test_what_cannot_be_said_ends_no_work(
     monkeypatch.setattr(sys, "stderr", stream)
     with Progress("encode", unit="frames", total=10) as progress:
         progress.say("begins")
+        progress.say_at_once("stops")
         for second in range(20):
             clock[0] = float(second)
             progress.update(second)
             progress.say("goes on")
         with Progress("inner", unit="frames") as inner:
             inner.update(1)
+
+
+def test_what_cannot_wait_is_said_unless_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    for quiet in (True, False):
+        with Progress("encode", unit="frames", quiet=quiet) as progress:
+            progress.say_at_once("stops")
+    assert capfd.readouterr().err == "stops\n"
 
 
 def test_a_log_is_gone_on_with_once_there_is_room_again(clock: list[float]) -> None:

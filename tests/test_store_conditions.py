@@ -26,6 +26,7 @@ from ldf_video.api import info
 from ldf_video.arrays.conditions import Column, Conditions
 from ldf_video.errors import StoreError
 from ldf_video.store import StoreReader, StoreWriter, conditions, drop_damaged, verify_store
+from ldf_video.store import reader as reading
 from ldf_video.store.format import STORE_JSON
 from ldf_video.store.manifest import Manifest
 from ldf_video.store.shards import ShardWriter
@@ -54,6 +55,10 @@ def conditions_of(clip_id: str) -> Conditions:
         values[:, place] %= max(len(column.names), 1) if column.names else 9
     values[rng.random(values.shape) < 0.2] = np.nan
     return Conditions(columns, values)
+
+
+NUM_KNOWN = sum(int(np.isfinite(conditions_of(one).values).any(axis=1).sum()) for one in COLUMNS)
+"""Of 23 frames."""
 
 
 def write(writer: StoreWriter, clip_id: str, rows: np.ndarray, *, step: int = 100) -> None:
@@ -103,7 +108,7 @@ def test_a_reader_sees_what_was_written(
     )
     reader = StoreReader(path)
     assert_told(reader)
-    assert reader.num_told == 7 + 9 + 3
+    assert reader.count_told() == NUM_KNOWN
     first = np.load(path / "conditions-00000.npy", mmap_mode="r")
     assert first.shape[1] == 2
     assert len(first) <= len(np.load(path / "data-00000.npy", mmap_mode="r"))
@@ -124,14 +129,15 @@ def test_windows_selections_and_cuts_see_the_same(tmp_path: Path) -> None:
         reader.conditions([9], [0], length=1)
 
 
-def test_info_shows_what_is_known(tmp_path: Path) -> None:
+def test_info_shows_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_COUNTED_AT_ONCE", 5)
     write_all(tmp_path)
     described = info(tmp_path)
     assert described["conditions"] == {
-        "frames": 19,
+        "frames": NUM_KNOWN,
         "columns": {"action": ["left", "right", "up"], "speed": "numbers"},
     }
-    line = "conditions of 19 frames: action (left, right, up), speed"
+    line = f"conditions of {NUM_KNOWN} of 23 frames: action (left, right, up), speed"
     assert any(line in part for part in described["summary"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -14,6 +14,8 @@ from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
 from ldf_video.api import generate, train_top
 from ldf_video.errors import CheckpointError, LdfError
+from ldf_video.levels import top_level
+from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.mlp import MlpTop
 from ldf_video.recipes import train_top as room
 from ldf_video.runs.zoo import load_top_model
@@ -50,6 +52,38 @@ def test_few_updates_are_said_with_the_way_on(
     said = capsys.readouterr().err
     assert ("updates are few" in said) == is_said
     assert ("the same command with more --minutes goes on" in said) == is_said
+
+
+ROUGH = "few to learn motion, so videos will be rough"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"conditions": "off"}, "few to learn these clips, so videos will be much like those of "),
+        ({"conditions": "off", "block": 1}, f"{ROUGH}; the same command with more --minutes"),
+        ({"conditions": "off", "few": True}, f"{ROUGH}; the same command with more --minutes"),
+        ({}, f"{ROUGH} and may not do what they are told; the same command"),
+    ],
+    ids=["as it was", "other blocks", "a student", "told"],
+)
+def test_few_updates_from_another_model_are_said_by_what_it_lacks(
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    said: str,
+) -> None:
+    columns = [asdict(ColumnConfig("action", ("left", "right")))]
+    monkeypatch.setattr(top_level, "columns_of", lambda latents: columns)
+    frame = save_frame(root / "checkpoints" / "frame")
+    write_latents(root / "latents", [20] * 2, weights=checkpoints.fingerprint_of(frame))
+    asked = options | {"init": save_top(root / "before", frame), "steps": None, "minutes": 0.0001}
+    train(root, quiet=False, **asked)
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr(room, "FEW_MORE", 0)
+    train(root, quiet=False, resume=False, **asked)
+    assert ("updates are few" in capsys.readouterr().err) == (ROUGH in said)
 
 
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [1, 2, 7, 40]], ids=str)

@@ -27,7 +27,7 @@ def columns_of(latents: StoreReader) -> list[dict[str, Any]]:
     """The "columns" of a fresh flow's config: those of a store of which something is known."""
     some = np.unique(np.linspace(0, latents.num_clips - 1, MEASURED_CLIPS).astype(int))
     length = min(int(latents.lengths.max()), MEASURED_FRAMES)
-    if not latents.num_told:
+    if not latents.is_told:
         return []
     parts = [
         latents.conditions([clip], [0], length=min(length, int(latents.lengths[clip])))[0]
@@ -67,7 +67,7 @@ def told_of(
     found = store.conditions(clips, starts, length=length)
     if same_columns(store, columns):
         return found
-    flat = Conditions(store.columns, found.reshape(-1, len(store.columns)))
+    flat = Conditions(store.columns, found.reshape(len(clips) * length, len(store.columns)))
     return flat.of_columns(as_columns(columns)).reshape(*found.shape[:2], len(columns))
 
 

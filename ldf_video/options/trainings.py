@@ -49,7 +49,7 @@ class Training(Computation):
     Attributes:
         out: The checkpoint.
         steps: Updates in all; this or `--minutes`.
-        minutes: Training time in all.
+        minutes: Training time in all; the pictures at the end come on top.
         learning_rate: Of Adam; Muon's is in proportion.
         mixed_precision: auto: bf16 on a GPU that has it, and for a flow on a CPU that has it; none
             elsewhere. fp16 needs CUDA.

@@ -150,7 +150,8 @@ def _told(
     """The latents of `--control`, which the frame model of the judged top model made.
 
     Raises:
-        UsageError: no top model is judged, it learned without conditions, or other latents.
+        UsageError: no top model is judged, it learned without conditions, or other latents; or
+            nothing is known of their frames.
         StoreError: there are none.
     """
     if asked is None:
@@ -159,6 +160,11 @@ def _told(
     if pair is None or not pair[0].model.columns:
         raise UsageError(f"--control {path}: no top model is judged that learned with conditions")
     store = open_latents(path)
+    if not store.is_told:
+        raise UsageError(
+            f"--control {path}: nothing is known of its frames; give latents that were encoded "
+            "from clips with conditions beside them"
+        )
     if maker_of(store)["fingerprint"] != pair[1].latents:
         raise UsageError(
             f"--control {path}: another frame model made these latents; make them by "

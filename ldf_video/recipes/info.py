@@ -122,8 +122,9 @@ def _store(path: Path) -> Described:
     if labels := reader.labels():
         described["labels"] = labels
     if reader.columns:
-        described["conditions"] = _conditions(reader)
-        state += f", conditions of {counted(reader.num_told, 'frame')}: {_columns_line(reader)}"
+        told = described["conditions"] = _conditions(reader)
+        state += f", conditions of {told['frames']:,} of {counted(reader.num_frames, 'frame')}: "
+        state += _columns_line(reader)
     if cuts := _cuts(reader):
         described["cuts"] = cuts
         state += f", {sum(map(len, cuts.values())):,} cuts"
@@ -162,7 +163,7 @@ def _title(source: str, reader: StoreReader) -> str:
 def _conditions(reader: StoreReader) -> Described:
     """The columns that are known of frames, with the names that one of names has."""
     columns = {column.name: list(column.names) or "numbers" for column in reader.columns}
-    return {"frames": reader.num_told, "columns": columns}
+    return {"frames": reader.count_told(), "columns": columns}
 
 
 def _columns_line(reader: StoreReader) -> str:

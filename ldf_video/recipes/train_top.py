@@ -42,6 +42,11 @@ from ldf_video.training.ranks import Ranks, join_ranks
 
 FEW_UPDATES = 200
 """A training by the clock that made fewer says so: 14 gave smears, 142 shapes that jump."""
+FEW_MORE = 20
+"""The same of one that goes on with a flow as it was: on other clips 150 did more than 400 from
+nothing."""
+SAME = ("block", "columns", "renewed")
+"""Settings of a model; what is another there than in the model of `--init` is learned late."""
 
 
 @own_state()
@@ -117,12 +122,27 @@ def train_top(options: TrainTop) -> Path:
             fps=Fraction(run.config["fps"]),
         )
         trainer = train(level, run, progress, device=device, ranks=ranks, draw=level.draw)
-        if training.minutes is not None and trainer.step < FEW_UPDATES and "init" not in run.config:
-            progress.say(
-                f"train-top: warning: {trainer.step:,} updates are few to learn motion, so videos "
-                "will be rough; the same command with more --minutes goes on from here"
-            )
+        if training.minutes is not None and trainer.step < FEW_UPDATES:
+            _warn_of_few(trainer.step, run, progress)
     return run.directory
+
+
+def _warn_of_few(step: int, run: Run, progress: Progress) -> None:
+    """Say that updates were few, unless they were enough for what a model of `--init` lacked."""
+    known, model = run.config.get("init", {}), run.config["model"]
+    found = find_reference(known, "top", beside=run.directory)[0] if known else None
+    like = {} if found is None else checkpoints.load_config(found)["model"]
+    lacking = "to learn motion, so videos will be rough"
+    if model.get("columns"):
+        lacking += " and may not do what they are told"
+    if like and all((like.get(name) or None) == (model.get(name) or None) for name in SAME):
+        if step >= FEW_MORE:
+            return
+        lacking = f"to learn these clips, so videos will be much like those of {known['from']}"
+    progress.say(
+        f"train-top: warning: {step:,} updates are few {lacking}; the same command with more "
+        "--minutes goes on from here"
+    )
 
 
 def _fresh_config(

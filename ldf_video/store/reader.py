@@ -30,6 +30,7 @@ Records = npt.NDArray[np.void]
 
 _MOST = 1 << 48  # above any shard or row; sums of two cannot overflow
 _LAST_ASCII = 127
+_COUNTED_AT_ONCE = 1 << 18  # frames
 _PLACE = np.dtype([(name, np.int64) for name in ("clip", "shard", "start", "num_frames", "told")])
 _LEFT_JOIN = """
 (SELECT e.clip_id, e.first_frame, e.shard, e.start, e.num_frames, c.crc32 IS NOT NULL AS told
@@ -263,9 +264,17 @@ class StoreReader:
         return self._told.columns
 
     @property
-    def num_told(self) -> int:
-        """Frames of extents of which something is known."""
-        return int(self._extents["num_frames"][self._extent_told].sum())
+    def is_told(self) -> bool:
+        """Whether something may be known of any frame."""
+        return bool(self._extent_told.any())
+
+    def count_told(self) -> int:
+        """Frames of which something is known; all conditions are read, a piece at a time."""
+        frames = (
+            np.arange(first, min(first + _COUNTED_AT_ONCE, self.num_frames))
+            for first in range(0, self.num_frames if self.is_told else 0, _COUNTED_AT_ONCE)
+        )
+        return sum(int(np.isfinite(self._known(some)).any(axis=1).sum()) for some in frames)
 
     def conditions(self, clips: npt.ArrayLike, starts: npt.ArrayLike, *, length: int) -> Values:
         """What is known of the frames of windows, as of `windows`: (B, length, columns) float32.
@@ -278,9 +287,13 @@ class StoreReader:
         frame = start[:, None] + np.arange(length)
         is_real = (frame >= 0) & (frame < self.lengths[clip][:, None])
         flat = np.where(is_real, self._clip_frame[clip][:, None] + frame, 0).ravel()
-        extent, shards, rows = self._locate(flat)
-        rows = np.where(is_real.ravel() & self._extent_told[extent], rows, -1)
-        return self._told.values(shards, rows).reshape(len(clip), length, len(self.columns))
+        found = self._known(flat, is_real.ravel())
+        return found.reshape(len(clip), length, len(self.columns))
+
+    def _known(self, frames: Ints, wanted: npt.NDArray[np.bool_] | bool = True) -> Values:
+        """What is known of frames (B,) in the order of all frames; NaN of those not `wanted`."""
+        extent, shards, rows = self._locate(frames)
+        return self._told.values(shards, np.where(self._extent_told[extent] & wanted, rows, -1))
 
     # As of now; where the manifest is damaged, these raise StoreError
 

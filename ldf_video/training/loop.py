@@ -111,7 +111,8 @@ class Trainer:
             BreakdownError: it broke down; the state that was saved last is from before.
         """
         self._started, self._progress = self.clock(), progress
-        with interrupts_held() as interrupts:
+        line = f"{progress.name}: stops after this update; a second Ctrl-C ends at once"
+        with interrupts_held(lambda: progress.say_at_once(line)) as interrupts:
             try:
                 self._train(progress, interrupts)
                 self.look()
