@@ -95,7 +95,9 @@ class Page:
 @contextmanager
 def opened(server: PageServer) -> Iterator[Page]:
     origin = f"http://127.0.0.1:{server.port}"
-    with connect(server.url.replace("http", "ws") + "film", origin=origin) as connection:
+    with connect(
+        server.url.replace("http", "ws") + "film", origin=origin, ping_interval=None
+    ) as connection:
         yield Page(connection)
 
 

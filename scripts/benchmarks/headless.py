@@ -119,7 +119,9 @@ def browsing(url: str, profile: Path, *, width: int, height: int) -> Iterator[Br
         port = listening.read_text().split()[0]
         with urlopen(f"http://127.0.0.1:{port}/json") as answer:
             (page,) = (target for target in json.load(answer) if target["type"] == "page")
-        with connect(page["webSocketDebuggerUrl"], max_size=None, compression=None) as connection:
+        with connect(
+            page["webSocketDebuggerUrl"], max_size=None, compression=None, ping_interval=None
+        ) as connection:
             yield Browser(connection)
     finally:
         process.terminate()
