@@ -333,11 +333,12 @@ def main(arguments: argparse.Namespace) -> None:
         "real": floor,
         "rows": rows,
     }
-    write_results(arguments.out / "peer.json", results)
-    plot(rows, floor, arguments.out / "peer.png")
+    write_results(arguments.out / f"{arguments.name}.json", results)
+    plot(rows, floor, arguments.out / f"{arguments.name}.png")
     shown = {"real, of other games": others[:SHOWN]}
     shown |= {way: clips[:SHOWN] for way, seed, _, clips, _ in sets.values() if seed == 0}
-    plot_clips(arguments.out / "peer-clips.png", shown)  # of each way with most passes
+    # of each way with most passes
+    plot_clips(arguments.out / f"{arguments.name}-clips.png", shown)
 
 
 if __name__ == "__main__":
@@ -347,5 +348,6 @@ if __name__ == "__main__":
     options.add_argument("--seeds", type=int, help="trainings of each way, in place of usual")
     options.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="PEER")
     options.add_argument("--most-passes", type=int, help="leave longer sampling of a peer out")
+    options.add_argument("--name", default="peer", help="of the files in OUT")
     chosen = options.parse_args()
     run(main, chosen)
