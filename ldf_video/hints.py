@@ -10,13 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ldf_video.options.option import (
-    DEFAULT_SHIPPED,
-    FRAME_MODEL,
-    LATENTS,
-    START,
-    TOP_MODEL,
-)
+from ldf_video.options.option import DEFAULT_SHIPPED, FRAME_MODEL, LATENTS, START, TOP_MODEL
 
 EVALUATE_EXTRA = "pip install 'ldf-video[evaluate]'"
 """What `evaluate` needs, unless it is given another judge."""

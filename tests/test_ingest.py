@@ -22,10 +22,7 @@ from ldf_video.intake.ingest import ALONE, Conversion, ingest, ingest_sources, l
 from ldf_video.intake.report import Report
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool
-from ldf_video.readers.reading import (
-    Event,
-    SourceFound,
-)
+from ldf_video.readers.reading import Event, SourceFound
 from ldf_video.sources.search import Found, find_sources
 from ldf_video.sources.source import Source
 from ldf_video.store.format import StoreSpec

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from store_data import (
-    FRAMES,
-    SPEC,
-    assert_holds,
-    change_manifest,
-    make_rows,
-    write_store,
-)
+from store_data import FRAMES, SPEC, assert_holds, change_manifest, make_rows, write_store
 
 from ldf_video.errors import StoreError
 from ldf_video.store import Quarantined, Source, StoreReader, StoreWriter

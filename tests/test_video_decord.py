@@ -30,12 +30,7 @@ from PIL import Image
 from ldf_video.clips.read import check_reader, open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video import decord_reader
-from ldf_video.video.decord_reader import (
-    DecordMedia,
-    NotForDecordError,
-    check_units,
-    display_order,
-)
+from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_units, display_order
 from ldf_video.video.geometry import Geometry
 
 if TYPE_CHECKING:

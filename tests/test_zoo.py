@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny_cli import shrink
-from tiny_models import (
-    save_frame,
-    save_pair,
-    save_top,
-    write_array,
-)
+from tiny_models import save_frame, save_pair, save_top, write_array
 
 from ldf_video.api import encode, generate, train_top
 from ldf_video.errors import CheckpointError

@@ -3,12 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
-from ldf_video.checks import (
-    MOST,
-    frame_rate,
-    frame_size,
-    integer,
-)
+from ldf_video.checks import MOST, frame_rate, frame_size, integer
 from ldf_video.options.option import (
     FRAME_MODEL,
     ClipLayout,

@@ -3,13 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
-from ldf_video.checks import (
-    MOST,
-    frame_rate,
-    frame_size,
-    integer,
-    number,
-)
+from ldf_video.checks import MOST, frame_rate, frame_size, integer, number
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     BATCH_SIZE,

@@ -3,15 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, ClassVar, Literal
 
-from ldf_video.checks import (
-    MOST,
-    frame_rate,
-    integer,
-    license_id,
-    pairs,
-    repository,
-    text,
-)
+from ldf_video.checks import MOST, frame_rate, integer, license_id, pairs, repository, text
 from ldf_video.errors import UsageError
 from ldf_video.options.option import (
     DEFAULT_SHIPPED,

@@ -44,12 +44,7 @@ from ldf_video.runs.command import (
     out_of_memory,
     own_state,
 )
-from ldf_video.runs.zoo import (
-    Loaded,
-    clip_geometry,
-    frame_model_of,
-    layout_of_model,
-)
+from ldf_video.runs.zoo import Loaded, clip_geometry, frame_model_of, layout_of_model
 from ldf_video.sources.source import Source
 from ldf_video.training.ranks import check_alone
 from ldf_video.video.pixels import to_model

@@ -29,12 +29,7 @@ from ldf_video.runs.training import (
     start_from_origin,
     train,
 )
-from ldf_video.runs.zoo import (
-    Loaded,
-    find_reference,
-    frame_model_of,
-    reference_to,
-)
+from ldf_video.runs.zoo import Loaded, find_reference, frame_model_of, reference_to
 from ldf_video.store.reader import StoreReader
 from ldf_video.training import checkpoints
 from ldf_video.training.metrics import check_tracker

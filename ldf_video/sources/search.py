@@ -6,22 +6,14 @@ import fnmatch
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ldf_video.errors import ReadError, UsageError, reason_of
 from ldf_video.files.archives import ArchivePath, is_archive_name, is_zarr_archive, read_archive
 from ldf_video.files.entry import Entry
-from ldf_video.files.folders import (
-    is_lerobot,
-    is_zarr,
-)
+from ldf_video.files.folders import is_lerobot, is_zarr
 from ldf_video.files.layout import UNSAID, Layout
 from ldf_video.files.locations import Location, join, list_folder, look_at, split_inner
-from ldf_video.files.not_clips import (
-    STORE_JSON,
-    is_own_file,
-    is_own_folder,
-)
+from ldf_video.files.not_clips import STORE_JSON, is_own_file, is_own_folder
 from ldf_video.files.remote import GONE_OR_CLOSED, RemoteError
 from ldf_video.sources.clip_table import TABLE_SUFFIX, table_sources
 from ldf_video.sources.folder import (
@@ -34,9 +26,6 @@ from ldf_video.sources.folder import (
 )
 from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.source import Source, within
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
