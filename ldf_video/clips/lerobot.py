@@ -104,8 +104,8 @@ def open_episodes(
 
 def content_of_episodes(path: Location, *, actions: str = "") -> Iterator[bytes]:
     """Yields what identifies the episodes of a film, and what tells of their frames."""
-    _, listed = listed_episodes(path)
-    yield repr(episodes_of(path)).encode()
+    fps, listed = listed_episodes(path)
+    yield repr((fps, [one.episode for one in listed])).encode()
     with path.open("rb") as film:
         while block := film.read(BLOCK_BYTES):
             yield block
@@ -128,21 +128,11 @@ def beside_episodes(
     return Beside() if found is None else Beside(found, f"conditions: {found.said()}")
 
 
-def episodes_of(path: Location) -> tuple[Fraction, list[Episode]]:
-    """Returns the rate of a film and where its episodes lie, as the data set says.
+def listed_episodes(path: Location) -> tuple[Fraction, list[Listed]]:
+    """Returns the rate of a film and its episodes, as the data set says.
 
     Raises:
         ReadError: if it says nothing of this film, or that cannot be read.
-    """
-    fps, listed = listed_episodes(path)
-    return fps, [one.episode for one in listed]
-
-
-def listed_episodes(path: Location) -> tuple[Fraction, list[Listed]]:
-    """Returns the same, with where the rows of each episode are.
-
-    Raises:
-        ReadError: see `episodes_of`.
     """
     try:
         fps = Fraction(str(info_of(path)["fps"]))
