@@ -187,65 +187,49 @@ def _open_archive(source: Source, threads: int) -> Iterator[Sequence[Media]]:
 
 
 @contextlib.contextmanager
-def _open_episodes(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    with open_episodes(source.path, threads=threads, actions=_actions_of(source)) as episodes:
-        yield episodes
-
-
-@contextlib.contextmanager
-def _open_tiff(source: Source, threads: int) -> Iterator[Sequence[Media]]:
-    with open_tiff(source.path, source.layout) as clips:
-        yield clips
-
-
-@contextlib.contextmanager
 def _open_film(source: Source, threads: int) -> Iterator[Sequence[Media]]:
     with open_media(source.path, threads=threads) as media:
         yield [media]
 
 
+_of_arrays = partial(
+    Format,
+    is_many=True,
+    has_inner=True,
+    content=_content_of_arrays,
+    has_cameras=True,
+    has_actions=True,
+)
+
 FORMATS = (
     Format("numbered pictures", lambda look: look.source.series is not None, _open_series),
     Format("a .npy array", lambda look: look.suffix == ARRAY_SUFFIX, _open_array, is_many=True),
     Format("an archive", _is_archive, _open_archive),
-    Format(
+    _of_arrays(
         "an .npz archive",
         lambda look: look.suffix == MEMBERS_SUFFIX or look.first_member.endswith(ARRAY_SUFFIX),
         partial(_open_arrays, container="npz", opens=open_npz),
-        is_many=True,
-        has_inner=True,
-        has_actions=True,
-        content=_content_of_arrays,
-        has_cameras=True,
     ),
-    Format(
+    _of_arrays(
         "an HDF5 file",
         lambda look: any(look.head.startswith(MAGIC, size) for size in _USER_BLOCKS),
         partial(_open_arrays, container="hdf5", opens=open_hdf5),
-        is_many=True,
-        has_inner=True,
-        has_actions=True,
-        content=_content_of_arrays,
         package="h5py",
         extra="hdf5",
-        has_cameras=True,
     ),
-    Format(
+    _of_arrays(
         "a zarr store",
         lambda look: look.source.is_folder or _is_zarr_zip(look),
         partial(_open_arrays, container="zarr", opens=open_zarr),
-        is_many=True,
-        has_inner=True,
-        has_actions=True,
-        content=_content_of_arrays,
         package="zarr",
         extra="zarr",
-        has_cameras=True,
     ),
     Format(
         "a film of a LeRobot data set",
         lambda look: look.suffix == ".mp4" and is_lerobot(look.source.path),
-        _open_episodes,
+        lambda source, threads: open_episodes(
+            source.path, threads=threads, actions=_actions_of(source)
+        ),
         is_many=True,
         has_times=True,
         content=_content_of_episodes,
@@ -260,7 +244,7 @@ FORMATS = (
             picture_kind(look.head) == "tiff"
             and (bool(look.source.layout.levels) or needs_tifffile(look.source.path))
         ),
-        _open_tiff,
+        lambda source, threads: open_tiff(source.path, source.layout),
         is_many=True,
         package="tifffile",
         extra="tiff",
