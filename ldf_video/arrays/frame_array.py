@@ -171,6 +171,27 @@ class FrameArray:
         return np.expand_dims(block, missing)
 
 
+def stacked(
+    arrays: Sequence[NumberArray], name: str, *, note: Callable[[], str] = str, axes: int = 0
+) -> NumberArray:
+    """Arrays of one shape and type as one, (n, *shape), with axes of 1 behind up to so many."""
+    first = arrays[0]
+    num_own = 1 + len(first.shape)
+    shape = (len(arrays), *first.shape, *(1,) * (axes - num_own))
+
+    def read(index: Index) -> NDArray[Any]:
+        part = np.stack([array.read(index[1:num_own]) for array in arrays[index[0]]])
+        return part.reshape(*part.shape, *shape[num_own:])
+
+    def stored() -> Iterator[bytes]:
+        for array in arrays:
+            yield array.name.encode()
+            yield from array.stored()
+
+    parts = tuple(array.name for array in arrays)
+    return NumberArray(shape, first.dtype, read, name=name, note=note, stored=stored, parts=parts)
+
+
 def is_at(name: str, place: str) -> bool:
     """Returns whether an array lies at a place, or below it; each part of that may be a pattern."""
     parts, wanted = name.split("/"), [part for part in place.split("/") if part]

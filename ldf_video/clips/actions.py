@@ -6,21 +6,17 @@ import re
 from collections import Counter, defaultdict
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from ldf_video.arrays.actions import ActionArray, ActionArrays, AlikeArrays, column_names
-from ldf_video.arrays.frame_array import NumberArray, is_at, pattern_of
+from ldf_video.arrays.frame_array import is_at, pattern_of, stacked
 from ldf_video.errors import ReadError
 from ldf_video.sources.name_numbers import natural_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    from ldf_video.arrays.frame_array import FrameArray, Index
+    from ldf_video.arrays.frame_array import FrameArray, NumberArray
 
 ACTION, OFF = "action", "off"
 ACTIONS = (ACTION, "actions")
@@ -176,7 +172,7 @@ class Actions:
         """The arrays of a frame each at a place, in the order of the frames, as one array.
 
         Raises:
-            ReadError: a frame has none, or one of another shape.
+            ReadError: a frame has none, or one of another shape or type.
         """
         of_frame = {tuple(re.findall(r"\d+", n)): n for n in self._known if is_at(n, place)}
         if not of_frame:
@@ -184,7 +180,15 @@ class Actions:
         names = [of_frame.get(tuple(re.findall(r"\d+", name)), "") for name in video.parts]
         if not all(names):
             raise ReadError(f"nothing at {place} for {video.parts[names.index('')]}")
-        return stacked_rows([self._known[name] for name in names], place)
+        rows = [self._known[name] for name in names]
+        first = rows[0]
+        for row in rows:
+            if (row.shape, row.dtype) != (first.shape, first.dtype):
+                raise ReadError(
+                    f"{row.name} is {row.dtype} {row.shape}, and {first.name} {first.dtype} "
+                    f"{first.shape}"
+                )
+        return stacked(rows, place)
 
     def _listed(self) -> str:
         """What else than frames is there."""
@@ -204,31 +208,3 @@ def _name_of(array: NumberArray) -> str:
     if last in ACTIONS or (array.parts and last.endswith("_y")):
         return ACTION
     return re.sub(r"[*_.]+", "_", last).strip("_") or ACTION
-
-
-def stacked_rows(rows: Sequence[NumberArray], name: str) -> NumberArray:
-    """Arrays of numbers of a frame each as one array (frames, columns).
-
-    Raises:
-        ReadError: they differ in shape or type.
-    """
-    first = rows[0]
-    for row in rows:
-        if (row.shape, row.dtype) != (first.shape, first.dtype):
-            raise ReadError(
-                f"{row.name} is {row.dtype} {row.shape}, and {first.name} {first.dtype} "
-                f"{first.shape}"
-            )
-
-    def read(index: Index) -> NDArray[Any]:
-        return np.stack([row.read(index[1:]) for row in rows[index[0]]])
-
-    def stored() -> Iterator[bytes]:
-        for row in rows:
-            yield row.name.encode()
-            yield from row.stored()
-
-    parts = tuple(row.name for row in rows)
-    return NumberArray(
-        (len(rows), *first.shape), first.dtype, read, name=name, stored=stored, parts=parts
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ldf_video.arrays.frame_array import (
     NumberArray,
     is_at,
     pattern_of,
+    stacked,
 )
 from ldf_video.arrays.values import NotNumbersError, is_ragged
 from ldf_video.clips.actions import REPEATED, Actions
@@ -23,11 +24,8 @@ from ldf_video.sources.name_numbers import natural_key
 from ldf_video.sources.series import find_numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from ldf_video.arrays.frame_array import Index
     from ldf_video.sources.source import Source
 
 EPISODE_ENDS = "meta/episode_ends"
@@ -141,33 +139,11 @@ def _joined(arrays: Sequence[NumberArray]) -> list[NumberArray]:
 def _stacked(frames: Sequence[NumberArray], name: str) -> NumberArray:
     """Arrays of one frame each as one; those of another shape or type than the first end it."""
     first = frames[0]
-    alike = next(
-        (
-            k
-            for k, frame in enumerate(frames)
-            if (frame.shape, frame.dtype) != (first.shape, first.dtype)
-        ),
-        len(frames),
-    )
-    own = frames[:alike]
-    shape = (len(own), *first.shape) if len(first.shape) == 3 else (len(own), *first.shape, 1)
-
-    def read(index: Index) -> NDArray[Any]:
-        return np.stack(
-            [frame.read(index[1 : 1 + len(frame.shape)]) for frame in own[index[0]]]
-        ).reshape(-1, *shape[1:])
-
-    def note() -> str:
-        other = alike < len(frames) and frames[alike].name
-        return f"ends before {other}, which has another shape" if other else ""
-
-    def stored() -> Iterator[bytes]:
-        for frame in own:
-            yield frame.name.encode()
-            yield from frame.stored()
-
-    parts = tuple(frame.name for frame in own)
-    return NumberArray(shape, first.dtype, read, name=name, note=note, stored=stored, parts=parts)
+    others = ((one.shape, one.dtype) != (first.shape, first.dtype) for one in frames)
+    alike = next((k for k, is_other in enumerate(others) if is_other), len(frames))
+    other = alike < len(frames) and frames[alike].name
+    note = f"ends before {other}, which has another shape" if other else ""
+    return stacked(frames[:alike], name, note=lambda: note, axes=4)
 
 
 def _ends(ends: NumberArray | None, array: FrameArray) -> tuple[int, ...]:
