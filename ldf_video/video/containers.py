@@ -18,6 +18,7 @@ from av.stream import Disposition
 from ldf_video.errors import ReadError, reason_of
 from ldf_video.files.remote import RemoteError
 from ldf_video.video.geometry import SQUARE
+from ldf_video.video.headers import lacks_index
 from ldf_video.video.media import DEFAULT_FPS
 from ldf_video.video.pictures import check_size
 
@@ -80,32 +81,11 @@ def open_container(file: Readable) -> InputContainer:
     except RemoteError as error:
         raise unreachable(error) from error
     except (FFmpegError, OSError, ValueError) as error:
-        if _lacks_index(file):
+        if lacks_index(file):
             raise ReadError(
                 "an mp4 that is cut short: its index, at its end, is missing; copy it again"
             ) from error
         raise ReadError(f"not a video: {reason_of(error)}") from error
-
-
-def _lacks_index(file: Readable) -> bool:
-    """Whether it is an MP4 or QuickTime film that ends before its index, the box `moov`."""
-    place, kind = 0, b"ftyp"
-    try:
-        length = file.seek(0, 2)
-        while place < length and kind != b"moov":
-            file.seek(place)
-            head = file.read(16)
-            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if not place and kind != b"ftyp":
-                return False
-            if size == 1:  # a large one: its size stands behind
-                size = int.from_bytes(head[8:], "big")
-            if size < 8:
-                return False
-            place += size
-    except OSError:
-        return False
-    return place > length
 
 
 def unreachable(error: RemoteError) -> ReadError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from ldf_video.video.containers import Readable
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0
@@ -61,27 +64,37 @@ def read_headers(file: BinaryIO) -> Headers:
                 headers = Headers(num_bytes, end > num_bytes, margins)
                 break
     elif head[4:8] == b"ftyp":
-        headers = Headers(num_bytes, _mp4_end(file, num_bytes) > num_bytes)
+        headers = Headers(num_bytes, any(end > num_bytes for _, end in _boxes(file, num_bytes)))
     file.seek(0)
     return headers
 
 
-def _mp4_end(file: BinaryIO, num_bytes: int) -> int:
-    """Where the last top-level box says that it ends, in bytes; of what is no box, begins."""
+def lacks_index(file: Readable) -> bool:
+    """Returns whether an MP4 or QuickTime film ends before its index, the box `moov`, does."""
+    with suppress(OSError):
+        num_bytes = file.seek(0, os.SEEK_END)
+        boxes = list(_boxes(file, num_bytes))
+        kinds = [kind for kind, _ in boxes]
+        return kinds[:1] == [b"ftyp"] and b"moov" not in kinds[:-1] and boxes[-1][1] > num_bytes
+    return False
+
+
+def _boxes(file: Readable, num_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """The kinds of top-level boxes, and where each says that it ends, up to the end of the file."""
     position = 0
     for _ in range(_MAX_BOXES):
         file.seek(position)
         header = file.read(16)
-        box_size = int.from_bytes(header[:4], "big")
+        kind, box_size = header[4:8], int.from_bytes(header[:4], "big")
         if box_size == 1:  # a 64-bit size follows
             box_size = int.from_bytes(header[8:16], "big")
         # A size of 0: up to the end of the file; 2 to 7: no box.
-        if len(header) < 8 or header[4:8] not in _TOP_BOXES or box_size < 8:
-            break
+        if len(header) < 8 or kind not in _TOP_BOXES or box_size < 8:
+            return
         position += box_size
+        yield kind, position
         if position > num_bytes:
-            break
-    return position
+            return
 
 
 def _inside(file: BinaryIO, begin: int, end: int, *path: int) -> Iterator[tuple[int, int]]:
