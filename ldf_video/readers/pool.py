@@ -18,7 +18,6 @@ from ldf_video.readers.worker import answers, geometry_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
@@ -139,12 +138,7 @@ class ReaderPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _start(self) -> Process:
