@@ -8,7 +8,7 @@ import os
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 RAW, GZIP = -zlib.MAX_WBITS, zlib.MAX_WBITS | 16
 """Formats: as in a zip archive; of one gzip file, or several behind each other."""
@@ -49,10 +49,10 @@ class Checkpoints:
         return self.places[index], (begin, inflater.copy())
 
 
-class _Part(io.RawIOBase):
-    """Something with a size and a position, which closes the file that it is read from."""
+class Part(io.RawIOBase):
+    """Something with a size, if that is known, and a position; closes the file that it lies in."""
 
-    def __init__(self, file: IO[bytes] | io.RawIOBase, size: int | None) -> None:
+    def __init__(self, file: Any, size: int | None) -> None:
         super().__init__()
         self._file, self._size, self._position = file, size, 0
 
@@ -71,38 +71,46 @@ class _Part(io.RawIOBase):
         self._position = position
         return position
 
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-class Window(_Part):
-    """A run of bytes of a file."""
-
-    def __init__(self, file: IO[bytes] | io.RawIOBase, begin: int, size: int) -> None:
-        super().__init__(file, size)
-        self._begin, self._num_bytes = begin, size
-
     def readinto(self, buffer: Any) -> int:
-        num_bytes = min(len(buffer), self._num_bytes - self._position)
-        if num_bytes <= 0:
-            return 0
-        self._file.seek(self._begin + self._position)
-        data = self._file.read(num_bytes)
-        if not data:
-            raise OSError("the archive ends early")
+        left = len(buffer) if self._size is None else self._size - self._position
+        data = self._bytes(min(len(buffer), left)) if left > 0 else b""
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
+    def close(self) -> None:
+        try:
+            if not self.closed:
+                self._file.close()
+        finally:
+            super().close()
 
-class Inflated(_Part):
+    def _bytes(self, num_bytes: int) -> bytes:
+        """The bytes from the position on, so many at most."""
+        raise NotImplementedError
+
+
+class Window(Part):
+    """A run of bytes of a file."""
+
+    def __init__(self, file: Any, begin: int, size: int) -> None:
+        super().__init__(file, size)
+        self._begin = begin
+
+    def _bytes(self, num_bytes: int) -> bytes:
+        self._file.seek(self._begin + self._position)
+        data: bytes = self._file.read(num_bytes)
+        if not data:
+            raise OSError("the archive ends early")
+        return data
+
+
+class Inflated(Part):
     """What was deflated; a jump goes on from the last of the checkpoints before it."""
 
     def __init__(
         self,
-        file: IO[bytes] | io.RawIOBase,
+        file: Any,
         size: int | None,
         format: int,
         checkpoints: Checkpoints | None = None,
@@ -120,19 +128,14 @@ class Inflated(_Part):
         self._checkpoints = Checkpoints() if checkpoints is None else checkpoints
         self._go_on(0, None)
 
-    def readinto(self, buffer: Any) -> int:
+    def _bytes(self, num_bytes: int) -> bytes:
         self._go_to(self._position)
-        wanted = len(buffer)
-        if self._size is not None:
-            wanted = min(wanted, self._size - self._position)
-        if wanted <= 0 or self._reached != self._position:
-            return 0
-        data = self._next(wanted)
+        if self._reached != self._position:
+            return b""
+        data = self._next(num_bytes)
         if not data and self._size is not None:
             raise OSError("it ends early")
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        return data
 
     def _go_on(self, reached: int, state: tuple[int, Any] | None) -> None:
         self._reached = reached

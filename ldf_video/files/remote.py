@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldf_video.errors import UsageError, reason_of
 from ldf_video.files.entry import UNKNOWN, Entry
+from ldf_video.files.inflated import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,7 +76,8 @@ class RemotePath:
         with _remote_errors():
             system, path = self._connect()
             file = system.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
-            return io.BufferedReader(_RemoteFile(file, system), _BUFFER_BYTES)
+            size = file.seek(0, io.SEEK_END)
+            return io.BufferedReader(_RemoteFile(file, size, system), _BUFFER_BYTES)
 
     def is_dir(self) -> bool:
         """Returns whether it is a folder; False where that cannot be told."""
@@ -170,45 +172,24 @@ def _nanoseconds(time: object) -> int | None:
     return int(time * 1e9) if isinstance(time, (int, float)) else None
 
 
-class _RemoteFile(io.RawIOBase):
+class _RemoteFile(Part):
     """A file of fsspec with a position of its own: some file systems share theirs among readers."""
 
-    def __init__(self, file: Any, system: Any) -> None:
-        super().__init__()
-        self._file, self._position = file, 0
+    def __init__(self, file: Any, size: int, system: Any) -> None:
+        super().__init__(file, size)
         self._system = system  # archives close where nobody refers to them
-        self._size = file.seek(0, io.SEEK_END)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        position = offset + (0, self._position, self._size)[whence]
-        if position < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._position = position
-        return position
-
-    def readinto(self, buffer: Any) -> int:
-        if self._position >= self._size:
-            return 0
+    def _bytes(self, num_bytes: int) -> bytes:
         with _remote_errors():
             self._file.seek(self._position)
-            data = self._file.read(len(buffer))
+            data: bytes = self._file.read(num_bytes)
         if not data:
             raise RemoteError(f"it ended after {self._position:,} of {self._size:,} bytes")
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        return data
 
     def close(self) -> None:
-        if not self.closed:
-            with contextlib.suppress(Exception):  # nothing was written: there is nothing to lose
-                self._file.close()
-        super().close()
+        with contextlib.suppress(Exception):  # nothing was written: there is nothing to lose
+            super().close()
 
 
 @contextlib.contextmanager
