@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ldf_video.arrays.actions import ActionArrays
-    from ldf_video.arrays.conditions import KnownFrames
     from ldf_video.files.layout import Layout
 
 BLOCK_BYTES = 2**20
@@ -208,9 +207,6 @@ class ArrayClip(Media):
 
     Attributes:
         said: what a user must know of the choice of arrays.
-        known: gives what arrays beside it tell of its frames, see `ActionArrays.of`; None where
-            nothing does.
-        known_said: that in words, or why it is not used.
     """
 
     has_times = False
@@ -220,8 +216,6 @@ class ArrayClip(Media):
         self._array, self._clip, self._frames = array, clip, frames
         self.codec_name = str(array.array.dtype)
         self.said = ""
-        self.known: Callable[[], KnownFrames] | None = None
-        self.known_said = ""
 
     def note(self) -> str:
         said = (self._array.scale.note(), self._array.array_note, self.said)

@@ -25,11 +25,10 @@ from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.media import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import av
 
-    from ldf_video.arrays.conditions import KnownFrames
     from ldf_video.files.locations import Location
 
 _FILE = re.compile(r"/videos/([^/]+)/chunk-(\d+)/file-(\d+)\.mp4$")
@@ -232,15 +231,7 @@ class _Film:
 
 
 class EpisodeMedia(Media):
-    """One episode as a clip.
-
-    Attributes:
-        known: gives what the data set tells of its frames; None where nothing is told.
-        known_said: that in words, or why it is not used.
-    """
-
-    known: Callable[[], KnownFrames] | None = None
-    known_said = ""
+    """One episode as a clip."""
 
     def __init__(self, film: _Film, episode: Episode, index: int, said: str) -> None:
         """Reads nothing yet; `said` is what a user must know of the film."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ldf_video.arrays.frame_array import ArrayClips
 from ldf_video.clips.formats import format_of, open_source
-from ldf_video.clips.lerobot import EpisodeMedia
 from ldf_video.clips.told import read_told
 from ldf_video.errors import TruncatedError, counted
 from ldf_video.sources.folder import as_source
@@ -116,8 +115,7 @@ def _told(source: Source, clips: Sequence[Media]) -> tuple[str, ...]:
         return (f"conditions: {beside.name}, {rows}: {listed}",)
     if isinstance(clips, ArrayClips):
         return clips.describe_known()
-    said = (one.known_said for one in clips if isinstance(one, EpisodeMedia))
-    return tuple(dict.fromkeys(filter(None, said)))
+    return tuple(dict.fromkeys(filter(None, (one.known_said for one in clips))))
 
 
 class _Measured(NamedTuple):

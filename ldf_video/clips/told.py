@@ -10,9 +10,7 @@ import numpy as np
 
 from ldf_video.arrays.actions import ROWS
 from ldf_video.arrays.conditions import Column, Conditions, KnownFrames, Values, unknown
-from ldf_video.arrays.frame_array import ArrayClip
 from ldf_video.clips.condition_files import read_conditions
-from ldf_video.clips.lerobot import EpisodeMedia
 from ldf_video.errors import ReadError, reason_of
 
 if TYPE_CHECKING:
@@ -69,8 +67,6 @@ class Told:
 
 def _own(media: Media) -> CountedFrames:
     """What the arrays or tables of a clip's own source tell of it."""
-    if not isinstance(media, ArrayClip | EpisodeMedia):
-        return CountedFrames(None)
     try:
         return CountedFrames(media.known and media.known(), media.known_said)
     except ReadError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ldf_video.video.geometry import SQUARE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import av
 
@@ -30,6 +30,8 @@ class Media(ABC):
         has_times: whether frames are resampled in time; else all are given.
         knows_place: whether the number of a frame tells where it lies in the file; else those
             before it may be bad, which shows when they are read.
+        known: gives the `KnownFrames` that the file tells of the clip, None where it tells nothing.
+        known_said: that in words, or why it is not used.
     """
 
     container_name: str
@@ -41,6 +43,8 @@ class Media(ABC):
     name: str = ""
     has_times = True
     knows_place = True
+    known: Callable[[], Any] | None = None
+    known_said: str = ""
     _num_read, _num_all = 0, 1  # of frames or bytes
 
     def position(self) -> float:
