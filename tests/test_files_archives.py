@@ -177,3 +177,14 @@ def test_inflating_goes_on_from_near_any_place() -> None:
     again.seek(512 + 800_000)
     again.read(1)
     assert again._begin > len(packed.getvalue()) // 2  # not read from the beginning
+
+
+def test_a_packed_store_is_the_same_however_its_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.zarr/zarr.json", "{}")
+    monkeypatch.chdir(tmp_path.parent)
+    near, far = (find_sources(place)[0] for place in (tmp_path.name, tmp_path))
+    assert (near.name, near.is_folder) == ("all.zip::a.zarr", True)
+    assert (near.size, near.mtime_ns) == (far.size, far.mtime_ns)

@@ -20,7 +20,7 @@ from ldf_video.arrays.axes import is_frame
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.values import NotNumbersError, check_dtype
 from ldf_video.errors import ReadError, reason_of
-from ldf_video.files.archives import fault_of
+from ldf_video.files.archives import begin_of, fault_of
 from ldf_video.files.not_clips import FOREIGN_BYTES, describe_foreign
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_LOCAL_HEADER = 30  # bytes of a zip member's header before its name (APPNOTE.TXT, 4.3.7)
 _DAMAGE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
 
 
@@ -80,7 +79,7 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
                     continue
                 mapped, begin = None, 0
                 if info.compress_type == zipfile.ZIP_STORED and isinstance(path, Path):
-                    mapped, begin = path, _begin_of(file, info)
+                    mapped, begin = path, begin_of(file, info.header_offset)
                 member = stack.enter_context(archive.open(info))
                 name = info.filename.removesuffix(ARRAY_SUFFIX)
                 array = _array(member, mapped, stack, name=name, begin=begin, size=info.file_size)
@@ -93,7 +92,7 @@ def open_npz(path: Location) -> Iterator[list[NumberArray]]:
 def packed_member(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:
     """Yields what identifies a member of a zip archive: name, way of packing, and packed bytes."""
     yield repr((info.filename, info.compress_type, info.compress_size)).encode()
-    begin, num_left = _begin_of(file, info), info.compress_size
+    begin, num_left = begin_of(file, info.header_offset), info.compress_size
     while num_left:
         file.seek(begin)
         block = file.read(min(num_left, BLOCK_BYTES))
@@ -198,10 +197,8 @@ def _checked(array: NumberArray, info: zipfile.ZipInfo, file: BinaryIO) -> Numbe
     """
     num_numbers = math.prod(array.shape)
     num_header = info.file_size - num_numbers * array.dtype.itemsize
-    position = file.tell()
-    file.seek(_begin_of(file, info))
+    file.seek(begin_of(file, info.header_offset))
     crc, read_to = zlib.crc32(file.read(num_header)), 0
-    file.seek(position)
 
     def read(index: Index) -> NDArray[Any]:
         nonlocal crc, read_to
@@ -264,16 +261,6 @@ def _run_of(index: Index, shape: tuple[int, ...]) -> tuple[int, int] | None:
         is_cut = is_cut or stop - first != 1
         start, count = start + first * math.prod(shape[axis + 1 :]), count * (stop - first)
     return start, start + count
-
-
-def _begin_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a stored member begin: behind its own header, not the directory's."""
-    position = file.tell()
-    file.seek(info.header_offset)
-    header = file.read(_LOCAL_HEADER)
-    file.seek(position)
-    name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
-    return info.header_offset + _LOCAL_HEADER + int(name_bytes) + int(extra_bytes)
 
 
 @contextlib.contextmanager

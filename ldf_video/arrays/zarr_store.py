@@ -17,8 +17,7 @@ import numpy as np
 from ldf_video.arrays.frame_array import BLOCK_BYTES, NumberArray
 from ldf_video.arrays.npy import packed_member
 from ldf_video.errors import ReadError, reason_of
-from ldf_video.files.archives import ArchivePath, packed_below
-from ldf_video.files.folders import files_below
+from ldf_video.files.archives import ArchivePath, files_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -159,9 +158,7 @@ def _check_blosc(file: Place) -> None:
 
 def _below(store: Place, name: str) -> Iterable[Place]:
     """All files of an array, in an order that is the same everywhere."""
-    if isinstance(store, ArchivePath):
-        return packed_below(store / name)
-    return files_below(store / name) if store.is_dir() else packed_below(ArchivePath(store, name))
+    return files_below(store / name if store.is_dir() else ArchivePath(store, name))
 
 
 def _files(store: Place, name: str) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _KEPT_ARCHIVES = 8
 _BUFFER_BYTES = 2**16
 _BOMB_BYTES, _BOMB_RATIO = 2**30, 200
-_LOCAL_HEADER = 30  # bytes, of which 26 to 29 say how long the name and what else follows are
+_LOCAL_HEADER = 30  # bytes, of which 26 to 29 say how long what follows is (APPNOTE.TXT, 4.3.7)
 _ENCRYPTED = 1
 _ERRORS = (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError)
 
@@ -82,11 +82,7 @@ class Archive:
         try:
             begin = member.begin
             if self.path.suffix.lower() == ".zip":
-                raw.seek(begin)
-                header = raw.read(_LOCAL_HEADER)
-                begin += _LOCAL_HEADER + sum(
-                    int.from_bytes(header[k : k + 2], "little") for k in (26, 28)
-                )
+                begin = begin_of(raw, begin)
             if member.is_deflated:
                 packed = Window(raw, begin, member.packed)
                 return io.BufferedReader(Inflated(packed, member.size, RAW), _BUFFER_BYTES)
@@ -124,6 +120,14 @@ def open_whole(path: Path, checkpoints: Checkpoints | None) -> BinaryIO:
     return io.BufferedReader(Inflated(file, None, GZIP, checkpoints), _BUFFER_BYTES)
 
 
+def begin_of(file: BinaryIO, header: int) -> int:
+    """Returns where the bytes of a zip's member begin: behind its own header, of this place."""
+    file.seek(header)
+    own = file.read(_LOCAL_HEADER)
+    sizes = (int.from_bytes(own[place : place + 2], "little") for place in (26, 28))
+    return header + _LOCAL_HEADER + sum(sizes)
+
+
 def fault_of(error: Exception) -> str:
     """Returns what is wrong with an archive, of what zipfile, tarfile or zlib says."""
     if str(error) == "File is not a zip file":
@@ -150,12 +154,21 @@ def is_zarr_archive(path: object) -> bool:
     return False
 
 
-def packed_below(folder: ArchivePath) -> Iterator[ArchivePath]:
-    """Yields all files below a folder of an archive, in the order of `folders.files_below`."""
-    start = f"{folder.member}/" if folder.member else ""
-    names = (name for name in read_archive(folder.archive).members if name.startswith(start))
-    for name in sorted(names, key=lambda name: name.split("/")):
-        yield ArchivePath(folder.archive, name)
+def files_below(folder: Path | ArchivePath) -> Iterator[Path | ArchivePath]:
+    """Yields all files below a folder, hidden ones too, in an order that is the same everywhere."""
+    if isinstance(folder, ArchivePath):
+        start = f"{folder.member}/" if folder.member else ""
+        packed = (name for name in read_archive(folder.archive).members if name.startswith(start))
+        for name in sorted(packed, key=lambda name: name.split("/")):
+            yield ArchivePath(folder.archive, name)
+        return
+    with os.scandir(folder) as names:
+        entries = sorted(names, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from files_below(folder / entry.name)
+        else:
+            yield folder / entry.name
 
 
 def is_packed(head: bytes) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-    from pathlib import Path
+    from collections.abc import Container
 
     from ldf_video.files.locations import Location
 
@@ -42,14 +40,3 @@ def camera_of(name: str) -> str:
     """The camera of a film of LeRobot, by its path in `videos`, of version 3 or 2."""
     first, _, rest = name.partition("/")
     return rest.partition("/")[0] if first.startswith("chunk-") else first
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yields all files below a folder, hidden ones too, in an order that is the same everywhere."""
-    with os.scandir(folder) as names:
-        entries = sorted(names, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from files_below(folder / entry.name)
-        else:
-            yield folder / entry.name

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ldf_video.errors import ReadError, UsageError, reason_of
-from ldf_video.files.archives import ArchivePath, packed_below, read_archive
+from ldf_video.files.archives import ArchivePath, files_below, read_archive
 from ldf_video.files.entry import UNKNOWN, Entry
-from ldf_video.files.folders import LEROBOT_INFO, ZARR_FILES, camera_of, files_below, is_zarr
+from ldf_video.files.folders import LEROBOT_INFO, ZARR_FILES, camera_of, is_zarr
 from ldf_video.files.layout import UNSAID, Layout
 from ldf_video.files.locations import Location, join, list_folder, look_at
 from ldf_video.files.not_clips import sidecar_kind
@@ -127,16 +127,10 @@ def zarr_source(root: Location, place: str = "") -> Source:
         return replace(zarr_source(root.parent, root.name), is_named=True)
     size, stamp = 0, 0
     folder = join(root, place)
-    if isinstance(root, Path) and isinstance(folder, Path):
-        files = [(path.relative_to(root).as_posix(), path.stat()) for path in files_below(folder)]
-        size, stamp = _series_stamp(
-            [Entry(name, there.st_size, there.st_mtime_ns, False) for name, there in files]
-        )
-    if isinstance(folder, ArchivePath):
-        packed = [(path, look_at(path)) for path in packed_below(folder)]
-        size, stamp = _series_stamp(
-            [entry._replace(name=str(path)) for path, entry in packed if entry is not None]
-        )
+    if isinstance(folder, Path | ArchivePath):
+        files = ((str(path).removeprefix(f"{root}/"), path) for path in files_below(folder))
+        found = [entry._replace(name=name) for name, path in files if (entry := look_at(path))]
+        size, stamp = _series_stamp(found)
     return Source(root, place, size, stamp, is_folder=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldf_video.files.folders import files_below
+from ldf_video.files.archives import files_below
 from ldf_video.files.layout import UNSAID, Layout, layout_of
 from ldf_video.files.locations import Location, join, locate
 from ldf_video.sources.ranges import Range
