@@ -156,6 +156,7 @@ def test_stores_and_checkpoints_are_left_out_whole(tmp_path: Path) -> None:
     _touch(tmp_path / "config.json", b"{}")
     _touch(tmp_path / "others" / "config.json", b'{"kind": "frame"}')  # not of ours
     _touch(tmp_path / "others" / "b.mp4")
+    _touch(tmp_path / "deep" / "config.json", b"[" * 10**5)  # no decoder of JSON takes that
     for name in ("store.json", "manifest.sqlite", "data-00000.npy", "part-0001/data-00000.npy"):
         _touch(tmp_path / "latents" / name)
     run = tmp_path / "checkpoints" / "frame"

@@ -158,7 +158,9 @@ def _check_blosc(file: Place) -> None:
 
 def _below(store: Place, name: str) -> Iterable[Place]:
     """All files of an array, in an order that is the same everywhere."""
-    return files_below(store / name if store.is_dir() else ArchivePath(store, name))
+    if isinstance(store, Path) and not store.is_dir():
+        return files_below(ArchivePath(store, name))
+    return files_below(store / name)
 
 
 def _files(store: Place, name: str) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import math
 import re
 from fractions import Fraction
@@ -19,8 +18,8 @@ from ldf_video.arrays.frame_array import BLOCK_BYTES, Beside
 from ldf_video.clips.actions import OFF
 from ldf_video.clips.lerobot_actions import actions_of_episodes, episode_frames
 from ldf_video.errors import ReadError, TruncatedError, counted, reason_of
-from ldf_video.files.folders import LEROBOT_INFO
-from ldf_video.files.locations import list_folder
+from ldf_video.files.folders import lerobot_info
+from ldf_video.sources.folder import all_below
 from ldf_video.video.decode import FilmMedia, open_media
 from ldf_video.video.media import Media
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ldf_video.files.locations import Location
 
 _FILE = re.compile(r"/videos/([^/]+)/chunk-(\d+)/file-(\d+)\.mp4$")
-_INFO_BYTES = 2**24
 _OF_DATA = ["episode_index", "data/chunk_index", "data/file_index", "dataset_from_index"]
 """Columns of `meta/episodes` that say where an episode's rows are."""
 
@@ -121,7 +119,8 @@ def beside_episodes(
     if asked == OFF:
         return Beside()
     try:
-        found = actions_of_episodes(root_of(path), info_of(path), listed, asked, stack)
+        root = root_of(path)
+        found = actions_of_episodes(root, lerobot_info(root), listed, asked, stack)
     except ReadError as error:
         return Beside(said=f"conditions are not used, {error}")
     return Beside() if found is None else Beside(found, f"conditions: {found.said()}")
@@ -134,20 +133,13 @@ def listed_episodes(path: Location) -> tuple[Fraction, list[Listed]]:
         ReadError: if it says nothing of this film, or that cannot be read.
     """
     try:
-        fps = Fraction(str(info_of(path)["fps"]))
+        fps = Fraction(str(lerobot_info(root_of(path))["fps"]))
         episodes = _episodes(path, fps)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ReadError(f"its episodes cannot be read: {reason_of(error)}") from error
     if not episodes:
         raise ReadError("no episode of the data set lies in this file")
     return fps, episodes
-
-
-def info_of(path: Location) -> dict[str, Any]:
-    """What `meta/info.json` says of the data set of a film."""
-    with (root_of(path) / LEROBOT_INFO).open("rb") as file:
-        info: dict[str, Any] = json.loads(file.read(_INFO_BYTES))
-    return info
 
 
 class _Film:
@@ -290,8 +282,9 @@ def _episodes(path: Location, fps: Fraction) -> list[Listed]:
 def _rows(folder: Location, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     """What the tables of a folder hold in columns that are there and in those of `_OF_DATA`."""
     parquet: Any = importlib.import_module("pyarrow.parquet")
-    for table in _tables(folder):
-        with table.open("rb") as file:
+    tables = (entry.name for entry in all_below(folder) if entry.name.endswith(".parquet"))
+    for table in tables:
+        with (folder / table).open("rb") as file:
             reader = parquet.ParquetFile(file)
             there = [name for name in _OF_DATA if name in reader.schema_arrow.names]
             rows = reader.read(columns=[*columns, *there])
@@ -299,11 +292,3 @@ def _rows(folder: Location, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         for name in _OF_DATA:
             held.append(rows.column(name).to_pylist() if name in there else [None] * len(rows))
         yield from zip(*held, strict=True)
-
-
-def _tables(folder: Location) -> Iterator[Location]:
-    for entry in sorted(list_folder(folder), key=lambda entry: entry.name):
-        if entry.is_folder:
-            yield from _tables(folder / entry.name)
-        elif entry.name.endswith(".parquet"):
-            yield folder / entry.name

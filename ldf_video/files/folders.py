@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -16,7 +16,7 @@ ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 LEROBOT_INFO = "meta/info.json"
-_INFO_BYTES = 2**24
+_JSON_BYTES = 2**24
 
 
 def is_zarr(name: str, held: Container[str]) -> bool:
@@ -29,11 +29,32 @@ def is_lerobot(folder: Location, held: Container[str]) -> bool:
     if "meta" not in held or "videos" not in held:
         return False
     try:
-        with (folder / LEROBOT_INFO).open("rb") as file:
-            info = json.loads(file.read(_INFO_BYTES))
+        return "codebase_version" in lerobot_info(folder)
     except (OSError, ValueError):
         return False
-    return isinstance(info, dict) and "codebase_version" in info
+
+
+def lerobot_info(folder: Location) -> dict[str, Any]:
+    """What `meta/info.json` says of a data set of LeRobot.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON object.
+    """
+    return read_object(folder / LEROBOT_INFO)
+
+
+def read_object(path: Location) -> dict[str, Any]:
+    """Reads a small JSON object; see `lerobot_info` for errors."""
+    with path.open("rb") as file:
+        text = file.read(_JSON_BYTES)
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("no JSON: it is nested too deep") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def camera_of(name: str) -> str:

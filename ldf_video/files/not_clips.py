@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING
+
+from ldf_video.files.folders import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -16,7 +17,6 @@ MARK = b"made by ldf-video"  # in a PNG before its pixels, at the end of a GIF o
 STORE_JSON = "store.json"
 
 _NEAR_BYTES = 512
-_CONFIG_BYTES = 2**20
 _CHECKPOINT_KINDS = ("frame", "top", "joint")
 
 _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "makefile"})
@@ -95,12 +95,10 @@ def is_own_folder(folder: Location, names: Container[str]) -> bool:
     if "config.json" not in names:
         return False
     try:
-        with (folder / "config.json").open("rb") as file:
-            config = json.loads(file.read(_CONFIG_BYTES))
+        config = read_object(folder / "config.json")
     except (OSError, ValueError):
         return False
-    is_ours = isinstance(config, dict) and "format_version" in config
-    return is_ours and config.get("kind") in _CHECKPOINT_KINDS
+    return "format_version" in config and config.get("kind") in _CHECKPOINT_KINDS
 
 
 def describe_foreign(head: bytes) -> str:

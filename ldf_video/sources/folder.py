@@ -46,33 +46,28 @@ def file_sources(
     by_name = {entry.name: entry for entry in files}
     sources, sidecars, in_series = list[Source](), Counter[str](), set[str]()
     find = all_pictures if layout.series == "folder" else find_series
-    for series in find(join(root, prefix.rstrip("/")), by_name):
+    folder = join(root, prefix.rstrip("/"))
+    for series in find(folder, by_name):
         in_series.update(series.names)
         size, stamp = _series_stamp([by_name[name] for name in series.names])
         sources.append(Source(root, prefix + series.pattern, size, stamp, series))
-    clips = {e.name: e for e in files if not sidecar_kind(e.name) and e.name not in in_series}
-    told = dict[str, str]()
-    for name in clips:
-        beside = conditions_of(name, by_name)
-        if beside.endswith(CSV) or (beside and is_no_clip(join(root, prefix + beside))):
-            told[name] = beside
-    used = {*told.values()}
+    clips = [e.name for e in files if not sidecar_kind(e.name) and e.name not in in_series]
+    told = {name: one for name in clips if (one := _conditions_beside(folder, name, by_name))}
+    used = {*told.values(), *in_series}
     for entry in files:
         if entry.name in used:
             continue
         if kind := sidecar_kind(entry.name):
             sidecars[kind] += 1
-        elif entry.name in clips:
-            source = Source(root, prefix + entry.name, entry.size, entry.mtime_ns)
-            if entry.name in told:
-                of_conditions = by_name[told[entry.name]]
-                name = prefix + of_conditions.name
-                source = with_conditions(source, entry, of_conditions, name)
-            sources.append(source)
+            continue
+        source = Source(root, prefix + entry.name, entry.size, entry.mtime_ns)
+        if beside := told.get(entry.name):
+            source = _with_conditions(source, entry, by_name[beside], prefix + beside)
+        sources.append(source)
     return sources, sidecars
 
 
-def with_conditions(source: Source, entry: Entry, beside: Entry, name: str) -> Source:
+def _with_conditions(source: Source, entry: Entry, beside: Entry, name: str) -> Source:
     """A source whose frames a file beside it tells of."""
     size, stamp = _series_stamp([entry, beside])
     return replace(source, size=size, mtime_ns=stamp, conditions=name)
@@ -81,25 +76,26 @@ def with_conditions(source: Source, entry: Entry, beside: Entry, name: str) -> S
 def told_by_file(source: Source, path: Path, entry: Entry) -> Source:
     """The source of a file of this machine that was named, with the conditions beside it."""
     beside = {one for one in (path.stem + CSV, path.stem + NPY) if (path.parent / one).is_file()}
-    name = conditions_of(path.name, beside)
-    if not name or not (name.endswith(CSV) or is_no_clip(path.parent / name)):
-        return source
-    there = look_at(path.parent / name)
-    folder, _, _ = source.name.rpartition("/")
+    name = _conditions_beside(path.parent, path.name, beside)
+    there = look_at(path.parent / name) if name else None
     if there is None:
         return source
-    return with_conditions(source, entry, there, f"{folder}/{name}" if folder else name)
+    folder, _, _ = source.name.rpartition("/")
+    return _with_conditions(source, entry, there, f"{folder}/{name}" if folder else name)
 
 
-def conditions_of(name: str, names: Container[str]) -> str:
-    """Which of the names beside a clip's may be that of its conditions; "" for none."""
+def _conditions_beside(folder: Location, name: str, names: Container[str]) -> str:
+    """Which of the names beside a clip's is that of its conditions; "" for none."""
     stem, _, suffix = name.rpartition(".")
-    found = [stem + CSV] if stem and stem + CSV != TABLE else []
-    found += [stem + NPY] if stem and f".{suffix.lower()}" != NPY else []
-    return next((one for one in found if one in names), "")
+    if not stem:
+        return ""
+    if stem + CSV in names and stem + CSV != TABLE:
+        return stem + CSV
+    may_tell = stem + NPY in names and f".{suffix.lower()}" != NPY
+    return stem + NPY if may_tell and _is_no_clip(folder / (stem + NPY)) else ""
 
 
-def is_no_clip(path: Location) -> bool:
+def _is_no_clip(path: Location) -> bool:
     """Whether a `.npy` array has too few axes for a clip, by its first bytes."""
     try:
         with path.open("rb") as file:
@@ -141,12 +137,12 @@ def lerobot_sources(root: Location, place: str, layout: Layout) -> list[Source]:
     # The same film is other clips, or is told of otherwise, where the data set says so.
     described = [
         entry
-        for entry in _all_below(join(root, f"{below(place)}meta"))
+        for entry in all_below(join(root, f"{below(place)}meta"))
         if entry.name == LEROBOT_INFO.rpartition("/")[2] or entry.name.startswith("episodes/")
     ]
     if layout.actions != "off" and join(root, data := f"{below(place)}data").is_dir():
-        described += _all_below(join(root, data))
-    for entry in _all_below(join(root, prefix.rstrip("/"))):
+        described += all_below(join(root, data))
+    for entry in all_below(join(root, prefix.rstrip("/"))):
         if not sidecar_kind(entry.name):
             _, stamp = _series_stamp([entry, *described])
             source = Source(root, prefix + entry.name, entry.size, stamp)
@@ -160,7 +156,7 @@ def lerobot_sources(root: Location, place: str, layout: Layout) -> list[Source]:
     return [source for name in wanted for source in films[name]]
 
 
-def _all_below(folder: Location) -> list[Entry]:
+def all_below(folder: Location) -> list[Entry]:
     """All files below a folder, in order of names, which are their paths from there."""
     found, waiting = list[Entry](), [""]
     while waiting:
