@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ldf_video.clips.read import Reader
+    from ldf_video.options.reading import Reader
 
 # decord is not made for every platform
 READERS = ["pyav", "decord"] if importlib.util.find_spec("decord") else ["pyav"]

@@ -27,7 +27,7 @@ from clip_files import (
 )
 from PIL import Image
 
-from ldf_video.clips.read import check_reader, open_clips
+from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, UsageError
 from ldf_video.video import decord_reader
 from ldf_video.video.decord_reader import DecordMedia, NotForDecordError, check_units, display_order
@@ -339,7 +339,5 @@ def test_auto_and_pyav_need_no_decord(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for reader in ("auto", "pyav"):
         assert numbers_of(path, reader=reader) == NUMBERS
-    with pytest.raises(UsageError, match=r"^--reader opencv: expected auto, pyav or decord$"):
-        check_reader("opencv")
     with pytest.raises(UsageError, match=r"^--reader decord: the package decord is not installed"):
         next(open_clips(path, NATIVE, reader="decord"))

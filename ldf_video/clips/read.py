@@ -13,7 +13,7 @@ import importlib.util
 import itertools
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ldf_video.clips.actions import OFF
 from ldf_video.clips.formats import format_of, open_source
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from ldf_video.arrays.conditions import Column
     from ldf_video.files.locations import Location
+    from ldf_video.options.reading import Reader
     from ldf_video.sources.ranges import Range
     from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
     from ldf_video.video.media import Media
 
-Reader = Literal["auto", "pyav", "decord"]
 SKIP = -1
 """Instead of a first frame: leave the clip out."""
 _ALIVE_FRAMES = 16
@@ -87,13 +87,11 @@ class ClipStream:
 
 
 def check_reader(reader: str) -> None:
-    """Checks that a reader exists and is installed.
+    """Checks that a reader is installed.
 
     Raises:
         UsageError: if not.
     """
-    if reader not in ("auto", "pyav", "decord"):
-        raise UsageError(f"--reader {reader}: expected auto, pyav or decord")
     if reader == "decord" and importlib.util.find_spec("decord") is None:
         raise UsageError(
             "--reader decord: the package decord is not installed (it exists for Linux on x86-64 "
@@ -186,17 +184,12 @@ def open_clips(
             position=media.position,
             why_pyav=why_pyav,
             first_frame=first,
-            note=_notes(partial(_note, source, media), counted.note),
+            note=partial(_note, source, media, counted),
             size=size,
             name=media.name,
             columns=counted.columns,
             told=counted.told,
         )
-
-
-def _notes(*notes: Callable[[], str]) -> Callable[[], str]:
-    """All of what is to be known, in one text."""
-    return lambda: "; ".join(filter(None, (note() for note in notes)))
 
 
 def _in_range(
@@ -246,7 +239,7 @@ def _by_decord(source: Source, geometry: Geometry) -> tuple[Sequence[Media], str
         return [], str(error)
 
 
-def _note(source: Source, media: Media) -> str:
+def _note(source: Source, media: Media, counted: CountedFrames) -> str:
     """What a user must know of a clip, also of what was asked for where there is none."""
     notes, layout = [media.note()], source.layout
     found = format_of(source) if layout.camera or layout.actions else None
@@ -254,6 +247,7 @@ def _note(source: Source, media: Media) -> str:
         notes.append(f"--camera {layout.camera}: {found.name} has no cameras")
     if found is not None and layout.actions not in ("", OFF) and not found.has_actions:
         notes.append(f"--actions {layout.actions}: {found.name} holds nothing beside its frames")
+    notes.append(counted.note())
     return "; ".join(filter(None, notes))
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from ldf_video.arrays.conditions import Conditions
 from ldf_video.clips.condition_files import usual_columns
-from ldf_video.clips.read import SKIP, Reader
+from ldf_video.clips.read import SKIP
 from ldf_video.files.layout import UNSAID, Layout
 from ldf_video.intake.batches import Item, RowsMade, Transform, make_rows
 from ldf_video.intake.cuts import CutsOfClips
 from ldf_video.intake.known import claim
 from ldf_video.intake.report import Reach, Report, merge_reports
+from ldf_video.options.reading import Reader
 from ldf_video.progress import Progress
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import (

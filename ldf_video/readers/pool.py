@@ -9,7 +9,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from ldf_video.clips.read import Reader, check_reader
+from ldf_video.clips.read import check_reader
 from ldf_video.errors import LdfError
 from ldf_video.readers.process import COMMAND, LISTEN_SECONDS, START_SECONDS, Process
 from ldf_video.readers.reading import Event, Question, Reading
@@ -19,6 +19,7 @@ from ldf_video.readers.worker import answers, geometry_to_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ldf_video.options.reading import Reader
     from ldf_video.sources.source import Source
     from ldf_video.video.geometry import Geometry
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from ldf_video.errors import UsageError
+from ldf_video.options.option import Crop
 
 SQUARE = Fraction(1)
 """The sample aspect ratio of ordinary pixels: as wide as they are high."""
 
-Crop = Literal["centre", "none"]
 MAX_SIDE = 4096
 
 

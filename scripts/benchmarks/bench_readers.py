@@ -22,7 +22,8 @@ import av
 import numpy as np
 from bench_tools import MIB, alone, resident_bytes
 
-from ldf_video.clips.read import Reader, check_reader, open_clips
+from ldf_video.clips.read import check_reader, open_clips
+from ldf_video.options.reading import Reader
 from ldf_video.video.geometry import Geometry
 
 
