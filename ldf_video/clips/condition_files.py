@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ldf_video.files.locations import Location
     from ldf_video.sources.source import Source
 
-CONDITION_SUFFIXES = (".csv", ".npy")
 FRAME = "frame"
 """A column that only counts."""
 MOST_LETTERS = 100
@@ -65,6 +64,10 @@ class _Cells:
             raise ReadError(f"{place}: {self.name} is {text}, a number, and was a name before")
         self.holds_numbers = True
         self.values.append(number)
+
+    def column(self) -> tuple[Column, NDArray[np.float32]]:
+        """All of it."""
+        return Column(self.name, tuple(self.codes)), np.frombuffer(self.values, np.float32)
 
     def _code(self, name: str, place: str) -> int:
         shown = name[:MOST_LETTERS]
@@ -124,11 +127,7 @@ def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
         num_rows += 1
         if num_rows % _ALIVE_ROWS == 0:
             alive()
-    return _known(
-        [Column(cells.name, tuple(cells.codes)) for cells in kept],
-        [np.frombuffer(cells.values, np.float32) for cells in kept],
-        num_rows,
-    )
+    return _known((cells.column() for cells in kept), num_rows)
 
 
 def usual_columns(sources: Iterable[Source]) -> list[str]:
@@ -176,19 +175,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _known(
-    columns: Sequence[Column], values: Sequence[NDArray[np.float32]], num_rows: int
-) -> Conditions:
+def _known(found: Iterable[tuple[Column, NDArray[np.float32]]], num_rows: int) -> Conditions:
     """The columns of which something is known."""
-    some = [
-        (column, of_column)
-        for column, of_column in zip(columns, values, strict=True)
-        if np.isfinite(of_column).any()
-    ]
-    found = np.empty((num_rows, len(some)), np.float32)
-    for place, (_, of_column) in enumerate(some):
-        found[:, place] = of_column
-    return Conditions(tuple(column for column, _ in some), found)
+    some = [(column, values) for column, values in found if np.isfinite(values).any()]
+    known = np.empty((num_rows, len(some)), np.float32)
+    for place, (_, values) in enumerate(some):
+        known[:, place] = values
+    return Conditions(tuple(column for column, _ in some), known)
 
 
 def read_npy(path: Location) -> NDArray[Any]:
@@ -206,33 +199,26 @@ def read_npy(path: Location) -> NDArray[Any]:
     return loaded
 
 
-def of_array(values: NDArray[Any], *, name: str = "", names: Iterable[str] = ()) -> Conditions:
+def of_array(values: NDArray[Any]) -> Conditions:
     """Conditions of one clip from an array (frames,) or (frames, columns).
 
-    Fields of a structured array are columns, of numbers or of texts, by their names. Columns of a
-    plain one have the `names` given, else `name` and their number.
+    Fields of a structured array are columns, of numbers or of texts, by their names.
 
     Raises:
         ReadError: it is neither.
     """
-    if values.dtype.names:
-        check_names(values.dtype.names)
-        if values.ndim != 1:
-            raise ReadError(f"shape {values.shape}: expected a row a frame")
-        parts = [_of_vector(values[one], one) for one in values.dtype.names]
-        return _known([column for column, _ in parts], [v for _, v in parts], len(values))
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim != 2:
+    if values.dtype.names and values.ndim == 1:
+        named = {name: values[name] for name in values.dtype.names}
+    elif values.dtype.names:
+        raise ReadError(f"shape {values.shape}: expected a row a frame")
+    elif values.ndim == 2 and values.shape[1] > 1:
+        named = {f"value{number}": column for number, column in enumerate(values.T)}
+    elif values.ndim in (1, 2) and values.size == len(values):
+        named = {"value": values.ravel()}
+    else:
         raise ReadError(f"shape {values.shape}: expected (frames, columns)")
-    listed = list(names) or _numbered(name or "value", values.shape[1])
-    check_names(listed)
-    parts = [_of_vector(values[:, n], one) for n, one in enumerate(listed)]
-    return _known([column for column, _ in parts], [v for _, v in parts], len(values))
-
-
-def _numbered(name: str, count: int) -> list[str]:
-    return [name] if count == 1 else [f"{name}{number}" for number in range(count)]
+    check_names(list(named))
+    return _known([_of_vector(column, name) for name, column in named.items()], len(values))
 
 
 def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.float32]]:
@@ -242,7 +228,7 @@ def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.floa
         texts = np.char.decode(values, "utf-8") if kind == "S" else values
         for row, text in enumerate(texts.tolist(), 1):
             cells.add(text, f"row {row}")
-        return Column(name, tuple(cells.codes)), np.frombuffer(cells.values, np.float32)
+        return cells.column()
     if kind not in "biuf" or values.ndim != 1:
         raise ReadError(f"{name} is {values.dtype} {values.shape[1:]}: expected numbers or names")
     found = values.astype(np.float32)
@@ -252,7 +238,7 @@ def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.floa
 
 
 def read_conditions(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
-    """The conditions of one clip in a file of one of CONDITION_SUFFIXES.
+    """The conditions of one clip in a CSV or a `.npy` file.
 
     Raises:
         ReadError: it holds none.
