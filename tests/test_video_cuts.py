@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ldf_video.errors import TruncatedError
-from ldf_video.video.cuts import MOST_AHEAD, CutFinder, find_cuts, shots
+from ldf_video.video.cuts import MOST_AHEAD, CutFinder, shots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +89,11 @@ CASES = {
     ),
     "a large picture": (25, [scene(1, 30, size=96), scene(2, 30, size=96)], [30]),
 }
+
+
+def find_cuts(frames: np.ndarray, fps: Fraction) -> list[int]:
+    finder = CutFinder(fps)
+    return [*finder.add(frames), *finder.end()]
 
 
 @pytest.mark.parametrize("name", CASES)

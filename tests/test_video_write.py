@@ -193,7 +193,7 @@ def test_a_png_lays_frames_out_sixteen_to_a_row(tmp_path: Path) -> None:
 def test_a_sheet_has_a_row_for_each_sequence(tmp_path: Path) -> None:
     first, second = noise(3, 4, 5, 3), noise(1, 4, 5, 3) // 2
     path = tmp_path / "new" / "sheet.png"
-    write_sheet(path, [first, second], upscale=1, gap=2)
+    write_sheet(path, [first, second], upscale=1)
     image = np.asarray(Image.open(path))
     assert image.shape == (2 * (4 + 2) + 2, 3 * (5 + 2) + 2, 3)
     assert np.array_equal(image[2:6, 9:14], first[1])

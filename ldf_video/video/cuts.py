@@ -181,12 +181,6 @@ def _with_shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[tuple[int, F
         raise error
 
 
-def find_cuts(frames: npt.NDArray[np.uint8], fps: Fraction) -> list[int]:
-    """The numbers of the frames (T, H, W, 3) that begin a shot, but for the first."""
-    finder = CutFinder(fps)
-    return [*finder.add(frames), *finder.end()] if len(frames) else []
-
-
 def _activity(side: npt.NDArray[np.float32], near: int) -> float:
     """How much changes beside a jump, nearest first: in `near` frames, or from drawing to drawing.
 

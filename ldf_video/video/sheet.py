@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_GREY = 224
+_GREY, _GAP = 224, 2  # its level; pixels between and around the frames
 
 
 def write_sheet(
-    path: Path | str, rows: Sequence[NDArray[np.uint8]], *, upscale: int = 2, gap: int = 2
+    path: Path | str, rows: Sequence[NDArray[np.uint8]], *, upscale: int = 2
 ) -> NDArray[np.uint8]:
     """Writes a PNG with one row a sequence and one column a frame, on light grey.
 
@@ -31,7 +31,6 @@ def write_sheet(
         path: ends in .png; parents are made.
         rows: at least one of uint8 (T, H, W, 3); T may differ between them, H and W may not.
         upscale: how many times each pixel repeats each way, at least 1.
-        gap: grey pixels between and around the frames.
 
     Returns:
         The picture, uint8 (height, width, 3).
@@ -49,7 +48,7 @@ def write_sheet(
     for row in rows:
         if row.dtype != np.uint8 or row.ndim != 4 or row.shape[1:] != (*rows[0].shape[1:3], 3):
             raise ValueError(f"got a row of {row.dtype} {row.shape}, expected uint8 (T, H, W, 3)")
-    image = sheet_of(rows, upscale=upscale, gap=gap, background=_GREY)
+    image = sheet_of(rows, upscale=upscale, gap=_GAP, background=_GREY)
     write_atomically(path, lambda part: write_png(part, image))
     return image
 
