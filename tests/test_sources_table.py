@@ -16,7 +16,9 @@ from ldf_video.clips.identity import source_digest
 from ldf_video.clips.read import open_clips
 from ldf_video.errors import ReadError, TruncatedError, UsageError
 from ldf_video.evaluation.draw import draw_clips
+from ldf_video.files.layout import Layout
 from ldf_video.readers.clips import frame_size
+from ldf_video.readers.worker import answers
 from ldf_video.sources.ranges import Range, clock, parse_seconds
 from ldf_video.sources.search import find_sources
 from ldf_video.sources.source import Source
@@ -306,3 +308,14 @@ def test_evaluate_draws_clips_of_the_rows_alone(films: Path) -> None:
     assert {read_barcode(frame) for clip in drawn.clips for frame in clip} <= inside
     assert len(drawn.unread) == 1
     assert frame_size(sources[0]) == (48, 64)
+
+
+def test_rows_of_one_file_are_other_clips_for_another_camera(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", left=barcodes(range(1)), right=barcodes(range(2)))
+    digests = set()
+    for camera in ("left", "right"):
+        layout = Layout(camera=camera)
+        (source,) = find_sources(table(tmp_path / "clips.csv", "a.npz,,"), layout=layout)
+        (found,) = answers({"source": source.to_json(), "do": "look", "hashed": True})
+        digests.add(found.header["digest"])
+    assert len(digests) == 2

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ldf_video.clips.identity import source_digest, source_stamp
 from ldf_video.errors import ReadError, TruncatedError
+from ldf_video.files.layout import Layout
 from ldf_video.files.remote import is_remote_failure
 from ldf_video.readers.outbox import Outbox
 from ldf_video.readers.wire import Header, Message, describe_damage, receive
@@ -123,14 +124,14 @@ def _facts(command: Header, source: Source, alive: Callable[[], None]) -> Header
     return {"is": "digested", "digest": digest, "num_clips": num_clips, "stamp": stamp}
 
 
-_hashed: dict[tuple[str, str, str], str] = {}
+_hashed: dict[tuple[str, str, Layout, str], str] = {}
 """The last file of which a range was read: a table may name many of one file of many gigabytes."""
 
 
 def _digest(source: Source, stamp: str, alive: Callable[[], None]) -> str:
     if source.part is None or source.part.problem or not stamp:
         return source_digest(source, alive=alive)
-    key = str(source.path), source.inner, stamp
+    key = str(source.path), source.inner, source.layout, stamp
     if key not in _hashed:
         digest = source_digest(source, alive=alive)
         _hashed.clear()
