@@ -131,6 +131,17 @@ def test_what_is_measured_is_said_and_how_far_it_is(
         assert line in said
 
 
+def test_windows_and_who_reads_them_lie_where_the_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "UPDATES", 2)
+    store, top = write_store(tmp_path, [40] * 4), Ring(listens=True).to("meta")
+    windows = control.Windows(store, np.arange(4), top, np.random.default_rng(0))
+    inverse = control._learn(windows, 0, progress.Progress("", unit="updates", quiet=True))
+    found = [*windows.draw(3, 9), *inverse.parameters()]
+    assert {part.device.type for part in found} == {"meta"}
+
+
 def test_a_store_of_short_clips_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LdfError, match="expected 2 clips of 12 frames or more"):
         measured(write_store(tmp_path, [40, 11, 5]), listens=True)

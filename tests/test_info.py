@@ -153,10 +153,18 @@ def test_a_model_says_what_is_on_its_card_and_how_it_does(tmp_path: Path) -> Non
     assert (best["what"], best["fingerprint"]) == ("frame model", described["fingerprint"])
 
 
-def test_a_run_says_what_it_came_from_its_last_losses_restarts_and_pictures(tmp_path: Path) -> None:
+def test_a_student_says_how_far_it_is_from_its_teacher(tmp_path: Path) -> None:
+    save_pair(tmp_path)
+    values = {"step": 60, "held_out/distance": 0.25, "held_out/moves": 0.9}
+    checkpoints.append_metrics(tmp_path / "top", [values])
+    said = "held-out windows: squared distance from the teacher 0.250"
+    assert said in info(tmp_path / "top")["summary"][1]
+
+
+def test_a_run_says_what_it_came_from_its_last_losses_and_pictures(tmp_path: Path) -> None:
     save_pair(tmp_path)
     frame = tmp_path / "frame"
-    assert not {"last", "restarts", "pictures", "init"} & info(frame).keys()
+    assert not {"last", "pictures", "init"} & info(frame).keys()
     config = checkpoints.load_config(frame)
     checkpoints.save_config(frame, config | {"init": {"from": "pacman-32", "fingerprint": "ab"}})
     line = {"seconds": 1.0, "progress": 0.5, "gradient_norm/one": 3.0}
@@ -164,7 +172,6 @@ def test_a_run_says_what_it_came_from_its_last_losses_restarts_and_pictures(tmp_
         frame,
         [
             {"step": 20, "pixels": 0.5, **line},
-            {"step": 20, "seconds": 2.0, "restart": 1, "reason": "pixels not finite"},
             {"step": 40, "pixels": 0.4, **line},
             {"step": 40, "seconds": 3.0, "held_out/pixels": 0.45},
         ],
@@ -172,7 +179,6 @@ def test_a_run_says_what_it_came_from_its_last_losses_restarts_and_pictures(tmp_
     (frame / "sheet.png").write_bytes(b"")
     described = info(frame)
     assert described["last"] == {"step": 40, "pixels": 0.4}
-    assert described["restarts"] == ["from step 20: pixels not finite"]
     assert described["pictures"] == [str(frame / "sheet.png")]
     assert described["init"]["from"] == "pacman-32"
     (frame / "curve.png").write_bytes(b"")

@@ -117,6 +117,14 @@ def test_a_state_saved_in_another_order_of_memory_goes_on_the_same(tmp_path: Pat
             torch.testing.assert_close(weight, other, rtol=0, atol=1e-9)
 
 
+def test_a_rehearsal_is_not_counted_not_even_by_the_penalty_of_d(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path)
+    for _ in range(2):
+        assert trainer.level.game.kind(trainer.step, 1.0).penalised
+        trainer.rehearse()
+    assert trainer.step == 0
+
+
 # -- breaking down -------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from tiny_cli import shrink
 from tiny_models import FLOW, save_frame, save_top
 
 from ldf_video.api import generate, train_top
-from ldf_video.errors import StoreError, UsageError
+from ldf_video.errors import CheckpointError, StoreError, UsageError
 from ldf_video.runs import zoo
 from ldf_video.runs.zoo import load_top_model
 from ldf_video.training import checkpoints
@@ -81,6 +81,18 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     assert state["step"] == 4
     again = checkpoints.load_weights(train(root, out="cut"))
     assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+
+
+def test_a_student_goes_on_without_few_typed_again(root: Path) -> None:
+    train(root, steps=1)
+    train(root, steps=2, few=None, init=None)
+    state = checkpoints.load_state(root / "top")
+    assert state is not None
+    assert state["step"] == 2
+    train(root, "flow-again", steps=1, few=None)
+    for few, out in ((False, "top"), (True, "flow-again")):
+        with pytest.raises(CheckpointError, match=f"asked for --few {few}: drop the option"):
+            train(root, out, steps=3, few=few, init=None)
 
 
 def test_a_flow_that_keeps_its_past_is_a_teacher_as_it_is(root: Path) -> None:

@@ -157,13 +157,17 @@ class Windows:
         self._store, self._clips, self._rng = store, clips, rng
 
     def draw(self, count: int, length: int) -> tuple[Tensor, Tensor]:
-        """Latents (count, length, C, H, W); conditions (count, length, columns) as of the model."""
+        """Latents (count, length, C, H, W); conditions (count, length, columns) as of the model.
+
+        Both are on its device.
+        """
         store = self._store
         clips = self._rng.choice(self._clips, count)
         starts = self._rng.integers(0, store.lengths[clips] - length + 1)
         latents, _ = store.windows(clips, starts, length=length)
         told = told_of(store, clips, starts, length=length, columns=self.top.columns)
-        return torch.from_numpy(latents).float(), torch.from_numpy(told)
+        device = self.top.latent_mean.device
+        return torch.from_numpy(latents).to(device).float(), torch.from_numpy(told).to(device)
 
 
 @torch.inference_mode()
@@ -211,6 +215,7 @@ def _learn(windows: Windows, place: int, progress: Progress) -> InverseModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = InverseModel(*top.config.latent_shape, len(top.columns[place].names))
+        model.to(top.latent_mean.device)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=UPDATES)
         for _ in range(UPDATES):

@@ -22,7 +22,6 @@ from ldf_video.options.option import (
     Place,
     Precision,
     Seed,
-    Switch,
 )
 
 Preset = Literal["default", "paper"]
@@ -199,4 +198,4 @@ class TrainTop(Training):
         int | None, Option("N", integer(1, MOST), f"{BLOCK}, fewer where clips are short")
     ] = None
     conditions: Annotated[Literal["auto", "off"] | None, Option(usual="auto")] = None
-    few: Switch = False
+    few: Annotated[bool | None, Option()] = None

@@ -329,7 +329,7 @@ def _training(command: str, model: Loaded[Any], *words: str) -> str:
     typed = list(words)
     for name, option in options_of(COMMANDS[command]).items():
         value = given.get(name)
-        if value is None or value is option.default or name == "tracker":
+        if value is None or value is False or value is option.default or name == "tracker":
             continue
         typed.append(option.flags[0])
         if value is not True:

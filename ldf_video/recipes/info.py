@@ -200,7 +200,7 @@ def described_model(path: Path) -> Described:
 
 
 def _learned(path: Path) -> Described:
-    """How a training went: its last losses, those on other data, restarts, and its pictures."""
+    """How a training went: its last losses, those on other data, and its pictures."""
     found: Described = {}
     lines = checkpoints.read_metrics(path)
     for line in lines:  # the last one stays
@@ -209,10 +209,6 @@ def _learned(path: Path) -> Described:
             found["last"] = {
                 k: v for k, v in line.items() if k not in hidden and "gradient_norm" not in k
             }
-    broken = [line for line in lines if "restart" in line]
-    restarts = [f"from step {line['step']}: {line['reason']}" for line in broken]
-    if restarts:
-        found["restarts"] = restarts
     for line in lines:
         if any(name.startswith("held_out/") for name in line):
             found["held_out"] = {
@@ -270,6 +266,8 @@ def quality(found: Mapping[str, Any], *, on_card: bool) -> str:
         parts = [f"held-out frames come back at {held['psnr_db']:.1f} dB"]
     elif "velocity" in held:
         parts = [f"held-out windows: squared error of the velocity {held['velocity']:.3f}"]
+    elif "distance" in held:
+        parts = [f"held-out windows: squared distance from the teacher {held['distance']:.3f}"]
     elif "latent_frechet" in held:
         parts = [f"held-out windows: Frechet distance {held['latent_frechet']:.1f}"]
     else:

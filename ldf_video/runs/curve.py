@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 CURVE, SHEET = "curve.png", "sheet.png"
 """The pictures that a finished training leaves in its checkpoint."""
 
+_FIRST = ("distance_first", "held_out/distance_first")
+_ROLLED = ("teacher", "held_out/teacher")
 _GROUPS = (
     ("reconstruction", ("pixels", "held_out/pixels", "shortcut", "features"), True),
     ("error of the velocity", ("velocity", "held_out/velocity"), True),
+    ("distance from the teacher", ("distance", "held_out/distance", *_FIRST, *_ROLLED), True),
     ("the game: losses in nats", ("discriminator", "encoder_generator", "generator"), False),
     ("held-out frames: PSNR in dB", ("held_out/psnr_db",), False),
     ("held-out sequences: Frechet distance of latents", ("held_out/latent_frechet",), True),
@@ -78,21 +81,17 @@ def write_curve(directory: Path) -> Path | None:
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
-    restarts = [line["step"] for line in lines if "restart" in line]
-    label = "updates; grey lines: restarts" if restarts else "updates"
-    write_panels(directory / CURVE, panels, label=label, marked=restarts)
+    write_panels(directory / CURVE, panels, label="updates")
     return directory / CURVE
 
 
-def write_panels(
-    path: Path, panels: Sequence[Panel], *, label: str, marked: Sequence[int] = ()
-) -> None:
-    """Draw panels below each other, over one axis with a label, with grey lines at marked places.
+def write_panels(path: Path, panels: Sequence[Panel], *, label: str) -> None:
+    """Draw panels below each other, over one axis with a label.
 
     Raises:
         WriteError: it cannot be written.
     """
-    image = _drawn(panels, label, marked)
+    image = _drawn(panels, label)
     write_atomically(path, lambda part: write_png(part, image))
 
 
@@ -109,7 +108,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
     return curves
 
 
-def _drawn(panels: Sequence[Panel], label: str, marked: Sequence[int]) -> np.ndarray:
+def _drawn(panels: Sequence[Panel], label: str) -> np.ndarray:
     """The panels below each other, uint8 (height, width, 3)."""
     with _matplotlib():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -127,8 +126,6 @@ def _drawn(panels: Sequence[Panel], label: str, marked: Sequence[int]) -> np.nda
             for name, (steps, values) in panel.curves.items():
                 marker = "o" if len(steps) <= _FEW_POINTS else ""
                 axes.plot(_means(steps), _means(values), label=name, marker=marker)
-            for step in marked:
-                axes.axvline(step, color="0.6", linewidth=1)
             axes.set_title(panel.title)
             if panel.is_log:
                 axes.set_yscale("log")

@@ -240,6 +240,7 @@ def _settings_of(config: Settings) -> Settings:
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
     has["cuts"] = config.get("cuts", "off")
     has["width"] = model.get("base_width")
+    has["few"] = "few" in config.get("game", {})
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")
     for name in ("init", "top_model"):
         has[name] = config.get(name, {}).get("fingerprint")

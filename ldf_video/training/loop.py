@@ -174,7 +174,11 @@ class Trainer:
 
     def rehearse(self) -> None:
         """Do an update with every player and all lazy losses, and do not count it: to measure."""
+        buffers = list(self.level.game.buffers())
+        before = [buffer.clone() for buffer in buffers]  # by D's moves the penalty is due, or not
         self.update(1.0)  # who joins late plays at the end
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
         self.step = 0
 
     def _agree(self, interrupts: Interrupts, *due: bool) -> tuple[float, ...]:

@@ -159,10 +159,9 @@ class Guard:
         return math.exp(middle + max(math.log(factor), DEVIATIONS * scale))
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers, as a saved state keeps them; the last three are read by older releases alone."""
+        """Numbers, as a saved state keeps them."""
         latest = {name: list(values) for name, values in self._latest.items()}
-        known = {"lines": self._lines, "seen": latest, "high": self._high_lines}
-        return known | {"restarts": [], "runaway": 0, "rates": {}}
+        return {"lines": self._lines, "seen": latest, "high": self._high_lines}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state's numbers."""
