@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from browser import browsing
+from PIL import Image
 from tiny_models import FLOW, flow, frame_model, save_pair
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from ldf_video.api import play
+from ldf_video.api import generate, play
 from ldf_video.clips.probe import probe
 from ldf_video.errors import UsageError
 from ldf_video.levels.latents import decode, video_generator
@@ -94,10 +95,15 @@ class Page:
 
 @contextmanager
 def opened(server: PageServer) -> Iterator[Page]:
-    origin = f"http://127.0.0.1:{server.port}"
-    with connect(
-        server.url.replace("http", "ws") + "film", origin=origin, ping_interval=None
-    ) as connection:
+    with browsed(server.url) as page:
+        yield page
+
+
+@contextmanager
+def browsed(url: str) -> Iterator[Page]:
+    origin: Any = url[: url.index("/", len("http://"))]
+    film = url.replace("http", "ws") + "film"
+    with connect(film, origin=origin, ping_interval=None) as connection:
         yield Page(connection)
 
 
@@ -320,6 +326,27 @@ def test_an_error_of_the_film_ends_the_server() -> None:
 
     with PageServer(fail) as server, opened(server), pytest.raises(ZeroDivisionError):
         server.wait()
+
+
+def test_play_shows_the_film_that_generate_makes_of_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_pair(tmp_path / "checkpoints")
+    shown = []
+
+    def watch(url: str) -> None:
+        with browsed(url) as page:
+            shown.extend(page.frame()[1] for _ in range(16))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("webbrowser.open", watch)
+    assert play(seed=3, fps=200, device="cpu", quiet=True).seed == 3
+    generate("sheet.png", num_frames=16, seed=3, upscale=1, device="cpu", quiet=True)
+    sheet = np.asarray(Image.open("sheet.png").convert("RGB")).astype(int)
+    made = np.stack(np.split(sheet, 16, axis=1))
+    assert np.abs(made - np.stack(shown)).max() <= 1  # other layout, other rounding
+    assert np.abs(np.diff(made, axis=0)).max() > 3
 
 
 def test_what_cannot_be_played_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
