@@ -134,10 +134,9 @@ def told_film(seed: int = 1) -> Film:
 def test_what_is_held_acts_on_the_next_frame_and_on_no_earlier_one(tmp_path: Path) -> None:
     show = Show(told_film(), name="told", fps=Fraction(200), folder=tmp_path)
     with PageServer(show) as server, opened(server) as page:
-        page.ask(pause=True)
-        page.frame(is_shown=False)
+        page.frame()
         assert [one["name"] for one in page.told[0]["actions"]] == ["left", "right"]
-        page.ask(hold={"names": ["right"], "number": 7}, pause=False)
+        page.ask(hold={"names": ["right"], "number": 7})
         frames = {1: page.newest}
         while page.acted != 7:
             number, frames[number] = page.frame()
