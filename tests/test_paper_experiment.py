@@ -33,6 +33,8 @@ def test_a_training_keeps_its_averaged_weights_on_the_way(tmp_path: Path) -> Non
     first, last = (mark.load(FrameGameLevel().game.model).state_dict() for mark in marks[::2])
     assert any(not torch.equal(first[name], last[name]) for name in first)
     assert trained(tmp_path / "run") == marks  # finished: nothing is done again
+    with pytest.raises(LdfError, match="run was trained for less: name other --runs"):
+        trained(tmp_path / "run", steps=4)
 
 
 def test_minutes_are_of_the_core_and_not_of_the_wall(
@@ -59,6 +61,16 @@ def test_core_seconds_add_up_over_stretches(tmp_path: Path) -> None:
         with experiment.counted(path):
             sum(range(100_000))
         assert experiment.seconds_in(path) > before
+    before = experiment.seconds_in(path)
+
+    def stopped() -> None:
+        with experiment.counted(path):
+            sum(range(100_000))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert experiment.seconds_in(path) > before
 
 
 def test_a_judgement_is_kept_and_real_clips_are_near(tmp_path: Path, monkeypatch: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 import two_levels
 from tiny_judge import moving_clips, write_judge
 
+from ldf_video.errors import LdfError
 from ldf_video.evaluation.judge import load_judge
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def test_a_toy_of_both_figures_end_to_end(tmp_path: Path, monkeypatch: Any) -> N
     assert set(found) == {"4", "24"}
     assert found["4"]["3"]["copying"]["median_levels"] == 0
     assert found["4"]["3"]["two-flow"]["median_levels"] > 0
+
+    with pytest.raises(LdfError, match="latents of 24 clips, asked for 16: name other --runs"):
+        run(pacman, f"{TOY} --arms two-flow --encoded 16", **where)
 
 
 def test_fewer_clips_are_among_more() -> None:

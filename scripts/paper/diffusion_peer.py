@@ -11,9 +11,9 @@ reads text, which no model here uses.) The package imports torchvision, for a re
 that is not there, an empty module stands for it: the wheel on PyPI is made for a CUDA build of
 torch alone.
 
-Network, loss and its own sampler of 1,000 passes are the package's. The training loop is ours, with
-the warm-up, cool-down and averaged weights that the two levels have: its own wants a GPU and
-folders of GIFs. It has no sampler of fewer passes, so `respaced` is ours.
+Network and loss are the package's. The training loop is ours, with the warm-up, cool-down and
+averaged weights that the two levels have: its own wants a GPU and folders of GIFs. Its own sampler
+takes 1,000 passes and no fewer, so `respaced` is ours.
 """
 
 from __future__ import annotations
@@ -223,9 +223,3 @@ def respaced(model: Any, count: int, *, passes: int, seed: int, at_once: int = 8
             x = math.sqrt(signal) * data + math.sqrt(1 - signal) * guess
         made.append(from_clips(x))
     return np.concatenate(made)
-
-
-def as_it_comes(model: Any, count: int, *, seed: int) -> Clips:
-    """Clips (count, T, H, W, 3) by the package's own sampler, 1,000 passes."""
-    torch.manual_seed(seed)
-    return from_clips(model.sample(batch_size=count).mul(2).sub(1))

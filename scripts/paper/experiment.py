@@ -141,10 +141,18 @@ def train(
 
     Returns:
         Its marks, one every `mark_seconds` of core time and one at the end.
+
+    Raises:
+        LdfError: it was finished with a smaller budget, whose schedule is another one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     state = checkpoints.load_state(directory)
-    if state is None or not state["done"]:
+    is_done = state is not None and state["done"]
+    if state is not None and is_done:
+        step, seconds = state["step"], state["elapsed_seconds"]
+        if config.progress(step=step, elapsed_seconds=seconds) < 1:
+            raise LdfError(f"{directory} was trained for less: name other --runs, or remove it")
+    if not is_done:
         trainer = Trainer(
             Marked(level),
             directory,
@@ -174,12 +182,14 @@ def marks_of(directory: Path) -> list[Mark]:
 
 @contextmanager
 def counted(path: Path) -> Iterator[None]:
-    """Add the core seconds of what happens inside to those in a file."""
+    """Add the core seconds of what happens inside to those in a file, also where it is stopped."""
     before = seconds_in(path)
     started = time.process_time()
-    yield
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(before + time.process_time() - started) + "\n")
+    try:
+        yield
+    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(before + time.process_time() - started) + "\n")
 
 
 def seconds_in(path: Path) -> float:
@@ -205,7 +215,9 @@ class Judged:
         if path.is_file():
             self.reference, _ = Reference.load(path)
         else:
-            with Progress("judge the reference", unit="frames", total=real.shape[0] * 5) as bar:
+            with Progress(
+                "judge the reference", unit="frames", total=real.shape[0] * real.shape[1]
+            ) as bar:
                 self.reference = Reference.of(real, self.judge, on_frames=bar.update)
             cache.mkdir(parents=True, exist_ok=True)
             self.reference.save(path, notes={})
@@ -218,7 +230,7 @@ class Judged:
         clips = make()
         if len(clips) != self.num_clips:
             raise ValueError(f"{name}: {len(clips)} clips, expected {self.num_clips}")
-        with Progress(f"judge {name}", unit="frames", total=clips.shape[0] * 5) as bar:
+        with Progress(f"judge {name}", unit="frames", total=clips.shape[0] * clips.shape[1]) as bar:
             figures = measure(self.reference, clips, self.judge, on_frames=bar.update)
         found = figures_of(figures) | {"spread_levels": round(spread(clips), 3)}
         write_atomically(path, lambda partial: partial.write_text(json.dumps(found) + "\n"))

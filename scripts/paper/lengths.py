@@ -113,7 +113,7 @@ def judged(real: Path, top: Path, length: int, form: Form, cache: Path) -> dict[
     )
     sets: dict[str, Any] = {}
     for name, figures in found.rows.items():
-        if figures.video is None:  # single frames from the prior, and latents with noise
+        if figures.video is None:  # single frames from the prior
             continue
         values = {place: figure(figures, place) for place in (*KEPT, *CHANGES)}
         sets[name] = {

@@ -17,6 +17,7 @@ from arrays import FramesOf, WindowsOf
 from experiment import Clips, Mark, counted, seconds_in, train
 from numpy.typing import NDArray
 
+from ldf_video.errors import LdfError
 from ldf_video.levels.frame_level import DEFAULTS as FRAME_DEFAULTS
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.latents import decode, video_generator
@@ -28,6 +29,7 @@ from ldf_video.models.grid import GridModel
 from ldf_video.models.inference import GridInference
 from ldf_video.models.rollout import Rollout
 from ldf_video.models.top import TopModel
+from ldf_video.output import write_atomically
 from ldf_video.training.config import TrainConfig
 from ldf_video.video.pixels import to_model
 
@@ -65,6 +67,9 @@ def train_lower(
         minutes: core minutes, without those of encoding.
         seed: of the training.
         encoded: number of clips, as encoding is long beside short trainings.
+
+    Raises:
+        LdfError: the directory has the latents of another number of clips.
     """
     torch.manual_seed(seed)
     height, width = clips.shape[2:4]
@@ -86,10 +91,26 @@ def train_lower(
     assert isinstance(frame, FrameModel)
     path = directory / LATENTS
     if not (path.is_file() and (directory / SECONDS).is_file()):
+        (directory / SECONDS).unlink(missing_ok=True)  # of encoding that was stopped
         with counted(directory / SECONDS):
-            np.save(path, encode(frame, clips[:encoded]))
+            write_array(path, encode(frame, clips[:encoded]))
+    latents, wanted = np.load(path, mmap_mode="r"), len(clips[:encoded])
+    if len(latents) != wanted:
+        raise LdfError(
+            f"{path} has latents of {len(latents):,} clips, asked for {wanted:,}: name other --runs"
+        )
     seconds = marks[-1].core_seconds + seconds_in(directory / SECONDS)
-    return Lower(frame, np.load(path, mmap_mode="r"), seconds)
+    return Lower(frame, latents, seconds)
+
+
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Write a .npy file, whole or not at all."""
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            np.save(file, values)
+
+    write_atomically(path, write)
 
 
 @torch.inference_mode()
