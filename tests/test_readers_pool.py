@@ -23,7 +23,7 @@ from clip_files import LOSSLESS, barcode, barcodes, read_barcode, write_clip
 
 from ldf_video.clips.identity import source_digest
 from ldf_video.clips.read import SKIP, open_clips
-from ldf_video.errors import LdfError, UsageError
+from ldf_video.errors import LdfError
 from ldf_video.readers.pool import ReaderPool
 from ldf_video.readers.reading import (
     Clip,
@@ -476,11 +476,6 @@ def test_modules_of_the_current_directory_are_not_taken(
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     with ReaderPool(SIZE, num_workers=1) as pool:
         Heard(pool, three).assert_ended("a.mkv")
-
-
-def test_a_reader_of_videos_must_exist() -> None:
-    with pytest.raises(UsageError, match="expected auto, pyav or decord"):
-        ReaderPool(SIZE, num_workers=1, reader="quick")  # type: ignore[arg-type]
 
 
 # -- a parent that ends ------------------------------------------------------------------------
