@@ -8,7 +8,7 @@ which nothing is as it was: so fast motion, a flash, a flicker, a fade and a dis
 from __future__ import annotations
 
 from collections import deque
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -147,8 +147,9 @@ def shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[Iterator[Frame]]:
 
 def _with_shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[tuple[int, Frame]]:
     """Each frame behind the number of its shot."""
-    finder, waiting, new = CutFinder(fps), deque[Frame](), list[Frame]()
+    finder, waiting, given = CutFinder(fps), deque[Frame](), iter(frames)
     cuts, first, shot = set[int](), 0, 0
+    error: ReadError | None = None
 
     def decided(stop: int) -> Iterator[tuple[int, Frame]]:
         nonlocal first, shot
@@ -157,26 +158,21 @@ def _with_shots(frames: Iterable[Frame], fps: Fraction) -> Iterator[tuple[int, F
             yield shot, waiting.popleft()
         first = max(first, stop)
 
-    error: ReadError | None = None
-    given = iter(frames)
-    while error is None:
+    is_whole = True
+    while is_whole:
+        new = list[Frame]()
         try:
-            frame = next(given, None)
+            for frame in islice(given, BLOCK):
+                new.append(frame)
         except ReadError as caught:
-            error, frame = caught, None
-        if frame is not None:
-            waiting.append(frame)
-            new.append(frame)
-        if new and (frame is None or len(new) == BLOCK):
+            error = caught
+        if new:
+            waiting.extend(new)
             cuts.update(finder.add(np.stack(new)))
-            new.clear()
-        if frame is None:
-            break
-        if not new:
+        if is_whole := len(new) == BLOCK:
             yield from decided(finder.num_decided)
-    if waiting:
-        cuts.update(finder.end())
-        yield from decided(first + len(waiting))
+    cuts.update(finder.end())
+    yield from decided(first + len(waiting))
     if error is not None:
         raise error
 
