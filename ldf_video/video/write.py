@@ -24,7 +24,6 @@ from ldf_video.video.sheet import enlarged, sheet_of, write_png
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -125,12 +124,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         encoder, self._encoder = self._encoder, None
         is_kept = error is None or isinstance(error, KeyboardInterrupt)
         # What stopped the block is raised, and not that its file could not be finished.
