@@ -67,28 +67,15 @@ def actions_of_episodes(
                 there = ", ".join(listed) or "no such column"
                 raise ReadError(f"nothing at --actions {one.place}; it holds {there}")
             for name in names:
-                array = _array(name, features[name], _Rows(name, root, episodes), stack)
-                parts.append(_part(array, features[name], lead_of(name, "", one.lead)))
+                rows = _Rows(name, features[name], root, episodes)
+                stack.callback(rows.close)
+                parts.append(_part(rows.array(), features[name], lead_of(name, "", one.lead)))
     except _FAULTS as error:
         raise ReadError(f"meta/info.json says nothing of them: {reason_of(error)}") from error
     if not parts:
         return None
     shape = (episode_frames(episodes)[-1].stop,)
     return ActionArrays(parts, axes="T", shape=shape, is_cut=True)
-
-
-def _array(
-    name: str, feature: Mapping[str, Any], rows: _Rows, stack: contextlib.ExitStack
-) -> NumberArray:
-    """A column as an array (frames, numbers), as `meta/info.json` has it."""
-    try:
-        dtype = np.dtype(feature["dtype"])
-    except TypeError:
-        raise ReadError(f"{name} holds {feature['dtype']}: expected numbers") from None
-    rows.width, rows.dtype = math.prod(feature.get("shape") or [1]), dtype
-    stack.callback(rows.close)
-    shape = (rows.frames[-1].stop, rows.width)
-    return NumberArray(shape, dtype, rows.read, name=name, stored=rows.stored)
 
 
 def _part(array: NumberArray, feature: Mapping[str, Any], lead: int) -> ActionArray:
@@ -110,24 +97,31 @@ def _flat(names: Any) -> Iterator[str]:
 
 
 class _Rows:
-    """One column of all episodes of a film, read on in its tables from where it was read last.
+    """One column of all episodes of a film, read on in its tables from where it was read last."""
 
-    Attributes:
-        width: numbers in a row.
-        dtype: of these.
-        frames: of each episode among those of all.
-    """
-
-    def __init__(self, name: str, root: Location, episodes: Sequence[Listed]) -> None:
+    def __init__(
+        self, name: str, feature: Mapping[str, Any], root: Location, episodes: Sequence[Listed]
+    ) -> None:
+        """Takes the feature that `meta/info.json` has of that name; reads nothing yet."""
         if any(one.table is None for one in episodes):
             raise ReadError(f"{name}: meta/episodes does not say where its rows are")
         self._name, self._root, self._episodes = name, root, episodes
-        self.width, self.dtype, self.frames = 1, np.dtype(float), episode_frames(episodes)
+        try:
+            self._dtype = np.dtype(feature["dtype"])
+        except TypeError:
+            raise ReadError(f"{name} holds {feature['dtype']}: expected numbers") from None
+        self._width = math.prod(feature.get("shape") or [1])
+        self._frames = episode_frames(episodes)  # of each among those of all
         self._file = contextlib.ExitStack()
         self._table: tuple[int, int] | None = None  # that is open
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None
         self._begin = 0  # its first row
+
+    def array(self) -> NumberArray:
+        """All of it, (frames, numbers)."""
+        shape = (self._frames[-1].stop, self._width)
+        return NumberArray(shape, self._dtype, self.read, name=self._name, stored=self.stored)
 
     def close(self) -> None:
         """Close the table that is open."""
@@ -136,9 +130,9 @@ class _Rows:
 
     def read(self, index: Index) -> NDArray[Any]:
         """Rows of all episodes, one after the other; see `NumberArray`."""
-        first, stop, _ = index[0].indices(self.frames[-1].stop)
-        parts = [np.empty((0, self.width), self.dtype)]
-        for one, frames in zip(self._episodes, self.frames, strict=True):
+        first, stop, _ = index[0].indices(self._frames[-1].stop)
+        parts = [np.empty((0, self._width), self._dtype)]
+        for one, frames in zip(self._episodes, self._frames, strict=True):
             begin, end = max(first, frames.start), min(stop, frames.stop)
             if begin < end:
                 try:
@@ -150,7 +144,7 @@ class _Rows:
 
     def stored(self) -> Iterator[bytes]:
         """All rows; what is damaged says so when it is read."""
-        for first in range(0, self.frames[-1].stop, ROWS):
+        for first in range(0, self._frames[-1].stop, ROWS):
             try:
                 yield self.read((slice(first, first + ROWS),)).tobytes()
             except ReadError:
@@ -165,11 +159,11 @@ class _Rows:
                 raise ValueError("its table has rows of another one there")
             row += len(part)
             listed = part.column(self._name).to_pylist()
-            nothing = [None] * self.width
+            nothing = [None] * self._width
             rows = [nothing if v is None else v if isinstance(v, list) else [v] for v in listed]
-            if any(len(v) != self.width for v in rows):
-                raise ValueError(f"expected {self.width} numbers in each row")
-            yield np.array(rows, self.dtype)
+            if any(len(v) != self._width for v in rows):
+                raise ValueError(f"expected {self._width} numbers in each row")
+            yield np.array(rows, self._dtype)
 
     def _seek(self, one: Listed, row: int) -> None:
         """Have the batch that holds a row of an episode's table."""
