@@ -11,6 +11,8 @@ from clip_files import barcode, write_clip
 from store_data import Function
 
 from ldf_video.api import info, preview
+from ldf_video.arrays.conditions import Column
+from ldf_video.clips.condition_files import read_conditions
 from ldf_video.intake.frames_store import frames_spec
 from ldf_video.intake.ingest import Conversion, ingest, list_sources
 from ldf_video.store import StoreReader, StoreWriter
@@ -140,6 +142,7 @@ def test_in_an_archive_they_are_found_too(tmp_path: Path, clips: Path) -> None:
         ("action\n" + "left\n" * 20, "w.csv has 20 rows for 24 frames: the rest is unknown", 20),
         ("action\n" + "left\n" * 30, "w.csv has 30 rows for 24 frames: the rest is passed", 24),
         ("speed\n1\nnan\n", "not used, w.csv: line 3: speed is nan: leave the cell empty", 0),
+        ("speed\n1\n1e39\n", "not used, w.csv: line 3: speed is 1e39: leave the cell empty", 0),
         ("speed\n1\nfast\n", "not used, w.csv: line 3: speed is 'fast', expected a number", 0),
         ("acton\n" + "left\n" * 24, "not used, w.csv: column 'acton', expected action, which", 0),
         ("action\n" + "1\n" * 24, "not used, w.csv: action holds numbers, in other clips names", 0),
@@ -163,6 +166,12 @@ def test_a_wrong_file_is_one_line_and_costs_no_frame(
     assert StoreReader(tmp_path / "store").num_frames == 24 + 24 + 6
     assert same(found["a.mp4:action"], [CODES[row] for row in ROWS])
     assert np.isfinite(found["w.mp4:action"]).sum() == known
+
+
+def test_names_in_bytes_that_are_no_text_are_names_all_the_same(tmp_path: Path) -> None:
+    values = np.array([(b"\xff",), (b"left",)], dtype=[("action", "S4")])
+    np.save(tmp_path / "a.npy", values)
+    assert read_conditions(tmp_path / "a.npy").columns == (Column("action", ("\ufffd", "left")),)
 
 
 def test_info_and_preview_say_what_is_known(tmp_path: Path, clips: Path) -> None:

@@ -36,6 +36,7 @@ MOST_LETTERS = 100
 _DELIMITERS = ",;\t"
 _ALIVE_ROWS = 4096
 _LONGEST_LINE = 1 << 16
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -58,7 +59,7 @@ class _Cells:
         except ValueError:
             self.values.append(self._code(text, place))
             return
-        if not math.isfinite(number):
+        if not abs(number) <= _LARGEST:  # nor is nan
             raise ReadError(f"{place}: {self.name} is {text}: leave the cell empty where unknown")
         if self.codes:
             raise ReadError(f"{place}: {self.name} is {text}, a number, and was a name before")
@@ -225,7 +226,7 @@ def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.floa
     kind = values.dtype.kind
     if kind in "SU":
         cells = _Cells(name)
-        texts = np.char.decode(values, "utf-8") if kind == "S" else values
+        texts = np.char.decode(values, "utf-8", "replace") if kind == "S" else values
         for row, text in enumerate(texts.tolist(), 1):
             cells.add(text, f"row {row}")
         return cells.column()
