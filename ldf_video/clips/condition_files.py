@@ -15,7 +15,7 @@ import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 FRAME = "frame"
 """A column that only counts."""
-MOST_LETTERS = 100
 _DELIMITERS = ",;\t"
+_MOST_LETTERS = 100
 _ALIVE_ROWS = 4096
 _LONGEST_LINE = 1 << 16
 _LARGEST = float(np.finfo(np.float32).max)
@@ -71,10 +71,10 @@ class _Cells:
         return Column(self.name, tuple(self.codes)), np.frombuffer(self.values, np.float32)
 
     def _code(self, name: str, place: str) -> int:
-        shown = name[:MOST_LETTERS]
+        shown = name[:_MOST_LETTERS]
         if self.holds_numbers:
             raise ReadError(f"{place}: {self.name} is {shown!r}, expected a number as before")
-        if len(name) > MOST_LETTERS or not name.isprintable():
+        if len(name) > _MOST_LETTERS or not name.isprintable():
             raise ReadError(f"{place}: {self.name} is {shown!r}, expected a short name")
         code = self.codes.setdefault(name, len(self.codes))
         if code >= MOST_NAMES:
@@ -82,15 +82,18 @@ class _Cells:
         return code
 
 
-def read_csv(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
-    """Read a table of conditions; columns of which nothing is known are left out.
+def read_conditions(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
+    """The conditions of one clip in a CSV or a `.npy` file; columns that say nothing are left out.
 
     `alive` is called now and then.
 
     Raises:
-        ReadError: it is none; the message names the line and the column, and not the path.
+        ReadError: it holds none; the message names the line and the column, and not the path.
+        OSError: it cannot be read.
     """
     with path.open("rb") as file:
+        if path.suffix.lower() == ".npy":
+            return _of_array(_loaded(file))
         text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
         try:
             return _of_lines(text, alive)
@@ -114,7 +117,7 @@ def _of_lines(lines: io.TextIOWrapper, alive: Callable[[], None]) -> Conditions:
     names, delimiter = _names_of(first), _delimiter(first)
     columns = [_Cells(name) for name in names]
     kept = [cells for cells in columns if cells.name.casefold() != FRAME]
-    check_names([cells.name for cells in kept])
+    _check_names([cells.name for cells in kept])
     num_rows = 0
     rows = csv.reader(lines, delimiter=delimiter)
     for row in rows:
@@ -142,28 +145,24 @@ def usual_columns(sources: Iterable[Source]) -> list[str]:
             with contextlib.suppress(OSError, UnicodeDecodeError, ReadError):
                 with name.open("rb") as file:
                     names = _names_of(file.readline(_LONGEST_LINE).decode("utf-8-sig"))
-                check_names(kept := [one for one in names if one.casefold() != FRAME])
+                _check_names(kept := [one for one in names if one.casefold() != FRAME])
                 counts[tuple(kept)] += 1
     return list(next((names for names, _ in counts.most_common(1)), ()))
 
 
-def check_names(names: Sequence[str]) -> None:
-    """See that columns have names, each another.
-
-    Raises:
-        ReadError: they have not.
-    """
+def _check_names(names: Sequence[str]) -> None:
+    """See that columns have names, each another; a ReadError if not."""
     if not names or not all(names):
         raise ReadError("its first line is to name the columns, such as left,right or action")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ReadError(f"two columns {twice[0]!r}: each needs another name")
     if len(names) > MOST_COLUMNS:
         raise ReadError(f"{len(names)} columns: expected {MOST_COLUMNS} at most")
-    if unfit := [name for name in names if len(name) > MOST_LETTERS or not name.isprintable()]:
-        raise ReadError(f"column {unfit[0][:MOST_LETTERS]!r}: expected a short name")
+    if unfit := [name for name in names if len(name) > _MOST_LETTERS or not name.isprintable()]:
+        raise ReadError(f"column {unfit[0][:_MOST_LETTERS]!r}: expected a short name")
     if all(_is_number(name) for name in names):
         raise ReadError(
-            f"its first line is {','.join(names)[:MOST_LETTERS]}: it is to name the columns, such "
+            f"its first line is {','.join(names)[:_MOST_LETTERS]}: it is to name the columns, such "
             "as left,right or action"
         )
 
@@ -185,29 +184,18 @@ def _known(found: Iterable[tuple[Column, NDArray[np.float32]]], num_rows: int) -
     return Conditions(tuple(column for column, _ in some), known)
 
 
-def read_npy(path: Location) -> NDArray[Any]:
-    """Load an array of conditions; no pickle.
-
-    Raises:
-        ReadError: it is none.
-    """
-    with path.open("rb") as file:
-        try:
-            loaded: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        except (ValueError, EOFError, MemoryError, OverflowError) as error:
-            said = " ".join(str(error).split())[:MOST_LETTERS]
-            raise ReadError(f"no array of numbers: {said}") from None
-    return loaded
+def _loaded(file: BinaryIO) -> NDArray[Any]:
+    """An array; no pickle."""
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+        said = " ".join(str(error).split())[:_MOST_LETTERS]
+        raise ReadError(f"no array of numbers: {said}") from None
+    return array
 
 
-def of_array(values: NDArray[Any]) -> Conditions:
-    """Conditions of one clip from an array (frames,) or (frames, columns).
-
-    Fields of a structured array are columns, of numbers or of texts, by their names.
-
-    Raises:
-        ReadError: it is neither.
-    """
+def _of_array(values: NDArray[Any]) -> Conditions:
+    """Those in an array (frames,) or (frames, columns), or structured, of numbers or texts."""
     if values.dtype.names and values.ndim == 1:
         named = {name: values[name] for name in values.dtype.names}
     elif values.dtype.names:
@@ -218,7 +206,7 @@ def of_array(values: NDArray[Any]) -> Conditions:
         named = {"value": values.ravel()}
     else:
         raise ReadError(f"shape {values.shape}: expected (frames, columns)")
-    check_names(list(named))
+    _check_names(list(named))
     return _known([_of_vector(column, name) for name, column in named.items()], len(values))
 
 
@@ -236,15 +224,3 @@ def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.floa
     if np.isinf(found).any():
         raise ReadError(f"{name} is infinite in row {int(np.isinf(found).argmax()) + 1}")
     return Column(name), found
-
-
-def read_conditions(path: Location, *, alive: Callable[[], None] = lambda: None) -> Conditions:
-    """The conditions of one clip in a CSV or a `.npy` file.
-
-    Raises:
-        ReadError: it holds none.
-        OSError: it cannot be read.
-    """
-    if path.suffix.lower() == ".npy":
-        return of_array(read_npy(path))
-    return read_csv(path, alive=alive)
