@@ -210,18 +210,14 @@ def _in_range(
         first = part.numbers(rate)[0]
         frames = counted.frames(_owning(media.frames(first), file, alive), first)
         return _begun(part.of_untimed(frames, fps=rate), media)
-    entry = None
-    if (
-        isinstance(media, FilmMedia)
-        and not counted.columns  # a row a frame: they are counted from the first on
-        and (entry := find_entry(source.path, part.start, alive=alive))
-    ):
-        media.seek(entry.seek_to)
     frames = counted.frames(_owning(media.frames(), file, alive))
-    if entry is None or not isinstance(media, FilmMedia):
-        pairs = timed(frames, native_fps=media.fps)
-    else:
-        pairs = entry.timed(frames, time_base=media.time_base)
+    pairs = timed(frames, native_fps=media.fps)
+    # Frames with a row each are counted from the first on.
+    if isinstance(media, FilmMedia) and not counted.columns:
+        entry = find_entry(source.path, part.start, alive=alive)
+        if entry is not None:
+            media.seek(entry.seek_to)
+            pairs = entry.timed(frames, time_base=media.time_base)
     return _begun(part.of_timed(pairs, native_fps=media.fps, fps=fps), media)
 
 
