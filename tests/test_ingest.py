@@ -406,6 +406,19 @@ def test_clips_of_another_place_are_refused(clips: Path, tmp_path: Path) -> None
     assert all(np.array_equal(found[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize("row", ["a.npy,1,2", "a.npz::x,,"])
+def test_ranges_and_places_in_files_of_another_place_are_refused(tmp_path: Path, row: str) -> None:
+    for seed, place in enumerate(("clips", "others")):
+        array = np.load(write_array(tmp_path / place / "a.npy", 60, seed=seed))
+        np.savez(tmp_path / place / "a.npz", x=array)
+        (tmp_path / place / "clips.csv").write_text(f"file,start,end\n{row}\n")
+    bring(tmp_path / "clips" / "clips.csv", tmp_path / "store")
+    with pytest.raises(StoreError, match=r"holds 1 sources of .*clips, and .* another place"):
+        bring(tmp_path / "others" / "clips.csv", tmp_path / "store")
+    (tmp_path / "clips").rename(tmp_path / "moved")
+    assert bring(tmp_path / "moved" / "clips.csv", tmp_path / "store").num_unchanged == 1
+
+
 def test_one_file_of_a_place_leaves_the_others(clips: Path, tmp_path: Path) -> None:
     bring(clips, tmp_path / "store")
     report = bring(clips / "b.npy", tmp_path / "store")

@@ -122,11 +122,13 @@ def _are_there(place: str | None, names: set[str]) -> bool:
     if isinstance(path, RemotePath):
         return True
     for name in islice(names, _LOOKED_UP):
-        one = join(path, name)
-        if not isinstance(one, RemotePath) and (
-            one.exists() or ("*" in one.name and one.parent.exists())
-        ):
-            return True
+        # Also the file of a range, and that of a place in it.
+        whole = name.rpartition("@")[0] or name
+        for one in (join(path, text) for text in {name, whole, whole.rpartition("::")[0]} - {""}):
+            if not isinstance(one, RemotePath) and (
+                one.exists() or ("*" in one.name and one.parent.exists())
+            ):
+                return True
     return False
 
 
