@@ -340,7 +340,7 @@ def test_d_judges_the_very_pairs_that_e_and_g_made() -> None:
     with torch.no_grad():
         inferred = game.model.encoder(x)[::2]
     game.encoder_generator_loss(x, now)
-    seen, z, generated = now.passed_on["pairs"]
+    (seen, z), (generated, _) = now.passed_on["pairs"]
     assert torch.equal(seen, x[::2])
     torch.testing.assert_close(z, inferred)
     with torch.no_grad():

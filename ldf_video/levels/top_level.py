@@ -98,7 +98,7 @@ def top_run_config(
         kind, latent_shape=shape, window=window, block=block, like=like
     )
     if origin is not None and like.get("renewed"):
-        flow = find_beginning(origin, "top")
+        flow = find_beginning(origin)
         raise UsageError(
             f"--init {options.init}: it takes few passes, and training begins with a flow that "
             f"takes many: name the one it came from{'' if flow is None else f', {named(flow)}'}"

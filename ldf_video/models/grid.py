@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -255,24 +256,20 @@ class GridGameConfig(GridWeights):
     moments: float = 0.5
 
 
-class GridGame(FrameGame):
-    """E and G against D; D's loss is ln 2 where it cannot tell."""
+class PairGame(FrameGame):
+    """A game against a D of pairs, which joins late; D's loss is ln 2 where it cannot tell.
+
+    Its opponents move first and pass on the pairs that D then judges, the inferred ones (x, z) and
+    the generated ones: they are not made again.
+    """
 
     model: GridModel
     discriminator: GridDiscriminator
+    config: GridWeights
 
-    def __init__(self, model: GridModel, config: GridGameConfig) -> None:
+    def __init__(self, model: GridModel, config: GridWeights) -> None:
         super().__init__(model, GridDiscriminator(model.config), config)
         self.config = config
-
-    @property
-    def players(self) -> Sequence[Player]:
-        """E and G move first: D then judges the pairs that they made, without making them again."""
-        D, rate = self.discriminator, self.config.critic_rate
-        return (
-            Player("encoder_generator", [self.model], self.encoder_generator_loss),
-            Player("discriminator", [D], self.discriminator_loss, rate=rate, adam=True),
-        )
 
     def kind(self, step: int, progress: float) -> Turn:
         """What D does: it joins late, and rests while it wins too easily."""
@@ -280,6 +277,47 @@ class GridGame(FrameGame):
 
     def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
         return pixel_loss(x, target, squared=self.config.squared)
+
+    def discriminator_loss(self, batch: Any, tick: Tick) -> tuple[Tensor, Logs]:
+        """What D minimises: softplus(D(generated) - D(inferred)) plus the penalty on its slope.
+
+        That is `relativistic_loss` with the inferred pairs winning. D sits the update out unless
+        pairs were passed on to it.
+        """
+        del batch
+        if "pairs" not in tick.passed_on:
+            return torch.zeros(()), {}
+        inferred, generated = tick.passed_on["pairs"]
+        return self.discriminate(
+            self.discriminator,
+            real=inferred,
+            fake=generated,
+            tick=tick,
+            contest=relativistic_loss,
+            weight=tick.passed_on["weight"],
+        )
+
+    def judge(
+        self, D: Discriminator, real: Sequence[Tensor], fake: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """All at once, which is quicker."""
+        high, low = D(*(torch.cat(both) for both in zip(real, fake, strict=True))).chunk(2)
+        return high, low
+
+
+class GridGame(PairGame):
+    """E and G against D."""
+
+    config: GridGameConfig
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """E and G move first."""
+        D, rate = self.discriminator, self.config.critic_rate
+        return (
+            Player("encoder_generator", [self.model], self.encoder_generator_loss),
+            Player("discriminator", [D], self.discriminator_loss, rate=rate, adam=True),
+        )
 
     def encoder_generator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """What E and G minimise.
@@ -302,11 +340,13 @@ class GridGame(FrameGame):
         logs = {"pixels": pixels, "moments": moments}
         if tick.kind.plays:
             few, weight = every(len(x), c.game_share, tick.noise.part)
-            pairs = x[few], z[few], reconstruction[few]
-            game, features = (weight * value for value in self._against(*pairs))
+            seen, latents, generated = x[few], z[few], reconstruction[few]
+            against = self._against(seen, latents, generated)
+            game, features = (weight * value for value in against)
             loss = loss + c.game * game + c.features * features
             logs |= {"encoder_generator": game, "features": features}
-            tick.passed_on["pairs"] = [part.detach() for part in pairs]
+            pairs = (seen, latents), (generated, latents)
+            tick.passed_on["pairs"] = [[part.detach() for part in pair] for pair in pairs]
             tick.passed_on["weight"] = weight
         return loss, {name: value.detach() for name, value in logs.items()}
 
@@ -319,31 +359,6 @@ class GridGame(FrameGame):
         logits = D.judge(torch.cat([made[-1], real[-1]]), torch.cat([z, z]))
         distances = [(a - b).abs().mean() for a, b in zip(made, real, strict=True)]
         return relativistic_loss(*logits.chunk(2)), torch.stack(distances).mean()
-
-    def discriminator_loss(self, x: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
-        """What D minimises: softplus(D(G(z), z) - D(x, z)) plus the penalty on its slope.
-
-        That is `relativistic_loss` with the inferred pairs (x, z) winning. D sits the update out
-        unless E and G have passed pairs on to it.
-        """
-        if "pairs" not in tick.passed_on:
-            return torch.zeros(()), {}
-        (x, z, generated), weight = tick.passed_on["pairs"], tick.passed_on["weight"]
-        return self.discriminate(
-            self.discriminator,
-            real=(x, z),
-            fake=(generated, z),
-            tick=tick,
-            contest=relativistic_loss,
-            weight=weight,
-        )
-
-    def judge(
-        self, D: Discriminator, real: Sequence[Tensor], fake: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """All at once, which is quicker."""
-        high, low = D(*(torch.cat(both) for both in zip(real, fake, strict=True))).chunk(2)
-        return high, low
 
     def _noised(self, z: Tensor, noise: Noise) -> Tensor:
         level = self.config.latent_noise * noise.uniform(len(z), 1, 1, 1, device=z.device)

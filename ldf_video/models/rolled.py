@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ldf_video.models.frame import FrameGame, every
+from ldf_video.models.frame import every
 from ldf_video.models.game import Logs, Noise, Player, Tick
-from ldf_video.models.gan import Discriminator, RothConfig, Turn
-from ldf_video.models.grid import GridDiscriminator, GridModel, GridWeights
-from ldf_video.models.losses import pixel_loss, relativistic_loss
+from ldf_video.models.gan import RothConfig
+from ldf_video.models.grid import GridModel, GridWeights, PairGame
+from ldf_video.models.losses import relativistic_loss
 
 STILL = 8 / 127.5
 """Difference in any colour under which a pixel stands still, of pixels in [-1, 1]: 8 levels."""
@@ -55,16 +55,14 @@ class RolledConfig(GridWeights):
     roth: RothConfig = field(default_factory=lambda: RothConfig(penalty="r1r2"))
 
 
-class RolledGame(FrameGame):
-    """G against D, on a `RolledBatch`; D's loss is ln 2 where it cannot tell."""
+class RolledGame(PairGame):
+    """G against D, on a `RolledBatch`."""
 
-    model: GridModel
-    discriminator: GridDiscriminator
+    config: RolledConfig
 
     def __init__(self, model: GridModel, config: RolledConfig) -> None:
         """Make the game of a model that decodes at once; `teach` gives it a teacher."""
-        super().__init__(model, GridDiscriminator(model.config), config)
-        self.config = config
+        super().__init__(model, config)
         self.teacher = GridModel(replace(model.config, refines=True))
 
     def teach(self) -> None:
@@ -73,19 +71,12 @@ class RolledGame(FrameGame):
 
     @property
     def players(self) -> Sequence[Player]:
-        """G moves first: D then judges the pairs that it made, without making them again."""
+        """G moves first."""
         G, D, rate = self.model.generator, self.discriminator, self.config.critic_rate
         return (
             Player("generator", [G], self.generator_loss),
             Player("discriminator", [D], self.discriminator_loss, rate=rate, adam=True),
         )
-
-    def kind(self, step: int, progress: float) -> Turn:
-        """What D does; it joins late, when G has learned from the teacher."""
-        return self.restraint.turn(plays=progress >= self.config.game_start)
-
-    def pixel_loss(self, x: Tensor, target: Tensor) -> Tensor:
-        return pixel_loss(x, target, squared=self.config.squared)
 
     def generator_loss(self, batch: RolledBatch, tick: Tick) -> tuple[Tensor, Logs]:
         """What G minimises.
@@ -95,9 +86,11 @@ class RolledGame(FrameGame):
 
             reconstruction * d(G(E(x) + n), x) + teacher * d(G(z), T(z))
             + still * |G(z') - G(z)| where |T(z') - T(z)| is less than `STILL`
-            + game * softplus(D(x, E(x) + n) - D(G(z), z + n)) + features * |D_l(x) - D_l(G(E(x)))|
+            + game * softplus(D(x, E(x) + n) - D(G(z), z + n))
+            + features * |D_l(x) - D_l(G(E(x) + n))|
 
-        where d(a, b) = |a - b| + squared * (a - b)^2, and the last line is there once D plays.
+        where d(a, b) = |a - b| + squared * (a - b)^2, and the last two lines are there once D
+        plays.
         """
         c, (x, pairs) = self.config, batch
         z = pairs.flatten(0, 1)
@@ -140,30 +133,6 @@ class RolledGame(FrameGame):
             real = D.features(x)
         distances = [(a - b).abs().mean() for a, b in zip(D.features(made), real, strict=True)]
         return torch.stack(distances).mean()
-
-    def discriminator_loss(self, batch: RolledBatch, tick: Tick) -> tuple[Tensor, Logs]:
-        """What D minimises: softplus(D(G(z), z) - D(x, E(x))) plus the penalty on its slope.
-
-        D sits the update out unless G has passed pairs on to it.
-        """
-        if "pairs" not in tick.passed_on:
-            return torch.zeros(()), {}
-        inferred, generated = tick.passed_on["pairs"]
-        return self.discriminate(
-            self.discriminator,
-            real=inferred,
-            fake=generated,
-            tick=tick,
-            contest=relativistic_loss,
-            weight=tick.passed_on["weight"],
-        )
-
-    def judge(
-        self, D: Discriminator, real: Sequence[Tensor], fake: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """All at once, which is quicker."""
-        high, low = D(*(torch.cat(both) for both in zip(real, fake, strict=True))).chunk(2)
-        return high, low
 
 
 def restless(frames: Tensor, standard: Tensor) -> Tensor:

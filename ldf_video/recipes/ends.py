@@ -94,9 +94,9 @@ def last_frames(
     return Part(frames[taken], Conditions(known.columns, known.values[taken]))
 
 
-def first_frames(clip: Source, geometry: Geometry, count: int, *, said: str) -> Frames:
-    """The first frames likewise."""
-    return _some_frames(clip, geometry, count, newest=False, said=said).frames
+def first_frame(clip: Source, geometry: Geometry, *, said: str) -> Frames:
+    """The first frame likewise, (1, H, W, 3)."""
+    return _some_frames(clip, geometry, 1, newest=False, said=said).frames
 
 
 def _some_frames(clip: Source, geometry: Geometry, count: int, *, newest: bool, said: str) -> Part:
@@ -149,7 +149,7 @@ def rates_of(top: Loaded[TopModel]) -> str:
     return f"knows the rates {rates} frames a second"
 
 
-def known_stride(top: Loaded[TopModel], fps: str | float | None, said: str) -> int:
+def known_stride(top: Loaded[TopModel], fps: str | float | None) -> int:
     """The stride of a rate that a top model knows.
 
     Raises:
@@ -158,7 +158,7 @@ def known_stride(top: Loaded[TopModel], fps: str | float | None, said: str) -> i
     stride = stride_of(top, fps)
     if fps is not None and abs(Fraction(fps) * stride / top.fps() - 1) > NO_OTHER_RATE:
         raise UsageError(
-            f"{said} {float(Fraction(fps)):g}: {top.directory} {rates_of(top)}; give one of these"
+            f"--fps {float(Fraction(fps)):g}: {top.directory} {rates_of(top)}; give one of these"
         )
     return stride
 

@@ -182,7 +182,7 @@ def _at_rate(models: Models, fps: str | float | None, sources: Sequence[Source])
     """
     if models.top is None:
         return models
-    stride = known_stride(models.top[0], fps, "--fps")
+    stride = known_stride(models.top[0], fps)
     untimed = (source for source in sources if not has_times(source))
     if stride > 1 and (found := next(untimed, None)) is not None:
         raise UsageError(

@@ -17,7 +17,7 @@ from ldf_video.options.sampling import Interpolate
 from ldf_video.progress import Progress
 from ldf_video.readers.clips import frame_size
 from ldf_video.recipes.ends import (
-    first_frames,
+    first_frame,
     flow_to_a_frame,
     last_frames,
     load_sampler,
@@ -80,7 +80,7 @@ def interpolate(options: Interpolate) -> Interpolated:
     )
     geometry, window = clip_geometry(top, frame), flow.config.window
     before = last_frames(a, geometry, window, said="interpolate", stride=stride).frames
-    after = first_frames(b, geometry, 1, said="interpolate")
+    after = first_frame(b, geometry, said="interpolate")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     count = options.num_frames
     with (

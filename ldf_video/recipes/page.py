@@ -35,13 +35,11 @@ class Left:
         unreadable: names and reasons.
         sidecars: how many files are no clips, by kind.
         num_own: files, stores and checkpoints that ldf-video wrote.
-        num_unread: clips that were not opened, as there are so many.
     """
 
     unreadable: Sequence[tuple[str, str]] = ()
     sidecars: Mapping[str, int] = field(default_factory=dict)
     num_own: int = 0
-    num_unread: int = 0
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def _of_sources(
         seen += [replace(clip, weight=weight) for clip in now.seen]
         unreadable += [(source.title, now.failure)] if now.failure else []
     num_own = found.num_own + len(found.sources) - len(sources)
-    left = Left(unreadable, dict(found.sidecars.most_common()), num_own, len(sources) - len(chosen))
+    left = Left(unreadable, dict(found.sidecars.most_common()), num_own)
     return View(
         str(options.clips),
         geometry,

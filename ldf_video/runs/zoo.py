@@ -285,12 +285,12 @@ def reference_to(model: Path, *, beside: Path) -> dict[str, str]:
     return {"path": str(model), "relative": Path(relative).as_posix()}
 
 
-def find_beginning(model: Loaded[Any], kind: str) -> Path | None:
-    """Where the model stands now that another one began with (`--init`), if it is to be found."""
-    known = model.config.get("init")
+def find_beginning(top: Loaded[TopModel]) -> Path | None:
+    """Where the model stands now that a top model began with (`--init`), if it is to be found."""
+    known = top.config.get("init")
     if known is None:
         return None
-    return find_reference(known, kind, beside=model.directory)[0]
+    return find_reference(known, "top", beside=top.directory)[0]
 
 
 def find_reference(
