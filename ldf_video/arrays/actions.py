@@ -39,7 +39,6 @@ class AlikeArrays:
     """
 
     def __init__(self) -> None:
-        """None yet."""
         self._arrays: dict[str, NumberArray] = {}
 
     @property
@@ -47,7 +46,6 @@ class AlikeArrays:
         return next(iter(self._arrays.values()))
 
     def add(self, array: NumberArray) -> None:
-        """Add one, once."""
         self._arrays.setdefault(array.name, array)
 
     @cached_property

@@ -121,7 +121,6 @@ class FrameArray:
 
     @cached_property
     def array_note(self) -> str:
-        """What a user must know of the array."""
         return self.array.note()
 
     def _some(self) -> Iterator[NDArray[Any]]:
@@ -212,7 +211,6 @@ class ArrayClip(Media):
     has_times = False
 
     def __init__(self, array: FrameArray, clip: int, frames: range) -> None:
-        """Reads nothing yet."""
         self._array, self._clip, self._frames = array, clip, frames
         self.codec_name = str(array.array.dtype)
         self.said = ""

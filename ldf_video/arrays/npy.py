@@ -224,7 +224,6 @@ class _Frames:
         self._unpacked: NumberArray | None = None
 
     def read(self, index: Index) -> NDArray[Any]:
-        """Reads a part; see `NumberArray`."""
         with _errors("cannot be read"):
             run = None if self._header.is_fortran else _run_of(index, self._shape)
             if run is None:

@@ -148,7 +148,6 @@ class _Pages:
         self._page_axes, self._page_shape = page.axes, page.shape
 
     def read(self, index: Index) -> NDArray[Any]:
-        """Reads a part; see `NumberArray`."""
         clips = range(self.num_clips)[index[0]] if len(index) == 5 else range(1)
         frames = range(self.num_frames)[index[-4]]
         part = [[self._frame(clip, frame) for frame in frames] for clip in clips]

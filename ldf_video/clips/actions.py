@@ -91,7 +91,6 @@ class Actions:
         return ActionArrays(parts, axes=video.axes, shape=video.array.shape, is_cut=is_cut)
 
     def said(self, found: ActionArrays) -> str:
-        """It in words."""
         return f"conditions: {found.said(self._patterns)}"
 
     def _part(self, array: NumberArray, video: FrameArray, asked: int | None) -> ActionArray:

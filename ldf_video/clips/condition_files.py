@@ -67,7 +67,6 @@ class _Cells:
         self.values.append(number)
 
     def column(self) -> tuple[Column, NDArray[np.float32]]:
-        """All of it."""
         return Column(self.name, tuple(self.codes)), np.frombuffer(self.values, np.float32)
 
     def _code(self, name: str, place: str) -> int:
@@ -108,7 +107,6 @@ def _delimiter(line: str) -> str:
 
 
 def _names_of(line: str) -> list[str]:
-    """The names in a first line."""
     return [name.strip() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
 
 

@@ -55,7 +55,6 @@ class Look:
     """
 
     def __init__(self, source: Source) -> None:
-        """Reads nothing yet."""
         self.source, self.suffix = source, source.path.suffix.lower()
 
     @cached_property

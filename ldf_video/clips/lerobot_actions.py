@@ -124,7 +124,6 @@ class _Rows:
         return NumberArray(shape, self._dtype, self.read, name=self._name, stored=self.stored)
 
     def close(self) -> None:
-        """Close the table that is open."""
         self._file.close()
         self._table, self._batch = None, None
 

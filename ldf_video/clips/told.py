@@ -108,7 +108,6 @@ class CountedFrames:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What is known."""
         return () if self._known is None else self._known.columns
 
     def frames(self, frames: Iterable[av.VideoFrame], first: int = 0) -> Iterator[av.VideoFrame]:

@@ -71,7 +71,6 @@ class Totals:
 
 
 def totals(seen: Sequence[Seen]) -> Totals:
-    """The sums."""
     return Totals(
         len(seen),
         sum(clip.num_frames for clip in seen),

@@ -74,7 +74,6 @@ class _Part:
     known: list[Values] = field(default_factory=list)
 
     def conditions(self) -> Conditions | None:
-        """What is known of them."""
         if not self.known:
             return None
         return Conditions(self.clip.columns, np.concatenate(self.known))

@@ -82,7 +82,6 @@ class FrameEncoder(Transform):
         return batch
 
     def begin_lane(self) -> None:
-        """Called once in the thread of each lane."""
         if self.device == "cpu":
             torch.set_num_threads(1)  # of this lane; other threads keep theirs
         if self.device == "cuda":
@@ -172,7 +171,6 @@ class EncodeJob:
         return FrameEncoder(loaded.model, device=self.device, precision=self.precision)
 
     def conversion(self, encoder: FrameEncoder) -> Conversion:
-        """How clips become latents."""
         return Conversion(
             self.geometry,
             encoder,

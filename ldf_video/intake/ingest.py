@@ -279,7 +279,6 @@ class _Intake:
         return known if self._cuts is None else self._cuts.begin(clip_id, known)
 
     def write(self, item: Item) -> None:
-        """Write rows to the store and events to the report."""
         match item:
             case Clip():
                 if item.why_pyav:

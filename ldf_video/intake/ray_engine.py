@@ -42,7 +42,6 @@ class EncodeActor:
         self._opened: tuple[FrameEncoder, StoreWriter] | None = None
 
     def encode(self, sources: Sequence[Source]) -> Report:
-        """Encode a group of sources."""
         job = self._job
         encoder, writer = self._open()
         with Progress("encode", unit="frames", quiet=True) as progress:

@@ -85,7 +85,6 @@ class Seen:
 
     @property
     def num_different(self) -> int:
-        """How many frames are different ones."""
         return len(self.different)
 
     @property
@@ -105,7 +104,6 @@ class Seen:
 
     @property
     def about_seconds(self) -> float:
-        """How long it lasts."""
         return float(self.about_frames / self.fps)
 
 

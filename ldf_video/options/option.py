@@ -81,7 +81,6 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
         return self.default is ...
 
     def value_of(self, given: Any) -> Any:
@@ -97,7 +96,6 @@ class Option:
         return check(self.flags[0], given)
 
     def row(self) -> str:
-        """Its row in the README."""
         unit = self.unit or r"\|".join(self.choices)
         names = f"`{self.flags[0]} {unit}`" if unit else f"`{self.flags[0]}`"
         if self.default is True:

@@ -47,7 +47,6 @@ class SourceFound:
     first_frames: list[int] = field(default_factory=list, compare=False, repr=False)
 
     def clip_ids(self) -> list[str]:
-        """Returns the ids of all its clips."""
         if self.num_clips is None:
             return [self.content]
         return [f"{self.content}#{index}" for index in range(self.num_clips)]

@@ -57,7 +57,6 @@ class Range:
 
     @classmethod
     def from_json(cls, values: list[Any]) -> Range:
-        """Returns the range that `to_json` described."""
         start, end, fps, label, problem = values
         end, fps = (None if value is None else Fraction(value) for value in (end, fps))
         return cls(Fraction(start), end, fps, label, problem)

@@ -101,7 +101,6 @@ class Source:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Source:
-        """Returns the source that `to_json` described."""
         root, series = locate(fields["root"]), fields["series"]
         if series is not None:
             series = Series(tuple(series[0]), series[1])

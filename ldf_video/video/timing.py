@@ -152,7 +152,6 @@ class _Clock:
         self._steps: dict[int, Fraction] = {}  # seconds of so many of them
 
     def start(self, frame: av.VideoFrame, upcoming: _Upcoming) -> Fraction:
-        """Returns when `frame` starts."""
         step, last = self._usual_step(frame), self._last
         if step is not None and last is not None:
             self._ticks = self._ticks_of(frame)
