@@ -212,6 +212,14 @@ def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
     assert not set(before) & {changed.mtime_ns, source_stamp(changed)}
 
 
+def test_arrays_whose_headers_are_nonsense_stay_alone(tmp_path: Path) -> None:
+    for number in (1, 2):
+        _touch(tmp_path / f"{number}.npy", b"\x93NUMPY\x01\0\x10\0" + b"(" * 15 + b"\n")
+    assert _names(tmp_path) == ["1.npy", "2.npy"]
+    with pytest.raises(ReadError, match=r"^not a \.npy array: "):
+        next(open_clips(tmp_path / "1.npy", NATIVE))
+
+
 # Series of numbered pictures: which names make a clip
 
 

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -37,7 +38,10 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_DAMAGE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError)
+_DAMAGE = (
+    *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+    *(TokenError, RecursionError),  # of headers, which numpy parses as Python
+)
 
 
 @contextlib.contextmanager

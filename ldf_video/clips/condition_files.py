@@ -15,6 +15,7 @@ import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -186,7 +187,7 @@ def _loaded(file: BinaryIO) -> NDArray[Any]:
     """An array; no pickle."""
     try:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OverflowError) as error:
+    except (ValueError, EOFError, MemoryError, OverflowError, TokenError, RecursionError) as error:
         said = " ".join(str(error).split())[:_MOST_LETTERS]
         raise ReadError(f"no array of numbers: {said}") from None
     return array
@@ -218,7 +219,8 @@ def _of_vector(values: NDArray[Any], name: str) -> tuple[Column, NDArray[np.floa
         return cells.column()
     if kind not in "biuf" or values.ndim != 1:
         raise ReadError(f"{name} is {values.dtype} {values.shape[1:]}: expected numbers or names")
-    found = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large is infinite
+        found = values.astype(np.float32)
     if np.isinf(found).any():
         raise ReadError(f"{name} is infinite in row {int(np.isinf(found).argmax()) + 1}")
     return Column(name), found
