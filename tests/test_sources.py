@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 import tracemalloc
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -417,6 +418,17 @@ def test_numbered_animations_are_clips_of_their_own(tmp_path: Path, suffix: str)
         images[0].save(path, save_all=True, append_images=images[1:], lossless=True)
     assert _names(tmp_path) == [f"1{suffix}", f"2{suffix}"]
     assert _numbers(find_sources(tmp_path)[0]) == [0, 1, 2]
+
+
+def test_numbered_pictures_that_claim_too_many_pixels_are_found(tmp_path: Path) -> None:
+    images = [Image.fromarray(barcode(k)) for k in range(2)]
+    images[0].save(tmp_path / "1.gif", save_all=True, append_images=images[1:])
+    content = (tmp_path / "1.gif").read_bytes()
+    said, claimed = (b"\x2c" + struct.pack("<4H", 0, 0, *size) for size in ((64, 48), (65535,) * 2))
+    assert said in content
+    for name in ("1.gif", "2.gif"):
+        _touch(tmp_path / name, content.replace(said, claimed))
+    assert _names(tmp_path) == ["*.gif"]
 
 
 # As sources

@@ -51,7 +51,7 @@ _SEQUENCES = {b"avis", b"msf1", b"hevc", b"hevx"}
 # What Pillow's decoders raise for damaged files.
 _DECODER_ERRORS: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
-    *(struct.error, MemoryError, AttributeError, RuntimeError),
+    *(struct.error, MemoryError, AttributeError, RuntimeError, Image.DecompressionBombError),
 )
 
 
