@@ -179,6 +179,13 @@ def test_inflating_goes_on_from_near_any_place() -> None:
     assert again._begin > len(packed.getvalue()) // 2  # not read from the beginning
 
 
+def test_a_member_without_a_name_is_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a.mp4", ""):
+            archive.writestr(zipfile.ZipInfo(name), b"x")
+    assert [source.name for source in find_sources(tmp_path)] == ["all.zip", "all.zip::a.mp4"]
+
+
 def test_a_packed_store_is_the_same_however_its_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,7 +204,7 @@ def _read_zip(archive: Archive, num_bytes: int) -> Iterator[str]:
     with zipfile.ZipFile(archive.path) as file:
         for info in file.infolist():
             total += info.compress_size
-            if info.is_dir():
+            if info.filename.endswith("/"):  # is_dir() fails where there is no name
                 continue
             name = _inside(info.filename)
             if name is None:
