@@ -131,6 +131,17 @@ def test_what_is_measured_is_said_and_how_far_it_is(
         assert line in said
 
 
+def test_where_nothing_moves_or_no_name_is_known_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_of = control.told_of
+    monkeypatch.setattr(control, "told_of", lambda *of, **how: np.nan * told_of(*of, **how))
+    monkeypatch.setattr(control, "MOVES", 2.0)
+    found = measured(write_store(tmp_path, [40] * 4), listens=True)
+    assert found == control.Control((), None, None, None, 96)
+    assert "where it moves: none PSNR where it is told the truth, none told" in found.text()
+
+
 def test_windows_and_who_reads_them_lie_where_the_model_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

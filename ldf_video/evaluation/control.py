@@ -62,18 +62,18 @@ class Control:
     """What was found.
 
     Attributes:
-        columns: of names, each.
+        columns: of names, each of which some are known.
         told_db: PSNR of one frame ahead that is told the truth, against the real one as it is
-            decoded, over frames that move.
+            decoded, over frames that move; None, like the next two, where none does.
         shuffled_db: of one that is told what led to another frame.
         untold_db: of one that is told nothing.
         num_windows: that were made.
     """
 
     columns: tuple[ColumnControl, ...]
-    told_db: float
-    shuffled_db: float
-    untold_db: float
+    told_db: float | None
+    shuffled_db: float | None
+    untold_db: float | None
     num_windows: int
 
     def text(self) -> str:
@@ -83,10 +83,11 @@ class Control:
             f"made ones, {one.made / max(one.real, 1e-9):.2f} of it (guessed: {one.guess:.1%})"
             for one in self.columns
         ]
+        values = (self.told_db, self.shuffled_db, self.untold_db)
+        told, shuffled, untold = ("none" if db is None else f"{db:.2f} dB" for db in values)
         ahead = (
-            f"one frame ahead, where it moves: {self.told_db:.2f} dB PSNR where it is told the "
-            f"truth, {self.shuffled_db:.2f} dB told what led to another frame, "
-            f"{self.untold_db:.2f} dB told nothing"
+            f"one frame ahead, where it moves: {told} PSNR where it is told the truth, {shuffled} "
+            f"told what led to another frame, {untold} told nothing"
         )
         return "\n".join([*lines, ahead])
 
@@ -129,9 +130,10 @@ def measure_control(
     both = torch.cat([latents[:, -MADE - 1 : -MADE], made], dim=1)
     columns = []
     for place, column in enumerate(top.columns):
-        if column.names:
+        names = told[:, -MADE:, place]
+        if column.names and names.isfinite().any():
             with begun(f"learn to read {column.name}", "updates", UPDATES) as progress:
-                inverse, names = _learn(known, place, progress), told[:, -MADE:, place]
+                inverse = _learn(known, place, progress)
             real, of_made = (
                 _share(inverse, top, frames, names) for frames in (latents[:, -MADE - 1 :], both)
             )
@@ -252,12 +254,17 @@ def _one_ahead(
     rng: np.random.Generator,
     *,
     progress: Progress,
-) -> tuple[float, float, float]:
-    """PSNR of the frame after each window's beginning, over those that move."""
+) -> tuple[float | None, float | None, float | None]:
+    """PSNR of the frame after each window's beginning, over those that move; None where none does.
+
+    Each is told the truth, then what led to another frame, then nothing.
+    """
     past, truth = latents[:, :-MADE], told[:, -MADE, None]
     shuffled = truth[torch.from_numpy(rng.permutation(len(truth)))]
     shown, before = _pixels(frame, latents[:, -MADE]), _pixels(frame, past[:, -1])
     moves = (np.abs(shown - before).max(-1) >= SEEN).mean((1, 2)) >= MOVES
+    if not moves.any():
+        return (None, None, None)
     found = []
     for values in (truth, shuffled, None):
         errors = []
