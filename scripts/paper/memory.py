@@ -6,7 +6,8 @@ CLIPS holds train/*.npy, uint8 (N, T, H, W, 3). Its frames in their order, whate
 of, are cut into clips of 5 to 1,000 frames, 4,000 frames in all, and some updates are done on them:
 
 - two levels: `train-frame`, `encode` and `train-top` as typed, with their usual batches of 64. What
-  counts is the largest of the three. Windows are those that the trainings take: 16 frames, or 5.
+  counts is the largest of the three. Windows are those that the trainings take: 16 frames, or 8
+  of clips of 10, or 5 of clips of 5.
 - paper: the same with `--preset paper` and `--kind mlp`, windows of 5.
 - paper, one window: likewise, but the mlp makes the whole clip, as the paper's does.
 - joint: the paper's baseline (`joint.py`), batches of 64 clips.
@@ -124,7 +125,8 @@ def train_level(model: Model, command: str, frames: int, place: Path) -> None:
         ldf_video.train_frame(place / "clips", out=frame, preset=model.preset, steps=steps, **usual)
     elif command == "encode":
         del usual["seed"]
-        ldf_video.encode(place / "clips", out=latents, frame_model=frame, **usual)
+        # A clip here is one of several, whose cuts would shorten the windows.
+        ldf_video.encode(place / "clips", out=latents, frame_model=frame, cuts="off", **usual)
     else:
         window = frames if model.whole else None
         top = top.with_name(f"{top.name}-{model.whole}")
