@@ -33,3 +33,8 @@ def test_crossing_lies_where_the_error_is_one_half(
 ) -> None:
     found = covariance.crossing([1, 2], [medians])
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_slope_leaves_out_what_may_be_less_than_the_first_number_that_was_tried() -> None:
+    assert covariance.slope([1, 2, 4, 8], [1.0, 2.0, 8.0, 32.0], least=1) == pytest.approx(2)
+    assert covariance.slope([1, 2, 4], [1.0, 2.0, 8.0], least=1) is None

@@ -96,6 +96,8 @@ def test_a_toy_run_measures_trains_and_goes_on_where_it_was(
     again = run(*arms, "--run", f"it={frame}")
     assert {name: again[name] for name in first} == first
     assert again["it"][0]["psnr"] == pytest.approx(first["preset paper"][0]["psnr"])
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):  # of other clips
+        run(*arms, "--top-clips", "19")
     assert (tmp_path / "out" / "lower_level.png").stat().st_size > 1000
     assert (tmp_path / "out" / "lower_level_frames.png").stat().st_size > 1000
 
@@ -257,10 +259,40 @@ def test_a_toy_run_of_images_trains_both_levels_and_goes_on(
     assert list(found["arms"]) == arms
     for (run,) in found["arms"].values():
         assert [point["epoch"] for point in run["curve"]] == [1, 2]
-    lower = tmp_path / "runs" / "images" / "from_scratch-default-0" / "lower"
+    lower = tmp_path / "runs" / "images-16-8-8" / "from_scratch-default-0" / "lower"
     assert (lower / "model.safetensors").is_file()
     monkeypatch.setattr(images.ImageJudge, "of", None)  # nothing is judged again
     images.main(options)
+
+
+def test_a_training_of_images_that_ends_while_it_is_judged_takes_that_epoch_again(
+    tmp_path: Path,
+) -> None:
+    class Once:
+        """A judge whose second epoch ends at the first try."""
+
+        asked = 0
+
+        def of(self, _: Any) -> dict[str, float]:
+            self.asked += 1
+            if self.asked == 2:
+                raise KeyboardInterrupt
+            return {}
+
+    judge: Any = Once()
+
+    def learn() -> tuple[int, list[int]]:
+        trainer = images.baseline_trainer(
+            clips(16, 0)[:, 0], tmp_path, images.Budget(16, batch_size=8, seed=0)
+        )
+        curve = images.learn(
+            [trainer], lambda: clips(1, 0)[:, 0], judge, tmp_path / "curve.json", updates=2
+        )
+        return trainer.step, [int(point["epoch"]) for point in curve]
+
+    with pytest.raises(KeyboardInterrupt):
+        learn()
+    assert learn() == (16, list(range(1, 9)))
 
 
 def test_a_top_model_from_scratch_sees_latents_as_they_are_and_moves_no_encoder(

@@ -209,9 +209,12 @@ def crossing(counts: Sequence[int], rows: list[list[float]]) -> float | None:
     return float(np.exp(logs[0] + share * (logs[1] - logs[0])))
 
 
-def slope(sizes: Sequence[int], needed: Sequence[float | None]) -> float | None:
-    """Of log n over log p; None where fewer than three sizes were reached."""
-    known = [(p, n) for p, n in zip(sizes, needed, strict=True) if n is not None]
+def slope(sizes: Sequence[int], needed: Sequence[float | None], *, least: int) -> float | None:
+    """Of log n over log p; None where it is known of fewer than three sizes.
+
+    What is reached at `least`, the first number that was tried, may be less.
+    """
+    known = [(p, n) for p, n in zip(sizes, needed, strict=True) if n is not None and n > least]
     if len(known) < 3:
         return None
     p, n = np.log(known).T
@@ -273,7 +276,7 @@ def main() -> None:
             for name in (*LEARNERS, ONE_FRAME):
                 needed = [crossing(counts, found[name]) for found in runs]
                 medians = [np.median(found[name], axis=0).round(4).tolist() for found in runs]
-                row = {"needed": needed, "slope": slope(sweep["values"], needed)}
+                row = {"needed": needed, "slope": slope(sweep["values"], needed, least=counts[0])}
                 rows[name] = row | {"median": medians}
                 shown = " ".join(f"{'-' if n is None else round(n):>6}" for n in needed)
                 said = "-" if row["slope"] is None else f"{row['slope']:.2f}"

@@ -311,14 +311,14 @@ def learn(
     found: list[dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else []
     for epoch in range(len(found), EPOCHS):
         began = time.process_time()
-        for _ in range(updates - trainers[-1].step % updates):
+        for _ in range((epoch + 1) * updates - trainers[-1].step):
             for trainer in trainers:
                 trainer.update(trainer.step / (EPOCHS * updates))
         seconds = time.process_time() - began
-        for trainer in trainers:
-            trainer.save(done=epoch + 1 == EPOCHS)
         before = found[-1]["core_seconds"] if found else 0.0
         found.append({"epoch": epoch + 1, "core_seconds": before + seconds, **judge.of(make())})
+        for trainer in trainers:
+            trainer.save(done=epoch + 1 == EPOCHS)
         text = json.dumps(found) + "\n"
         write_atomically(kept, lambda partial, text=text: partial.write_text(text))
         print(f"{kept.parent.name}: {found[-1]}", flush=True)
@@ -329,7 +329,8 @@ def run_arm(
     arm: str, seed: int, train: Images, judge: ImageJudge, options: argparse.Namespace
 ) -> tuple[dict[str, Any], Images]:
     """The curve of an arm, with the core seconds before its first epoch, and images of it."""
-    place = options.runs / "images" / f"{arm.replace(', ', '-').replace(' ', '_')}-{seed}"
+    form = f"images-{len(train)}-{options.batch_size}-{options.width}"
+    place = options.runs / form / f"{arm.replace(', ', '-').replace(' ', '_')}-{seed}"
     updates = len(train) // options.batch_size
     budget = Budget(EPOCHS * updates, options.batch_size, seed)
     way, _, preset = arm.partition(", ")

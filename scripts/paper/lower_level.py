@@ -268,14 +268,16 @@ def run_arm(
     """Train an arm and its top model, and measure them; at once where that is done."""
     directory = place_of(arm, seed, options)
     kept, test = directory / "result.json", scales.clips
+    names = ("minutes", "top_minutes", "batch_size", "width", "top_clips", "count")
+    chosen = {name: getattr(options, name) for name in names}
     if kept.exists():
         known: dict[str, Any] = json.loads(kept.read_text())
-        if known["minutes"] == options.minutes:
+        if chosen.items() <= known.items():
             return known
     budget = {"minutes": options.minutes, "batch_size": options.batch_size, "seed": seed}
     config = frame_config(arm, train, budget, base_width=options.width)
     model, updates = train_frames(directory / "frame", config, train)
-    found: dict[str, Any] = {"seed": seed, "minutes": options.minutes, "updates": updates}
+    found: dict[str, Any] = {"seed": seed, **chosen, "updates": updates}
     found |= scales.measured(model, seed=seed)
     some = train[: options.top_clips]
     latents = judged.encoded(model, some, device="cpu").unflatten(0, some.shape[:2])
