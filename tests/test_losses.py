@@ -13,7 +13,13 @@ from torch import nn
 
 from ldf_video.models.game import Part
 from ldf_video.models.gan import PENALTIES, GanConfig, RothConfig, RothRegularizer
-from ldf_video.models.losses import binary_loss, moment_penalty, relativistic_loss, roth_penalty
+from ldf_video.models.losses import (
+    RunningMoments,
+    binary_loss,
+    moment_penalty,
+    relativistic_loss,
+    roth_penalty,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +135,69 @@ def test_moment_penalty_needs_two_rows_a_half() -> None:
     assert moment_penalty(z.view(4, 3, 2, 2)) == moment_penalty(z)
     with pytest.raises(ValueError, match=r"got a batch of 3, expected at least 4"):
         moment_penalty(torch.randn(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(lambda z: z + 1, 5.0), (lambda z: 2 * z, 9.0), (lambda z: 0 * z, 1.0), (lambda z: z, 0.0)],
+    ids=["shifted", "scaled", "collapsed", "normal"],
+)
+def test_running_moments_are_those_of_all_batches(change, expected) -> None:
+    """Shifted by 1: |mean|^2 is 1 a dimension, and each of 4 products of two beside it is 1."""
+    moments = RunningMoments(4)
+    batches = change(_normal_batches(400, 8, 4))
+    found = [moments(z.view(8, 4, 1, 1)).item() for z in batches]
+    assert found[-1] == pytest.approx(expected, rel=0.1, abs=0.01)
+    assert moments.seen == RunningMoments.LATENTS == 400 * 8
+    flat = batches.flatten(0, 1)
+    assert torch.allclose(moments.mean, flat.mean(0), atol=1e-5)
+    assert torch.allclose(moments.second, flat.T @ flat / len(flat), atol=1e-4)
+
+
+def test_a_batch_goes_along_the_gradient_of_the_distance_of_all() -> None:
+    moments, z = RunningMoments(4).double(), _normal_batches(2, 3_200, 4).double()
+    moments(z[0])
+    batch = (3 * z[1, :8]).requires_grad_()
+    moments(batch).backward()
+    mean, second = (part.clone().requires_grad_() for part in (moments.mean, moments.second))
+    distance = mean.square().sum() + (second - torch.eye(4)).square().sum()
+    of_mean, of_second = torch.autograd.grad(distance / 4, (mean, second))
+    by_hand = (of_mean + 2 * batch.detach() @ of_second) / 8
+    assert torch.allclose(batch.grad, by_hand)
+
+
+def test_a_latent_far_out_is_sent_back_by_running_moments_alone() -> None:
+    """One latent in 400 lies at 40 in a direction in which all others are 0: its variance is 4."""
+    z = _normal_batches(200, 16, 4)
+    z[..., 0] = 0
+    z[::25, 3, 0] = 40.0
+    moments = RunningMoments(4)
+    for batch in z:
+        moments(batch)
+    pushes = {}
+    for name, loss in (("running", moments), ("halves", moment_penalty)):
+        batch = z[0].clone().requires_grad_()
+        loss(batch).backward()
+        pushes[name] = -batch.grad[3, 0].item()
+    assert pushes["running"] < 0 < pushes["halves"]
+
+
+def test_under_autocast_running_moments_are_in_float32() -> None:
+    z = _normal_batches(1, 64, 4)[0].bfloat16()
+    plain = RunningMoments(4)(z.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(RunningMoments(4)(z), plain)
+
+
+def test_states_without_running_moments_begin_them_anew() -> None:
+    moments = RunningMoments(4)
+    moments.load_state_dict({})
+    assert moments.seen == 0
+    moments(_normal_batches(1, 64, 4)[0])
+    other = RunningMoments(4)
+    other.load_state_dict(moments.state_dict())
+    assert torch.equal(other.second, moments.second)
+    assert other.seen == 64
 
 
 def test_pressure_rises_while_d_wins_and_falls_back_to_1() -> None:

@@ -23,7 +23,7 @@ from ldf_video.models.frame import FrameConfig, FrameGame, FrameModel, every
 from ldf_video.models.game import Logs, Noise, Player, Tick
 from ldf_video.models.gan import GanConfig, Turn
 from ldf_video.models.layers import BatchNorm, Stack, recompute_statistics
-from ldf_video.models.losses import binary_loss, moment_penalty
+from ldf_video.models.losses import RunningMoments, binary_loss
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,7 @@ class AliGame(FrameGame):
         stem = _deconv(16 * c.base_width, c.last_width, c.last_kernel)
         self.shortcut = nn.ModuleDict({"stem": stem})
         initialise(self.shortcut)
+        self.moments = RunningMoments(c.latent_channels)
 
     @property
     def players(self) -> Sequence[Player]:
@@ -296,7 +297,7 @@ class AliGame(FrameGame):
             few, weight = every(len(x), c.shortcut_share, tick.noise.part)
             logs["shortcut"] = weight * self.pixel_loss(self.around(hidden[few]), x[few])
             loss = loss + c.shortcut * logs["shortcut"]
-        logs["moments"] = moment_penalty(inferred)
+        logs["moments"] = self.moments(inferred)
         loss = loss + c.moments * logs["moments"]
         return loss, {name: value.detach() for name, value in logs.items()}
 
