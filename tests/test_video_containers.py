@@ -84,6 +84,8 @@ NONE, DEFAULT = Disposition(0), Disposition.default
             "an mp4 that is cut short: its index, at its end, is missing",
         ),
         (lambda whole: whole[:200], "an mp4 that is cut short"),
+        # A box that no standard names, as some cameras write before the frames.
+        (lambda whole: whole.replace(b"free", b"frea")[:200], "an mp4 that is cut short"),
         (lambda whole: whole[:24] + bytes(200), "not a video: "),
         (lambda whole: b"no" + whole, "not a video: "),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def read_headers(file: BinaryIO) -> Headers:
                 headers = Headers(num_bytes, end > num_bytes, margins)
                 break
     elif head[4:8] == b"ftyp":
-        headers = Headers(num_bytes, any(end > num_bytes for _, end in _boxes(file, num_bytes)))
+        known = takewhile(lambda box: box[0] in _TOP_BOXES, _boxes(file, num_bytes))
+        headers = Headers(num_bytes, any(end > num_bytes for _, end in known))
     file.seek(0)
     return headers
 
@@ -89,7 +91,7 @@ def _boxes(file: Readable, num_bytes: int) -> Iterator[tuple[bytes, int]]:
         if box_size == 1:  # a 64-bit size follows
             box_size = int.from_bytes(header[8:16], "big")
         # A size of 0: up to the end of the file; 2 to 7: no box.
-        if len(header) < 8 or kind not in _TOP_BOXES or box_size < 8:
+        if len(header) < 8 or box_size < 8:
             return
         position += box_size
         yield kind, position
