@@ -19,7 +19,9 @@ shift 2
 export OMP_NUM_THREADS=1
 python=${PYTHON:-python}
 
-"$python" scripts/paper/covariance.py "$out" "$@"
+case " $* " in *" --short "*) "$python" scripts/paper/covariance.py "$out" --short ;;
+*) "$python" scripts/paper/covariance.py "$out" ;;
+esac
 "$python" scripts/paper/moving_shape.py "$out" "$@"
 "$python" scripts/paper/lower_level.py "$clips" "$out" "$@"
 if [ -n "${IMAGES:-}" ]; then
