@@ -69,6 +69,8 @@ def test_the_same_options_go_on_and_dropped_ones_keep_the_runs(tmp_path: Path) -
         {"fps": "15.0"},
         {"fps": 15},
         {"crop": "centre"},
+        {"series": "number"},
+        {"camera": "all"},
         {"preset": "default"},
         {"width": 32},
         {"latent_noise": 0.6},
@@ -104,6 +106,7 @@ def test_a_part_of_the_options_is_looked_at_with_the_runs_own(tmp_path: Path) ->
         ({"batch_size": 8}, "has --batch-size 64, asked for --batch-size 8"),
         ({"fps": "15/1"}, "has no --fps, asked for --fps 15/1"),
         ({"init": "pair"}, "has no --init, asked for --init pair"),
+        ({"camera": "left"}, "has --camera all, asked for --camera left"),
     ],
 )
 def test_a_changed_option_names_both_and_the_way_on(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ldf_video.errors import CheckpointError, UsageError, counted
+from ldf_video.files.layout import OFF as LAYOUT_OFF
 from ldf_video.models import build
 from ldf_video.options.option import flag
 from ldf_video.options.trainings import Training
@@ -236,7 +237,8 @@ def _settings_of(config: Settings) -> Settings:
     stands below. Those that the run has none of are left out.
     """
     model, frames = config.get("model", {}), config.get("frames", {})
-    has = frames | model | config.get("game", {}) | config.get("training", {})
+    has = (LAYOUT_OFF if frames else {}) | frames | model
+    has |= config.get("game", {}) | config.get("training", {})
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
     has["cuts"] = config.get("cuts", "off")
     has["width"] = model.get("base_width")
