@@ -30,7 +30,7 @@ import diffusion_peer
 import numpy as np
 import torch
 from experiment import Clips, clips_of, parser, plot_clips, run, train, write_results
-from two_levels import PRECISION, Pair, train_lower, train_upper
+from two_levels import PRECISION, Pair, train_lower, train_upper, write_array
 
 from ldf_video.evaluation.figures import figure, measure
 from ldf_video.evaluation.judge import load_judge
@@ -178,14 +178,9 @@ class Sets:
             made = make()
             seconds = (time.process_time() - started) / count
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(clips, lambda partial: _save(partial, made))
+            write_array(clips, made)
             write_atomically(times, lambda partial: partial.write_text(json.dumps(seconds)))
         return np.load(clips, allow_pickle=False), float(json.loads(times.read_text()))
-
-
-def _save(path: Path, values: Clips) -> None:
-    with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
 
 
 def samples_of(
