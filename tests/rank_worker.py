@@ -34,7 +34,7 @@ from ldf_video.models.layers import (
     mean_over_processes,
     recompute_statistics,
 )
-from ldf_video.models.losses import RunningMoments, moment_penalty
+from ldf_video.models.losses import RunningMoments
 from ldf_video.progress import Progress
 from ldf_video.training import checkpoints
 from ldf_video.training.config import Cadence
@@ -96,16 +96,11 @@ def statistics(ranks: Ranks) -> dict[str, Tensor]:
     found["mean gradient"] = ranks.sum(whole(x.grad, part)) / ranks.count
 
     z = part.rows(numbers(COUNT, 2, 3)).clone().requires_grad_()
-    found["moments"] = moment_penalty(z)
+    moments = RunningMoments(2)
+    found["moments"] = moments(z)
     found["moments"].backward()
+    found["moments second"] = moments.second
     found["moments gradient"] = ranks.sum(whole(z.grad, part)) / ranks.count
-
-    z = part.rows(numbers(COUNT, 2, 3)).clone().requires_grad_()
-    running = RunningMoments(6)
-    found["running"] = running(z)
-    found["running"].backward()
-    found["running second"] = running.second
-    found["running gradient"] = ranks.sum(whole(z.grad, part)) / ranks.count
     return {**found, **batch_norm(ranks, part)}
 
 

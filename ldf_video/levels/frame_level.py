@@ -37,7 +37,7 @@ RESIDENT_SHARE = 0.1
 CHUNK_FRAMES = 4096
 """Frames that are copied to a GPU at once."""
 FEWEST_FRAMES = 4
-"""In each part of a batch: the moments of its latents are estimated from two halves."""
+"""In each part of a batch: batch norms of the paper's preset see no other frames."""
 DEFAULTS = {
     "default": {"optimizer": "muon", "learning_rate": RATE},
     "paper": {"optimizer": "adam", "learning_rate": PAPER_RATE},

@@ -32,7 +32,7 @@ from ldf_video.models.frame import FrameConfig, FrameGame, FrameModel, every
 from ldf_video.models.game import Logs, Noise, Player, Tick
 from ldf_video.models.gan import Discriminator, Restrained, RothConfig, Turn
 from ldf_video.models.layers import Down, NormedBlock, PlainBlock, Stack, Up, pad_to_multiple
-from ldf_video.models.losses import moment_penalty, pixel_loss, relativistic_loss
+from ldf_video.models.losses import RunningMoments, pixel_loss, relativistic_loss
 
 STRIDES = (4, 8, 16)
 """Sides of a cell in pixels, and how many numbers it has; 16 is read for old checkpoints only."""
@@ -310,6 +310,10 @@ class GridGame(PairGame):
 
     config: GridGameConfig
 
+    def __init__(self, model: GridModel, config: GridGameConfig) -> None:
+        super().__init__(model, config)
+        self.moments = RunningMoments(model.config.latent_channels)
+
     @property
     def players(self) -> Sequence[Player]:
         """E and G move first."""
@@ -335,7 +339,7 @@ class GridGame(PairGame):
         z = self._noised(code, tick.noise)
         reconstruction = G(z)
         pixels = self.pixel_loss(reconstruction, x)
-        moments = moment_penalty(code.permute(0, 2, 3, 1).flatten(0, 2))  # a cell is an item
+        moments = self.moments(code)
         loss = c.reconstruction * pixels + c.moments * moments
         logs = {"pixels": pixels, "moments": moments}
         if tick.kind.plays:

@@ -59,49 +59,25 @@ def roth_penalty(logits: Tensor, inputs: Sequence[Tensor], *, error: Tensor) -> 
     return (error.square() * squared_norm).mean()
 
 
-def moment_penalty(z: Tensor) -> Tensor:
-    """Distance of mean and covariance from those of N(0, I), without a small batch's bias.
-
-    |mean|^2 + |cov - I|^2 over the number of dimensions d, each square taken as the product of two
-    estimates from the two halves of the batch: the plain square of one estimate is too large by
-    about d^2 / B and would shrink the latents. The batch is that of all processes together.
-
-    For batches of many rows; `RunningMoments` is for few. Rows must be independent, and cells of
-    one frame are not: each covariance is then too small by the share of variance that is between
-    frames, over the frames of a half. A share of 0.9 adds 0.2 to the value with 4 frames and 0.05
-    with 8; that of a trained E, 0.02 to 0.04, adds 0.001.
-
-    Of latents (B, ...), B at least 4, a scalar. Its expectation is at least 0, and 0 only where the
-    moments agree.
-    """
-    flat = gathered(z.flatten(1).float())
-    half = flat.shape[0] // 2
-    if half < 2:
-        raise ValueError(f"moment_penalty: got a batch of {flat.shape[0]}, expected at least 4")
-    with torch.autocast(flat.device.type, enabled=False):
-        (mean_a, cov_a), (mean_b, cov_b) = (_moments(part) for part in (flat[:half], flat[half:]))
-    dimensions = flat.shape[1]
-    eye = torch.eye(dimensions, device=flat.device)
-    product = (mean_a * mean_b).sum() + ((cov_a - eye) * (cov_b - eye)).sum()
-    return product / dimensions
-
-
 class RunningMoments(nn.Module):
     """Distance of mean and covariance of latents from those of N(0, I), over many batches.
 
     |E z|^2 + |E z z^T - I|^2 over the number of dimensions d, with means over about the last
-    LATENTS; a batch moves its own latents along that distance's gradient.
+    FRAMES; a batch moves its own latents along that distance's gradient. Cells of a frame count
+    as one, as they are alike: means over fewer frames would call that likeness too large a
+    variance.
 
-    For latents of which a batch has few beside d^2 numbers. There `moment_penalty` fails: a latent
-    far out sees halves of batches that hold no other one like it, where the variance is below 1,
-    and is sent farther out. The rare batch that holds two would send both back by far more, but
-    Adam and a limit on the gradient's norm leave little of that.
+    A batch alone does not tell. The square of its estimate is too large by about d^2 / B, which
+    shrinks the latents. A product of two estimates, from its halves, is right on average, but a
+    latent far out sees halves that hold no other one like it, where the variance is below 1, and
+    is sent farther out. The rare batch that holds two would send both back by far more, but Adam
+    and a limit on the gradient's norm leave little of that (docs/log.md).
 
-    The buffers `mean` (d,) and `second` (d, d) are those means, `seen` is the number of latents
-    that they are of, LATENTS at most.
+    The buffers `mean` (d,) and `second` (d, d) are those means, `seen` is the number of frames
+    that they are of, FRAMES at most.
     """
 
-    LATENTS = 3_200
+    FRAMES = 3_200
     mean: Tensor
     second: Tensor
     seen: Tensor
@@ -114,16 +90,17 @@ class RunningMoments(nn.Module):
         self.register_load_state_dict_pre_hook(_begin_anew)  # type: ignore[no-untyped-call]
 
     def forward(self, z: Tensor) -> Tensor:
-        """The distance, a scalar, with a batch of latents (B, ...) of d numbers taken in.
+        """The distance, a scalar, with latents (B, d, ...) of a batch of frames taken in.
 
         The batch is that of all processes together.
         """
         with torch.autocast(z.device.type, enabled=False):
-            flat = gathered(z.flatten(1).to(self.mean.dtype))
-            count, dimensions = flat.shape
-            mean, second = flat.mean(0), flat.T @ flat / count
+            frames = gathered(z.to(self.mean.dtype).reshape(*z.shape[:2], -1))
+            count, dimensions = frames.shape[:2]
+            cells = frames.transpose(1, 2).flatten(0, 1)
+            mean, second = cells.mean(0), cells.T @ cells / len(cells)
             with torch.no_grad():
-                self.seen.add_(count).clamp_(max=max(count, self.LATENTS))
+                self.seen.add_(count).clamp_(max=max(count, self.FRAMES))
                 self.mean.lerp_(mean, count / self.seen)
                 self.second.lerp_(second, count / self.seen)
             off_mean = self.mean.clone()
@@ -137,10 +114,3 @@ def _begin_anew(moments: RunningMoments, state: dict[str, Any], prefix: str, *_:
     """States that were saved before 2026-11-29 do not hold them."""
     for name, value in moments.named_buffers():
         state.setdefault(f"{prefix}{name}", value.clone())
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and unbiased covariance (d, d) of rows (B, d), written as a product."""
-    mean = x.mean(0)
-    centred = x - mean
-    return mean, centred.T @ centred / (x.shape[0] - 1)
