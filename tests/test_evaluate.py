@@ -195,7 +195,8 @@ def test_fewer_generated_clips_and_what_could_not_be_read_are_said(root: Path) -
     (root / "real" / "bad.mp4").write_bytes(b"")
     found = run(generated="few.npy")
     assert found.rows["generated"].num_clips == 21
-    unread, few = found.notes
+    unread, one_source, few = found.notes
+    assert one_source == ONE_SOURCE  # the second one, as the first has none
     assert unread == "real: 1 of 2 sources not read whole, the first bad.mp4: empty file"
     assert few.startswith("generated: 21 clips that share no frame, not 30")
 

@@ -85,6 +85,18 @@ def test_no_key_holds_two_actions() -> None:
     assert len(actions_of(columns)) == 44
 
 
+def test_actions_of_one_name_in_two_columns_are_told_apart() -> None:
+    columns = [ColumnConfig("one", ("left", "right")), ColumnConfig("two", ("left", "up"))]
+    names = [action.name for action in actions_of(columns)]
+    assert names == ["one: left", "right", "two: left", "up"]
+    held = Held(columns)
+    held.hold(["one: left"])
+    assert held.row[0] == 0
+    assert math.isnan(held.row[1])
+    held.hold(["right", "two: left"])
+    assert held.row == [1, 0]
+
+
 # -- bytes in a page -----------------------------------------------------------------------------
 
 

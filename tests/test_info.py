@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,12 @@ def test_a_student_says_how_far_it_is_from_its_teacher(tmp_path: Path) -> None:
     checkpoints.append_metrics(tmp_path / "top", [values])
     said = "held-out windows: squared distance from the teacher 0.250"
     assert said in info(tmp_path / "top")["summary"][1]
+
+
+def test_a_held_out_figure_that_is_no_finite_number_is_said(tmp_path: Path) -> None:
+    frame = save_pair(tmp_path) / "frame"
+    checkpoints.append_metrics(frame, [{"step": 60, "held_out/psnr_db": math.inf}])
+    assert "held-out clips give no finite number" in info(frame)["summary"][1]
 
 
 def test_a_run_says_what_it_came_from_its_last_losses_and_pictures(tmp_path: Path) -> None:

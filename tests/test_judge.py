@@ -160,6 +160,21 @@ class OneNumber(nn.Module):
         return x.flatten(1).mean(1)
 
 
+class Squeezed(nn.Module):
+    """Gives points of several frames, and of one what is no row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 4
+        return x.mean(dim=(2, 3)).squeeze()
+
+
+class Normalised(nn.Module):
+    """Divides by the spread of a frame, which may be 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3)) / x.std(dim=(2, 3))
+
+
 class WrongSize(nn.Module):
     """Its size is no number."""
 
@@ -174,7 +189,8 @@ class WrongSize(nn.Module):
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (OneNumber(), r"of frames: it gives \(2,\); of clips: it gives \(2,\)"),
+        (OneNumber(), r"of frames: it gives \(2,\) of two, \(1,\) of one; of clips: it gives \(2"),
+        (Squeezed(), r"of frames: it gives \(2, 3\) of two, \(3,\) of one; of clips"),
         (Pair(), "of frames: it gives tuple, not a tensor; of clips: it gives tuple"),
         (nn.Linear(5, 5), "expected a network from frames .* or clips"),
         (WrongSize(), "its size is 'large', expected pixels a side"),
@@ -184,6 +200,21 @@ def test_a_script_that_is_no_judge(tmp_path: Path, network: nn.Module, said: str
     with pytest.raises(LdfError, match=said) as caught:
         load_judge(write_judge(tmp_path / "judge.pt", network))
     assert "\n" not in str(caught.value)
+
+
+def test_a_judge_is_tried_on_frames_of_the_size_that_it_gets(tmp_path: Path) -> None:
+    path = write_judge(tmp_path / "judge.pt", nn.Sequential(nn.Flatten(), nn.Linear(48, 4)))
+    assert not load_judge(path, size=(4, 4)).sees_clips
+    with pytest.raises(LdfError, match=r"expected a network from frames .*cannot be multiplied"):
+        load_judge(path, size=(8, 4))
+
+
+def test_points_that_are_no_finite_numbers_are_refused(tmp_path: Path) -> None:
+    judge = load_judge(write_judge(tmp_path / "judge.pt", Normalised()))
+    clips = moving_clips(4)
+    clips[2] = 7
+    with pytest.raises(LdfError, match=r"--judge judge\.pt: of 1 of 16 frames it gives no finite"):
+        judge_clips(judge, clips)
 
 
 def test_a_file_that_is_no_script(tmp_path: Path) -> None:

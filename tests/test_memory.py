@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -345,17 +346,32 @@ def test_so_many_processes_read_as_there_is_room_for(
     monkeypatch.setattr(memory, "MainMemory", FakeMeter)
     monkeypatch.setattr(memory, "num_cores", lambda: 8)
     budget = 100 + room * MIB
-    assert stay_inside({"memory": {"budget_bytes": budget}}, "cpu") == workers
-    assert stay_inside({}, "cpu") is None
+    with stay_inside({"memory": {"budget_bytes": budget}}, "cpu") as found:
+        assert found == workers
+    with stay_inside({}, "cpu") as found:
+        assert found is None
 
 
-def test_a_gpu_gives_no_more_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares: list[float] = []
+@pytest.mark.parametrize("own", [None, 0.5])
+def test_a_gpu_gives_no_more_than_the_budget_and_then_as_before(
+    monkeypatch: pytest.MonkeyPatch, own: float | None
+) -> None:
+    """`own` is what the caller had allowed, None where torch does not say."""
+    shares: list[float] = [own or 1.0]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 4 << 30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
-    assert stay_inside({"memory": {"budget_bytes": 1 << 30}}, "cuda") is None
-    assert stay_inside({"memory": {"budget_bytes": 8 << 30}}, "cuda") is None
-    assert shares == [0.25, 1.0]
+    name = "get_per_process_memory_fraction"
+    if own is None:
+        monkeypatch.delattr(torch.cuda, name, raising=False)
+    else:
+        monkeypatch.setattr(torch.cuda, name, lambda: shares[-1], raising=False)
+    with suppress(LdfError), stay_inside({"memory": {"budget_bytes": 1 << 30}}, "cuda"):
+        assert shares[1:] == [0.25]
+        raise LdfError("out of memory")
+    with stay_inside({}, "cuda"):
+        assert shares[2:] == [shares[0]]
+    with stay_inside({"memory": {"budget_bytes": 8 << 30}}, "cuda"):
+        assert shares[-1] == shares[0]  # never more than before
 
 
 # -- memory that runs out ------------------------------------------------------------------------

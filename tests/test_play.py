@@ -235,6 +235,16 @@ def test_a_recording_holds_the_frames_that_were_shown(server: PageServer, tmp_pa
     assert probe(second).num_frames >= 1
 
 
+def test_a_recording_without_a_frame_is_none(server: PageServer, tmp_path: Path) -> None:
+    with opened(server) as page:
+        page.ask(pause=True, record=True)
+        page.ask(record=False, pause=False)
+        while False not in [told.get("recording") for told in page.told]:
+            page.frame()
+        assert page.told[-1]["note"] == "nothing was recorded"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recording_that_cannot_be_written_is_said_and_the_film_goes_on(
     server: PageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from base64 import b64decode
 from dataclasses import replace
 from fractions import Fraction
@@ -131,6 +132,15 @@ def test_strips_shrink_to_what_there_is_room_for() -> None:
     assert shrink(exact, most_bytes=len(exact)) == exact
     for most in (20_000, 3_000, 600):
         assert len(shrink(exact, most_bytes=most)) <= most
+
+
+def test_strips_are_no_larger_than_webp_can_be() -> None:
+    frames = np.zeros((4, 8, 5_000, 3), np.uint8)
+    frames[2:] = 200
+    with Image.open(io.BytesIO(pack(frames))) as opened:
+        assert opened.size == (10_000, 4)
+        pixels = np.asarray(opened.convert("RGB"))
+    assert np.array_equal(pixels, frames.transpose(1, 0, 2, 3).reshape(8, 20_000, 3)[::2, ::2])
 
 
 # -- clips ----------------------------------------------------------------------------------------
@@ -383,6 +393,21 @@ def test_a_store_of_latents_shows_what_the_encoder_kept(
     )
     with pytest.raises(UsageError, match="--size: what a store holds is cut already"):
         preview("latents", size=64)
+
+
+def test_clips_of_a_store_are_called_by_the_file_that_is_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frame(tmp_path / "checkpoints" / "frame")
+    with zipfile.ZipFile("two.zip", "w") as packed:
+        for name in ("a", "b"):
+            np.save(f"{name}.npy", moving(5, seed=ord(name)))
+            packed.write(f"{name}.npy")
+    encode("two.zip", device="cpu", quiet=True)
+    views = seen_by(monkeypatch)
+    preview("latents", device="cpu", quiet=True)
+    assert [clip.name for clip in views[0].seen] == ["two.zip::a.npy", "two.zip::b.npy"]
 
 
 def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

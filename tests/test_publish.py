@@ -230,6 +230,28 @@ def test_the_card_says_what_the_runs_say(trained: Path, work: Path) -> None:
         assert (made / picture).is_file()
 
 
+def test_the_card_names_the_options_that_its_figures_are_of(trained: Path, work: Path) -> None:
+    evaluate(
+        trained / "real.npy",
+        top_model=trained / "top",
+        judge=trained / "judge.pt",
+        segments=2,
+        length=21,
+        num_videos=10,
+        num_clips=20,
+        skip=1,
+        seed=1,
+        json_file="long.json",
+        quiet=True,
+    )
+    made = make("made", top_model=trained / "top", figures="long.json")
+    command = re.findall("By `(.*)`:", (made / "README.md").read_text())[0]
+    assert command == (
+        "ldf-video evaluate --real CLIPS --top-model USER/NAME --num-clips 20 --frames 5 --seed 1 "
+        "--skip 1 --judge FILE --segments 2 --length 21 --num-videos 10"
+    )
+
+
 def test_nothing_of_the_machine_is_in_the_folder(trained: Path, work: Path) -> None:
     make("made", top_model=trained / "top", figures=trained / "figures.json")
     for name, text in texts(Path("made")).items():

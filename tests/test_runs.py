@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ldf_video.errors import CheckpointError, UsageError
-from ldf_video.options.trainings import TrainFrame, Training
+from ldf_video.options.trainings import TrainFrame, Training, TrainTop
 from ldf_video.runs.run import Run, Settings, open_run
 from ldf_video.runs.training import default_minutes
 from ldf_video.training import checkpoints
@@ -96,6 +96,22 @@ def test_a_part_of_the_options_is_looked_at_with_the_runs_own(tmp_path: Path) ->
     opened(tmp_path, batch_size=128, accumulate=32)
     with open_run(TrainFrame("clips", out=tmp_path, accumulate=32), "frame", make=refuse) as run:
         assert run.config["training"]["batch_size"] == 128
+
+
+def test_conditions_that_a_run_has_anyway_may_be_typed(tmp_path: Path) -> None:
+    def open_top(name: str, columns: list[Settings], asked: Any = None) -> Run:
+        options = TrainTop(out=tmp_path / name, conditions=asked)
+        config: Settings = {"model": {"kind": "flow", "columns": columns}, "training": {}}
+        config |= {"fps": "12", "latents": {"fingerprint": "ab"}}
+        config |= {"frame_model": {"fingerprint": "cd", "path": "frame"}}
+        with open_run(options, "top", make=lambda _: config) as run:
+            return run
+
+    open_top("untold", [])
+    assert not open_top("untold", [], "off").fresh
+    open_top("told", [{"name": "action"}])
+    with pytest.raises(CheckpointError, match="has --conditions auto, asked for --conditions off"):
+        open_top("told", [], "off")
 
 
 @pytest.mark.parametrize(

@@ -339,6 +339,21 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["dir.mp4"]
 
 
+@pytest.mark.parametrize(("suffix", "longest"), [(".mp4", 16_384), (".gif", 65_535)])
+def test_frames_that_a_format_cannot_have_are_refused(
+    tmp_path: Path, suffix: str, longest: int
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, fps=10, upscale=1) as writer:
+        writer.write(np.zeros((1, 16, longest, 3), np.uint8))
+    before = path.read_bytes()
+    said = f"got frames of {longest + 1:,}x16, expected {longest:,} pixels a side at most"
+    with pytest.raises(UsageError, match=said), VideoWriter(path, fps=10, upscale=1) as writer:
+        writer.write(np.zeros((1, 16, longest + 1, 3), np.uint8))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LdfError, match=r"cannot write .*: File exists .*something else"):

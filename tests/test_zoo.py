@@ -52,6 +52,9 @@ def test_nothing_said_means_the_own_model_then_the_shipped_one(pair: Path) -> No
     shipped = shipped_models()["pacman-32"]
     assert find_model(None, "frame") == (shipped / "frame", True)
     assert find_model(None, "top") == (shipped / "top", True)
+    for name in ("pacman-32", "pacman-32/top"):  # of something else, which nobody named
+        Path(name).mkdir()
+    assert find_model(None, "top") == (shipped / "top", True)
     save_frame(pair.parent / "empty" / "checkpoints" / "frame")
     directory, is_shipped = find_model(None, "frame")
     assert (directory.as_posix(), is_shipped) == ("checkpoints/frame", False)

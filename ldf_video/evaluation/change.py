@@ -30,8 +30,8 @@ class Change:
     moving_percent: float  # pixels that differ visibly from the frame before
     still_clips_percent: float  # clips in which under 0.1 % of the pixels do: frozen ones, too
     flicker_levels: float
-    """Mean absolute difference of the pixels that do not move, of 255: 0 where a background stands
-    still, and where every pixel moves."""
+    """Mean difference, in the colour that differs most, of the pixels that do not move, of 255: 0
+    where a background stands still, and where every pixel moves."""
     left: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Each without each tenth of the clips; empty of fewer than 20."""
 

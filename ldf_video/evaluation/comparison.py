@@ -131,7 +131,7 @@ class Comparison:
                 f"real: {drawn.num_there:,} clips that share no frame, so {len(half):,} a side, "
                 f"not {num_clips:,}: distances grow with fewer clips, compare only at equal numbers"
             )
-        if not drawn.places.any():  # all are of the first source
+        if drawn.places[0] == drawn.places[-1]:
             self.notes.append(
                 "real: all clips that were drawn are of one source: its first half is the "
                 "reference, its second the floor, which then holds what changed in between"

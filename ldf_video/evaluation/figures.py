@@ -65,8 +65,9 @@ class Memorisation:
     median_levels: float
     real_median_levels: float  # of real clips that were not trained on
     copied_percent: float
-    """Judged clips as near as, or nearer than, the nearest percent of the real ones: 1 by chance;
-    more where judged clips copy."""
+    """Judged clips as near as, or nearer than, the nearest percent of the real ones: 1 by chance
+    (of fewer than 100 real ones, whose nearest one counts, 100 over their number); more where
+    judged clips copy."""
 
 
 @dataclass(frozen=True)

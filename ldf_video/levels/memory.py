@@ -14,7 +14,8 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -303,20 +304,29 @@ def plan_line(config: Mapping[str, Any]) -> str:
     )
 
 
-def stay_inside(config: Mapping[str, Any], device: str) -> int | None:
-    """Hold a process to its run's budget, if it has one.
+@contextmanager
+def stay_inside(config: Mapping[str, Any], device: str) -> Iterator[int | None]:
+    """Hold a process to its run's budget, if it has one, for a block.
 
     On a GPU torch refuses to take more. On a CPU fewer processes read.
 
-    Returns:
+    Yields:
         How many may read; None: as many as without a budget.
     """
     if "memory" not in config:
-        return None
+        yield None
+        return
     budget = config["memory"]["budget_bytes"]
-    if device == "cuda":
-        _, total = torch.cuda.mem_get_info()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total))
-        return None
-    room = (budget - _meter("cpu", Ranks()).now()) // READER_BYTES
-    return max(1, min(room, num_cores(), MAX_WORKERS))
+    if device != "cuda":
+        room = (budget - _meter("cpu", Ranks()).now()) // READER_BYTES
+        yield max(1, min(room, num_cores(), MAX_WORKERS))
+        return
+    # Before torch 2.8 nobody can tell what a caller allows.
+    known = getattr(torch.cuda, "get_per_process_memory_fraction", lambda: 1.0)
+    share = known()
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(share, budget / total))
+    try:
+        yield None
+    finally:  # what the process does next has its own budget, or none
+        torch.cuda.set_per_process_memory_fraction(share)

@@ -9,6 +9,7 @@ action, and the lowest where it is below zero; without them it is told the numbe
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Action:
     """What can be held.
 
     Attributes:
-        name: of the action.
+        name: of the action, behind that of its column where other columns have it, too.
         keys: that hold it; none where there are more actions than keys.
         column: its place among the model's columns.
         value: that the model is told.
@@ -53,12 +54,13 @@ class Action:
 
 
 def actions_of(columns: Sequence[ColumnConfig]) -> tuple[Action, ...]:
-    """All actions of a model, in the order of its columns."""
+    """All actions of a model, in the order of its columns, each by a name of its own."""
     found = [
         (name, place, value)
         for place, column in enumerate(columns)
         for name, value in _choices(column)
     ]
+    times = Counter(name for name, *_ in found)
     free = list(OTHERS)
     used: set[str] = set()
     actions = []
@@ -67,7 +69,8 @@ def actions_of(columns: Sequence[ColumnConfig]) -> tuple[Action, ...]:
         keys = usual or tuple(free[:1])
         free = [key for key in free if key not in keys]
         used |= set(keys)
-        actions.append(Action(name, keys, place, value))
+        named = name if times[name] == 1 else f"{columns[place].name}: {name}"
+        actions.append(Action(named, keys, place, value))
     return tuple(actions)
 
 

@@ -196,8 +196,11 @@ class Show:
         with suppress(ConnectionClosed):  # it may be over because the page has gone
             try:
                 recording.close()
-                self.recorded.append(self._writer.path)
-                self._tell(recording=False, note=f"recorded {self._writer.path}")
+                path = self._writer.path
+                if is_there := path.exists():  # not without any frame
+                    self.recorded.append(path)
+                note = f"recorded {path}" if is_there else "nothing was recorded"
+                self._tell(recording=False, note=note)
             except LdfError as error:
                 self._tell(recording=False, note=str(error))
 

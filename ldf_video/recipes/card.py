@@ -17,6 +17,7 @@ from ldf_video.errors import UsageError
 from ldf_video.evaluation.control import ColumnControl, Control
 from ldf_video.evaluation.figures import Figures as Row
 from ldf_video.evaluation.figures import figures_from_json
+from ldf_video.evaluation.judge import USUAL_JUDGE
 from ldf_video.evaluation.report import FLOOR, heading, table
 from ldf_video.levels.conditions import described
 from ldf_video.models import build
@@ -81,6 +82,9 @@ class Figures:
             ):
                 words += [f"--{typed}", str(int(found[name]))]
             words += ["--skip", str(int(found["skip"]))] if found["skip"] else []
+            words += ["--judge", "FILE"] if found["judge"] != USUAL_JUDGE else []
+            words += _of_long_videos(found.get("drifts"))
+            words += ["--control", "LATENTS"] if control is not None else []
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"--figures {file}: {reason(error)}; expected what evaluate --json wrote"
@@ -285,6 +289,19 @@ def _layout(frames: Mapping[str, Any]) -> str:
     rate = frames.get("fps")
     said = f"{frames['width']} x {frames['height']}, crop {frames['crop']}"
     return said if rate is None else f"{said}, {rate.removesuffix('/1')} frames a second"
+
+
+def _of_long_videos(drifts: Mapping[str, Any] | None) -> list[str]:
+    """The options by which long videos were judged in segments, if they were."""
+    if not drifts:
+        return []
+    drift, *_ = drifts.values()
+    asked = {
+        "segments": len(drift["segments"]),
+        "length": drift["segments"][-1][1] + 1,
+        "num-videos": drift["num_videos"],
+    }
+    return [word for name, number in asked.items() for word in (f"--{name}", str(int(number)))]
 
 
 def _control(found: Mapping[str, Any] | None) -> Control | None:

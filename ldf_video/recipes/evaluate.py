@@ -96,7 +96,9 @@ def evaluate(options: Evaluate) -> Evaluated:
     geometry = with_options(geometry, fps=options.fps, crop=None)
     if seed is None:
         seed = secrets.randbelow(2**31) if earlier is None else earlier.seed
-    judging = load_judge(judge, device=device, num_frames=num_frames)
+    judging = load_judge(
+        judge, device=device, num_frames=num_frames, size=(geometry.height, geometry.width)
+    )
     work = Comparison(
         judging, geometry, seed=seed, num_frames=num_frames, skip=skip, quiet=options.quiet
     )

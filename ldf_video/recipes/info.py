@@ -28,6 +28,14 @@ from ldf_video.training import checkpoints
 
 Described = dict[str, Any]
 
+_HELD_OUT = {
+    "psnr_db": "held-out frames come back at {:.1f} dB",
+    "velocity": "held-out windows: squared error of the velocity {:.3f}",
+    "distance": "held-out windows: squared distance from the teacher {:.3f}",
+    "latent_frechet": "held-out windows: Frechet distance {:.1f}",
+}
+"""What is said of the first of these figures that there is."""
+
 
 @out_of_memory("a machine that has more")
 def info(options: Info) -> Described:
@@ -114,7 +122,7 @@ def _store(path: Path) -> Described:
         "fingerprint": reader.spec.fingerprint,
         "salvaged": salvaged,
         "quarantined_by_cause": _causes(bad.reason for bad in quarantined),
-        "quarantined": [f"{_title(bad.source, reader)}: {bad.reason}" for bad in quarantined],
+        "quarantined": [f"{reader.title(bad.source)}: {bad.reason}" for bad in quarantined],
     }
     size = f"{counted(reader.num_clips, 'clip')}, {counted(reader.num_frames, 'frame')}, "
     size += f"{num_bytes / 1e6:,.1f} MB"
@@ -150,14 +158,8 @@ def _cuts(reader: StoreReader) -> dict[str, list[str]]:
     for source in reader.sources() if times else ():
         number = source.clip_id.partition("#")[1:]
         if source.clip_id in times:
-            listed[_title(source.source, reader) + "".join(number)] = times[source.clip_id]
+            listed[reader.title(source.source) + "".join(number)] = times[source.clip_id]
     return listed
-
-
-def _title(source: str, reader: StoreReader) -> str:
-    """What people call a source of a store: of one that is all of CLIPS the name is empty."""
-    is_all = not source or source.startswith("::")
-    return Path(str(reader.info.get("clips", ""))).name + source if is_all else source
 
 
 def _conditions(reader: StoreReader) -> Described:
@@ -262,16 +264,13 @@ def _models_lines(models: list[Described], *, asked: str, card: list[str]) -> li
 def quality(found: Mapping[str, Any], *, on_card: bool) -> str:
     """How good a model is on other clips, where its card does not say, and how much it learned."""
     held = found.get("held_out", {})
-    if "psnr_db" in held:
-        parts = [f"held-out frames come back at {held['psnr_db']:.1f} dB"]
-    elif "velocity" in held:
-        parts = [f"held-out windows: squared error of the velocity {held['velocity']:.3f}"]
-    elif "distance" in held:
-        parts = [f"held-out windows: squared distance from the teacher {held['distance']:.3f}"]
-    elif "latent_frechet" in held:
-        parts = [f"held-out windows: Frechet distance {held['latent_frechet']:.1f}"]
-    else:
+    name = next((name for name in _HELD_OUT if name in held), None)
+    if name is None:
         parts = [] if on_card else ["not measured on held-out clips here"]
+    elif held[name] is None:
+        parts = ["held-out clips give no finite number"]
+    else:
+        parts = [_HELD_OUT[name].format(held[name])]
     steps = found.get("steps_done", found.get("trained", {}).get("steps"))
     minutes = found.get("minutes_trained", found.get("trained", {}).get("minutes"))
     if steps is not None:

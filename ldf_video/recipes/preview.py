@@ -327,11 +327,8 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
     clips = np.arange(reader.num_clips)
     if len(clips) > SHOWN:
         clips = clips[np.linspace(0, len(clips) - 1, SHOWN).astype(int)]
-    whole = Path(
-        str(reader.info.get("clips", ""))
-    ).name  # a source that is all of CLIPS has no name
     names = {
-        one.clip_id: (one.source or whole) + "".join(one.clip_id.partition("#")[1:])
+        one.clip_id: reader.title(one.source) + "".join(one.clip_id.partition("#")[1:])
         for one in reader.sources()
     }
     strip = STRIP if len(clips) <= FEW_CLIPS else SHORT_STRIP
@@ -357,7 +354,7 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
         seen.append(replace(one, cuts=cuts, columns=columns, num_told=num_told))
         progress.update(number + 1, share=(number + 1) / len(clips))
     seen.sort(key=lambda one: natural_key(one.name))
-    bad = [(one.source, one.reason) for one in reader.quarantined()]
+    bad = [(reader.title(one.source), one.reason) for one in reader.quarantined()]
     made_by = str(reader.info.get("frame_model", "")) if decoder is not None else ""
     return View(
         str(place),

@@ -58,8 +58,9 @@ def train_frame(options: TrainFrame) -> Path:
             ranks=ranks,
         ) as run,
         Progress("train-frame", unit="steps", quiet=quiet) as progress,
+        stay_inside(run.config, device) as workers,
     ):
-        data = _read_clips(options, run, device, ranks, progress)
+        data = _read_clips(options, run, workers, ranks, progress)
         if data is None or run.done:
             announce_finished(progress, run)
             return run.directory
@@ -137,7 +138,7 @@ def _fresh_config(options: TrainFrame, *, device: str, ranks: Ranks) -> Settings
 
 
 def _read_clips(
-    options: TrainFrame, run: Run, device: str, ranks: Ranks, progress: Progress
+    options: TrainFrame, run: Run, workers: int | None, ranks: Ranks, progress: Progress
 ) -> Split | None:
     """The frames of the clips; None where those of a finished run are gone and need not be read."""
     place = ranks.of_first(lambda: _place_of_frames(run, options.clips))
@@ -145,7 +146,6 @@ def _read_clips(
         return None
     if run.fresh and "memory" in run.config:
         progress.say(plan_line(run.config))
-    workers = stay_inside(run.config, device)
     geometry, layout = geometry_of(run.config), layout_of(run.config["frames"])
     frames = store_frames(
         options.clips, place, geometry, progress, ranks, workers=workers, layout=layout

@@ -241,6 +241,7 @@ def _settings_of(config: Settings) -> Settings:
     has |= config.get("game", {}) | config.get("training", {})
     has |= {"preset": build.preset_of(model), "kind": build.kind_of(model)}
     has["cuts"] = config.get("cuts", "off")
+    has["conditions"] = "auto" if model.get("columns") else "off"
     has["width"] = model.get("base_width")
     has["few"] = "few" in config.get("game", {})
     has["max_memory"] = config.get("memory", {}).get("budget_bytes")

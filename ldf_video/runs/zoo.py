@@ -154,15 +154,18 @@ def find_model(
         CheckpointError: there is none of that name.
         LdfError: it is on a hub, and huggingface_hub is not installed.
     """
-    own = OWN_FRAME if kind == "frame" else OWN_TOP
-    if asked is None and _holds_model(own):
-        return own, False
-    asked = shipped if asked is None else asked
-    directory, name, of_kind = Path(asked), str(asked), shipped_of(kind)
-    if not directory.is_dir() and hub.is_name(name):
-        directory = hub.fetch(name, kind)
-    if directory.is_dir():
-        return (directory / kind if _holds_model(directory / kind) else directory), False
+    if asked is None:
+        own = OWN_FRAME if kind == "frame" else OWN_TOP
+        if _holds_model(own):
+            return own, False
+        asked = shipped
+    else:
+        directory = Path(asked)
+        if not directory.is_dir() and hub.is_name(asked):
+            directory = hub.fetch(str(asked), kind)
+        if directory.is_dir():
+            return (directory / kind if _holds_model(directory / kind) else directory), False
+    name, of_kind = str(asked), shipped_of(kind)
     if name in of_kind:
         return of_kind[name], True
     if name not in shipped_models():

@@ -293,6 +293,11 @@ class StoreReader:
         query = "SELECT source, size, mtime_ns, clip_id FROM sources"
         return sorted(Source(*row) for row in self._rows(query))
 
+    def title(self, source: str) -> str:
+        """What people call a source: of one that is all of CLIPS the name is empty."""
+        is_all = not source or source.startswith("::")
+        return Path(str(self.info.get("clips", ""))).name + source if is_all else source
+
     def labels(self) -> dict[str, str]:
         """What the user calls some of the sources, by name."""
         known: dict[str, str] = {}

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "image/webp"
 _QUALITIES = (92, 80, 65, 45, 25)
 _SMALLEST = 8
+_LARGEST = 16_383  # pixels of a side that WebP can have
 
 
 def pack(frames: NDArray[np.uint8]) -> bytes:
-    """Lays frames side by side, bit for bit.
+    """Lays frames side by side, bit for bit; smaller by a whole factor where WebP needs that.
 
     Args:
         frames: uint8 (T, H, W, 3) RGB, T at least 1.
@@ -25,7 +26,8 @@ def pack(frames: NDArray[np.uint8]) -> bytes:
     count, height, width, _ = frames.shape
     side_by_side = np.ascontiguousarray(frames.transpose(1, 0, 2, 3))
     image = Image.fromarray(side_by_side.reshape(height, count * width, 3))
-    return _webp(image, lossless=True)
+    factor = -(-max(image.size) // _LARGEST)
+    return _webp(image.reduce(factor) if factor > 1 else image, lossless=True)
 
 
 def shrink(strip: bytes, *, most_bytes: int) -> bytes:

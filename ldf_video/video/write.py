@@ -107,6 +107,7 @@ class VideoWriter:
 
         Raises:
             ValueError: if the array has another type, or another size than the first.
+            UsageError: if frames are larger than such a file can have them.
             WriteError: if the file cannot be written, as on a full disk.
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
@@ -137,9 +138,15 @@ class VideoWriter:
 
     def _open(self, height: int, width: int) -> _Encoder:
         upscale = self._upscale or default_upscale(height, width)
-        part = self._file.enter_context(replacing(self.path))
+        height, width = height * upscale, width * upscale
         make = ENCODERS[self.path.suffix.lower()]
-        encoder = make(part, self._fps, upscale, (height * upscale, width * upscale))
+        if max(height, width) > make.longest:
+            raise UsageError(
+                f"{self.path}: got frames of {width:,}x{height:,}, expected {make.longest:,} "
+                "pixels a side at most; give a smaller --upscale, or fewer videos in one file"
+            )
+        part = self._file.enter_context(replacing(self.path))
+        encoder = make(part, self._fps, upscale, (height, width))
         self.note = encoder.note
         return encoder
 
@@ -163,6 +170,7 @@ class _Encoder(ABC):
 
     note: str | None = None
     num_frames = 0
+    longest: float = math.inf  # side in pixels
 
     def __init__(self, path: Path, fps: Fraction, upscale: int, size: tuple[int, int]) -> None:
         self._path, self._fps, self._upscale = path, fps, upscale
@@ -180,6 +188,8 @@ class _Encoder(ABC):
 
 class _Mp4Encoder(_Encoder):
     """H.264 in 4:2:0, tagged BT.709: plays everywhere, and loses little (see `yuv420_planes`)."""
+
+    longest = 16_384  # of x264
 
     def _open(self, height: int, width: int) -> None:
         even = (height + height % 2, width + width % 2)
@@ -212,6 +222,8 @@ class _Mp4Encoder(_Encoder):
 
 class _GifEncoder(_Encoder):
     """An endless GIF with a palette a frame: exact up to 256 colours a frame."""
+
+    longest = 65_535  # in two bytes
 
     def _open(self, height: int, width: int) -> None:
         if self._fps > _GIF_MAX_FPS:
