@@ -14,7 +14,8 @@ from ldf_video.errors import StoreError
 from ldf_video.levels import latents as room
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import latent_statistics, open_latents
-from ldf_video.levels.top_level import TopLevel, fit_window
+from ldf_video.levels.top_level import TopLevel
+from ldf_video.levels.top_settings import fit_window
 from ldf_video.models.flow_loss import FlowGame, velocity_loss
 from ldf_video.models.game import Noise, Part
 from ldf_video.models.rollout import Rollout

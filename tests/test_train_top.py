@@ -14,7 +14,7 @@ from tiny_models import FLOW, MLP, save_frame, save_pair, save_top
 
 from ldf_video.api import generate, train_top
 from ldf_video.errors import CheckpointError, LdfError
-from ldf_video.levels import top_level
+from ldf_video.levels import top_settings
 from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.mlp import MlpTop
 from ldf_video.recipes import train_top as room
@@ -75,7 +75,7 @@ def test_few_updates_from_another_model_are_said_by_what_it_lacks(
     said: str,
 ) -> None:
     columns = [asdict(ColumnConfig("action", ("left", "right")))]
-    monkeypatch.setattr(top_level, "columns_of", lambda latents: columns)
+    monkeypatch.setattr(top_settings, "columns_of", lambda latents: columns)
     frame = save_frame(root / "checkpoints" / "frame")
     write_latents(root / "latents", [20] * 2, weights=checkpoints.fingerprint_of(frame))
     asked = options | {"init": save_top(root / "before", frame), "steps": None, "minutes": 0.0001}

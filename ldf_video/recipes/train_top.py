@@ -12,7 +12,8 @@ import torch
 from ldf_video.errors import CheckpointError, counted
 from ldf_video.levels.conditions import described
 from ldf_video.levels.latents import latent_statistics, maker_of, open_latents, whole_windows
-from ldf_video.levels.top_level import TopLevel, top_run_config, window_of
+from ldf_video.levels.top_level import TopLevel
+from ldf_video.levels.top_settings import top_run_config, window_of
 from ldf_video.models import build
 from ldf_video.models.few import FewGame
 from ldf_video.models.flow_config import ColumnConfig

@@ -48,7 +48,7 @@ from ldf_video.levels.frame_level import DEFAULTS as FRAME_DEFAULTS
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.frechet import frechet_distance
 from ldf_video.levels.latents import video_generator
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
 from ldf_video.models import build
 from ldf_video.models.condition import Windows
 from ldf_video.models.game import Part

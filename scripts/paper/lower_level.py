@@ -42,7 +42,7 @@ from ldf_video.evaluation.reference import Reference
 from ldf_video.levels.frame_level import DEFAULTS as FRAME_DEFAULTS
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.latents import video_generator
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
 from ldf_video.models import build
 from ldf_video.models.ali import AliGameConfig
 from ldf_video.models.frame import FrameModel

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.latents import video_generator
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
 from ldf_video.models.ali import AliConfig, AliGame, AliGameConfig, AliModel
 from ldf_video.models.condition import Windows
 from ldf_video.models.game import Game, Logs, Player, Tick

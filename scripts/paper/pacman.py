@@ -46,7 +46,7 @@ from experiment import (
 )
 from two_levels import PRECISION, Lower, train_lower, train_upper
 
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
 from ldf_video.training import checkpoints
 from ldf_video.training.config import TrainConfig
 

@@ -36,7 +36,7 @@ from ldf_video.evaluation.figures import figure, measure
 from ldf_video.evaluation.judge import load_judge
 from ldf_video.evaluation.reference import Reference
 from ldf_video.levels.latents import decode, video_generator
-from ldf_video.levels.top_level import fit_window
+from ldf_video.levels.top_settings import fit_window
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout

@@ -21,8 +21,8 @@ from ldf_video.errors import LdfError
 from ldf_video.levels.frame_level import DEFAULTS as FRAME_DEFAULTS
 from ldf_video.levels.frame_level import FrameLevel
 from ldf_video.levels.latents import decode, video_generator
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
-from ldf_video.levels.top_level import fit_window
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import fit_window
 from ldf_video.models import build
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.grid import GridModel
