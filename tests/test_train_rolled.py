@@ -15,6 +15,7 @@ from tiny_models import (
     ali_model,
     frame_config,
     frame_model,
+    rolled_game,
     save_frame,
     save_top,
     tick,
@@ -28,7 +29,7 @@ from ldf_video.evaluation.judged import load_models
 from ldf_video.levels import frame_level, rolled_level
 from ldf_video.levels.latents import decode
 from ldf_video.levels.rolled_level import pairs
-from ldf_video.models.rolled import RolledConfig, RolledGame, restless
+from ldf_video.models.rolled import restless
 from ldf_video.recipes import train_frame as recipe
 from ldf_video.runs.zoo import find_reference, load_frame_model, load_top_model
 from ldf_video.store.reader import StoreReader
@@ -267,15 +268,6 @@ def test_an_mlp_can_be_learned_from(root: Path) -> None:
 # -- the game ------------------------------------------------------------------------------------
 
 
-def game(**changes: Any) -> RolledGame:
-    model = frame_model(config=type(FRAME)(**{**vars(FRAME), "refines": False}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        made = RolledGame(model, RolledConfig(**{"game_start": 0.0} | changes))
-    made.teach()
-    return made
-
-
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     numbers = torch.Generator().manual_seed(2)
     x = torch.rand(4, 3, 32, 32, generator=numbers) * 2 - 1
@@ -283,7 +275,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_gradients_reach_g_or_d_and_neither_e_nor_the_teacher() -> None:
-    made, now = game(), None
+    made, now = rolled_game(), None
     for player in made.players:
         made.requires_grad_(False)
         made.zero_grad()
@@ -299,7 +291,7 @@ def test_gradients_reach_g_or_d_and_neither_e_nor_the_teacher() -> None:
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
     """Each at the weight that the config says, by hand from G, E and the teacher."""
-    made = game(latent_noise=0.0, game_start=1.0, still=7.0)
+    made = rolled_game(latent_noise=0.0, game_start=1.0, still=7.0)
     x, z = batch()
     loss, logs = made.generator_loss((x, z), tick(made))
     E, G, both = made.model.encoder, made.model.generator, z.flatten(0, 1)

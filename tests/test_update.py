@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from float64 import float64
-from tiny_models import ali_game, few_game, flow, frame_game, mlp_game
+from tiny_models import FRAME, ali_game, few_game, flow, frame_game, mlp_game, rolled_game
 from tiny_trainings import (
     FrameGameLevel,
     LatentLevel,
@@ -117,9 +117,22 @@ def test_rows_that_cannot_be_divided_are_refused() -> None:
 # -- parts of a batch ----------------------------------------------------------------------------
 
 
+class RolledPairs(SmallLevel):
+    """Frames, and pairs of random latents."""
+
+    count = 24
+
+    def batch(self, step: int, part: Part, device: torch.device) -> Any:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.rand(self.count, 3, FRAME.height, FRAME.width, generator=generator) * 2 - 1
+        pairs = torch.randn(self.count, 2, *FRAME.latent_shape, generator=generator)
+        return part.rows(x), part.rows(pairs)
+
+
 LEVELS: dict[str, Callable[[], SmallLevel]] = {
     "grid": lambda: FrameGameLevel(frame_game(moments=0.0, game_share=1.0), count=16),
     "share": lambda: FrameGameLevel(frame_game(moments=0.0), count=24),
+    "rolled": lambda: RolledPairs(rolled_game()),
     "flow": lambda: LatentLevel(FlowGame(flow())),
     "few": lambda: LatentLevel(few_game()),
     "mlp": lambda: LatentLevel(mlp_game()),
@@ -149,7 +162,9 @@ def gradients_of(
     ("name", "accumulate"),
     [
         *((name, accumulate) for name in ("grid", "flow", "few", "mlp") for accumulate in (2, 4)),
-        *(("share", accumulate) for accumulate in (2, 4, 8)),  # of 12, 6 and 3: D sees every 4th
+        *(  # of 12, 6 and 3: D sees every 4th
+            (name, accumulate) for name in ("share", "rolled") for accumulate in (2, 4, 8)
+        ),
     ],
 )
 def test_gradients_of_parts_are_those_of_the_whole_batch(

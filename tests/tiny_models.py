@@ -16,6 +16,7 @@ from ldf_video.models.game import Noise, Part, Tick
 from ldf_video.models.gan import GanConfig
 from ldf_video.models.grid import GridConfig, GridGame, GridGameConfig, GridModel
 from ldf_video.models.mlp import MlpConfig, MlpGame, MlpTop
+from ldf_video.models.rolled import RolledConfig, RolledGame
 from ldf_video.training import checkpoints
 from ldf_video.video.geometry import Geometry
 
@@ -61,6 +62,17 @@ def frame_game(seed: int = 0, **changes: Any) -> GridGame:
     """A whole game of two players with every weight and every term at work."""
     settings = {"game_start": 0.0, **changes}
     return _shaken(lambda: GridGame(GridModel(FRAME), GridGameConfig(**settings)), seed)
+
+
+def rolled_game(**changes: Any) -> RolledGame:
+    """The game in which G learns to decode at once, with a teacher."""
+    model = frame_model(config=replace(FRAME, refines=False))
+    settings = {"game_start": 0.0, **changes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = RolledGame(model, RolledConfig(**settings))
+    made.teach()
+    return made
 
 
 def ali_model(seed: int = 0, config: AliConfig = ALI) -> AliModel:

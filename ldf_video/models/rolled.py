@@ -106,8 +106,8 @@ class RolledGame(PairGame):
         logs = {"pixels": pixels, "teacher": distance, "flicker": flicker}
         if tick.kind.plays:
             few, weight = every(len(x), c.game_share, tick.noise.part)
-            inferred, generated = (x[few], code[few]), (made[::2][few], pairs[few, 0])
-            shown = [self._shown(pair, tick.noise) for pair in (inferred, generated)]
+            inferred, generated = (x, code), (made[::2], pairs[:, 0])
+            shown = [self._shown(pair, few, tick.noise) for pair in (inferred, generated)]
             game = weight * relativistic_loss(self.discriminator(*shown[1]), self._scored(shown[0]))
             features = weight * self._feature_distance(reconstruction[few], x[few])
             loss = loss + c.game * game + c.features * features
@@ -116,10 +116,13 @@ class RolledGame(PairGame):
             tick.passed_on["weight"] = weight
         return loss, {name: value.detach() for name, value in logs.items()}
 
-    def _shown(self, pair: tuple[Tensor, Tensor], noise: Noise) -> tuple[Tensor, Tensor]:
-        """A pair as D sees it."""
-        frame, z = pair
-        return frame, z + self.config.pair_noise * noise.normal(*z.shape, device=z.device)
+    def _shown(
+        self, pairs: tuple[Tensor, Tensor], few: slice, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """A few pairs as D sees them; noise is drawn for all, as parts may have unlike few."""
+        frames, z = pairs
+        noisy = z + self.config.pair_noise * noise.normal(*z.shape, device=z.device)
+        return frames[few], noisy[few]
 
     @torch.no_grad()
     def _scored(self, pair: tuple[Tensor, Tensor]) -> Tensor:
