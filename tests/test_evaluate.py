@@ -233,9 +233,13 @@ def test_a_reference_of_something_else_is_refused(root: Path) -> None:
     np.save(root / "real" / "clips.npy", moving_clips(60, seed=4))
     with pytest.raises(LdfError, match="made of other real clips than those of real"):
         run(reference="kept.npz")
-    (root / "kept.npz").write_text("nothing")
-    with pytest.raises(LdfError, match=r"--reference kept\.npz: not a reference of this version"):
-        run(reference="kept.npz")
+    np.savez_compressed(root / "damaged.npz", head=np.arange(1000))
+    packed = bytearray((root / "damaged.npz").read_bytes())
+    packed[60] ^= 255
+    for content in (b"nothing", bytes(packed)):
+        (root / "kept.npz").write_bytes(content)
+        with pytest.raises(LdfError, match=r"--reference kept\.npz: not a reference of this"):
+            run(reference="kept.npz")
 
 
 def without_what_is_new(path: Path) -> None:

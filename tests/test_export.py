@@ -22,10 +22,10 @@ from ldf_video.errors import UsageError
 from ldf_video.levels.latents import decode
 from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import KnownConditions, Rollout
-from ldf_video.play.graphs import BlockGraph, Chance, GraphFilm, Graphs
-from ldf_video.play.html import CODE, LARGEST_BYTES, WASM, apart, coded, scales_of
-from ldf_video.play.keys import Held, actions_of
-from ldf_video.play.packing import FORBIDDEN, pack
+from ldf_video.playing.graphs import BlockGraph, Chance, GraphFilm, Graphs
+from ldf_video.playing.html import CODE, LARGEST_BYTES, WASM, apart, coded, scales_of
+from ldf_video.playing.keys import Held, actions_of
+from ldf_video.playing.packing import FORBIDDEN, pack
 from ldf_video.runs.zoo import shipped_models
 from ldf_video.training.checkpoints import fingerprint_of
 

@@ -399,20 +399,22 @@ def test_memory_that_runs_out_is_one_line_on_any_device(error: Exception) -> Non
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "remedy"),
+    ("module", "option", "name", "remedy"),
     [
-        ("generate", "load_sampler", "fewer --num-videos or --frames, or -o DIRECTORY"),
-        ("evaluate", "find_sources", "a smaller --num-clips or --size"),
-        ("reconstruct", "find_sources", "--device cpu, a smaller --upscale"),
-        ("info", "shipped_models", "a machine that has more"),
+        ("generate", "out", "load_sampler", "fewer --num-videos or --frames, or -o DIRECTORY"),
+        ("evaluate", "real", "find_sources", "a smaller --num-clips or --size"),
+        ("reconstruct", "clips", "find_sources", "--device cpu, a smaller --upscale"),
+        ("info", "path", "shipped_models", "a machine that has more"),
+        ("play", "out", "load_sampler", "--device cpu"),
+        ("export", "out", "load_sampler", "a machine that has more"),
     ],
 )
 def test_every_command_says_what_to_lower_where_memory_runs_out(
-    module: str, name: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+    module: str, option: str, name: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 5 TiB")
 
     monkeypatch.setattr(f"ldf_video.recipes.{module}.{name}", fail)
     with pytest.raises(LdfError, match=f"^out of memory: Unable to allocate 5 TiB; try {remedy}"):
-        getattr(ldf_video, module)("nothing")
+        getattr(ldf_video, module)(**{option: "nothing"})

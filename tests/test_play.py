@@ -29,10 +29,10 @@ from ldf_video.errors import UsageError
 from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.flow_config import ColumnConfig
 from ldf_video.models.rollout import Rollout
-from ldf_video.play import server as server_room
-from ldf_video.play.film import Film
-from ldf_video.play.server import PageServer
-from ldf_video.play.show import AHEAD, Show
+from ldf_video.playing import server as server_room
+from ldf_video.playing.film import Film
+from ldf_video.playing.server import PageServer
+from ldf_video.playing.show import AHEAD, Show
 
 Frames = npt.NDArray[np.uint8]
 WAIT = 30

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from base64 import b64decode
 from dataclasses import replace
 from fractions import Fraction
@@ -393,21 +392,6 @@ def test_a_store_of_latents_shows_what_the_encoder_kept(
     )
     with pytest.raises(UsageError, match="--size: what a store holds is cut already"):
         preview("latents", size=64)
-
-
-def test_clips_of_a_store_are_called_by_the_file_that_is_all_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    save_frame(tmp_path / "checkpoints" / "frame")
-    with zipfile.ZipFile("two.zip", "w") as packed:
-        for name in ("a", "b"):
-            np.save(f"{name}.npy", moving(5, seed=ord(name)))
-            packed.write(f"{name}.npy")
-    encode("two.zip", device="cpu", quiet=True)
-    views = seen_by(monkeypatch)
-    preview("latents", device="cpu", quiet=True)
-    assert [clip.name for clip in views[0].seen] == ["two.zip::a.npy", "two.zip::b.npy"]
 
 
 def test_wrong_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import tracemalloc
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -196,13 +197,16 @@ def test_what_was_generated_is_left_out_unless_named(tmp_path: Path) -> None:
     assert not is_own_file(tmp_path / "gone.mp4")
 
 
-def test_a_zarr_store_is_one_source(tmp_path: Path) -> None:
+def test_a_zarr_store_is_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.zarr/0.0.0", "a.zarr/deep/0.0", "b/zarr.json", "b/c/0/0"):
         _touch(tmp_path / name)
     sources = find_sources(tmp_path)
     assert [source.name for source in sources] == ["a.zarr", "b"]
     files = [[path.relative_to(tmp_path).as_posix() for path in own.files()] for own in sources]
     assert files == [["a.zarr/0.0.0", "a.zarr/deep/0.0"], ["b/c/0/0", "b/zarr.json"]]
+    for inside, named in (("a.zarr", "."), ("a.zarr/deep", "..")):
+        monkeypatch.chdir(tmp_path / inside)
+        assert find_sources(named) == [replace(sources[0], is_named=True)]
     assert [source.size for source in sources] == [2, 2]
     (named,) = find_sources(tmp_path / "b")
     assert (named.name, named.path, named.is_named) == ("b", tmp_path / "b", True)

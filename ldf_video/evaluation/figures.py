@@ -23,6 +23,7 @@ from ldf_video.evaluation.clouds import (
     frechet,
     jackknife,
 )
+from ldf_video.evaluation.draw import evenly
 from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.kernel import kernel_distance
 from ldf_video.evaluation.reference import VIEWS, Reference, Views
@@ -138,6 +139,13 @@ def figure(figures: Figures, place: str) -> Any:
     return value
 
 
+def number_of(figures: Figures, place: str) -> float:
+    """The same as a plain number, without its interval; NaN where nothing stands."""
+    value = figure(figures, place)
+    found = value.value if isinstance(value, Estimate) else value
+    return math.nan if found is None else float(found)
+
+
 def estimate(figures: Figures, place: str) -> Estimate | None:
     """A figure with its interval, by its place; None where it has none."""
     value, (outer, _, name) = figure(figures, place), place.rpartition(".")
@@ -209,7 +217,7 @@ def evenly_spread(clips: Clips) -> Clips:
     """At most MOST_LOOKED_UP of clips (N, ...), evenly spread."""
     if len(clips) <= MOST_LOOKED_UP:
         return clips
-    return clips[np.linspace(0, len(clips) - 1, MOST_LOOKED_UP).round().astype(int)]
+    return clips[evenly(len(clips), MOST_LOOKED_UP)]
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -222,7 +223,7 @@ class Reference:
             if "moves" in arrays:
                 moves = Moves(arrays["moves"], int(arrays["moves_scale"]))
             return cls(*judge, shape, head["sha256"], basis, views, moves), dict(head["notes"])
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise LdfError(
                 f"--reference {path}: not a reference of this version ({reason(error)}); "
                 "name another file, which is then written"

@@ -16,7 +16,7 @@ from ldf_video.errors import LdfError
 from ldf_video.evaluation.clouds import Estimate
 from ldf_video.evaluation.control import Control
 from ldf_video.evaluation.draw import evenly
-from ldf_video.evaluation.figures import Figures, figure, figures_from_json, subtract
+from ldf_video.evaluation.figures import Figures, figure, figures_from_json, number_of, subtract
 from ldf_video.evaluation.segments import Drift
 from ldf_video.output import reason
 from ldf_video.runs.curve import Curve, Panel
@@ -118,8 +118,8 @@ class Evaluated:
             for name, drift in self.drifts.items():
                 rows = [self.rows[f"{name}, {drift.shown(*bounds)}"] for bounds in drift.segments]
                 middles = [(first + last) // 2 for first, last in drift.segments]
-                curves[FLOOR] = middles, [_number(self.rows[FLOOR], place)] * len(middles)
-                curves[name] = middles, [_number(row, place) for row in rows]
+                curves[FLOOR] = middles, [number_of(self.rows[FLOOR], place)] * len(middles)
+                curves[name] = middles, [number_of(row, place) for row in rows]
             panels.append(Panel(title, curves))
         return panels
 
@@ -137,12 +137,6 @@ def heading(found: Mapping[str, Any]) -> str:
         f"seed {found['seed']}"
     )
     return f"{said}, of generated videos from frame {found['skip']} on" if found["skip"] else said
-
-
-def _number(figures: Figures, place: str) -> float:
-    value = figure(figures, place)
-    number = value.value if isinstance(value, Estimate) else value
-    return math.nan if number is None else float(number)
 
 
 def table(rows: Mapping[str, Figures]) -> str:
@@ -186,8 +180,7 @@ def shown(count: int) -> npt.NDArray[np.intp]:
 
     Nobody chooses, and a reconstruction stands beside its original.
     """
-    number = min(2 * SHEET_ROWS, count - count % 2)
-    return evenly(count, number)
+    return evenly(count, min(2 * SHEET_ROWS, count - count % 2))
 
 
 def sheet_rows(real: Clips, sets: Sequence[Clips]) -> list[Clips]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ldf_video.errors import LdfError, ReadError, UsageError, counted
 from ldf_video.evaluation.change import Changes, count_changes, some_clips, still
 from ldf_video.evaluation.draw import Clips, evenly
-from ldf_video.evaluation.figures import Figures, compared, figure
+from ldf_video.evaluation.figures import Figures, compared, number_of
 from ldf_video.evaluation.judge import Judge
 from ldf_video.evaluation.reference import Reference, Views
 from ldf_video.evaluation.tracks import Moves
@@ -215,9 +215,7 @@ class Rollouts:
         bounds = tuple(self.plan.bounds(segment) for segment in range(self.plan.segments))
         within, beyond = dict[str, int](), dict[str, int]()
         for name, place in HELD_TO.items():
-            values = np.array(
-                [getattr(figure(row, place), "value", figure(row, place)) for row in rows], float
-            )
+            values = np.array([number_of(row, place) for row in rows])
             if np.isnan(values).all():
                 continue
             far = values > FACTOR * values[0]

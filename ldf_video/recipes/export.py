@@ -19,12 +19,12 @@ from ldf_video.models.flow import FlowTop
 from ldf_video.models.rollout import Rollout
 from ldf_video.options.sampling import Export
 from ldf_video.output import write_atomically
-from ldf_video.play.graphs import Graphs, make_graphs
-from ldf_video.play.html import LARGEST_BYTES, make_page, runtime_files, scales_of
-from ldf_video.play.keys import actions_of, rest_of
+from ldf_video.playing.graphs import Graphs, make_graphs
+from ldf_video.playing.html import LARGEST_BYTES, make_page, runtime_files, scales_of
+from ldf_video.playing.keys import actions_of, rest_of
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import load_sampler, refuse_fixed, shown_rate
-from ldf_video.runs.command import check_files, check_folders, own_state
+from ldf_video.runs.command import check_files, check_folders, out_of_memory, own_state
 from ldf_video.runs.zoo import frame_model_of, known_name, named
 from ldf_video.training.ranks import check_alone
 
@@ -50,6 +50,7 @@ class Exported:
 
 
 @own_state()
+@out_of_memory("a machine that has more")
 def export(options: Export) -> Exported:
     """Write a pair of models as graphs or as a page; see `ldf_video.api.export`."""
     check_alone("export")

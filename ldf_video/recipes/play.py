@@ -12,12 +12,12 @@ import torch
 
 from ldf_video.models.flow import FlowTop
 from ldf_video.options.sampling import Play
-from ldf_video.play.film import Film
-from ldf_video.play.server import PageServer
-from ldf_video.play.show import Show
+from ldf_video.playing.film import Film
+from ldf_video.playing.server import PageServer
+from ldf_video.playing.show import Show
 from ldf_video.progress import Progress
 from ldf_video.recipes.ends import load_sampler, refuse_fixed, shipped_line, shown_rate
-from ldf_video.runs.command import check_folders, choose_device, own_state
+from ldf_video.runs.command import check_folders, choose_device, out_of_memory, own_state
 from ldf_video.runs.zoo import frame_model_of, named
 from ldf_video.training.ranks import check_alone
 
@@ -36,6 +36,7 @@ class Played:
 
 
 @own_state()
+@out_of_memory("--device cpu")
 def play(options: Play) -> Played:
     """Show a film that is made as it plays, until Ctrl-C; see `ldf_video.api.play`."""
     check_alone("play")

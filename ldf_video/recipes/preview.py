@@ -340,7 +340,7 @@ def _of_store(place: Path, options: Preview, progress: Progress) -> View:
         length = int(reader.lengths[clip])
         places = np.linspace(0, length - 1, min(each, length)).astype(int)
         look = Look(reader.fps(clip), strip=strip, cuts=False)  # frames are far apart
-        for some in np.array_split(places, max(1, len(places) // DECODED_AT_ONCE)):
+        for some in np.array_split(places, -(-len(places) // DECODED_AT_ONCE)):
             frames = _decoded(reader.frames_at(first_rows[clip] + some), decoder)
             look.add(frames)
             shape = frames.shape[1:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,8 @@ def search(clips: str | Location, *, layout: Layout = UNSAID) -> Found:
         ReadError: if what is behind a URL cannot be listed.
     """
     clips, inner = split_inner(clips)
+    is_nameless = isinstance(clips, Path) and clips.name in ("", "..")  # `.`, whose name may count
+    clips = Path(os.path.abspath(str(clips))) if is_nameless else clips
     root, place, pattern = clips, "", ""
     if isinstance(clips, Path) and _is_archive(clips.parent, clips.name):
         clips = ArchivePath(clips)

@@ -32,7 +32,7 @@ from headless import Browser, browsing
 from ldf_video import api
 from ldf_video.levels.latents import decode
 from ldf_video.models.flow import FlowTop
-from ldf_video.play.graphs import BlockGraph, Chance, GraphFilm, Graphs
+from ldf_video.playing.graphs import BlockGraph, Chance, GraphFilm, Graphs
 from ldf_video.recipes.export import round_weights
 from ldf_video.runs.zoo import find_model, frame_model_of, load_top_model
 

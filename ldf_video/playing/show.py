@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection
 
 from ldf_video.errors import LdfError
-from ldf_video.play.film import Film, Frames
+from ldf_video.playing.film import Film, Frames
 from ldf_video.video.write import VideoWriter
 
 AHEAD = 3

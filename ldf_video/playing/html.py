@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldf_video.errors import UsageError
-from ldf_video.play.packing import FORBIDDEN, pack
+from ldf_video.playing.packing import FORBIDDEN, pack
 
 PAGE, SOURCE = (Path(__file__).with_name(name) for name in ("page.html", "local.js"))
 CODE, WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"

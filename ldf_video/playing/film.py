@@ -15,7 +15,7 @@ from ldf_video.levels.latents import decode, video_generator
 from ldf_video.models.flow import FlowTop
 from ldf_video.models.frame import FrameModel
 from ldf_video.models.rollout import Rollout
-from ldf_video.play.keys import Held, actions_of
+from ldf_video.playing.keys import Held, actions_of
 
 Frames = npt.NDArray[np.uint8]
 
