@@ -603,6 +603,25 @@ def test_a_file_is_called_as_it_was_named(root: Path) -> None:
         run(generated="one.npy", segments=2, length=200, num_videos=2)
 
 
+def test_clips_go_across_cuts_where_that_is_asked_for(root: Path) -> None:
+    """Forty of 45 videos have a cut in their middle."""
+    films = moving_clips(45, num_frames=60) // 4
+    films[5:, 30:] += 180
+    np.save(root / "films.npy", films)
+    options: dict[str, Any] = {"judge": "judge.pt", "num_frames": 50, "seed": 0, "quiet": True}
+    said = (
+        r"^films\.npy: 5 clips of 50 frames that share none, expected 40 or more \(5 of 45 videos "
+        r"have 50 without a cut \(40 cuts\)\); bring more video, or give --cuts off$"
+    )
+    with pytest.raises(LdfError, match=said):
+        evaluate("films.npy", num_clips=20, **options)
+    found = evaluate(
+        "films.npy", num_clips=20, frame_model="checkpoints/frame", cuts="off", **options
+    )
+    assert found.notes[0] == "real: clips may go across cuts"
+    assert found.num_clips == 20
+
+
 def test_a_figure_whose_interval_is_no_number_says_so() -> None:
     rows = {"made": {"steps": Estimate(2.0, float("nan"), float("nan"), ())}}
     columns = {"steps px": ("steps", ".2f")}

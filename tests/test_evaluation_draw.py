@@ -164,9 +164,15 @@ def test_no_clip_has_frames_of_two_shots(tmp_path: Path) -> None:
         assert {clip[0] // 40 for clip in numbers(drawn.clips)} == {0, 1, 2}
         assert 20 <= drawn.num_there <= 23
         assert (drawn.lengths.there, drawn.lengths.enough) == (1, 1)
-        for clip in numbers(draw_clips(sources, GEOMETRY, count=99, seed=seed).clips):
+        crossed = draw_clips(sources, GEOMETRY, count=99, seed=seed)
+        for clip in numbers(crossed.clips):
             crossing += bool(((clip[0] < edges) & (edges <= clip[-1])).any())
     assert crossing  # where nobody looks for cuts
     assert len(list(all_clips(sources, GEOMETRY))) == 36 + 29 + 43
-    with pytest.raises(ReadError, match=r"0 of 1 video have 50, the longest has 47 in all"):
+    assert (drawn.lengths.cuts, crossed.lengths.cuts) == (2, 0)
+    said = (
+        r"0 of 1 video have 50 without a cut \(2 cuts\), the longest has 47 in all; "
+        "give --frames 47 or less, or --cuts off"
+    )
+    with pytest.raises(ReadError, match=said):
         draw_clips(sources, GEOMETRY, count=9, seed=0, num_frames=50, cuts=True)

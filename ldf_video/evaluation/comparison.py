@@ -67,11 +67,12 @@ class Comparison:
         seed: int,
         num_frames: int = CLIP_FRAMES,
         skip: int,
+        cuts: bool = True,
         quiet: bool,
     ) -> None:
         """Takes the judge, what clips are brought to, and options of the command."""
         self.judge, self.geometry, self.seed = judge, geometry, seed
-        self.num_frames, self.skip, self.quiet = num_frames, skip, quiet
+        self.num_frames, self.skip, self.cuts, self.quiet = num_frames, skip, cuts, quiet
         self.rows: dict[str, Figures] = {}
         self.drifts: dict[str, Drift] = {}
         self.origins: dict[str, str] = {}
@@ -121,16 +122,19 @@ class Comparison:
         drawn = self._draw("real", sources, 2 * num_clips, seed)
         half, self.held_out = split_in_two(drawn, seed=seed)
         if len(half) < FEWEST_CLIPS:
+            across = ", or give --cuts off" if drawn.lengths.cuts else ""
             raise LdfError(
                 f"{root}: {counted(drawn.num_there, 'clip')} of {self.num_frames} frames that "
                 f"share none, expected {2 * FEWEST_CLIPS} or more{self._too_short(drawn)}; bring "
-                "more video"
+                f"more video{across}"
             )
         if len(half) < num_clips:
             self.notes.append(
                 f"real: {drawn.num_there:,} clips that share no frame, so {len(half):,} a side, "
                 f"not {num_clips:,}: distances grow with fewer clips, compare only at equal numbers"
             )
+        if not self.cuts:
+            self.notes.append("real: clips may go across cuts")
         if drawn.places[0] == drawn.places[-1]:
             self.notes.append(
                 "real: all clips that were drawn are of one source: its first half is the "
@@ -339,7 +343,7 @@ class Comparison:
                 seed=seed,
                 num_frames=self.num_frames,
                 skip=skip,
-                cuts=name == "real",
+                cuts=self.cuts and name == "real",
                 on_source=progress.update,
             )
             for line in drawn.unread:

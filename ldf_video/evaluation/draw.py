@@ -31,6 +31,7 @@ class Lengths:
     there: int = 0
     enough: int = 0  # that hold a clip
     longest: int = 0  # frames, of those that do not; no more is known of the others
+    cuts: int = 0  # that were found in them
 
     def note(self, num_frames: int, *, whole: int) -> None:
         """Count a video of so many frames, of which a clip needs `whole`."""
@@ -116,13 +117,15 @@ def too_short(lengths: Lengths, *, num_frames: int, skip: int = 0) -> str:
     """How many videos hold a clip; where none does, what to type."""
     after = f" behind the first {skip:,}" if skip else ""
     said = f"{lengths.enough:,} of {counted(lengths.there, 'video')} have {num_frames:,}{after}"
+    said += f" without a cut ({counted(lengths.cuts, 'cut')})" if lengths.cuts else ""
     if lengths.enough:
         return said
     said += f", the longest has {lengths.longest:,} in all"
     if skip and lengths.longest >= num_frames:
         return f"{said}; give --skip {lengths.longest - num_frames} or less"
     if lengths.longest >= skip + 2:
-        return f"{said}; give --frames {lengths.longest - skip} or less"
+        across = ", or --cuts off" if lengths.cuts else ""
+        return f"{said}; give --frames {lengths.longest - skip} or less{across}"
     return said
 
 
@@ -180,7 +183,8 @@ def _windows(
         frames = iter(stream.frames)
         skipped = sum(1 for _ in islice(frames, skip))
         longest = 0
-        for shot in shots(frames, stream.fps) if cuts else [frames]:
+        for number, shot in enumerate(shots(frames, stream.fps) if cuts else [frames]):
+            lengths.cuts += number > 0
             head = list(islice(shot, 2 * num_frames - 1))
             if len(head) >= num_frames > longest:
                 lengths.note(skipped + len(head), whole=skip + num_frames)

@@ -9,6 +9,7 @@ from ldf_video.options.option import (
     ClipLayout,
     Clips,
     Computation,
+    Cuts,
     File,
     Model,
     Option,
@@ -64,6 +65,7 @@ class Evaluate(ClipLayout, Computation):
         compare: What `--json` wrote of another model against the same real clips: how much farther
             this one is, with an interval.
         skip: Frames to leave out at the beginning of each generated video.
+        cuts: auto: no real clip goes across a cut ([cuts](docs/data.md#cuts)); off: they may.
         segments: Cut long videos in so many equal segments and judge each of them
             ([drift](docs/evaluation.md#drift)).
         length: Frames of each of these videos.
@@ -100,6 +102,7 @@ class Evaluate(ClipLayout, Computation):
     json_file: Annotated[Place | None, Option("FILE", names=("--json",))] = None
     compare: File = None
     skip: Annotated[int, Option("N", integer(0))] = 0
+    cuts: Annotated[Cuts, Option()] = "auto"
     segments: Annotated[int | None, Option("N", integer(2, MOST))] = None
     length: Annotated[int | None, Option("N", integer(2), "1000 a segment, behind `--skip`")] = None
     num_videos: Annotated[int | None, Option("N", integer(1, MOST), "8")] = None

@@ -100,7 +100,13 @@ def evaluate(options: Evaluate) -> Evaluated:
         judge, device=device, num_frames=num_frames, size=(geometry.height, geometry.width)
     )
     work = Comparison(
-        judging, geometry, seed=seed, num_frames=num_frames, skip=skip, quiet=options.quiet
+        judging,
+        geometry,
+        seed=seed,
+        num_frames=num_frames,
+        skip=skip,
+        cuts=options.cuts == "auto",
+        quiet=options.quiet,
     )
     if others is not None and plan is None:
         work.check_generated(others)

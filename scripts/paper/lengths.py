@@ -41,6 +41,8 @@ from ldf_video.video.sheet import write_sheet
 
 FPS = 15
 LENGTHS = (5, 50, 500)
+LONGEST_LIFE = 400
+"""Frames; hardly a life has more, and real clips that do go on into the next one."""
 SHORTEST, LONGEST = 5, 600
 KEPT = ("frame", "video", "motion", "kernel.video", "diversity.recall", "diversity.coverage")
 CHANGES = ("change.moving_percent", "change.still_clips_percent")
@@ -107,6 +109,7 @@ def judged(real: Path, top: Path, length: int, form: Form, cache: Path) -> dict[
         frame_model="pacman-32",
         num_clips=form.num_clips[length],
         num_frames=length,
+        cuts="auto" if length <= LONGEST_LIFE else "off",
         seed=0,
         device="cpu",
         quiet=True,
