@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import covariance
 import numpy as np
 import pytest
+import text
+import torch
+
+from ldf_video.errors import LdfError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("kind", [covariance.Videos, covariance.OneFactor])
@@ -38,3 +47,57 @@ def test_crossing_lies_where_the_error_is_one_half(
 def test_a_slope_leaves_out_what_may_be_less_than_the_first_number_that_was_tried() -> None:
     assert covariance.slope([1, 2, 4, 8], [1.0, 2.0, 8.0, 32.0], least=1) == pytest.approx(2)
     assert covariance.slope([1, 2, 4], [1.0, 2.0, 8.0], least=1) is None
+
+
+def test_a_character_is_guessed_after_those_before_it() -> None:
+    model = text.Characters(["abab"], 1, "abc")
+    # After nothing: 2 a, 2 b of 4, beside 2 kinds that share a third each with what is unknown.
+    alone = np.array([2 + 2 / 3, 2 + 2 / 3, 2 / 3]) / 6
+    assert model.shares("") == pytest.approx(alone)
+    assert model.shares("a") == pytest.approx((np.array([0, 2, 0]) + alone) / 3)
+    assert model.shares("ca") == pytest.approx(model.shares("a"))
+    assert model.bits(["ab"]) == pytest.approx(-np.log2([alone[0], model.shares("a")[1]]).mean())
+    made = model.text(2_000, np.random.default_rng(0))
+    assert made.count("ab") / made.count("a") == pytest.approx(model.shares("a")[1], abs=0.05)
+
+
+def test_a_text_is_cut_into_parts_and_clips(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    paragraph = "a quick fox,  and\nthe lazy dog. " * 400
+    path.write_text(f"{paragraph}\n\n{paragraph}\n \n{paragraph}x\u00e9", encoding="utf-8")
+    whole = text.text_of(path)
+    once_and_changed = " ".join(f"{paragraph}{paragraph}x".split())
+    assert whole == f"{once_and_changed} "  # the second is the first, the last character is rare
+    learned, held_out = text.parted(whole)
+    assert ([len(learned), len(held_out)], len(whole) // text.PART) == ([4, 2], 6)
+    assert held_out[0] == whole[2 * text.PART : 3 * text.PART]
+    alphabet = "".join(sorted(set(whole)))
+    clips = text.clips_of(learned, alphabet)
+    assert clips.shape == (4 * (text.PART - 63), text.CLIP, text.CHUNK)
+    assert "".join(alphabet[n] for n in clips[7].flat) == learned[0][7:71]
+    with pytest.raises(LdfError, match="1,000 characters: expected 24,000 or more"):
+        text.parted(whole[:1_000])
+
+
+def test_characters_come_back_from_a_space_of_characters(tmp_path: Path) -> None:
+    clips = text.clips_of(["hello world, " * 10], " ,dehlorw")
+    options = text.parse([str(tmp_path), "--short"])
+    space = text.space_of("characters", clips, " ,dehlorw", tmp_path, options)
+    assert space.tokens.sum((1, 2, 3)).eq(text.CHUNK).all()
+    found = space.decode(space.tokens[space.of_clips].flatten(0, 1))
+    assert np.array_equal(found.reshape(clips.shape), clips)
+
+
+def test_chunks_are_learned_as_few_numbers_and_texts_are_made_of_them(tmp_path: Path) -> None:
+    alphabet = " ,dehlorw"
+    clips = text.clips_of(["hello world, " * 10], alphabet)
+    options = text.parse([str(tmp_path), "--minutes", "0.04", "--chunk-minutes", "0.03"])
+    space = text.space_of("latents", clips, alphabet, tmp_path / "chunks", options)
+    assert space.tokens.shape == (13, text.LATENTS, 1, 1)
+    found = space.decode(space.tokens[space.of_clips].flatten(0, 1)).reshape(clips.shape)
+    assert (found == clips).mean() > 0.5  # by chance a seventh
+    top, marks = text.train_flow(space, tmp_path / "flow", options)
+    made = text.made(marks[-1].load(top), space, alphabet, count=3, chunks=20)
+    assert {len(one) for one in made} == {20 * text.CHUNK}
+    assert set("".join(made)) <= set(alphabet)
+    assert not torch.equal(*(space.tokens[n] for n in (0, 1)))

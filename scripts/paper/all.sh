@@ -23,6 +23,7 @@ case " $* " in *" --short "*) "$python" scripts/paper/covariance.py "$out" --sho
 *) "$python" scripts/paper/covariance.py "$out" ;;
 esac
 "$python" scripts/paper/moving_shape.py "$out" "$@"
+"$python" scripts/paper/text.py "$out" "$@"
 "$python" scripts/paper/lower_level.py "$clips" "$out" "$@"
 if [ -n "${IMAGES:-}" ]; then
   "$python" scripts/paper/images.py "$IMAGES" "$out" "$@"
