@@ -58,6 +58,7 @@ from ldf_video.video.geometry import Geometry
 from ldf_video.video.pixels import from_model, to_model
 
 OFF = 0.3
+TICKS = (100, 200, 400, 800, 1600)
 SHOWN = 12
 FIGURES = ("psnr", "reconstruction", "prior", "prior_own", "off", "video", "top")
 ALI = AliGameConfig()
@@ -234,7 +235,9 @@ def plot(results: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> No
         axis.grid(alpha=0.3)
         if len(shown) > 1:
             axis.set_xscale("log")
-            axis.legend(fontsize=7)
+            axis.set_xticks(TICKS, map(str, TICKS))
+            axis.set_xticks([], minor=True)
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
     figure.tight_layout()
