@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 from ldf_video.errors import LdfError
 from ldf_video.levels.latents import video_generator
-from ldf_video.levels.top_level import DEFAULTS as TOP_DEFAULTS
+from ldf_video.levels.top_settings import DEFAULTS as TOP_DEFAULTS
 from ldf_video.models import build
 from ldf_video.models.game import Game, Logs, Part, Player, Tick
 from ldf_video.models.grid import GridGameConfig
