@@ -6,13 +6,15 @@ The text is what `help()` of Python says of the language (`pydoc_data.topics`), 
 FILE, each paragraph once. It is cut into parts of 4,000 characters, of which every third is held
 out. A local part is a chunk of four characters, a clip sixteen of them.
 
-The lower level learns single chunks: a denoising autoencoder from four characters to eight numbers
-and back, by cross-entropy, with the default preset's moments and noise on latents. The paper's game
-is left out: D would tell a generated chunk by its characters not being whole. The upper level is
-the default flow, on clips of such latents. `characters` is the same flow on clips whose chunks are
-their characters themselves, a number for each that there could be. Both have the same core time.
+The lower level learns single chunks: a denoising autoencoder from four characters to 16 numbers and
+back, by cross-entropy, with the default preset's moments and a third of its noise on latents. The
+paper's game is left out: D would tell a generated chunk by its characters not being whole. The
+upper level is the default flow, on clips of such latents. `characters` is the same flow on clips
+whose chunks are their characters themselves, a number for each that there could be. Both have the
+same core time.
 
-Made are texts as long as a clip, and longer ones, rolled forward. What is measured of them:
+Made are texts as long as a clip, and longer ones, rolled forward. What is measured of them, and of
+learned text that was encoded and decoded:
 
 - bits: of a character, by a model of five characters (Witten-Bell) of the held-out texts.
 - back: bits of a held-out character by such a model of the made texts; high where they are few.
@@ -59,7 +61,7 @@ CHUNK, CLIP = 4, 16
 """Characters of a local part; parts of a clip."""
 PART, EVERY = 4_000, 3
 """Characters of a part of the text; which of them is held out."""
-LATENTS, WIDTH = 8, 256
+LATENTS, WIDTH, NOISE = 16, 256, 0.2
 RAREST = 20
 """How often a character is there at least; a rarer one becomes a space."""
 BLOCK = 4
@@ -143,14 +145,13 @@ def one_hot(chunks: Tensor, characters: int) -> Tensor:
 
 
 class ChunkGame(Game):
-    """A denoising autoencoder, whose latents are pulled to N(0, I); see `GridGameConfig`."""
+    """A denoising autoencoder, whose latents are pulled to N(0, I) as in `GridGame`."""
 
     model: Chunks
 
     def __init__(self, model: Chunks) -> None:
         super().__init__()
         self.model, self.moments = model, RunningMoments(LATENTS)
-        self.config = GridGameConfig()
 
     @property
     def players(self) -> Sequence[Player]:
@@ -160,11 +161,11 @@ class ChunkGame(Game):
     def loss(self, chunks: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """Cross-entropy, in nats a character, and the distance of moments."""
         z = self.model.encode(chunks)
-        noisy = z + self.config.latent_noise * tick.noise.normal(*z.shape)
+        noisy = z + NOISE * tick.noise.normal(*z.shape)
         characters = F.cross_entropy(self.model.logits(noisy).flatten(0, 1), chunks.flatten())
         moments = self.moments(z)
         logs = {"characters": characters.detach(), "moments": moments.detach()}
-        return characters + self.config.moments * moments, logs
+        return characters + GridGameConfig().moments * moments, logs
 
 
 class ChunksOf(WindowsOf):
@@ -257,7 +258,12 @@ def made(top: TopModel, space: Space, alphabet: str, *, count: int, chunks: int)
     """Texts of so many chunks."""
     generators = [video_generator(0, number) for number in range(count)]
     tokens = torch.cat([*top.sample(Rollout(chunks), generators)], dim=1)
-    numbers = space.decode(tokens.flatten(0, 1).float()).reshape(count, -1)
+    return written(space, tokens.float(), alphabet)
+
+
+def written(space: Space, tokens: Tensor, alphabet: str) -> list[str]:
+    """Texts of tokens (N, T, C, 1, 1)."""
+    numbers = space.decode(tokens.flatten(0, 1)).reshape(len(tokens), -1)
     return ["".join(alphabet[n] for n in row) for row in numbers]
 
 
@@ -361,7 +367,10 @@ def run_space(
         print(f"{name}: {curve[-1]}\n  {texts[0]}")
     count = max(1, options.count * CLIP // LONG_CHUNKS)
     rolled = made(top, space, alphabet, count=count, chunks=LONG_CHUNKS)
-    found = {"characters_back": right, "curve": curve, "long": measures.of(rolled)}
+    some = space.of_clips[:: len(space.of_clips) // options.count][: options.count]
+    decoded = written(space, space.tokens[some], alphabet)
+    found = {"characters_back": right, "decoded": measures.of(decoded)}
+    found |= {"curve": curve, "long": measures.of(rolled)}
     found |= {"texts": texts[:8], "long_texts": rolled[:2]}
     write_atomically(kept, lambda partial: partial.write_text(json.dumps(found) + "\n"))
     return found
