@@ -93,7 +93,7 @@ def test_chunks_are_learned_as_few_numbers_and_texts_are_made_of_them(tmp_path: 
     clips = text.clips_of(["hello world, " * 10], alphabet)
     options = text.parse([str(tmp_path), "--minutes", "0.04", "--chunk-minutes", "0.03"])
     space = text.space_of("latents", clips, alphabet, tmp_path / "chunks", options)
-    assert space.tokens.shape == (13, text.LATENTS, 1, 1)
+    assert space.tokens.shape == (13, 8, 1, 1)
     found = space.decode(space.tokens[space.of_clips].flatten(0, 1)).reshape(clips.shape)
     assert (found == clips).mean() > 0.5  # by chance a seventh
     top, marks = text.train_flow(space, tmp_path / "flow", options)
@@ -101,3 +101,20 @@ def test_chunks_are_learned_as_few_numbers_and_texts_are_made_of_them(tmp_path: 
     assert {len(one) for one in made} == {20 * text.CHUNK}
     assert set("".join(made)) <= set(alphabet)
     assert not torch.equal(*(space.tokens[n] for n in (0, 1)))
+
+
+def test_wrong_texts_and_budgets_are_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\x00\xfe" * 100)
+    for name in ("nowhere.txt", "bytes.txt", "."):
+        with pytest.raises(LdfError, match=r"^--text .*; expected a file of text, in UTF-8"):
+            text.text_of(tmp_path / name)
+    for wrong, said in (
+        (["--minutes", "0.01", "--chunk-minutes", "0.02"], "more than 0, and less than --minutes"),
+        (["--minutes", "nan"], "more than 0, and less than --minutes"),
+        (["--count", "0"], "--count 0: expected 1 or more"),
+    ):
+        with pytest.raises(SystemExit):
+            text.parse([str(tmp_path), *wrong])
+        assert said in capsys.readouterr().err

@@ -110,5 +110,11 @@ def test_a_folder_without_clips_is_said_in_one_line(tmp_path: Path) -> None:
     def fails(arguments: Namespace) -> None:
         experiment.clips_of(tmp_path)
 
-    with pytest.raises(SystemExit, match="error: "):
-        experiment.run(fails, Namespace(stretch=None))
+    folders = {"out": tmp_path / "out", "runs": tmp_path / "runs"}
+    with pytest.raises(SystemExit, match=r"error: .*train: 0 \.npy files"):
+        experiment.run(fails, Namespace(stretch=None, **folders))
+    for name, place in folders.items():
+        place.touch()
+        with pytest.raises(SystemExit, match=f"error: .*{name}: a file, expected a folder"):
+            experiment.run(fails, Namespace(stretch=None, **folders))
+        place.unlink()

@@ -67,6 +67,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
     """Run an experiment, for a stretch if one is asked for; what is wrong is said in one line."""
     torch.set_num_threads(1)
+    for place in (arguments.out, arguments.runs):
+        if place.exists() and not place.is_dir():
+            sys.exit(f"error: {place}: a file, expected a folder")
     if arguments.stretch is not None:
         timer = threading.Timer(60 * arguments.stretch, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True

@@ -79,8 +79,11 @@ def write_table(videos: Sequence[Path], path: Path) -> list[int]:
     """Write clips.csv of the pieces of some videos; their lengths."""
     rng, rows, lengths = np.random.default_rng(0), [], []
     for video in videos:
-        with av.open(str(video)) as container:
-            num_frames = container.streams.video[0].frames
+        try:
+            with av.open(str(video)) as container:
+                num_frames = container.streams.video[0].frames
+        except (av.error.FFmpegError, OSError, IndexError) as error:
+            raise LdfError(f"{video}: {error}; record it anew") from error
         for start, end in pieces(num_frames, rng):
             # half a frame early: the times of a range are compared with those of frames
             times = [f"{max(0.0, (frame - 0.5) / FPS):.4f}" for frame in (start, end)]
@@ -157,9 +160,10 @@ def plot(found: Mapping[int, Mapping[str, Any]], lengths: Sequence[int], path: P
 def main(arguments: argparse.Namespace) -> None:
     """Cut, encode, train, judge, write."""
     form = SHORT if arguments.short else LONG
-    videos = sorted((arguments.clips / "train").glob("*.mp4"))
-    if not videos:
-        raise LdfError(f"{arguments.clips / 'train'}: no videos; the head of this file says how")
+    videos, test = (sorted((arguments.clips / part).glob("*.mp4")) for part in ("train", "test"))
+    for part, there in (("train", videos), ("test", test)):
+        if not there:
+            raise LdfError(f"{arguments.clips / part}: no videos; the head of this file says how")
     runs = arguments.runs / ("lengths-short" if arguments.short else "lengths")
     lengths = write_table(videos, runs / "clips.csv")
     usual: dict[str, Any] = {"device": "cpu"}
@@ -174,8 +178,8 @@ def main(arguments: argparse.Namespace) -> None:
         seed=0,
         **usual,
     )
-    test = arguments.clips / "test"
-    found = {length: judged(test, top, length, form, runs) for length in LENGTHS}
+    real = arguments.clips / "test"
+    found = {length: judged(real, top, length, form, runs) for length in LENGTHS}
     results = {
         "form": vars(form),
         "training_clips": {

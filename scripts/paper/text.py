@@ -6,12 +6,12 @@ The text is what `help()` of Python says of the language (`pydoc_data.topics`), 
 FILE, each paragraph once. It is cut into parts of 4,000 characters, of which every third is held
 out. A local part is a chunk of four characters, a clip sixteen of them.
 
-The lower level learns single chunks: a denoising autoencoder from four characters to 16 numbers and
-back, by cross-entropy, with the default preset's moments and a third of its noise on latents. The
-paper's game is left out: D would tell a generated chunk by its characters not being whole. The
-upper level is the default flow, on clips of such latents. `characters` is the same flow on clips
-whose chunks are their characters themselves, a number for each that there could be. Both have the
-same core time.
+The lower level learns single chunks: a denoising autoencoder from four characters to eight numbers
+and back, by cross-entropy, with the default preset's moments and noise on latents (`--latents`,
+`--noise`). The paper's game is left out: D would tell a generated chunk by its characters not being
+whole. The upper level is the default flow, on clips of such latents. `characters` is the same flow
+on clips whose chunks are their characters themselves, a number for each that there could be. Both
+have the same core time.
 
 Made are texts as long as a clip, and longer ones, rolled forward. What is measured of them, and of
 learned text that was encoded and decoded:
@@ -61,7 +61,7 @@ CHUNK, CLIP = 4, 16
 """Characters of a local part; parts of a clip."""
 PART, EVERY = 4_000, 3
 """Characters of a part of the text; which of them is held out."""
-LATENTS, WIDTH, NOISE = 16, 256, 0.2
+WIDTH = 256
 RAREST = 20
 """How often a character is there at least; a rarer one becomes a space."""
 BLOCK = 4
@@ -77,13 +77,20 @@ Numbers = NDArray[np.int64]
 
 
 def text_of(path: Path | None) -> str:
-    """The text, each paragraph once, single spaces between its words, no rare character."""
+    """The text, each paragraph once, single spaces between its words, no rare character.
+
+    Raises:
+        LdfError: it cannot be read.
+    """
     if path is None:
         from pydoc_data.topics import topics
 
         text = "\n\n".join(topics[name] for name in sorted(topics))
     else:
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LdfError(f"--text {path}: {error}; expected a file of text, in UTF-8") from error
     paragraphs = re.split(r"\n\s*\n", text)
     text = re.sub(r"\s+", " ", " ".join(dict.fromkeys(paragraphs)))
     counts = Counter(text)
@@ -116,13 +123,13 @@ def clips_of(parts: Sequence[str], alphabet: str) -> Numbers:
 
 
 class Chunks(nn.Module):
-    """E and G of chunks, numbers of characters (n, CHUNK) <-> latents (n, LATENTS, 1, 1)."""
+    """E and G of chunks, numbers of characters (n, CHUNK) <-> latents (n, C, 1, 1)."""
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, latents: int) -> None:
         super().__init__()
         self.characters, size = characters, CHUNK * characters
-        self.encoder = nn.Sequential(*_perceptron(size), nn.Linear(WIDTH, LATENTS))
-        self.generator = nn.Sequential(*_perceptron(LATENTS), nn.Linear(WIDTH, size))
+        self.encoder = nn.Sequential(*_perceptron(size), nn.Linear(WIDTH, latents))
+        self.generator = nn.Sequential(*_perceptron(latents), nn.Linear(WIDTH, size))
 
     def encode(self, chunks: Tensor) -> Tensor:
         return self.encoder(one_hot(chunks, self.characters))[..., None, None]
@@ -149,9 +156,9 @@ class ChunkGame(Game):
 
     model: Chunks
 
-    def __init__(self, model: Chunks) -> None:
+    def __init__(self, model: Chunks, *, latents: int, noise: float) -> None:
         super().__init__()
-        self.model, self.moments = model, RunningMoments(LATENTS)
+        self.model, self.moments, self.noise = model, RunningMoments(latents), noise
 
     @property
     def players(self) -> Sequence[Player]:
@@ -161,7 +168,7 @@ class ChunkGame(Game):
     def loss(self, chunks: Tensor, tick: Tick) -> tuple[Tensor, Logs]:
         """Cross-entropy, in nats a character, and the distance of moments."""
         z = self.model.encode(chunks)
-        noisy = z + NOISE * tick.noise.normal(*z.shape)
+        noisy = z + self.noise * tick.noise.normal(*z.shape)
         characters = F.cross_entropy(self.model.logits(noisy).flatten(0, 1), chunks.flatten())
         moments = self.moments(z)
         logs = {"characters": characters.detach(), "moments": moments.detach()}
@@ -220,13 +227,18 @@ def space_of(name: str, clips: Numbers, alphabet: str, directory: Path, options:
         return Space(
             tokens, of_clips, lambda z: z.reshape(len(z), CHUNK, characters).argmax(2).numpy()
         )
+
+    def chunk_model() -> Chunks:
+        return Chunks(characters, options.latents)
+
     torch.manual_seed(options.seed)
     budget = {"minutes": options.chunk_minutes, "batch_size": 256, "seed": options.seed}
     config = TrainConfig(**budget, learning_rate=1e-3, optimizer="adam")
     seen = chunks[of_clips[:, 0]]  # as often as it is there
-    level = ChunksOf(ChunkGame(Chunks(characters)), seen, batch_size=256, seed=options.seed)
+    game = ChunkGame(chunk_model(), latents=options.latents, noise=options.noise)
+    level = ChunksOf(game, seen, batch_size=config.batch_size, seed=options.seed)
     mark = experiment.train(level, directory, config, mark_seconds=1e9)[-1]
-    model: Any = mark.load(Chunks(characters))
+    model: Any = mark.load(chunk_model())
     with torch.inference_mode():
         tokens = model.encode(chunks)
 
@@ -348,7 +360,8 @@ def run_space(
     name: str, clips: Numbers, alphabet: str, measures: Measures, options: Any
 ) -> dict[str, Any]:
     """Train on a space, and measure on the way, and long texts at the end."""
-    runs = options.runs / f"text-{options.minutes:g}-{options.seed}"
+    chosen = (options.minutes, options.latents, options.noise, options.seed)
+    runs = options.runs / "-".join(["text", *(f"{one:g}" for one in chosen)])
     kept = runs / f"{name}.json"
     if kept.is_file():
         return dict(json.loads(kept.read_text()))
@@ -391,7 +404,8 @@ def main(options: argparse.Namespace) -> None:
         model = Characters(learned, history, alphabet)
         texts = [model.text(length, rng) for _ in range(options.count)]
         beside[f"{history} characters before"] = measures.of(texts)
-    budget = {name: getattr(options, name) for name in ("minutes", "chunk_minutes", "count")}
+    names = ("minutes", "chunk_minutes", "count", "latents", "noise")
+    budget = {name: getattr(options, name) for name in names}
     told = {"characters": len(text), "different": len(alphabet), "learned": PART * len(learned)}
     results = {"budget": budget, "text": told, "beside": beside, "arms": arms}
     experiment.write_results(options.out / "text.json", results)
@@ -419,6 +433,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="a file of text to learn instead")
     parser.add_argument("--spaces", nargs="+", default=SPACES, choices=SPACES)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--latents", type=int, default=8, help="numbers of a chunk")
+    parser.add_argument("--noise", type=float, default=GridGameConfig().latent_noise)
     parser.add_argument("--minutes", type=float, help="core minutes of both levels")
     parser.add_argument("--chunk-minutes", type=float, help="of them, for the lower level")
     parser.add_argument("--count", type=int, help="texts to measure")
@@ -427,6 +443,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, value in zip(("minutes", "chunk_minutes", "count"), usual, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if not 0 < options.chunk_minutes < options.minutes:
+        parser.error(
+            f"--chunk-minutes {options.chunk_minutes:g}: expected more than 0, and less than "
+            f"--minutes {options.minutes:g}"
+        )
+    if options.count < 1:
+        parser.error(f"--count {options.count}: expected 1 or more")
     return options
 
 
