@@ -51,12 +51,13 @@ FIGURES = ("frame", "video", "motion", "diversity.precision", "diversity.recall"
 # -- the command -----------------------------------------------------------------------------------
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options of every experiment: CLIPS, OUT, --short, --runs, --stretch."""
+def parser(doc: str | None, *, clips: bool = True) -> argparse.ArgumentParser:
+    """The options of every experiment: CLIPS, if it takes any, OUT, --short, --runs, --stretch."""
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("clips", type=Path, help="folder with train/*.npy and test/*.npy")
+    if clips:
+        made.add_argument("clips", type=Path, help="folder with train/*.npy and test/*.npy")
     made.add_argument("out", type=Path, help="where results, plots and sheets go")
     made.add_argument("--short", action="store_true", help="minutes in place of hours")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="where trainings lie")

@@ -387,13 +387,7 @@ def main(options: argparse.Namespace) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--short", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--stretch", type=float)
+    parser = experiment.parser(__doc__, clips=False)
     parser.add_argument("--kinds", nargs="+", default=KINDS[:1], choices=KINDS)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--steps", type=int, help="updates of a top model")

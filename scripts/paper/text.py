@@ -423,13 +423,7 @@ def main(options: argparse.Namespace) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--short", action="store_true")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--stretch", type=float)
+    parser = experiment.parser(__doc__, clips=False)
     parser.add_argument("--text", type=Path, help="a file of text to learn instead")
     parser.add_argument("--spaces", nargs="+", default=SPACES, choices=SPACES)
     parser.add_argument("--seed", type=int, default=0)
